@@ -1,0 +1,44 @@
+"""FA-Track: diagnostics, tracking, audit and results database for feedback-alignment research.
+
+Names are loaded on first use: importing this package imports neither torch nor mlflow.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fa_tracking.auditor.run import audit as audit
+    from fa_tracking.protocol.diagnose import diagnose as diagnose
+    from fa_tracking.protocol.report import DiagnosticReport as DiagnosticReport
+    from fa_tracking.protocol.report import DiagnosticThresholds as DiagnosticThresholds
+    from fa_tracking.results.database import connect as connect
+    from fa_tracking.tracking.run import start_run as start_run
+
+_HOMES = {
+    "DiagnosticReport": "fa_tracking.protocol.report",
+    "DiagnosticThresholds": "fa_tracking.protocol.report",
+    "audit": "fa_tracking.auditor.run",
+    "connect": "fa_tracking.results.database",
+    "diagnose": "fa_tracking.protocol.diagnose",
+    "start_run": "fa_tracking.tracking.run",
+}
+
+__all__ = [
+    "DiagnosticReport",
+    "DiagnosticThresholds",
+    "audit",
+    "connect",
+    "diagnose",
+    "start_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'fa_tracking' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,13 @@
+"""The two errors a user may meet; the command line prints their message as one line and exits with their code."""
+
+
+class FATrackError(Exception):
+    """Something failed: a broken checkpoint, a store that does not answer. Says what, where and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(FATrackError):
+    """What was asked for does not exist or makes no sense: an unknown experiment, a missing folder."""
+
+    exit_code = 2

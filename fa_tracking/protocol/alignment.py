@@ -1,0 +1,89 @@
+"""Γ per layer: the cosine between a method's local credit and the BP gradient, with its null beside it."""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fa_tracking.protocol.diagnostics.grad_norm import REFERENCE_BATCH
+from fa_tracking.protocol.norms import cosine, median_norms
+from fa_tracking.protocol.probe import Capture
+
+Credit = Callable[[nn.Module, Capture], Sequence[Tensor | None]]
+"""credit(model, capture) -> [a_0, …, a_L], each (B, d) like h_l, or None where a layer gets no local credit."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Γ of each hidden state h_0 … h_L; None where it is no measurement (no credit, or a gradient below the floor).
+
+    Attributes:
+        gamma: mean over samples of cos(a_l, g_l).
+        pooled: cos of all samples' credits and gradients taken as one long vector: the other aggregation in use.
+        null_mean: mean of gamma over fresh draws of the feedback.
+        null_sd: sample standard deviation over the draws.
+        missing: how many layers have credit but no Γ, their gradient being below the floor or not a number.
+    """
+
+    gamma: tuple[float | None, ...]
+    pooled: tuple[float | None, ...]
+    null_mean: tuple[float | None, ...]
+    null_sd: tuple[float | None, ...]
+    missing: int
+
+
+def alignment(
+    model: nn.Module, captures: Sequence[Capture], credit: Credit, null: Sequence[Credit], floor: float
+) -> Alignment:
+    """Γ against the training feedback, and its null from ``null`` (the same rule with fresh feedback).
+
+    Args:
+        captures: of the evaluation batches; gradients per sample.
+        floor: ``DiagnosticThresholds.g_norm_floor``; below it Γ would compare with noise.
+
+    Raises:
+        ValueError: a credit's number of layers or shape does not fit the hidden states.
+    """
+    norms = [v / REFERENCE_BATCH for v in median_norms([c.grads for c in captures])]
+    own = _credits(model, captures, credit)
+    null_credits = [_credits(model, captures, draw) for draw in null]
+
+    layers = range(len(own))
+    gamma: list[float | None] = [None for _ in layers]
+    pooled, null_mean, null_sd = list(gamma), list(gamma), list(gamma)
+    for layer in layers:
+        if (a := own[layer]) is None or not norms[layer] >= floor:
+            continue
+        grads = torch.cat([c.grads[layer] for c in captures]).double()
+        gamma[layer] = _mean_cosine(a, grads)
+        pooled[layer] = _mean_cosine(a.reshape(1, -1), grads.reshape(1, -1))
+        draws = [_mean_cosine(n, grads) for credits in null_credits if (n := credits[layer]) is not None]
+        null_mean[layer], null_sd[layer] = _mean_and_sd([d for d in draws if d is not None])
+    missing = sum(a is not None and g is None for a, g in zip(own, gamma, strict=True))
+    return Alignment(tuple(gamma), tuple(pooled), tuple(null_mean), tuple(null_sd), missing)
+
+
+def _credits(model: nn.Module, captures: Sequence[Capture], credit: Credit) -> list[Tensor | None]:
+    """Per layer the credit of all batches' samples, (N, d)."""
+    batches = [credit(model, c) for c in captures]
+    for c, layers in zip(captures, batches, strict=True):
+        if len(layers) != len(c.hidden):
+            raise ValueError(f"credit returned {len(layers)} layers for {len(c.hidden)} hidden states")
+        for layer, (a, h) in enumerate(zip(layers, c.hidden, strict=True)):
+            if a is not None and a.shape != h.shape:
+                raise ValueError(f"credit at layer {layer} has shape {tuple(a.shape)}, h_{layer} {tuple(h.shape)}")
+    return [None if layers[0] is None else torch.cat(list(layers)).double() for layers in zip(*batches, strict=True)]
+
+
+def _mean_cosine(credit: Tensor, grads: Tensor) -> float | None:
+    """Mean over the samples in which both vectors have a direction; None where there is none."""
+    defined = (credit != 0).any(dim=-1) & (grads != 0).any(dim=-1)
+    return cosine(credit[defined], grads[defined]).mean().item() if defined.any() else None
+
+
+def _mean_and_sd(values: Sequence[float]) -> tuple[float | None, float | None]:
+    mean = sum(values) / len(values) if values else None
+    return mean, (statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None)

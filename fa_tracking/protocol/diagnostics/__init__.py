@@ -1,0 +1,27 @@
+"""One file a diagnostic, walked in the order of ``ORDER``.
+
+A file's contract, as module attributes (none of them imports torch at the top):
+
+    ORDER      its place in the report and in the verdict
+    FLAG       its letter in ``fa.flags``
+    TITLE      the heading of its section in the printed report
+    WORDING    what the verdict says when it fires
+    REQUIRED   False where a report without this measurement may still be trustworthy
+
+    measure(captures) -> dict     the fields of the report that it measures, from captured tensors (optional)
+    value(report) -> float | None the number that is held against the threshold; None: not measured
+    fires(report) -> bool | None  None: not measured
+    explain(report) -> list[str]  the lines of its section
+"""
+
+import importlib
+import pkgutil
+from functools import cache
+from types import ModuleType
+
+
+@cache
+def catalogue() -> tuple[ModuleType, ...]:
+    """Every diagnostic of this folder, in the order of the verdict."""
+    modules = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
+    return tuple(sorted(modules, key=lambda module: module.ORDER))

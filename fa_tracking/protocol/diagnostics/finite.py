@@ -1,0 +1,42 @@
+"""Not-finite is never trustworthy: with NaN every comparison is false, so it is a flag of its own, put first."""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fa_tracking.protocol.report import DiagnosticReport
+
+ORDER = 0
+FLAG = "n"
+TITLE = "finite measurements"
+WORDING = "measurement is not finite"
+REQUIRED = True
+
+
+def value(report: "DiagnosticReport") -> float:
+    """How many measured numbers are NaN or infinite."""
+    return float(sum(1 for _ in _not_finite(report)))
+
+
+def fires(report: "DiagnosticReport") -> bool:
+    return value(report) > 0
+
+
+def explain(report: "DiagnosticReport") -> list[str]:
+    found = [f"{name} = {number}" for name, number in _not_finite(report)]
+    return [f"not finite: {', '.join(found)}"] if found else ["every measurement is finite"]
+
+
+def _not_finite(report: "DiagnosticReport") -> Iterator[tuple[str, float]]:
+    named = [
+        *((f"‖h_{layer}‖", v) for layer, v in enumerate(report.residual_norms)),
+        *((f"‖g_{layer}‖", v) for layer, v in enumerate(report.bp_grad_norms)),
+        ("max per-block growth", report.max_per_block_growth),
+        ("stability", report.cross_batch_stability),
+        ("gain", report.grad_gain),
+        *report.extra.items(),
+        ("headline accuracy", report.headline_acc),
+        ("frozen accuracy", report.frozen_baseline_acc),
+    ]
+    return ((name, v) for name, v in named if v is not None and not math.isfinite(v))

@@ -1,0 +1,70 @@
+"""(b) ‖g_L‖, the BP gradient norm at the deepest hidden layer, against the numerical floor.
+
+g is the gradient of each sample's own loss over a reference batch of 128, which is what a mean-reduced loss gave
+when the floor was calibrated; so the number does not depend on the batch size.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fa_tracking.protocol.probe import Capture
+    from fa_tracking.protocol.report import DiagnosticReport
+
+ORDER = 2
+FLAG = "b"
+TITLE = "deepest gradient norm"
+WORDING = "BP grad at numerical floor"
+REQUIRED = True
+
+REFERENCE_BATCH = 128
+CHANCE_ERROR = 0.95
+"""‖e‖ of an uninformed output over ten classes, √0.9: what the gain is multiplied by to ask for collapse."""
+
+
+def measure(captures: "Sequence[Capture]") -> dict[str, Any]:
+    """‖g_l‖ per layer, and the gain ‖g_L‖/‖e‖: both medians over samples, at the reference batch."""
+    from fa_tracking.protocol.norms import median_norms, median_ratio
+
+    norms = median_norms([c.grads for c in captures])
+    gain = median_ratio([c.grads[-1] for c in captures], [c.error for c in captures])
+    return {
+        "bp_grad_norms": [v / REFERENCE_BATCH for v in norms],
+        "grad_gain": None if gain is None else gain / REFERENCE_BATCH,
+    }
+
+
+def value(report: "DiagnosticReport") -> float | None:
+    return report.bp_grad_norms[-1] if report.bp_grad_norms else None
+
+
+def explained_by_small_error(report: "DiagnosticReport") -> bool:
+    """True where ‖g_L‖ is below the floor because the output error is small, not because the Jacobian is."""
+    deepest, gain, floor = value(report), report.grad_gain, report.thresholds.g_norm_floor
+    if deepest is None or gain is None or not math.isfinite(gain):
+        return False
+    return deepest < floor <= gain * CHANCE_ERROR
+
+
+def fires(report: "DiagnosticReport") -> bool | None:
+    deepest = value(report)
+    if deepest is None:
+        return None
+    return deepest < report.thresholds.g_norm_floor and not explained_by_small_error(report)
+
+
+def explain(report: "DiagnosticReport") -> list[str]:
+    deepest, floor = value(report), report.thresholds.g_norm_floor
+    if deepest is None:
+        return ["not measured: no gradient norm given"]
+    lines = [f"‖g_L‖ = {deepest:.4g}   (fires below {floor:g}; loss at mean reduction over {REFERENCE_BATCH})"]
+    if report.grad_gain is None:
+        lines.append("gain ‖g_L‖/‖e‖: not measured")
+    else:
+        chance = report.grad_gain * CHANCE_ERROR
+        lines.append(f"gain ‖g_L‖/‖e‖ = {report.grad_gain:.4g}   (at chance-level error: ‖g_L‖ = {chance:.4g})")
+    if explained_by_small_error(report):
+        lines.append("small gradient explained by small error")
+    lines.append(f"‖g_0‖ … ‖g_L‖: {'  '.join(f'{v:.3g}' for v in report.bp_grad_norms)}")
+    return lines

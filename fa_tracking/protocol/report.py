@@ -1,0 +1,157 @@
+"""DiagnosticThresholds and DiagnosticReport: numbers in, verdict out. Reading a verdict needs no torch."""
+
+from dataclasses import field
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from fa_tracking.protocol import VERSION
+from fa_tracking.protocol.diagnostics import (
+    catalogue,
+    direction_stability,
+    frozen_control,
+    grad_norm,
+    residual_norm,
+)
+
+_STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+
+TRUSTWORTHY = "trustworthy"
+WALK_BACK = "needs walk-back: "
+INCONCLUSIVE = "inconclusive: not measured: "
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DiagnosticThresholds:
+    """Where each diagnostic fires. The comparisons are strict: a value equal to its threshold does not fire.
+
+    Attributes:
+        g_norm_floor: (b) fires below this ‖g_L‖, at mean reduction over a batch of 128.
+        h_norm_explosion_ratio: (a) fires above this per-block growth.
+        stability_drift_ceiling: (c) fires above this mean pairwise cosine.
+        frozen_acc_margin_pp: (d) fires below this margin, in percentage points.
+    """
+
+    g_norm_floor: float = 1e-7
+    h_norm_explosion_ratio: float = 50.0
+    stability_drift_ceiling: float = 0.30
+    frozen_acc_margin_pp: float = 2.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DiagnosticReport:
+    """What was measured of one trained network, and the verdict that follows from it.
+
+    Everything but the measured numbers is derived, so a report rebuilt from them gives the same verdict.
+
+    Attributes:
+        method_name: the learning rule, as it is to be printed.
+        notes: free text: architecture, data set.
+        residual_norms: ‖h_0‖ … ‖h_L‖.
+        bp_grad_norms: ‖g_0‖ … ‖g_L‖, at mean reduction over a batch of 128.
+        stability_layer: the layer at which (c) is taken, ⌊L/2⌋.
+        cross_batch_stability: (c); None: not measured.
+        headline_acc: accuracy in [0, 1]; None: not given.
+        frozen_baseline_acc: mean accuracy of the frozen control; None: there is none, and (d) is skipped.
+        thresholds: where each diagnostic fires.
+        grad_gain: median of ‖g_L‖/‖e‖; None: not measured, and (b) follows ‖g_L‖ alone.
+        n_batches: how many disjoint evaluation batches were used.
+        control_runs: the runs whose mean is ``frozen_baseline_acc``.
+        control_note: what else a reader must know of the control, or why there is none.
+        extra: what diagnostics beyond the four have measured, by name.
+    """
+
+    method_name: str
+    notes: str
+    residual_norms: tuple[float, ...]
+    bp_grad_norms: tuple[float, ...]
+    stability_layer: int | None
+    cross_batch_stability: float | None
+    headline_acc: float | None
+    frozen_baseline_acc: float | None
+    thresholds: DiagnosticThresholds = DiagnosticThresholds()
+    grad_gain: float | None = None
+    n_batches: int | None = None
+    control_runs: tuple[str, ...] = ()
+    control_note: str = ""
+    extra: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def max_per_block_growth(self) -> float:
+        """(a): the largest ‖h_{l+1}‖/‖h_l‖; 1.0 with fewer than two layers."""
+        growth = residual_norm.value(self)
+        assert growth is not None
+        return growth
+
+    @property
+    def residual_stream_exploded(self) -> bool:
+        """Whether (a) fires."""
+        return bool(residual_norm.fires(self))
+
+    @property
+    def bp_grad_at_floor(self) -> bool:
+        """Whether (b) fires: ‖g_L‖ below the floor, and not because the output error is small."""
+        return bool(grad_norm.fires(self))
+
+    @property
+    def reference_drift_dominated(self) -> bool:
+        """Whether (c) fires."""
+        return bool(direction_stability.fires(self))
+
+    @property
+    def frozen_baseline_undercut(self) -> bool | None:
+        """Whether (d) fires; None without a control."""
+        return frozen_control.fires(self)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The letters of the diagnostics that fire, in the order of the verdict; ``n`` is "not finite"."""
+        return tuple(d.FLAG for d in catalogue() if d.fires(self))
+
+    @property
+    def verdict(self) -> str:
+        """``trustworthy``, or ``needs walk-back: `` and what fired; never trustworthy on a missing measurement."""
+        wordings = [d.WORDING for d in catalogue() if d.fires(self)]
+        if wordings:
+            return WALK_BACK + "; ".join(wordings)
+        missing = [d.TITLE for d in catalogue() if d.REQUIRED and d.fires(self) is None]
+        return INCONCLUSIVE + "; ".join(missing) if missing else TRUSTWORTHY
+
+    def to_dict(self) -> dict[str, Any]:
+        """The measured numbers as plain JSON values (NaN and infinities as strings), and what follows from them."""
+        return {
+            **_REPORT.dump_python(self, mode="json"),
+            "protocol_version": VERSION,
+            "max_per_block_growth": _FLOAT.dump_python(self.max_per_block_growth, mode="json"),
+            "margin_pp": _FLOAT.dump_python(frozen_control.value(self), mode="json"),
+            "flags": list(self.flags),
+            "verdict": self.verdict,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "DiagnosticReport":
+        """The report of ``to_dict``; what is derived is derived anew.
+
+        Raises:
+            ValueError: a number is missing or is not a number; the message names the field.
+        """
+        derived = {"protocol_version", "max_per_block_growth", "margin_pp", "flags", "verdict"}
+        return _REPORT.validate_python({k: v for k, v in data.items() if k not in derived})
+
+    def __str__(self) -> str:
+        lines = [
+            f"FA-Track diagnostic report, protocol {VERSION}",
+            f"method: {self.method_name}",
+            *([f"notes:  {self.notes}"] if self.notes else []),
+        ]
+        for diagnostic in catalogue():
+            lines += ["", f"({diagnostic.FLAG}) {diagnostic.TITLE}"]
+            lines += [f"    {line}" for line in diagnostic.explain(self)]
+            if diagnostic.fires(self):
+                lines.append(f"    FLAG: {diagnostic.WORDING}")
+        return "\n".join([*lines, "", f"VERDICT: {self.verdict}"])
+
+
+_REPORT = TypeAdapter(DiagnosticReport)
+_FLOAT = TypeAdapter(float | None, config=_STRICT)

@@ -1,0 +1,220 @@
+"""``start_run``: writes one training run to MLflow, from any loop."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fa_tracking.errors import UsageError
+from fa_tracking.protocol.alignment import Alignment, Credit, alignment
+from fa_tracking.protocol.diagnose import capture_all, measure
+from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
+from fa_tracking.tracking import checkpoint, names, store
+from fa_tracking.tracking.writer import Writer
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from torch import Tensor, nn
+
+METRICS_PER_BATCH = 1000
+
+
+@contextmanager
+def start_run(
+    experiment: str | None = None,
+    tracking_uri: str | None = None,
+    run_name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    **params: Any,
+) -> "Iterator[TrackedRun]":
+    """An MLflow run for the length of a ``with`` block; FAILED if the block raises.
+
+    Args:
+        experiment: created where it is missing; MLflow's active experiment where None.
+        tracking_uri: MLFLOW_TRACKING_URI where None.
+        params: the standard params (``method``, ``architecture``, ``width``, ``seed``, …) and any others.
+
+    Raises:
+        UsageError: ``method`` or ``seed`` is missing.
+        FATrackError: the store failed; also when it failed in the background since the last call.
+    """
+    import mlflow
+
+    missing = [name for name in ("method", "seed") if params.get(name) is None]
+    if missing:
+        raise UsageError(f"start_run needs {' and '.join(missing)}: without them runs cannot be grouped into cells")
+    client = store.client(tracking_uri)
+    mlflow.set_tracking_uri(client.tracking_uri)
+    with store.store_errors():
+        chosen = store.experiment_id(client, experiment) if experiment else None
+        active = mlflow.start_run(experiment_id=chosen, run_name=run_name or _run_name(params), tags=dict(tags or {}))
+    with active:
+        writer = Writer()
+        try:
+            run = TrackedRun(client, active.info.run_id, str(params["method"]), writer)
+            with store.store_errors():
+                mlflow.log_params(params)
+            yield run
+        except BaseException:
+            writer.abandon()
+            raise
+        writer.close()
+
+
+class TrackedRun:
+    """One run under way. Everything is written in the background, in order; the ``with`` block's end waits for it."""
+
+    def __init__(self, client: "MlflowClient", run_id: str, method: str, writer: Writer) -> None:
+        self.run_id = run_id
+        self._client = client
+        self._method = method
+        self._writer = writer
+        self._epoch_began: float | None = None
+
+    def log_epoch(
+        self,
+        epoch: int,
+        model: "nn.Module",
+        eval_batches: "Iterable[tuple[Tensor, Tensor]]",
+        accuracy: float | None = None,
+        credit: Credit | None = None,
+        credit_null: Sequence[Credit] = (),
+        metrics: Mapping[str, float] | None = None,
+        thresholds: DiagnosticThresholds | None = None,
+    ) -> DiagnosticReport:
+        """Measure the protocol's diagnostics and log them with ``accuracy/test`` as one batch of metrics.
+
+        One forward and one backward pass a batch serve all of them. ``time/epoch_seconds`` is the time since the last
+        call, unless ``metrics`` gives it.
+
+        Args:
+            epoch: the step; 0 is the network before training.
+            eval_batches: disjoint test batches, as ``diagnose`` takes them.
+            accuracy: on the whole test set, in [0, 1].
+            credit: the method's local credit, for Γ per layer; None logs no Γ.
+            credit_null: the same credit with fresh feedback, ten draws or more.
+            metrics: further metrics of this epoch.
+
+        Returns:
+            The report, without a frozen control, for a loop that acts on it.
+        """
+        began = time.perf_counter()
+        thresholds = thresholds or DiagnosticThresholds()
+        captures = capture_all(model, eval_batches)
+        report = DiagnosticReport(
+            method_name=self._method,
+            notes=f"epoch {epoch}",
+            headline_acc=accuracy,
+            frozen_baseline_acc=None,
+            thresholds=thresholds,
+            **measure(captures),
+        )
+        values = _report_metrics(report)
+        if credit is not None:
+            values |= _alignment_metrics(alignment(model, captures, credit, credit_null, thresholds.g_norm_floor))
+        if accuracy is not None:
+            values[names.ACCURACY_TEST] = accuracy
+        if self._epoch_began is not None:
+            values[names.EPOCH_SECONDS] = began - self._epoch_began
+        values |= metrics or {}
+        self._epoch_began = time.perf_counter()
+        values[names.DIAGNOSTICS_SECONDS] = self._epoch_began - began
+        self.log_metrics(values, epoch)
+        return report
+
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Log metrics of one step; NaN and infinities are kept.
+
+        Raises:
+            FATrackError: an earlier write failed.
+        """
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        batch = [Metric(key, float(value), now, step) for key, value in values.items()]
+        for start in range(0, len(batch), METRICS_PER_BATCH):
+            part = batch[start : start + METRICS_PER_BATCH]
+            self._writer.submit(self._client.log_batch, self.run_id, metrics=part)
+
+    def set_tag(self, key: str, value: str) -> None:
+        """Set a tag of the run."""
+        self._writer.submit(self._client.set_tag, self.run_id, key, value)
+
+    def log_checkpoint(
+        self,
+        model: "nn.Module",
+        feedback: "Mapping[str, Tensor] | None" = None,
+        epoch: int = 0,
+        factory: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        dataset: checkpoint.DataSource | None = None,
+    ) -> None:
+        """Save the weights and the feedback matrices that trained them as ``checkpoints/epoch_NNNN``.
+
+        Args:
+            feedback: the method's own tensors by name (a ``state_dict``): Γ of this network needs these very ones.
+            factory: the entry point of the group ``fa_tracking.models`` that builds the model from ``config``; the
+                model's own attributes ``factory`` and ``config`` where None. Without one the run cannot be audited.
+            dataset: what the auditor measures on.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="fa-track-"))
+        checkpoint.write(
+            folder,
+            model,
+            dict(feedback or {}),
+            epoch,
+            factory or getattr(model, "factory", None),
+            dict(config if config is not None else getattr(model, "config", {})),
+            dataset,
+        )
+        self._writer.submit(_upload, self._client.log_artifacts, self.run_id, folder, names.checkpoint(epoch))
+
+
+def _upload(log_artifacts: Callable[[str, str, str], None], run_id: str, folder: Path, target: str) -> None:
+    import shutil
+
+    try:
+        log_artifacts(run_id, str(folder), target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_name(params: Mapping[str, Any]) -> str:
+    """Such as ``dfa resmlp 4×256 λ=0.01 frozen, seed 42``."""
+    size = f"{params['depth']}×{params['width']}" if {"depth", "width"} <= params.keys() else ""
+    parts = [
+        params["method"],
+        params.get("architecture"),
+        size,
+        f"λ={params['penalty']:g}" if params.get("penalty") else "",
+        "frozen" if params.get("frozen_blocks") else "",
+    ]
+    return " ".join(str(p) for p in parts if p) + f", seed {params['seed']}"
+
+
+def _report_metrics(report: DiagnosticReport) -> dict[str, float]:
+    scalars = {
+        names.MAX_BLOCK_GROWTH: report.max_per_block_growth,
+        names.DEEPEST_GRAD_NORM: report.bp_grad_norms[-1],
+        names.GRAD_GAIN: report.grad_gain,
+        names.STABILITY: report.cross_batch_stability,
+        **{f"diagnostics/{name}": value for name, value in report.extra.items()},
+    }
+    return {
+        **{key: value for key, value in scalars.items() if value is not None},
+        **{names.residual_norm(layer): v for layer, v in enumerate(report.residual_norms)},
+        **{names.grad_norm(layer): v for layer, v in enumerate(report.bp_grad_norms)},
+    }
+
+
+def _alignment_metrics(found: Alignment) -> dict[str, float]:
+    series = (
+        (names.alignment, found.gamma),
+        (names.alignment_pooled, found.pooled),
+        (names.alignment_null, found.null_mean),
+        (names.alignment_null_sd, found.null_sd),
+    )
+    values = {name(layer): v for name, by_layer in series for layer, v in enumerate(by_layer) if v is not None}
+    return {**values, names.ALIGNMENT_MISSING: float(found.missing)}

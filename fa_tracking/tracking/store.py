@@ -1,0 +1,89 @@
+"""The MLflow store: reach it, find experiments in it, name what is wrong with it in one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from fa_tracking.errors import FATrackError, UsageError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Run
+
+PAGE = 1000
+
+
+def client(tracking_uri: str | None = None) -> "MlflowClient":
+    """A client of ``tracking_uri``; of MLFLOW_TRACKING_URI, else MLflow's own default, where None."""
+    import logging
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # a new SQLite store else prints 60 migration lines
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    with store_errors():
+        return MlflowClient(tracking_uri)
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn MLflow's and the database's exceptions into one line."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise FATrackError(f"the MLflow store failed: {first_line}") from error
+
+
+def find_experiment(store: "MlflowClient", name: str) -> "Experiment":
+    """The experiment ``name``.
+
+    Raises:
+        UsageError: there is none; the message lists what there is.
+    """
+    with store_errors():
+        experiment = store.get_experiment_by_name(name)
+        if experiment is not None and experiment.lifecycle_stage == "active":
+            return experiment
+        known = sorted(e.name for e in store.search_experiments())
+    deleted = " (it was deleted: `mlflow experiments restore` brings it back)" if experiment is not None else ""
+    raise UsageError(f"no experiment named {name!r} in {store.tracking_uri}{deleted}; there are: {', '.join(known)}")
+
+
+def experiment_id(store: "MlflowClient", name: str) -> str:
+    """The id of the experiment ``name``, created where it is missing, also while others create it."""
+    from mlflow.exceptions import MlflowException
+
+    with store_errors():
+        if (experiment := store.get_experiment_by_name(name)) is None:
+            try:
+                return store.create_experiment(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+    return find_experiment(store, name).experiment_id if experiment is None else _active(experiment)
+
+
+def _active(experiment: "Experiment") -> str:
+    if experiment.lifecycle_stage != "active":
+        raise UsageError(
+            f"the experiment {experiment.name!r} was deleted: `mlflow experiments restore` it or use another name"
+        )
+    return experiment.experiment_id
+
+
+def search_runs(store: "MlflowClient", experiment_ids: list[str], filter_string: str = "") -> "Iterator[Run]":
+    """Every active run of the experiments, page by page, oldest first."""
+    token = None
+    while experiment_ids:
+        with store_errors():
+            page = store.search_runs(
+                experiment_ids, filter_string, max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
+            )
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -1,0 +1,1 @@
+"""Training scripts: one file a learning rule, one file an architecture, one loop for all of them."""

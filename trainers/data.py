@@ -1,0 +1,191 @@
+"""Data sets held in memory as tensors: read once, indexed by batch, normalised on the way out."""
+
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fa_tracking.errors import FATrackError, UsageError
+
+DATA_VARIABLE = "FA_TRACK_DATA"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs (N, ...) in the type they were stored in (bytes for images) and labels (N,)."""
+
+    inputs: Tensor
+    labels: Tensor
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of inputs and labels: two runs with the same digest saw the same data."""
+        content = hashlib.sha256(str(tuple(self.inputs.shape)).encode())
+        content.update(self.inputs.numpy().tobytes())
+        content.update(self.labels.numpy().tobytes())
+        return content.hexdigest()
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """x -> (x − mean)/std, one mean and std a channel (the first axis after the batch), or one for all."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        shape = (-1, *[1] * (inputs.ndim - 2)) if len(self.mean) > 1 else (1,) * (inputs.ndim - 1)
+        mean, std = (torch.tensor(v, dtype=torch.float32).reshape(shape) for v in (self.mean, self.std))
+        return inputs.float().sub_(mean).div_(std) if inputs.dtype != torch.float32 else (inputs - mean) / std
+
+    @classmethod
+    def of(cls, inputs: Tensor) -> "Normalisation":
+        """From the training inputs; images (N, C, H, W) per channel, features (N, d) as a whole."""
+        axes = (0, 2, 3) if inputs.ndim == 4 else tuple(range(inputs.ndim))
+        values = inputs.numpy()
+        mean, std = np.atleast_1d(values.mean(axes, dtype=np.float64)), np.atleast_1d(values.std(axes, dtype=np.float64))
+        return cls(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist()))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A classification data set with its training statistics."""
+
+    name: str
+    train: Split
+    test: Split
+    normalisation: Normalisation
+    classes: int
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return tuple(self.test.inputs.shape[1:])
+
+
+def load(name: str, data_dir: str | None = None, download: bool = False) -> Dataset:
+    """The data set ``name``, read once a process.
+
+    Args:
+        data_dir: the folder of the data, or one that holds a folder ``name``; FA_TRACK_DATA where None.
+        download: let torchvision fetch what the folder lacks.
+
+    Raises:
+        UsageError: an unknown data set, or a folder that is missing or does not hold it.
+        FATrackError: the folder's files cannot be read.
+    """
+    return _load(name, data_dir or os.environ.get(DATA_VARIABLE), download)
+
+
+def test_split(name: str, data_dir: str | None = None) -> Split:
+    """The test split alone: what an auditor measures on (entry point ``fa_tracking.datasets``)."""
+    return _test_split(name, data_dir or os.environ.get(DATA_VARIABLE))
+
+
+test_split.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks of its name
+
+
+@lru_cache(maxsize=2)
+def _load(name: str, data_dir: str | None, download: bool) -> Dataset:
+    read = _reader(name, data_dir, download)
+    train, test = read("train"), read("test")
+    classes = int(torch.cat([train.labels, test.labels]).max()) + 1
+    return Dataset(name, train, test, Normalisation.of(train.inputs), classes)
+
+
+@lru_cache(maxsize=2)
+def _test_split(name: str, data_dir: str | None) -> Split:
+    return _reader(name, data_dir, download=False)("test")
+
+
+def _reader(name: str, data_dir: str | None, download: bool) -> Callable[[str], Split]:
+    """What reads the split "train" or "test" of ``name``."""
+    if name in EMBEDDED:
+        return EMBEDDED[name]
+    if data_dir is None:
+        known = ", ".join([*EMBEDDED, *TORCHVISION])
+        raise UsageError(f"data set {name!r} needs --data-dir (or {DATA_VARIABLE}); without a folder there are: {known}")
+    folder = Path(data_dir)
+    if not folder.is_dir():
+        raise UsageError(f"the data directory {data_dir} does not exist")
+    for candidate in (folder / name, folder):
+        if all((candidate / f"{part}.parquet").is_file() for part in ("train", "test")):
+            return lambda part: _parquet(candidate / f"{part}.parquet")
+    if name in TORCHVISION:
+        return lambda part: _torchvision(name, folder, part, download)
+    raise UsageError(
+        f"{data_dir} holds no train.parquet and test.parquet (nor does {folder / name}), and {name!r} is none of "
+        f"{', '.join([*EMBEDDED, *TORCHVISION])}"
+    )
+
+
+def _parquet(path: Path) -> Split:
+    """Images in the Hugging Face layout: a struct column with encoded ``bytes``, an integer label column."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    try:
+        table = pq.read_table(path)
+        images = next(f.name for f in table.schema if pa.types.is_struct(f.type) and f.type.get_field_index("bytes") >= 0)
+        labels = [f.name for f in table.schema if pa.types.is_integer(f.type)]
+        label = next(n for n in ("label", "labels", *labels) if n in labels)
+        encoded = table[images].combine_chunks().field("bytes").to_pylist()
+        pixels = np.stack([np.asarray(Image.open(io.BytesIO(b)).convert("RGB")) for b in encoded])
+    except StopIteration:
+        raise FATrackError(f"{path} has no image column {{bytes, path}} or no integer label: {table.schema.names}") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise FATrackError(f"{path} cannot be read as images of one size: {error}") from error
+    return Split(_channels_first(pixels), torch.from_numpy(table[label].to_numpy().astype(np.int64)))
+
+
+def _torchvision(name: str, folder: Path, part: str, download: bool) -> Split:
+    import torchvision.datasets
+
+    try:
+        data = getattr(torchvision.datasets, TORCHVISION[name])(folder, train=part == "train", download=download)
+    except RuntimeError as error:
+        raise UsageError(f"{folder} does not hold {name} (no parquet files, and torchvision says: {error})") from error
+    pixels = np.asarray(data.data)
+    return Split(_channels_first(pixels), torch.as_tensor(np.asarray(data.targets), dtype=torch.int64))
+
+
+def _channels_first(pixels: np.ndarray) -> Tensor:
+    """(N, H, W) or (N, H, W, C) bytes -> (N, C, H, W)."""
+    pixels = pixels[..., None] if pixels.ndim == 3 else pixels
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+
+
+def _digits(part: str) -> Split:
+    """scikit-learn's 1,797 handwritten digits, 8 × 8; every fifth is a test digit."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    is_test = np.arange(len(labels)) % 5 == 0
+    kept = is_test if part == "test" else ~is_test
+    return Split(torch.from_numpy(images[kept].astype(np.float32)), torch.from_numpy(labels[kept].astype(np.int64)))
+
+
+PAIRS = {"train": 20_000, "test": 4_000}
+
+
+def _digit_pairs(part: str) -> Split:
+    """Pairs of digits, (N, 128), labelled (a + b) mod 10: no linear read-out of the pixels can tell.
+
+    Train and test pairs are drawn from disjoint digits.
+    """
+    digits = _digits(part)
+    draw = np.random.default_rng(20_000 if part == "train" else 4_000)
+    a, b = torch.from_numpy(draw.integers(len(digits.labels), size=(2, PAIRS[part])))
+    inputs = torch.cat([digits.inputs[a], digits.inputs[b]], dim=1)
+    return Split(inputs, (digits.labels[a] + digits.labels[b]) % 10)
+
+
+EMBEDDED: dict[str, Callable[[str], Split]] = {"digit_pairs": _digit_pairs, "digits": _digits}
+TORCHVISION = {"cifar10": "CIFAR10", "fashion_mnist": "FashionMNIST"}

@@ -1,0 +1,166 @@
+"""One loop for every method, architecture and data set."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from fa_tracking import catalogue
+from fa_tracking.errors import UsageError
+from fa_tracking.protocol.batches import evaluation_batches
+from fa_tracking.tracking import names
+from fa_tracking.tracking.checkpoint import DataSource
+from fa_tracking.tracking.run import TrackedRun, start_run
+from trainers import data, methods, models
+from trainers.config import RunConfig
+from trainers.method import LearningRule, generator
+from trainers.model import BlockModel
+
+NULL_DRAWS = 10
+EVALUATION_CHUNK = 2000
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+Progress = Callable[[int, int, float], None]
+"""progress(epoch, epochs, accuracy): called after each epoch."""
+
+
+def train(
+    config: RunConfig,
+    experiment: str,
+    tracking_uri: str | None = None,
+    data_dir: str | None = None,
+    download: bool = False,
+    checkpoint_every: int = 0,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> str:
+    """Train one run, logging diagnostics each epoch and a checkpoint at the end; its MLflow run id.
+
+    The same config on the same machine with the same number of threads gives the same metrics to the last bit.
+
+    Args:
+        checkpoint_every: also save a checkpoint every so many epochs; 0: only the last.
+        threads: of the matrix products. One a process is best where several runs train side by side.
+
+    Raises:
+        UsageError: the config names something that does not exist; nothing is written then.
+    """
+    torch.set_num_threads(threads)
+    dataset = data.load(config.dataset, data_dir, download)
+    model, rule = build(config, dataset)
+    if config.optimizer not in OPTIMIZERS:
+        raise UsageError(f"no optimizer named {config.optimizer!r}; there are: {', '.join(OPTIMIZERS)}")
+    tags = {names.TAG_DATA_DIR: str(data_dir)} if data_dir else {}
+    params = {name: getattr(config, name) for name in names.PARAMS}
+    with start_run(experiment, tracking_uri, tags=tags, **params) as run:
+        _epochs(config, dataset, model, rule, run, checkpoint_every, progress or (lambda *_: None))
+    return run.run_id
+
+
+def build(config: RunConfig, dataset: data.Dataset) -> tuple[BlockModel, LearningRule]:
+    """The model and the learning rule of a config, drawn from its seed.
+
+    Raises:
+        UsageError: no such method or architecture.
+    """
+    method, architecture = catalogue.load(methods, config.method), catalogue.load(models, config.architecture)
+    shape = {
+        "input_shape": list(dataset.input_shape),
+        "classes": dataset.classes,
+        "width": config.width,
+        "depth": config.depth,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        model = architecture.Model(**shape)
+    model.config, model.factory = shape, f"trainers:{config.architecture}"
+    if config.frozen_blocks:
+        model.blocks.requires_grad_(False)
+    return model, method.Method(model, config.seed)
+
+
+def _epochs(
+    config: RunConfig,
+    dataset: data.Dataset,
+    model: BlockModel,
+    rule: LearningRule,
+    run: TrackedRun,
+    checkpoint_every: int,
+    progress: Progress,
+) -> None:
+    trainable = [p for p in (*model.parameters(), *rule.parameters()) if p.requires_grad]
+    optimizer = OPTIMIZERS[config.optimizer](
+        trainable, lr=config.lr, weight_decay=config.weight_decay, fused=True
+    )
+    batches = _evaluation_batches(dataset)
+    null = [rule.fresh(model, draw).credit for draw in range(NULL_DRAWS)] if rule.credit else []
+    order = generator(config.seed, "data order")
+    for epoch in range(config.epochs + 1):
+        began = time.perf_counter()
+        metrics = _train_epoch(config, dataset, model, rule, optimizer, order) if epoch else {}
+        accuracy = evaluate(model, dataset)
+        metrics |= {names.EPOCH_SECONDS: time.perf_counter() - began} if epoch else {}
+        run.log_epoch(epoch, model, batches, accuracy, rule.credit, null, metrics)
+        last = epoch == config.epochs
+        if last or (checkpoint_every and epoch % checkpoint_every == 0):
+            run.log_checkpoint(model, rule.state_dict(), epoch, dataset=_source(dataset))
+        progress(epoch, config.epochs, accuracy)
+
+
+def _train_epoch(
+    config: RunConfig,
+    dataset: data.Dataset,
+    model: BlockModel,
+    rule: LearningRule,
+    optimizer: torch.optim.Optimizer,
+    order: torch.Generator,
+) -> dict[str, float]:
+    """One pass over the training set; loss and accuracy as they were met on the way."""
+    model.train()
+    if config.frozen_blocks:
+        model.blocks.eval()
+    samples = len(dataset.train.labels)
+    loss_sum, correct = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+    for x, y in _shuffled(dataset, config.batch_size, order):
+        optimizer.zero_grad()
+        loss, logits = rule.backward(model, x, y, config.penalty)
+        optimizer.step()
+        loss_sum += loss * len(y)
+        correct += (logits.argmax(1) == y).sum()
+    return {names.LOSS_TRAIN: loss_sum.item() / samples, names.ACCURACY_TRAIN: correct.item() / samples}
+
+
+def _shuffled(dataset: data.Dataset, batch_size: int, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    train = dataset.train
+    for index in torch.randperm(len(train.labels), generator=order).split(batch_size):
+        yield dataset.normalisation(train.inputs[index]), train.labels[index]
+
+
+def evaluate(model: BlockModel, dataset: data.Dataset) -> float:
+    """Accuracy on the whole test set, in [0, 1]. A sample whose logits are not finite counts as wrong."""
+    model.eval()
+    correct = 0
+    with torch.no_grad():
+        for x, y in zip(
+            dataset.test.inputs.split(EVALUATION_CHUNK), dataset.test.labels.split(EVALUATION_CHUNK), strict=True
+        ):
+            logits = model(dataset.normalisation(x))
+            correct += int(((logits.argmax(1) == y) & logits.isfinite().all(1)).sum())
+    return correct / len(dataset.test.labels)
+
+
+def _evaluation_batches(dataset: data.Dataset) -> list[tuple[Tensor, Tensor]]:
+    test = dataset.test
+    indices = evaluation_batches(len(test.labels))
+    return [(dataset.normalisation(test.inputs[i]), test.labels[i]) for i in indices]
+
+
+def _source(dataset: data.Dataset) -> DataSource:
+    return DataSource(
+        name=dataset.name,
+        loader="trainers",
+        test_sha256=dataset.test.digest,
+        mean=dataset.normalisation.mean,
+        std=dataset.normalisation.std,
+    )

@@ -1,0 +1,39 @@
+"""What every architecture has in common: an embedding, blocks, and a read-out."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+
+class BlockModel(nn.Module):
+    """A network h_0 = embed(x), h_{l+1} = h_l + blocks[l](h_l), logits = readout(h_L).
+
+    An architecture sets ``embed``, ``blocks`` (each returns the residual branch f_l(h), not h + f_l(h)) and
+    ``out_head``, with ``out_ln`` before it if it has a terminal LayerNorm. ``residual = False`` says that
+    h_{l+1} = blocks[l](h_l). ``config`` holds what its factory needs to build it again.
+    """
+
+    residual: ClassVar[bool] = True
+
+    config: dict[str, Any]
+    embed: nn.Module
+    blocks: nn.ModuleList
+    out_head: nn.Module
+
+    def advance(self, h: Tensor, branch: Tensor) -> Tensor:
+        """h_{l+1} from h_l and what block l returned."""
+        return h + branch if self.residual else branch
+
+    def readout(self, h: Tensor) -> Tensor:
+        """Logits (B, classes) from the deepest hidden state (B, d)."""
+        norm = getattr(self, "out_ln", None)
+        return self.out_head(h if norm is None else norm(h))
+
+    def forward(self, x: Tensor, return_hidden: bool = False) -> Tensor | tuple[Tensor, Sequence[Tensor]]:
+        """Logits (B, classes); with ``return_hidden`` also h_0 … h_L."""
+        hidden = [self.embed(x)]
+        for block in self.blocks:
+            hidden.append(self.advance(hidden[-1], block(hidden[-1])))
+        logits = self.readout(hidden[-1])
+        return (logits, hidden) if return_hidden else logits
