@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.protocol.batches import Normalisation
 
 DATA_VARIABLE = "FA_TRACK_DATA"
 
@@ -31,27 +32,6 @@ class Split:
         content.update(self.inputs.numpy().tobytes())
         content.update(self.labels.numpy().tobytes())
         return content.hexdigest()
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """x -> (x − mean)/std, one mean and std a channel (the first axis after the batch), or one for all."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        shape = (-1, *[1] * (inputs.ndim - 2)) if len(self.mean) > 1 else (1,) * (inputs.ndim - 1)
-        mean, std = (torch.tensor(v, dtype=torch.float32).reshape(shape) for v in (self.mean, self.std))
-        return inputs.float().sub_(mean).div_(std) if inputs.dtype != torch.float32 else (inputs - mean) / std
-
-    @classmethod
-    def of(cls, inputs: Tensor) -> "Normalisation":
-        """From the training inputs; images (N, C, H, W) per channel, features (N, d) as a whole."""
-        axes = (0, 2, 3) if inputs.ndim == 4 else tuple(range(inputs.ndim))
-        values = inputs.numpy()
-        mean, std = np.atleast_1d(values.mean(axes, dtype=np.float64)), np.atleast_1d(values.std(axes, dtype=np.float64))
-        return cls(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist()))
 
 
 @dataclass(frozen=True)

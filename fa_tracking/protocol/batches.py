@@ -1,5 +1,8 @@
-"""The evaluation batches of the protocol: disjoint, drawn once by a seed, the same for training and audit."""
+"""The evaluation batches of the protocol: the same draw and the same normalisation in training and in the audit."""
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,3 +24,24 @@ def evaluation_batches(n_samples: int, batches: int = BATCHES, size: int = BATCH
         raise ValueError(f"{n_samples} samples do not make {batches} disjoint batches")
     order = torch.randperm(n_samples, generator=torch.Generator().manual_seed(seed))
     return list(order[: batches * size].split(size))
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """x -> (x − mean)/std, one mean and std a channel (the first axis after the batch), or one for all."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        shape = (-1, *[1] * (inputs.ndim - 2)) if len(self.mean) > 1 else (1,) * (inputs.ndim - 1)
+        mean, std = (torch.tensor(v, dtype=torch.float32).reshape(shape) for v in (self.mean, self.std))
+        return inputs.float().sub_(mean).div_(std) if inputs.dtype != torch.float32 else (inputs - mean) / std
+
+    @classmethod
+    def of(cls, inputs: Tensor) -> "Normalisation":
+        """From the training inputs; images (N, C, H, W) per channel, features (N, d) as a whole."""
+        axes = (0, 2, 3) if inputs.ndim == 4 else tuple(range(inputs.ndim))
+        values = inputs.numpy()
+        mean, std = np.atleast_1d(values.mean(axes, dtype=np.float64)), np.atleast_1d(values.std(axes, dtype=np.float64))
+        return cls(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist()))

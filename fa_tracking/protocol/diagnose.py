@@ -1,7 +1,7 @@
 """From a model and evaluation batches to a report: one forward and one backward pass a batch serve everything."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 from torch import Tensor, nn
@@ -45,6 +45,9 @@ def diagnose(
     method_name: str = "",
     notes: str = "",
     thresholds: DiagnosticThresholds | None = None,
+    *,
+    control_runs: Sequence[str] = (),
+    control_note: str = "",
 ) -> DiagnosticReport:
     """Measure a trained classifier and say whether its result can be trusted.
 
@@ -57,6 +60,7 @@ def diagnose(
         frozen_baseline_acc: accuracy of the same architecture with frozen random blocks; without it (d) is skipped.
         method_name, notes: printed in the report.
         thresholds: the protocol's own where None.
+        control_runs, control_note: the runs behind ``frozen_baseline_acc``, and what else to say of it.
 
     Raises:
         ValueError: the model shows no hidden states, or shapes do not fit.
@@ -67,10 +71,7 @@ def diagnose(
         headline_acc=headline_acc,
         frozen_baseline_acc=frozen_baseline_acc,
         thresholds=thresholds or DiagnosticThresholds(),
+        control_runs=tuple(control_runs),
+        control_note=control_note,
         **measure(capture_all(model, eval_batches)),
     )
-
-
-def with_control(report: DiagnosticReport, accuracy: float | None, runs: Sequence[str], note: str) -> DiagnosticReport:
-    """The same measurements beside a frozen control."""
-    return replace(report, frozen_baseline_acc=accuracy, control_runs=tuple(runs), control_note=note)

@@ -11,17 +11,13 @@ EXPANSION = 4
 
 
 class Block(nn.Module):
-    """f(h) = W_2 gelu(W_1 LN(h)), (B, d) -> (B, d).
-
-    The LayerNorm has no gain and bias of its own: W_1 and b_1 absorb both, and without them a local method
-    needs no product with W_1 in its backward pass.
-    """
+    """f(h) = W_2 relu(W_1 LN(h)), (B, d) -> (B, d)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.ln = nn.LayerNorm(width, elementwise_affine=False)
+        self.ln = nn.LayerNorm(width)
         self.up = nn.Linear(width, EXPANSION * width)
-        self.act = nn.GELU()
+        self.act = nn.ReLU()
         self.down = nn.Linear(EXPANSION * width, width)
 
     def forward(self, h: Tensor) -> Tensor:

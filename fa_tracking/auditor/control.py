@@ -1,0 +1,82 @@
+"""Finds the frozen control of a run: a control is made of runs, not a constant."""
+
+import math
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fa_tracking.tracking import names
+from fa_tracking.tracking.store import search_runs, store_errors
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+MATCHED = ("method", "architecture", "width", "depth", "dataset", "epochs", "batch_size")
+"""What a control shares with its run by the protocol."""
+
+PREFERRED = ("optimizer", "lr", "weight_decay")
+"""What it shares too where such controls exist; else the difference is said."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """The mean accuracy of the matched frozen runs, or why there is none."""
+
+    accuracy: float | None
+    runs: tuple[str, ...]
+    note: str
+
+
+class Controls:
+    """The frozen runs of a whole store, read once an audit."""
+
+    def __init__(self, store: "MlflowClient") -> None:
+        with store_errors():
+            experiments = [e.experiment_id for e in store.search_experiments()]
+        wanted = "params.frozen_blocks = 'True' and attributes.status = 'FINISHED'"
+        self._runs = list(search_runs(store, experiments, wanted))
+
+    def of(self, run: "Run") -> Control:
+        """The control of ``run``: from its own experiment where there is one, else from the others of the store."""
+        if is_frozen(run):
+            return Control(None, (), "this run is itself a frozen control")
+        matched = [c for c in self._runs if _same(c, run, MATCHED)]
+        at_home = [c for c in matched if c.info.experiment_id == run.info.experiment_id]
+        matched = at_home or matched
+        if not matched:
+            wanted = " ".join(f"{k}={run.data.params.get(k)}" for k in MATCHED)
+            return Control(None, (), f"no finished run with frozen_blocks=True matches {wanted}")
+        notes = [] if at_home else ["the control runs stand in another experiment"]
+        alike = [c for c in matched if _same(c, run, PREFERRED)]
+        if not alike:
+            notes.append(f"the control differs in {' or '.join(PREFERRED)}")
+        return _average(alike or matched, notes)
+
+
+def is_frozen(run: "Run") -> bool:
+    return run.data.params.get("frozen_blocks") == "True"
+
+
+def _same(control: "Run", run: "Run", keys: tuple[str, ...]) -> bool:
+    return all(control.data.params.get(k) == run.data.params.get(k) for k in keys)
+
+
+def _average(runs: list["Run"], notes: list[str]) -> Control:
+    """Mean over seeds of the mean within each seed; a run without a finite accuracy is named and left out."""
+    by_seed: dict[str, list[float]] = defaultdict(list)
+    used, left_out = [], []
+    for run in runs:
+        accuracy = run.data.metrics.get(names.ACCURACY_TEST, math.nan)
+        if math.isfinite(accuracy):
+            by_seed[run.data.params.get("seed", "")].append(accuracy)
+            used.append(run.info.run_id)
+        else:
+            left_out.append(run.info.run_id)
+    if left_out:
+        notes = [*notes, f"left out for an accuracy that is not finite: {', '.join(left_out)}"]
+    if not used:
+        return Control(None, (), "; ".join(["no control run has a finite accuracy", *notes]))
+    mean = statistics.fmean(statistics.fmean(values) for values in by_seed.values())
+    return Control(mean, tuple(used), "; ".join(notes))

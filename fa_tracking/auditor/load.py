@@ -1,0 +1,72 @@
+"""Loads what an audit measures: the last checkpoint of a run, and the protocol's evaluation batches."""
+
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fa_tracking.errors import FATrackError
+from fa_tracking.protocol.batches import Normalisation, evaluation_batches
+from fa_tracking.tracking import checkpoint, names
+from fa_tracking.tracking.checkpoint import Checkpoint, DataSource
+from fa_tracking.tracking.store import store_errors
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from torch import Tensor
+
+_EPOCH = re.compile(rf"{names.CHECKPOINTS}/epoch_(\d+)")
+
+
+def last_checkpoint(store: "MlflowClient", run: "Run", scratch: Path) -> Checkpoint:
+    """The checkpoint of the latest epoch, downloaded into ``scratch`` where it does not lie on this machine.
+
+    Raises:
+        FATrackError: the run has none, or it is damaged.
+    """
+    import mlflow
+
+    with store_errors():
+        found = [a.path for a in store.list_artifacts(run.info.run_id, names.CHECKPOINTS)]
+        epochs = {int(m.group(1)): path for path in found if (m := _EPOCH.fullmatch(path))}
+        if not epochs:
+            raise FATrackError("no checkpoint: save one with `run.log_checkpoint(…)` in the training loop")
+        path = mlflow.artifacts.download_artifacts(
+            run_id=run.info.run_id,
+            artifact_path=epochs[max(epochs)],
+            tracking_uri=store.tracking_uri,
+            dst_path=None if run.info.artifact_uri.startswith(("/", "file:")) else str(scratch),
+        )
+    return checkpoint.read(Path(path))
+
+
+def batches(source: DataSource | None, data_dir: str | None, run: "Run") -> "list[tuple[Tensor, Tensor]]":
+    """The ten disjoint test batches of 128 of a checkpoint's data set, normalised as in training.
+
+    The folder is ``data_dir``, else FA_TRACK_DATA, else the one that the run was trained from.
+
+    Raises:
+        UsageError: the data is not there.
+        FATrackError: the checkpoint names no data set, or the data is not what the run was trained on.
+    """
+    if source is None:
+        raise FATrackError("the checkpoint names no data set: pass `dataset=` to `run.log_checkpoint(…)`")
+    folder = data_dir or os.environ.get("FA_TRACK_DATA") or run.data.tags.get(names.TAG_DATA_DIR)
+    return _batches(source, folder)
+
+
+@lru_cache(maxsize=4)
+def _batches(source: DataSource, data_dir: str | None) -> "list[tuple[Tensor, Tensor]]":
+    split = checkpoint.test_split(source, data_dir)
+    if split.digest != source.test_sha256:
+        raise FATrackError(
+            f"the test set of {source.name!r} in {data_dir} is not the one of training "
+            f"(SHA-256 {split.digest[:12]}…, expected {source.test_sha256[:12]}…)"
+        )
+    normalise = Normalisation(source.mean, source.std)
+    return [
+        (normalise(split.inputs[index]), split.labels[index])
+        for index in evaluation_batches(len(split.labels))
+    ]

@@ -1,0 +1,32 @@
+"""The report of one run as a page of its own: no script, no second file, so that MLflow's preview shows it."""
+
+from html import escape
+
+from fa_tracking.protocol.diagnostics import catalogue
+from fa_tracking.protocol.report import TRUSTWORTHY, DiagnosticReport
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }
+h1 { font-size: 1.3rem; margin-bottom: .2rem } h2 { font-size: 1rem; margin: 1.4rem 0 .2rem }
+pre { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 }
+.verdict { border-left: .4rem solid; padding: .6rem 1rem; margin: 1rem 0; font-weight: 600 }
+.good { border-color: #0072b2; background: #eaf4fa } .bad { border-color: #d55e00; background: #fdf0e6 }
+.flag { color: #a34700; font-weight: 600 }
+"""
+
+
+def page(report: DiagnosticReport, title: str, alignment: str) -> str:
+    """HTML of a report; every text from the run is escaped."""
+    good = report.verdict == TRUSTWORTHY
+    sections = []
+    for diagnostic in catalogue():
+        flag = f'<p class="flag">⚑ FLAG: {escape(diagnostic.WORDING)}</p>' if diagnostic.fires(report) else ""
+        lines = escape("\n".join(diagnostic.explain(report)))
+        sections.append(f"<h2>({escape(diagnostic.FLAG)}) {escape(diagnostic.TITLE)}</h2><pre>{lines}</pre>{flag}")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
+        f"<h1>{escape(title)}</h1><p>{escape(report.notes)}</p>"
+        f'<p class="verdict {"good" if good else "bad"}">{"✓" if good else "⚑"} {escape(report.verdict)}</p>'
+        f"{''.join(sections)}<h2>Γ by layer</h2><pre>{escape(alignment)}</pre></body></html>\n"
+    )

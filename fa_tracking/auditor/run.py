@@ -1,0 +1,137 @@
+"""``audit``: a verdict on every finished run of an experiment, written beside the run."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fa_tracking.auditor import load
+from fa_tracking.auditor.control import Control, Controls
+from fa_tracking.auditor.write import withdraw, write
+from fa_tracking.errors import FATrackError
+from fa_tracking.protocol.diagnose import diagnose
+from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
+from fa_tracking.tracking import checkpoint, names, store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+    from fa_tracking.tracking.checkpoint import Checkpoint
+
+Progress = Callable[[int, int], None]
+"""progress(done, total): called after each run."""
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What became of one run: a report, or the reason why there is none."""
+
+    run_id: str
+    run_name: str
+    params: dict[str, str]
+    report: DiagnosticReport | None
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What became of an experiment's finished runs, and how many others there were, by status."""
+
+    runs: tuple[Audited, ...]
+    unfinished: dict[str, int]
+
+    @property
+    def problems(self) -> list[Audited]:
+        return [a for a in self.runs if a.problem]
+
+
+def audit(
+    experiment: str,
+    tracking_uri: str | None = None,
+    data_dir: str | None = None,
+    thresholds: DiagnosticThresholds | None = None,
+    progress: Progress | None = None,
+) -> Audit:
+    """Measure the last checkpoint of every finished run, match its control, write tags, note and report artifacts.
+
+    Auditing again, with other thresholds or more controls, replaces what the last audit wrote. A run whose checkpoint
+    is missing or damaged is reported as a problem and keeps no verdict of an earlier audit; the others go on.
+
+    Raises:
+        UsageError: there is no such experiment.
+        FATrackError: the store does not answer.
+    """
+    client = store.client(tracking_uri)
+    found = list(store.search_runs(client, [store.find_experiment(client, experiment).experiment_id]))
+    finished = [run for run in found if run.info.status == "FINISHED"]
+    others = [run.info.status for run in found if run.info.status != "FINISHED"]
+    controls = Controls(client) if finished else None
+    results = []
+    for done, run in enumerate(finished, start=1):
+        assert controls is not None
+        results.append(_audit_run(client, run, controls, data_dir, thresholds or DiagnosticThresholds()))
+        if progress:
+            progress(done, len(finished))
+    return Audit(tuple(results), {status: others.count(status) for status in sorted(set(others))})
+
+
+def _audit_run(
+    client: "MlflowClient", run: "Run", controls: Controls, data_dir: str | None, thresholds: DiagnosticThresholds
+) -> Audited:
+    report, problem = None, None
+    try:
+        with tempfile.TemporaryDirectory(prefix="fa-track-") as scratch:
+            saved = load.last_checkpoint(client, run, Path(scratch))
+            report = _measure(client, run, saved, controls.of(run), data_dir, thresholds)
+        write(client, run, report, saved)
+    except FATrackError as error:
+        report, problem = None, str(error)
+        withdraw(client, run, problem)
+    return Audited(run.info.run_id, run.info.run_name or "", dict(run.data.params), report, problem)
+
+
+def _measure(
+    client: "MlflowClient",
+    run: "Run",
+    saved: "Checkpoint",
+    control: Control,
+    data_dir: str | None,
+    thresholds: DiagnosticThresholds,
+) -> DiagnosticReport:
+    model = checkpoint.build_model(saved)
+    batches = load.batches(saved.config.dataset, data_dir, run)
+    try:
+        return diagnose(
+            model,
+            batches,
+            headline_acc=_headline(client, run, saved.config.epoch),
+            frozen_baseline_acc=control.accuracy,
+            method_name=run.data.params.get("method", ""),
+            notes=_notes(run, saved),
+            thresholds=thresholds,
+            control_runs=control.runs,
+            control_note=control.note,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise FATrackError(f"the model of checkpoint {saved.folder.name} cannot be measured: {error}") from error
+
+
+def _headline(client: "MlflowClient", run: "Run", epoch: int) -> float | None:
+    """The logged test accuracy of the checkpoint's epoch."""
+    with store.store_errors():
+        history = client.get_metric_history(run.info.run_id, names.ACCURACY_TEST)
+    at_epoch = [m.value for m in history if m.step == epoch]
+    return at_epoch[-1] if at_epoch else None
+
+
+def _notes(run: "Run", saved: "Checkpoint") -> str:
+    p = run.data.params
+    size = f"{p.get('depth')} blocks, d = {p.get('width')}"
+    parts = [p.get("architecture"), size, p.get("dataset"), f"epoch {saved.config.epoch}", f"seed {p.get('seed')}"]
+    if float(p.get("penalty", 0)):
+        parts.append(f"λ = {p['penalty']}")
+    if p.get("frozen_blocks") == "True":
+        parts.append("frozen blocks")
+    return ", ".join(str(part) for part in parts if part)

@@ -1,0 +1,125 @@
+"""Writes what an audit found beside its run: tags, note, report artifacts; and takes a verdict back."""
+
+import json
+from datetime import UTC, datetime
+from html import escape
+from typing import TYPE_CHECKING
+
+from fa_tracking.auditor.page import page
+from fa_tracking.protocol import VERSION
+from fa_tracking.protocol.diagnostics import catalogue
+from fa_tracking.protocol.report import DiagnosticReport
+from fa_tracking.tracking import names, store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run, RunTag
+
+    from fa_tracking.tracking.checkpoint import Checkpoint
+
+FULL_EVIDENCE = "full"
+
+AUDIT_TAGS = (
+    names.TAG_VERDICT,
+    names.TAG_FLAGS,
+    names.TAG_EVIDENCE,
+    names.TAG_CONTROL_RUNS,
+    names.TAG_PROTOCOL_VERSION,
+    names.TAG_THRESHOLDS,
+    names.TAG_MEASURED,
+    names.TAG_CHECKPOINT_SHA256,
+    names.TAG_AUDITED_AT,
+    names.TAG_NOTE,
+)
+
+
+def write(client: "MlflowClient", run: "Run", report: DiagnosticReport, saved: "Checkpoint") -> None:
+    """Tags, note and ``audit/report.{txt,json,html}``; what an earlier audit wrote is replaced."""
+    run_id, gamma = run.info.run_id, _alignment_lines(client, run, saved.config.epoch)
+    text = f"{report}\n\nΓ by layer\n{gamma}\n"
+    content = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    values = {
+        names.TAG_VERDICT: report.verdict,
+        names.TAG_FLAGS: ",".join(report.flags),
+        names.TAG_EVIDENCE: FULL_EVIDENCE,
+        names.TAG_CONTROL_RUNS: _cut(",".join(report.control_runs)),
+        names.TAG_PROTOCOL_VERSION: VERSION,
+        names.TAG_THRESHOLDS: json.dumps(report.to_dict()["thresholds"]),
+        names.TAG_MEASURED: json.dumps(_measured(report, saved.config.epoch), allow_nan=False),
+        names.TAG_CHECKPOINT_SHA256: saved.sha256,
+        names.TAG_AUDITED_AT: datetime.now(UTC).isoformat(timespec="seconds"),
+        names.TAG_NOTE: _cut(f"**{report.verdict}**\n\n```\n{text}", "\n```\n"),
+    }
+    title = run.info.run_name or run_id
+    _write(client, run_id, {"txt": text, "json": content + "\n", "html": page(report, title, gamma)}, values)
+
+
+def withdraw(client: "MlflowClient", run: "Run", problem: str) -> None:
+    """Take an earlier verdict off a run that can no longer be audited, and say why in its report."""
+    if names.TAG_VERDICT not in run.data.tags:
+        return
+    text = f"no verdict: {problem}\n"
+    reports = {"txt": text, "json": json.dumps({"problem": problem}) + "\n", "html": f"<pre>{escape(text)}</pre>\n"}
+    _write(client, run.info.run_id, reports, {})
+    with store.store_errors():
+        for key in AUDIT_TAGS:
+            if key in run.data.tags:
+                client.delete_tag(run.info.run_id, key)
+
+
+def _write(client: "MlflowClient", run_id: str, reports: dict[str, str], tags: dict[str, str]) -> None:
+    from mlflow.entities import RunTag
+
+    with store.store_errors():
+        for suffix, content in reports.items():
+            client.log_text(run_id, content, f"{names.AUDIT}/report.{suffix}")
+        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def _measured(report: DiagnosticReport, epoch: int) -> dict[str, object]:
+    """The scalars of a report: what the ``audits`` table of the database holds."""
+    full = report.to_dict()
+    return {
+        "epoch": epoch,
+        "headline_accuracy": full["headline_acc"],
+        "control_accuracy": full["frozen_baseline_acc"],
+        "margin_pp": full["margin_pp"],
+        "max_block_growth": full["max_per_block_growth"],
+        "deepest_residual_norm": full["residual_norms"][-1],
+        "deepest_grad_norm": full["bp_grad_norms"][-1],
+        "grad_gain": full["grad_gain"],
+        "stability": full["cross_batch_stability"],
+        "extra": full["extra"],
+        "fired": {d.FLAG: d.fires(report) for d in catalogue()},
+    }
+
+
+def _cut(text: str, end: str = "") -> str:
+    """MLflow cuts a long tag without a word; here it is said, and where the whole stands."""
+    said = f"… cut here; whole in {names.AUDIT}/report.json"
+    room = names.TAG_LIMIT - len(end)
+    return text + end if len(text) <= room else text[: room - len(said)] + said + end
+
+
+def _alignment_lines(client: "MlflowClient", run: "Run", epoch: int) -> str:
+    """Γ as it was logged in training at the checkpoint's epoch; the auditor does not know the method's rule."""
+    if names.ALIGNMENT_MISSING not in run.data.metrics:
+        return "not available: no local credit was logged"
+
+    def at_epoch(key: str) -> float | None:
+        if key not in run.data.metrics:
+            return None
+        with store.store_errors():
+            history = client.get_metric_history(run.info.run_id, key)
+        return next((m.value for m in reversed(history) if m.step == epoch), None)
+
+    lines = [f"logged in training at epoch {epoch}: mean over samples, beside the null of fresh feedback"]
+    prefix = names.residual_norm(0)[:-1]
+    for layer in sorted(int(key.removeprefix(prefix)) for key in run.data.metrics if key.startswith(prefix)):
+        gamma = at_epoch(names.alignment(layer))
+        null, spread = at_epoch(names.alignment_null(layer)), at_epoch(names.alignment_null_sd(layer))
+        beside = "" if null is None else f"   null {null:+.3f}" + ("" if spread is None else f" ± {spread:.3f}")
+        lines.append(f"l{layer}: not available" if gamma is None else f"l{layer}: {gamma:+.3f}{beside}")
+    if missing := at_epoch(names.ALIGNMENT_MISSING):
+        lines.append(f"layers without Γ, their gradient being below the floor: {missing:.0f}")
+    return "\n".join(lines)

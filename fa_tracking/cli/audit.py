@@ -1,0 +1,101 @@
+"""`fa-track audit`: a verdict on every finished run of an experiment."""
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from fa_tracking.cli import _options
+from fa_tracking.cli._show import progress, say
+
+if TYPE_CHECKING:
+    from fa_tracking.auditor.run import Audit
+
+ORDER = 3
+
+
+@click.command("audit")
+@_options.experiment
+@_options.data_dir
+@click.option("--explosion-ratio", type=float, help="(a) fires above this growth per block  [default: 50]")
+@click.option("--grad-floor", type=float, help="(b) fires below this ‖g_L‖  [default: 1e-7]")
+@click.option("--drift-ceiling", type=float, help="(c) fires above this cosine  [default: 0.30]")
+@click.option("--margin-pp", type=float, help="(d) fires below this margin in percentage points  [default: 2.0]")
+@click.option("--json", "as_json", is_flag=True, help="The reports as JSON on stdout, instead of the table.")
+@_options.tracking_uri
+def command(
+    experiment: str,
+    data_dir: str | None,
+    explosion_ratio: float | None,
+    grad_floor: float | None,
+    drift_ceiling: float | None,
+    margin_pp: float | None,
+    as_json: bool,
+    tracking_uri: str | None,
+) -> None:
+    """Measure the last checkpoint of every finished run and write its verdict as tags, note and report.
+
+    \b
+    Example:
+      fa-track audit --experiment dfa_penalty
+    """
+    from fa_tracking.auditor.run import audit
+    from fa_tracking.protocol.report import DiagnosticThresholds
+
+    given = {
+        "h_norm_explosion_ratio": explosion_ratio,
+        "g_norm_floor": grad_floor,
+        "stability_drift_ceiling": drift_ceiling,
+        "frozen_acc_margin_pp": margin_pp,
+    }
+    thresholds = DiagnosticThresholds(**{k: v for k, v in given.items() if v is not None})
+    with progress("audit") as update:
+        result = audit(experiment, tracking_uri, data_dir, thresholds, update)
+    for audited in result.problems:
+        say(f"{audited.run_id} ({audited.run_name}): {audited.problem}")
+    if result.unfinished:
+        counts = ", ".join(f"{n} {status}" for status, n in result.unfinished.items())
+        say(f"not audited, because not finished: {counts}")
+    if as_json:
+        click.echo(
+            json.dumps(
+                [
+                    {"run_id": a.run_id, "run_name": a.run_name, "params": a.params, "problem": a.problem}
+                    | {"report": a.report.to_dict() if a.report else None}
+                    for a in result.runs
+                ],
+                indent=2,
+            )
+        )
+    else:
+        click.echo(_table(result), nl=False)
+    if not result.runs:
+        say(f"the experiment {experiment!r} has no finished run: nothing was audited")
+    say(f"next: fa-track export, then fa-track query cross_seed --experiment {experiment}; or mlflow ui")
+    if result.problems:
+        raise click.exceptions.Exit(1)
+
+
+def _table(result: "Audit") -> str:
+    """A row a run: what was measured, and the letters of what fired, spelled out below."""
+    from fa_tracking.protocol.diagnostics import catalogue, frozen_control
+    from fa_tracking.protocol.report import TRUSTWORTHY
+    from fa_tracking.results.tables import text_table
+
+    rows = [
+        (
+            a.run_name,
+            a.report.headline_acc,
+            a.report.max_per_block_growth,
+            a.report.bp_grad_norms[-1],
+            a.report.cross_batch_stability,
+            frozen_control.value(a.report),
+            "✓ trustworthy" if a.report.verdict == TRUSTWORTHY else f"⚑ {' '.join(a.report.flags) or 'inconclusive'}",
+        )
+        for a in result.runs
+        if a.report
+    ]
+    fired = {flag for a in result.runs if a.report for flag in a.report.flags}
+    legend = [f"⚑ needs walk-back   {d.FLAG}: {d.WORDING}" for d in catalogue() if d.FLAG in fired]
+    columns = ("run", "accuracy", "(a)_growth", "(b)_‖g‖", "(c)_stability", "(d)_margin pp", "verdict")
+    return text_table(columns, rows) + "".join(f"{line}\n" for line in ["", *legend] if legend)

@@ -1,0 +1,34 @@
+"""`fa-track query`: the catalogue of questions."""
+
+import click
+
+from fa_tracking.cli import _options
+from fa_tracking.cli._show import say
+from fa_tracking.results.tables import FORMATS
+
+ORDER = 5
+
+
+@click.command("query")
+@click.argument("name", required=False)
+@click.option("--experiment", metavar="NAME", help="Experiment that the question is about.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@_options.database
+def command(name: str | None, experiment: str | None, form: str, db: str) -> None:
+    """Answer the question NAME of the catalogue; without NAME, list the catalogue.
+
+    \b
+    Example:
+      fa-track query cross_seed --experiment dfa_penalty --format md
+    """
+    from fa_tracking.results.database import ask, connect, find_query, queries
+    from fa_tracking.results.tables import render
+
+    if name is None:
+        for query in queries().values():
+            click.echo(f"{query.name:<16} {query.title}")
+        say("next: fa-track query NAME --experiment NAME")
+        return
+    query = find_query(name)
+    with connect(db) as connection:
+        click.echo(render(ask(connection, query, {"experiment": experiment}), form), nl=False)

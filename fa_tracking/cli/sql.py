@@ -1,0 +1,26 @@
+"""`fa-track sql`: any question, read-only."""
+
+import click
+
+from fa_tracking.cli import _options
+from fa_tracking.results.tables import FORMATS
+
+ORDER = 6
+
+
+@click.command("sql")
+@click.argument("statement")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@_options.database
+def command(statement: str, form: str, db: str) -> None:
+    """Run one SQL STATEMENT on the results database; it can read the database's tables and nothing else.
+
+    \b
+    Example:
+      fa-track sql "select method, count(*) from runs group by method"
+    """
+    from fa_tracking.results.database import connect, run_sql
+    from fa_tracking.results.tables import render
+
+    with connect(db) as connection:
+        click.echo(render(run_sql(connection, statement), form), nl=False)

@@ -1,0 +1,64 @@
+"""`fa-track train`: one run."""
+
+import click
+
+from fa_tracking.cli import _options
+from fa_tracking.cli._show import progress, say
+
+ORDER = 2
+
+
+@click.command("train")
+@click.argument("method")
+@click.option("--experiment", metavar="NAME", default="scratch", show_default=True, help="Experiment in MLflow.")
+@click.option("--architecture", default="resmlp", show_default=True)
+@click.option("--width", type=click.IntRange(1), default=256, show_default=True, help="d, size of a hidden state.")
+@click.option("--depth", type=click.IntRange(1), default=4, show_default=True, help="L, number of blocks.")
+@click.option("--dataset", default="digit_pairs", show_default=True)
+@_options.data_dir
+@click.option("--seed", type=click.IntRange(0), default=42, show_default=True)
+@click.option("--epochs", type=click.IntRange(0), default=30, show_default=True, help="0: random initialisation.")
+@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--optimizer", default="adamw", show_default=True)
+@click.option("--lr", type=float, default=1e-3, show_default=True)
+@click.option("--weight-decay", type=float, default=0.01, show_default=True)
+@click.option("--penalty", type=float, default=0.0, show_default=True, help="λ of the penalty λ‖f_l(h_l)‖².")
+@click.option("--frozen-blocks", is_flag=True, help="Leave the blocks as they were drawn: the control of (d).")
+@click.option("--checkpoint-every", type=click.IntRange(0), default=0, metavar="N", help="Epochs; 0: only the last.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--download", is_flag=True, help="Let torchvision fetch a data set that --data-dir lacks.")
+@_options.tracking_uri
+def command(
+    experiment: str,
+    tracking_uri: str | None,
+    data_dir: str | None,
+    download: bool,
+    checkpoint_every: int,
+    threads: int,
+    **params: object,
+) -> None:
+    """Train one run with METHOD (bp, dfa, …) and log it to MLflow.
+
+    \b
+    Example:
+      fa-track train dfa --experiment dfa_penalty --width 64 --epochs 10 --lr 0.01
+    """
+    from pydantic import ValidationError
+
+    from trainers.config import RunConfig
+    from trainers.loop import train
+
+    try:
+        config = RunConfig(**params)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise click.BadParameter(f"{first['msg']}, got {first['input']!r}", param_hint=option) from error
+    with progress(f"{config.method}, seed {config.seed}") as update:
+
+        def each_epoch(epoch: int, epochs: int, accuracy: float) -> None:
+            update(epoch, epochs)
+
+        run_id = train(config, experiment, tracking_uri, data_dir, download, checkpoint_every, threads, each_epoch)
+    click.echo(run_id)
+    say(f"next: fa-track audit --experiment {experiment}")

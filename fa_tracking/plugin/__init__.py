@@ -1,0 +1,1 @@
+"""One file an MLflow entry point."""

@@ -1,0 +1,48 @@
+"""Run-context provider: what ran, on what, from which commit, as tags of every run that MLflow starts here.
+
+MLflow loads this in every user's process, so nothing heavy is imported: torch is asked only where it is loaded.
+"""
+
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import version
+
+from mlflow.tracking.context.abstract_context import RunContextProvider
+
+from fa_tracking.tracking import names
+
+
+class FATrackContext(RunContextProvider):
+    """Entry point ``mlflow.run_context_provider``."""
+
+    def in_context(self) -> bool:
+        return True
+
+    def tags(self) -> dict[str, str]:
+        tags = {names.TAG_VERSION: version("fa-track"), **_torch_tags()}
+        commit = _git_commit()
+        return {**tags, names.TAG_GIT_COMMIT: commit} if commit else tags
+
+
+def _torch_tags() -> dict[str, str]:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {
+        names.TAG_TORCH: str(torch.__version__),
+        names.TAG_DEVICE: f"{device}, {torch.get_num_threads()} threads",
+        # CPU kernels give the same bits for the same threads; on a GPU only where it was asked for
+        names.TAG_DETERMINISTIC: str(device == "cpu" or torch.are_deterministic_algorithms_enabled()).lower(),
+    }
+
+
+@cache
+def _git_commit() -> str | None:
+    """The commit of the working folder, ``-dirty`` behind it where files were changed; None outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,1 @@
+"""The results database: runs as rows, epochs as rows, questions as SQL."""

@@ -1,0 +1,68 @@
+-- Fills what follows from params, tags and metrics: the typed columns of runs, layers, audits.
+
+update runs set
+    method = p.method, architecture = p.architecture, dataset = p.dataset, optimizer = p.optimizer,
+    width = try_cast(p.width as integer), depth = try_cast(p.depth as integer), seed = try_cast(p.seed as bigint),
+    epochs = try_cast(p.epochs as integer), batch_size = try_cast(p.batch_size as integer),
+    lr = try_cast(p.lr as double), weight_decay = try_cast(p.weight_decay as double),
+    penalty = try_cast(p.penalty as double), frozen_blocks = try_cast(p.frozen_blocks as boolean)
+from (
+    pivot params on key in (
+        'method', 'architecture', 'width', 'depth', 'dataset', 'seed', 'epochs', 'batch_size', 'optimizer', 'lr',
+        'weight_decay', 'penalty', 'frozen_blocks'
+    ) using any_value(value) group by run_id
+) as p
+where runs.run_id = p.run_id;
+
+update runs set cell = c.cell
+from (
+    select run_id, string_agg(key || '=' || value, ' ' order by key) as cell
+    from params where key <> 'seed' group by run_id
+) as c
+where runs.run_id = c.run_id;
+
+delete from layers;
+insert into layers
+select
+    run_id, step, cast(regexp_extract(key, '\d+$') as integer) as layer,
+    max(value) filter (key like 'residual_norm/h%') as residual_norm,
+    max(value) filter (key like 'grad_norm/g%') as grad_norm,
+    max(value) filter (key like 'alignment/l%') as alignment,
+    max(value) filter (key like 'alignment_pooled/l%') as alignment_pooled,
+    max(value) filter (key like 'alignment_null/l%') as alignment_null_mean,
+    max(value) filter (key like 'alignment_null_sd/l%') as alignment_null_sd
+from metrics
+where regexp_full_match(key, '(residual_norm/h|grad_norm/g|alignment(_pooled|_null|_null_sd)?/l)\d+')
+group by all;
+
+delete from audits;
+insert into audits
+with t as (
+    pivot tags on key in (
+        'fa.verdict', 'fa.flags', 'fa.evidence', 'fa.control_runs', 'fa.thresholds', 'fa.measured',
+        'fa.protocol_version', 'fa.checkpoint_sha256', 'fa.audited_at'
+    ) using any_value(value) group by run_id
+)
+select
+    run_id, "fa.verdict", coalesce("fa.flags", ''), "fa.evidence",
+    cast("fa.measured" ->> '$.epoch' as integer),
+    cast("fa.measured" ->> '$.headline_accuracy' as double),
+    cast("fa.measured" ->> '$.control_accuracy' as double),
+    cast("fa.measured" ->> '$.margin_pp' as double),
+    cast("fa.measured" ->> '$.max_block_growth' as double),
+    cast("fa.measured" ->> '$.deepest_residual_norm' as double),
+    cast("fa.measured" ->> '$.deepest_grad_norm' as double),
+    cast("fa.measured" ->> '$.grad_gain' as double),
+    cast("fa.measured" ->> '$.stability' as double),
+    cast("fa.measured" ->> '$.fired.n' as boolean),
+    cast("fa.measured" ->> '$.fired.a' as boolean),
+    cast("fa.measured" ->> '$.fired.b' as boolean),
+    cast("fa.measured" ->> '$.fired.c' as boolean),
+    cast("fa.measured" ->> '$.fired.d' as boolean),
+    cast("fa.thresholds" ->> '$.h_norm_explosion_ratio' as double),
+    cast("fa.thresholds" ->> '$.g_norm_floor' as double),
+    cast("fa.thresholds" ->> '$.stability_drift_ceiling' as double),
+    cast("fa.thresholds" ->> '$.frozen_acc_margin_pp' as double),
+    list_filter(string_split("fa.control_runs", ','), lambda run : run <> ''),
+    "fa.protocol_version", "fa.checkpoint_sha256", cast("fa.audited_at" as timestamptz)
+from t where "fa.verdict" is not null;

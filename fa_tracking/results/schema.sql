@@ -1,0 +1,88 @@
+-- The results database. NaN and infinities are kept as the doubles that they are; NULL means not measured.
+
+create table exports (
+    source varchar not null,            -- tracking URI of the store
+    exported_at timestamptz not null,   -- when the rows below last changed
+    runs bigint not null,
+    metrics bigint not null
+);
+
+create table runs (
+    run_id varchar primary key,
+    experiment varchar not null,
+    run_name varchar,
+    status varchar not null,            -- RUNNING, FINISHED, FAILED, KILLED
+    start_time timestamptz,
+    end_time timestamptz,
+    artifact_uri varchar,
+    method varchar,
+    architecture varchar,
+    width integer,
+    depth integer,
+    dataset varchar,
+    seed bigint,
+    epochs integer,
+    batch_size integer,
+    optimizer varchar,
+    lr double,
+    weight_decay double,
+    penalty double,                     -- λ of λ·‖f_l(h_l)‖²
+    frozen_blocks boolean,
+    cell varchar                        -- the params without the seed: runs of one cell differ in their seed alone
+);
+
+create table params (run_id varchar not null, key varchar not null, value varchar, primary key (run_id, key));
+
+create table tags (run_id varchar not null, key varchar not null, value varchar, primary key (run_id, key));
+
+create table metrics (
+    run_id varchar not null,
+    key varchar not null,
+    step bigint not null,               -- the epoch
+    value double not null,
+    timestamp timestamptz not null
+);
+
+-- One row a run, epoch and hidden state h_layer.
+create table layers (
+    run_id varchar not null,
+    step bigint not null,
+    layer integer not null,
+    residual_norm double,               -- ‖h_l‖, median over samples
+    grad_norm double,                   -- ‖g_l‖, median over samples, at mean reduction over a batch of 128
+    alignment double,                   -- Γ at h_l against the training feedback; NULL below the floor
+    alignment_pooled double,            -- Γ with all samples taken as one vector
+    alignment_null_mean double,         -- mean of Γ over fresh draws of the feedback
+    alignment_null_sd double,           -- sample standard deviation over the draws
+    primary key (run_id, step, layer)
+);
+
+-- One row an audited run: its last audit.
+create table audits (
+    run_id varchar primary key,
+    verdict varchar not null,
+    flags varchar not null,             -- letters of what fired: n (not finite), a, b, c, d
+    evidence varchar,                   -- full or partial
+    epoch integer,                      -- of the checkpoint
+    headline_accuracy double,           -- in [0, 1]
+    control_accuracy double,            -- mean over the control runs' seeds
+    margin_pp double,                   -- (d), percentage points
+    max_block_growth double,            -- (a)
+    deepest_residual_norm double,       -- ‖h_L‖
+    deepest_grad_norm double,           -- ‖g_L‖
+    grad_gain double,                   -- ‖g_L‖/‖e‖
+    stability double,                   -- (c)
+    fires_n boolean,                    -- NULL: not measured
+    fires_a boolean,
+    fires_b boolean,
+    fires_c boolean,
+    fires_d boolean,
+    h_norm_explosion_ratio double,      -- the thresholds of this audit
+    g_norm_floor double,
+    stability_drift_ceiling double,
+    frozen_acc_margin_pp double,
+    control_runs varchar[],
+    protocol_version varchar,
+    checkpoint_sha256 varchar,
+    audited_at timestamptz
+);
