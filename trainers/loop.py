@@ -1,7 +1,8 @@
 """One loop for every method, architecture and data set."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ def train(
     checkpoint_every: int = 0,
     threads: int = 1,
     progress: Progress | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> str:
     """Train one run, logging diagnostics each epoch and a checkpoint at the end; its MLflow run id.
 
@@ -51,7 +53,7 @@ def train(
     model, rule = build(config, dataset)
     if config.optimizer not in OPTIMIZERS:
         raise UsageError(f"no optimizer named {config.optimizer!r}; there are: {', '.join(OPTIMIZERS)}")
-    tags = {names.TAG_DATA_DIR: str(data_dir)} if data_dir else {}
+    tags = {**(tags or {}), **({names.TAG_DATA_DIR: str(Path(data_dir).resolve())} if data_dir else {})}
     params = {name: getattr(config, name) for name in names.PARAMS}
     with start_run(experiment, tracking_uri, tags=tags, **params) as run:
         _epochs(config, dataset, model, rule, run, checkpoint_every, progress or (lambda *_: None))

@@ -68,7 +68,7 @@ def command(
             )
         )
     else:
-        click.echo(_table(result), nl=False)
+        click.echo(audit_table(result), nl=False)
     if not result.runs:
         say(f"the experiment {experiment!r} has no finished run: nothing was audited")
     say(f"next: fa-track export, then fa-track query cross_seed --experiment {experiment}; or mlflow ui")
@@ -76,7 +76,7 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _table(result: "Audit") -> str:
+def audit_table(result: "Audit") -> str:
     """A row a run: what was measured, and the letters of what fired, spelled out below."""
     from fa_tracking.protocol.diagnostics import catalogue, frozen_control
     from fa_tracking.protocol.report import TRUSTWORTHY

@@ -1,0 +1,137 @@
+"""The dashboard of an experiment: one HTML file that needs no network, or pictures."""
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dashboards import charts, theme
+from fa_tracking import catalogue
+from fa_tracking.errors import FATrackError
+from fa_tracking.results.database import DEFAULT_DATABASE, ask, connect, find_query
+
+PNG_SCALE = 2
+
+_STYLE = """
+body { font: 15px/1.5 Helvetica, Arial, sans-serif; margin: 1.5rem auto; max-width: 60rem; padding: 0 1rem; color: #1b1b1b }
+h1 { font-size: 1.4rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem } .note { color: #444 }
+.chart { overflow-x: auto } table { border-collapse: collapse; font-size: 13px }
+th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid #ddd } td.n { text-align: right }
+.table { overflow-x: auto }
+"""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A chart of the catalogue, drawn from an experiment's rows."""
+
+    name: str
+    title: str
+    specification: dict[str, Any]
+
+
+def draw_all(experiment: str, database: str | Path = DEFAULT_DATABASE) -> tuple[list[Drawn], pd.DataFrame]:
+    """Every chart of the catalogue for ``experiment``, and its runs over their seeds.
+
+    Raises:
+        UsageError: no such database or experiment.
+    """
+    with connect(database) as connection:
+
+        def answer(query: str) -> pd.DataFrame:
+            relation = ask(connection, find_query(query), {"experiment": experiment})
+            # through Python objects: DuckDB's own data frame turns NULL into NaN, and NaN must stay apart from it
+            return pd.DataFrame(relation.fetchall(), columns=relation.columns, dtype=object)
+
+        drawn = []
+        for name in catalogue.names(charts):
+            chart = catalogue.load(charts, name)
+            rows = answer(chart.QUERY)
+            if rows.empty:
+                raise FATrackError(f"the experiment {experiment!r} has no finished run to draw")
+            specification = theme.styled(chart.draw(rows)).to_dict()
+            drawn.append(Drawn(name, chart.TITLE, specification))
+        return drawn, answer("cross_seed")
+
+
+def write_html(experiment: str, out: Path, database: str | Path = DEFAULT_DATABASE) -> None:
+    """The dashboard as one self-contained HTML file.
+
+    Raises:
+        FATrackError: the file cannot be written.
+    """
+    drawn, cells = draw_all(experiment, database)
+    sections = "".join(
+        f'<section><h2>{escape(d.title)}</h2><div class="chart" id="{d.name}" role="img" '
+        f'aria-label="{escape(d.title)}"></div></section>'
+        for d in drawn
+    )
+    specifications = json.dumps({d.name: d.specification for d in drawn}).replace("<", "\\u003c")
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    page = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{escape(experiment)} · FA-Track</title><style>{_STYLE}</style></head><body>
+<h1>{escape(experiment)}</h1>
+<p class="note">{int(cells["n"].sum())} finished runs in {len(cells)} cells; made {made} by FA-Track.</p>
+<h2>Cells over their seeds</h2><div class="table">{_table(cells)}</div>
+{sections}
+<script>{_bundle()}</script>
+<script>
+const specifications = {specifications};
+for (const [id, specification] of Object.entries(specifications))
+  vegaEmbed("#" + id, specification, {{actions: {{export: true, source: false, compiled: false, editor: false}}}});
+</script></body></html>
+"""
+    _write(out, page.encode())
+
+
+def write_png(experiment: str, out: Path, database: str | Path = DEFAULT_DATABASE) -> list[Path]:
+    """Each chart as a picture beside ``out``: ``STEM-CHART.png``. The files written."""
+    import vl_convert
+
+    written = []
+    for drawn in draw_all(experiment, database)[0]:
+        target = out.with_name(f"{out.stem}-{drawn.name}.png")
+        _write(target, vl_convert.vegalite_to_png(drawn.specification, scale=PNG_SCALE))
+        written.append(target)
+    return written
+
+
+def _table(cells: pd.DataFrame) -> str:
+    columns = ["cell", "n", "n_diverged", "accuracy_mean", "accuracy_sd", "margin_pp_mean", "verdict"]
+    cells = cells.assign(cell=theme.cell_labels(cells))[columns]
+    head = "".join(f"<th>{escape(c.replace('_', ' '))}</th>" for c in columns)
+    body = "".join(f"<tr>{''.join(map(_table_cell, row))}</tr>" for row in cells.itertuples(index=False))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _table_cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f'<td class="n">{value:.4g}</td>'
+    if isinstance(value, int):
+        return f'<td class="n">{value}</td>'
+    return f"<td>{escape('' if value is None else str(value))}</td>"
+
+
+@cache
+def _bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, from vl-convert's own copy."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle().replace("</script", "<\\/script")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        raise FATrackError(f"{path} could not be written: {error.strerror or error}") from error

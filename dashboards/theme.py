@@ -1,0 +1,54 @@
+"""One look for every chart: print sizes, colours that colour-blind readers can tell apart (Okabe & Ito 2008)."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+HEALTHY, FLAGGED, UNKNOWN = "trustworthy", "flagged", "not audited"
+
+VERDICT_COLOUR = alt.Scale(domain=[HEALTHY, FLAGGED, UNKNOWN], range=["#0072B2", "#D55E00", "#999999"])
+VERDICT_SHAPE = alt.Scale(domain=[HEALTHY, FLAGGED, UNKNOWN], range=["circle", "triangle-up", "cross"])
+THRESHOLD = "#444444"
+METHOD_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B2A100"]
+DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [10, 4], [3, 1]]
+
+
+def styled(chart: Any) -> Any:
+    """The chart with the fonts, sizes and grid of this project."""
+    font = "Helvetica, Arial, 'Liberation Sans', sans-serif"
+    return (
+        chart.configure(font=font, background="white")
+        .configure_axis(labelFontSize=11, titleFontSize=12, titleFontWeight="normal", gridColor="#E5E5E5")
+        .configure_title(fontSize=13, anchor="start", subtitleFontSize=11, subtitleColor="#444444")
+        .configure_legend(labelFontSize=11, titleFontSize=12, labelLimit=320, symbolSize=90)
+        .configure_view(stroke="#BBBBBB")
+    )
+
+
+def cell_labels(rows: pd.DataFrame) -> pd.Series:
+    """A cell's name on an axis: the method, and what sets it apart."""
+    penalty = rows["penalty"].map(lambda v: f" λ={v:g}" if pd.notna(v) and v else "")
+    frozen = rows["frozen_blocks"].map(lambda v: " frozen" if v is True or v == 1 else "")
+    return rows["method"].fillna("?") + penalty + frozen
+
+
+def log_axis(values: pd.Series, also: Sequence[float] = ()) -> alt.Axis:
+    """An axis with a line a decade over the positive finite ``values``, every other one where there are many."""
+    finite = [float(v) for v in (*values, *also) if v is not None and not spelled(v, log=True)]
+    low, high = (math.floor(math.log10(min(finite))), math.ceil(math.log10(max(finite)))) if finite else (0, 1)
+    decades = range(low, high + 1, 1 if high - low <= 8 else 2)
+    return alt.Axis(format=".0e", values=[10.0**k for k in decades])
+
+
+def spelled(value: float | None, log: bool = False) -> str:
+    """What a mark at the panel's edge says of a value that an axis cannot hold; empty for one that it can."""
+    if value is None or pd.isna(value) and not isinstance(value, float):
+        return ""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+∞" if value > 0 else "−∞"
+    return f"{value:g}" if log and value <= 0 else ""

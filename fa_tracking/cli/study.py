@@ -1,0 +1,109 @@
+"""`fa-track study`: grids of runs."""
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from fa_tracking.cli import _options
+from fa_tracking.cli._show import progress, say
+
+if TYPE_CHECKING:
+    from trainers.study import Study
+
+ORDER = 2.5
+
+reduced = click.option("--reduced", is_flag=True, help="The small form of the study, in an experiment of its own.")
+
+
+@click.group("study")
+def command() -> None:
+    """Run a grid of training runs, resumably.
+
+    \b
+    Example:
+      fa-track study run dfa_penalty --jobs 2
+    """
+
+
+@command.command("list")
+@click.argument("name", required=False)
+@reduced
+@click.option("--json", "as_json", is_flag=True)
+@_options.tracking_uri
+def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str | None) -> None:
+    """Every run of the study NAME and its state: done, running, failed, missing. Without NAME, the studies."""
+    from trainers import study
+
+    if name is None:
+        for each in study.studies():
+            click.echo(f"{each:<20} {study.load(each).title}")
+        return
+    found = study.cells(_study(name, reduced), tracking_uri)
+    if as_json:
+        rows = [{"state": c.state, "run_id": c.run_id, "params": asdict(c.config)} for c in found]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for cell in found:
+        click.echo(f"{cell.state:<8} {study.describe(cell.config)}")
+    say(_counts(c.state for c in found))
+
+
+@command.command("status")
+@click.argument("name")
+@reduced
+@_options.tracking_uri
+def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
+    """How many runs of the study NAME are done, running, failed, missing."""
+    from trainers import study
+
+    click.echo(_counts(c.state for c in study.cells(_study(name, reduced), tracking_uri)))
+
+
+@command.command("run")
+@click.argument("name")
+@reduced
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at a time.")
+@_options.data_dir
+@_options.tracking_uri
+def run(name: str, reduced: bool, jobs: int, data_dir: str | None, tracking_uri: str | None) -> None:
+    """Train the runs of the study NAME that the store does not hold yet."""
+    chosen = _study(name, reduced)
+    if not run_study(chosen, jobs, data_dir, tracking_uri):
+        raise click.exceptions.Exit(1)
+    say(f"next: fa-track audit --experiment {chosen.experiment}")
+
+
+def run_study(chosen: "Study", jobs: int, data_dir: str | None, tracking_uri: str | None) -> bool:
+    """Run a study with a progress bar; whether every run is done."""
+    from trainers import study
+
+    before = study.cells(chosen, tracking_uri)
+    say(f"{chosen.experiment}: {_counts(c.state for c in before)}")
+    with progress(chosen.experiment) as update:
+
+        def finished(config: "study.RunConfig", problem: str | None, done: int, total: int) -> None:
+            update(done, total)
+            if problem:
+                say(f"failed: {study.describe(config)}: {problem}")
+
+        problems = study.run(chosen, tracking_uri, data_dir, jobs, finished)
+    return not problems
+
+
+def _study(name: str, reduced: bool) -> "Study":
+    from trainers import study
+
+    chosen = study.load(name)
+    if not reduced:
+        return chosen
+    smaller = chosen.smaller()
+    say(f"reduced: {chosen.reduced.says}" if chosen.reduced else "")
+    return smaller
+
+
+def _counts(states: "object") -> str:
+    counts = Counter(states)  # type: ignore[call-overload]
+    return ", ".join(f"{n} {state}" for state, n in counts.items())
