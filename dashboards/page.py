@@ -1,7 +1,6 @@
 """The dashboard of an experiment: one HTML file that needs no network, or pictures."""
 
 import json
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -19,7 +18,8 @@ from fa_tracking.results.database import DEFAULT_DATABASE, ask, connect, find_qu
 PNG_SCALE = 2
 
 _STYLE = """
-body { font: 15px/1.5 Helvetica, Arial, sans-serif; margin: 1.5rem auto; max-width: 60rem; padding: 0 1rem; color: #1b1b1b }
+body { font: 15px/1.5 Helvetica, Arial, sans-serif; margin: 1.5rem auto; max-width: 60rem; padding: 0 1rem }
+body { color: #1b1b1b }
 h1 { font-size: 1.4rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem } .note { color: #444 }
 .chart { overflow-x: auto } table { border-collapse: collapse; font-size: 13px }
 th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid #ddd } td.n { text-align: right }
@@ -124,7 +124,7 @@ def _bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, from vl-convert's own copy."""
     import vl_convert
 
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -132,6 +132,6 @@ def _write(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + ".part")
     try:
         part.write_bytes(content)
-        os.replace(part, path)
+        part.replace(path)
     except OSError as error:
         raise FATrackError(f"{path} could not be written: {error.strerror or error}") from error

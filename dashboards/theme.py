@@ -45,7 +45,7 @@ def log_axis(values: pd.Series, also: Sequence[float] = ()) -> alt.Axis:
 
 def spelled(value: float | None, log: bool = False) -> str:
     """What a mark at the panel's edge says of a value that an axis cannot hold; empty for one that it can."""
-    if value is None or pd.isna(value) and not isinstance(value, float):
+    if value is None or (pd.isna(value) and not isinstance(value, float)):
         return ""
     if math.isnan(value):
         return "NaN"

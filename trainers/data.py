@@ -90,7 +90,9 @@ def _reader(name: str, data_dir: str | None, download: bool) -> Callable[[str], 
         return EMBEDDED[name]
     if data_dir is None:
         known = ", ".join([*EMBEDDED, *TORCHVISION])
-        raise UsageError(f"data set {name!r} needs --data-dir (or {DATA_VARIABLE}); without a folder there are: {known}")
+        raise UsageError(
+            f"data set {name!r} needs --data-dir (or {DATA_VARIABLE}); without a folder there are: {known}"
+        )
     folder = Path(data_dir)
     if not folder.is_dir():
         raise UsageError(f"the data directory {data_dir} does not exist")
@@ -113,13 +115,17 @@ def _parquet(path: Path) -> Split:
 
     try:
         table = pq.read_table(path)
-        images = next(f.name for f in table.schema if pa.types.is_struct(f.type) and f.type.get_field_index("bytes") >= 0)
+        images = next(
+            f.name for f in table.schema if pa.types.is_struct(f.type) and f.type.get_field_index("bytes") >= 0
+        )
         labels = [f.name for f in table.schema if pa.types.is_integer(f.type)]
         label = next(n for n in ("label", "labels", *labels) if n in labels)
         encoded = table[images].combine_chunks().field("bytes").to_pylist()
         pixels = np.stack([np.asarray(Image.open(io.BytesIO(b)).convert("RGB")) for b in encoded])
     except StopIteration:
-        raise FATrackError(f"{path} has no image column {{bytes, path}} or no integer label: {table.schema.names}") from None
+        raise FATrackError(
+            f"{path} has no image column {{bytes, path}} or no integer label: {table.schema.names}"
+        ) from None
     except (OSError, ValueError, TypeError) as error:
         raise FATrackError(f"{path} cannot be read as images of one size: {error}") from error
     return Split(_channels_first(pixels), torch.from_numpy(table[label].to_numpy().astype(np.int64)))

@@ -92,18 +92,17 @@ def _epochs(
     progress: Progress,
 ) -> None:
     trainable = [p for p in (*model.parameters(), *rule.parameters()) if p.requires_grad]
-    optimizer = OPTIMIZERS[config.optimizer](
-        trainable, lr=config.lr, weight_decay=config.weight_decay, fused=True
-    )
+    optimizer = OPTIMIZERS[config.optimizer](trainable, lr=config.lr, weight_decay=config.weight_decay, fused=True)
     batches = _evaluation_batches(dataset)
-    null = [rule.fresh(model, draw).credit for draw in range(NULL_DRAWS)] if rule.credit else []
+    credit = rule.credit if rule.has_credit else None
+    null = [rule.fresh(model, draw).credit for draw in range(NULL_DRAWS)] if credit else []
     order = generator(config.seed, "data order")
     for epoch in range(config.epochs + 1):
         began = time.perf_counter()
         metrics = _train_epoch(config, dataset, model, rule, optimizer, order) if epoch else {}
         accuracy = evaluate(model, dataset)
         metrics |= {names.EPOCH_SECONDS: time.perf_counter() - began} if epoch else {}
-        run.log_epoch(epoch, model, batches, accuracy, rule.credit, null, metrics)
+        run.log_epoch(epoch, model, batches, accuracy, credit, null, metrics)
         last = epoch == config.epochs
         if last or (checkpoint_every and epoch % checkpoint_every == 0):
             run.log_checkpoint(model, rule.state_dict(), epoch, dataset=_source(dataset))

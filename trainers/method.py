@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fa_tracking.protocol.probe import Capture
 from trainers.model import BlockModel
 
 
@@ -25,10 +27,14 @@ class LearningRule(nn.Module):
         """
         raise NotImplementedError
 
-    credit = None
-    """Local credit for Γ: ``credit(model, capture) -> [a_0, …, a_L]``, each (B, d) or None. None: has no Γ."""
+    has_credit: ClassVar[bool] = False
+    """Whether the rule has a local credit, and with it a Γ."""
 
-    def fresh(self, seed: int) -> "LearningRule":
+    def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor | None]:
+        """The local credit [a_0, …, a_L] that reaches h_0 … h_L, each (B, d), or None where none does."""
+        raise NotImplementedError(f"{type(self).__name__} has no local credit")
+
+    def fresh(self, model: BlockModel, seed: int) -> "LearningRule":
         """The same rule with newly drawn feedback: the null that stands beside every Γ."""
         raise NotImplementedError(f"{type(self).__name__} has no random feedback to draw anew")
 

@@ -1,6 +1,7 @@
 """The audit in four panels: one a diagnostic, methods sorted by accuracy, thresholds drawn."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -47,7 +48,7 @@ def _state(rows: pd.DataFrame) -> pd.Series:
     return verdict.map(lambda v: known.get(v, theme.UNKNOWN if v.startswith("inconclusive") else theme.FLAGGED))
 
 
-def _panel(rows: pd.DataFrame, panel: Panel, order: list[str]) -> alt.LayerChart:
+def _panel(rows: pd.DataFrame, panel: Panel, order: list[str]) -> Any:
     values = rows[["cell", "seed", "state", "verdict", "accuracy", panel.column, "run_id"]].copy()
     values["edge"] = [theme.spelled(v, panel.log) for v in values[panel.column]]
     missing = int(values[panel.column].isna().sum() - (values["edge"] == "NaN").sum())
@@ -57,9 +58,11 @@ def _panel(rows: pd.DataFrame, panel: Panel, order: list[str]) -> alt.LayerChart
     subtitle = f"fires {panel.fires} {', '.join(f'{t:g}' for t in thresholds) or '—'}"
     subtitle += f"; {missing} of {len(rows)} runs not measured" if missing else ""
 
-    x = alt.X("cell:N", sort=order, scale=alt.Scale(domain=order), title=None, axis=alt.Axis(labelAngle=-25, labelLimit=160))
+    x = alt.X(
+        "cell:N", sort=order, scale=alt.Scale(domain=order), title=None, axis=alt.Axis(labelAngle=-25, labelLimit=160)
+    )
     scale = alt.Scale(type="log") if panel.log else alt.Scale(zero=False, padding=10)
-    axis = theme.log_axis(inside[panel.column], thresholds) if panel.log else alt.Axis(format="~g", tickCount=6)
+    axis = theme.log_axis(inside[panel.column], thresholds) if panel.log else alt.Axis(tickCount=6)
     points = (
         alt.Chart(inside)
         .mark_point(filled=True, size=75, opacity=0.85)

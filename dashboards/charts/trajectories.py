@@ -1,5 +1,7 @@
 """Training trajectories of ‖h_L‖, ‖g_L‖ and accuracy: a line a run, methods told apart by colour and dash."""
 
+from typing import Any
+
 import altair as alt
 import pandas as pd
 
@@ -22,7 +24,7 @@ def draw(rows: pd.DataFrame) -> alt.HConcatChart:
     return alt.hconcat(*(_panel(rows, cells, *panel) for panel in PANELS), spacing=25)
 
 
-def _panel(rows: pd.DataFrame, cells: list[str], column: str, title: str, log: bool) -> alt.LayerChart:
+def _panel(rows: pd.DataFrame, cells: list[str], column: str, title: str, log: bool) -> Any:
     values = rows[["cell", "seed", "epoch", "run_id", column]].copy()
     values["edge"] = [theme.spelled(v, log) for v in values[column]]
     inside = values[(values["edge"] == "") & values[column].notna()]
@@ -31,7 +33,7 @@ def _panel(rows: pd.DataFrame, cells: list[str], column: str, title: str, log: b
     dashes = alt.Scale(domain=cells, range=(theme.DASHES * len(cells))[: len(cells)])
     floors = sorted(rows["g_norm_floor"].dropna().unique()) if column == "deepest_grad_norm" else []
     scale = alt.Scale(type="log") if log else alt.Scale(zero=False)
-    axis = theme.log_axis(inside[column], floors) if log else alt.Axis(format="~g", tickCount=6)
+    axis = theme.log_axis(inside[column], floors) if log else alt.Axis(tickCount=6)
     lines = (
         alt.Chart(inside)
         .mark_line(strokeWidth=1.6, opacity=0.85)
@@ -51,6 +53,8 @@ def _panel(rows: pd.DataFrame, cells: list[str], column: str, title: str, log: b
     )
     layers = [lines, labels]
     if floors:
-        rule = alt.Chart(pd.DataFrame({"floor": floors})).mark_rule(color=theme.THRESHOLD, strokeDash=[5, 3], strokeWidth=1.3)
+        rule = alt.Chart(pd.DataFrame({"floor": floors})).mark_rule(
+            color=theme.THRESHOLD, strokeDash=[5, 3], strokeWidth=1.3
+        )
         layers.append(rule.encode(y="floor:Q"))
     return alt.layer(*layers).properties(width=210, height=200, title=title)

@@ -66,7 +66,4 @@ def _batches(source: DataSource, data_dir: str | None) -> "list[tuple[Tensor, Te
             f"(SHA-256 {split.digest[:12]}…, expected {source.test_sha256[:12]}…)"
         )
     normalise = Normalisation(source.mean, source.std)
-    return [
-        (normalise(split.inputs[index]), split.labels[index])
-        for index in evaluation_batches(len(split.labels))
-    ]
+    return [(normalise(split.inputs[index]), split.labels[index]) for index in evaluation_batches(len(split.labels))]

@@ -13,7 +13,7 @@ from fa_tracking.tracking import names, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run, RunTag
+    from mlflow.entities import Run
 
     from fa_tracking.tracking.checkpoint import Checkpoint
 

@@ -24,13 +24,13 @@ class CommandFolder(click.Group):
         try:
             return super().invoke(ctx)
         except FATrackError as error:
-            raise _one_line(error) from error
+            raise _OneLine(error) from error
 
 
-def _one_line(error: FATrackError) -> click.ClickException:
-    shown = click.ClickException(" ".join(str(error).split()))
-    shown.exit_code = error.exit_code
-    return shown
+class _OneLine(click.ClickException):
+    def __init__(self, error: FATrackError) -> None:
+        super().__init__(" ".join(str(error).split()))
+        self.exit_code = error.exit_code  # type: ignore[misc]
 
 
 @click.command(

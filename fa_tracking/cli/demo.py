@@ -59,5 +59,5 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     say(f"  mlflow ui{store}   # every run with its verdict, at http://127.0.0.1:5000")
     say(f"  fa-track query first_flag {experiment}   # when each diagnostic first fired")
     say(f"  fa-track audit {experiment} --margin-pp 5   # the verdicts under another threshold")
-    say(f'  fa-track sql "select method, avg(max_block_growth) from runs join audits using (run_id) group by all"')
+    say('  fa-track sql "select method, avg(max_block_growth) from runs join audits using (run_id) group by all"')
     say(f"  open {output} in a browser   # the dashboard")

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from fa_tracking.protocol.diagnostics.grad_norm import REFERENCE_BATCH
 from fa_tracking.protocol.norms import cosine, median_norms
 from fa_tracking.protocol.probe import Capture
 
-Credit = Callable[[nn.Module, Capture], Sequence[Tensor | None]]
+Credit = Callable[[Any, Capture], Sequence[Tensor | None]]
 """credit(model, capture) -> [a_0, …, a_L], each (B, d) like h_l, or None where a layer gets no local credit."""
 
 

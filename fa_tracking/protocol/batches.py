@@ -11,7 +11,9 @@ BATCH_SIZE = 128
 SEED = 0
 
 
-def evaluation_batches(n_samples: int, batches: int = BATCHES, size: int = BATCH_SIZE, seed: int = SEED) -> list[Tensor]:
+def evaluation_batches(
+    n_samples: int, batches: int = BATCHES, size: int = BATCH_SIZE, seed: int = SEED
+) -> list[Tensor]:
     """Index tensors (size,) of ``batches`` disjoint random batches out of ``n_samples``.
 
     A data set too small for them gets smaller batches: no measurement depends on the batch size.
@@ -43,5 +45,8 @@ class Normalisation:
         """From the training inputs; images (N, C, H, W) per channel, features (N, d) as a whole."""
         axes = (0, 2, 3) if inputs.ndim == 4 else tuple(range(inputs.ndim))
         values = inputs.numpy()
-        mean, std = np.atleast_1d(values.mean(axes, dtype=np.float64)), np.atleast_1d(values.std(axes, dtype=np.float64))
+        mean, std = (
+            np.atleast_1d(values.mean(axes, dtype=np.float64)),
+            np.atleast_1d(values.std(axes, dtype=np.float64)),
+        )
         return cls(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist()))

@@ -1,7 +1,6 @@
 """Carries runs from an MLflow store into the results database."""
 
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -133,7 +132,7 @@ def _write(
 
 @contextmanager
 def _replacing(database: Path, keep: bool) -> "Iterator[DuckDBPyConnection]":
-    """A connection to a new database beside ``database``, which takes its place at the end; a copy of it if ``keep``."""
+    """A connection to a new database, a copy of ``database`` if ``keep``, that takes its place at the end."""
     import duckdb
 
     if not database.parent.is_dir():
@@ -148,6 +147,6 @@ def _replacing(database: Path, keep: bool) -> "Iterator[DuckDBPyConnection]":
                 if not keep:
                     connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
                 yield connection
-            os.replace(fresh, database)
+            fresh.replace(database)
     except (duckdb.Error, OSError) as error:
         raise FATrackError(f"the database {database} could not be written: {first_line(error)}") from error

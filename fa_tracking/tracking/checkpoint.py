@@ -114,7 +114,9 @@ def read(folder: Path) -> Checkpoint:
         except FileNotFoundError:
             raise FATrackError(f"checkpoint {folder.name} has no {name}") from None
         if seen != config.sha256.get(name):
-            raise FATrackError(f"checkpoint {folder.name}: {name} does not match its checksum in {CONFIG}: it is damaged")
+            raise FATrackError(
+                f"checkpoint {folder.name}: {name} does not match its checksum in {CONFIG}: it is damaged"
+            )
     return Checkpoint(folder, config)
 
 
@@ -192,5 +194,3 @@ def _load(point: EntryPoint) -> Any:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2]) if lines else type(error).__name__
-
-

@@ -81,7 +81,11 @@ def search_runs(store: "MlflowClient", experiment_ids: list[str], filter_string:
     while experiment_ids:
         with store_errors():
             page = store.search_runs(
-                experiment_ids, filter_string, max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
+                experiment_ids,
+                filter_string,
+                max_results=PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
             )
         yield from page
         token = page.token

@@ -21,6 +21,8 @@ from trainers.model import BlockModel
 class Method(LearningRule):
     """Feedback ``B`` (L + 1, classes, d): row l belongs to hidden state h_l."""
 
+    has_credit = True
+
     B: Tensor
 
     def __init__(self, model: BlockModel, seed: int) -> None:

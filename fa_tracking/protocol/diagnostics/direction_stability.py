@@ -39,7 +39,9 @@ def explain(report: "DiagnosticReport") -> list[str]:
     stability = report.cross_batch_stability
     if stability is None:
         few = report.n_batches is not None and report.n_batches < MIN_BATCHES
-        why = f"{report.n_batches} batches, needs at least {MIN_BATCHES}" if few else "no pair of batches has a direction"
+        why = (
+            f"{report.n_batches} batches, needs at least {MIN_BATCHES}" if few else "no pair of batches has a direction"
+        )
         return [f"not measured: {why if report.n_batches is not None else 'no value given'}"]
     over = f" over {report.n_batches} batches" if report.n_batches else ""
     return [

@@ -28,8 +28,10 @@ def measure(captures: "Sequence[Capture]") -> dict[str, Any]:
 def growth(residual_norms: Sequence[float]) -> list[float]:
     """‖h_{l+1}‖/‖h_l‖ for every block l, the denominator clamped at 1e-30."""
     # `not <` keeps a NaN denominator where max() would replace it
-    return [after / (before if not before < DENOMINATOR_FLOOR else DENOMINATOR_FLOOR)
-            for before, after in pairwise(residual_norms)]
+    return [
+        after / (before if not before < DENOMINATOR_FLOOR else DENOMINATOR_FLOOR)
+        for before, after in pairwise(residual_norms)
+    ]
 
 
 def value(report: "DiagnosticReport") -> float | None:
