@@ -69,7 +69,7 @@ def capture(model: nn.Module, inputs: Any, labels: Tensor) -> Capture:
             )
         _check_states(states, len(labels))
         # ∂(summed cross-entropy)/∂logits is e itself: starting there saves the loss and keeps e's small digits.
-        error = output_error(logits.detach().float(), labels)
+        error = output_error(logits.detach().double(), labels).to(torch.promote_types(logits.dtype, torch.float32))
         grads = torch.autograd.grad(logits, states, grad_outputs=error.to(logits.dtype), allow_unused=True)
     unused = [layer for layer, g in enumerate(grads) if g is None]
     if unused:

@@ -1,5 +1,6 @@
 """DiagnosticThresholds and DiagnosticReport: numbers in, verdict out. Reading a verdict needs no torch."""
 
+import json
 from dataclasses import field
 from typing import Any
 
@@ -121,10 +122,10 @@ class DiagnosticReport:
     def to_dict(self) -> dict[str, Any]:
         """The measured numbers as plain JSON values (NaN and infinities as strings), and what follows from them."""
         return {
-            **_REPORT.dump_python(self, mode="json"),
+            **json.loads(_REPORT.dump_json(self)),
             "protocol_version": VERSION,
-            "max_per_block_growth": _FLOAT.dump_python(self.max_per_block_growth, mode="json"),
-            "margin_pp": _FLOAT.dump_python(frozen_control.value(self), mode="json"),
+            "max_per_block_growth": _plain(self.max_per_block_growth),
+            "margin_pp": _plain(frozen_control.value(self)),
             "flags": list(self.flags),
             "verdict": self.verdict,
         }
@@ -155,3 +156,7 @@ class DiagnosticReport:
 
 _REPORT = TypeAdapter(DiagnosticReport)
 _FLOAT = TypeAdapter(float | None, config=_STRICT)
+
+
+def _plain(value: float | None) -> Any:
+    return json.loads(_FLOAT.dump_json(value))

@@ -64,5 +64,5 @@ select
     cast("fa.thresholds" ->> '$.stability_drift_ceiling' as double),
     cast("fa.thresholds" ->> '$.frozen_acc_margin_pp' as double),
     list_filter(string_split("fa.control_runs", ','), lambda run : run <> ''),
-    "fa.protocol_version", "fa.checkpoint_sha256", cast("fa.audited_at" as timestamptz)
+    "fa.protocol_version", "fa.checkpoint_sha256", cast("fa.audited_at" as timestamptz) at time zone 'UTC'
 from t where "fa.verdict" is not null;

@@ -1,8 +1,8 @@
--- The results database. NaN and infinities are kept as the doubles that they are; NULL means not measured.
+-- The results database. Times are UTC. NaN and infinities are kept as the doubles that they are; NULL means not measured.
 
 create table exports (
     source varchar not null,            -- tracking URI of the store
-    exported_at timestamptz not null,   -- when the rows below last changed
+    exported_at timestamp not null,   -- when the rows below last changed
     runs bigint not null,
     metrics bigint not null
 );
@@ -12,8 +12,8 @@ create table runs (
     experiment varchar not null,
     run_name varchar,
     status varchar not null,            -- RUNNING, FINISHED, FAILED, KILLED
-    start_time timestamptz,
-    end_time timestamptz,
+    start_time timestamp,
+    end_time timestamp,
     artifact_uri varchar,
     method varchar,
     architecture varchar,
@@ -40,7 +40,7 @@ create table metrics (
     key varchar not null,
     step bigint not null,               -- the epoch
     value double not null,
-    timestamp timestamptz not null
+    timestamp timestamp not null
 );
 
 -- One row a run, epoch and hidden state h_layer.
@@ -84,5 +84,5 @@ create table audits (
     control_runs varchar[],
     protocol_version varchar,
     checkpoint_sha256 varchar,
-    audited_at timestamptz
+    audited_at timestamp
 );

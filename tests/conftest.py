@@ -1,0 +1,63 @@
+"""What the tests share: a real SQLite store in a folder of its own, the command line as a subprocess, real data."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainers.config import RunConfig
+
+torch.set_num_threads(1)
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+TINY = {"width": 16, "depth": 2, "dataset": "digits", "epochs": 2, "lr": 0.01}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty folder to stand in; MLflow's default store is mlflow.db in it."""
+    folder = tmp_path_factory.mktemp("workspace")
+    before = Path.cwd()
+    saved = {k: os.environ.pop(k, None) for k in ("MLFLOW_TRACKING_URI", "FA_TRACK_DB")}
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+    os.environ.update({k: v for k, v in saved.items() if v is not None})
+
+
+@pytest.fixture
+def uri(workspace: Path) -> str:
+    """The tracking URI of the workspace's store."""
+    return f"sqlite:///{workspace / 'mlflow.db'}"
+
+
+@pytest.fixture
+def cli(workspace: Path) -> Cli:
+    """``fa-track ARG …`` in the workspace, as a user's shell runs it."""
+
+    def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from fa_tracking.cli import main; main(prog_name='fa-track')", *args]
+        clean = {k: v for k, v in os.environ.items() if k not in ("FA_TRACK_DATA", "MLFLOW_TRACKING_URI")}
+        return subprocess.run(command, cwd=workspace, capture_output=True, text=True, env={**clean, **env})
+
+    return run
+
+
+@pytest.fixture
+def cifar10() -> str:
+    """The folder of the real CIFAR-10; the test skips where FA_TRACK_DATA does not hold it."""
+    folder = os.environ.get("FA_TRACK_DATA", "")
+    for candidate in (Path(folder) / "cifar10", Path(folder)):
+        if folder and (candidate / "train.parquet").is_file():
+            return str(candidate)
+    pytest.skip("FA_TRACK_DATA names no folder with CIFAR-10 as train.parquet and test.parquet")
+
+
+def tiny(method: str, **changes: object) -> RunConfig:
+    """A run of a second or two."""
+    return RunConfig(method=method, **{**TINY, **changes})  # type: ignore[arg-type]

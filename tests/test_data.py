@@ -1,0 +1,89 @@
+"""Data sets: what is embedded, what is read from a folder, and the real CIFAR-10 where it is at hand."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.protocol.batches import Normalisation, evaluation_batches
+from trainers import data
+
+
+def test_digit_pairs_are_labelled_by_their_sum_and_share_no_digit_between_splits() -> None:
+    digits, pairs = data.load("digits"), data.load("digit_pairs")
+    for split, single in ((pairs.train, digits.train), (pairs.test, digits.test)):
+        known = {tuple(image.tolist()): int(label) for image, label in zip(single.inputs, single.labels, strict=True)}
+        for pair, label in zip(split.inputs[:200], split.labels[:200], strict=True):
+            assert (known[tuple(pair[:64].tolist())] + known[tuple(pair[64:].tolist())]) % 10 == label
+    train = {tuple(image.tolist()) for image in digits.train.inputs}
+    assert not any(tuple(image.tolist()) in train for image in digits.test.inputs)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write_images(folder: Path, image: str = "img", label: str = "label") -> np.ndarray:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 4, 4, 3), dtype=np.uint8)
+    for split in ("train", "test"):
+        rows = [{"bytes": png(p), "path": None} for p in pixels]
+        pq.write_table(pa.table({image: rows, label: list(range(10)) * 3}), folder / f"{split}.parquet")
+    return pixels
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_folder_in_the_hugging_face_layout_is_read(tmp_path: Path, nested: bool) -> None:
+    folder = tmp_path / "birds" if nested else tmp_path
+    folder.mkdir(exist_ok=True)
+    pixels = write_images(folder, "image", "labels")
+    dataset = data.load("birds", str(tmp_path))
+    assert dataset.input_shape == (3, 4, 4)
+    assert np.array_equal(dataset.train.inputs.numpy(), pixels.transpose(0, 3, 1, 2))
+    normal = dataset.normalisation(dataset.train.inputs).double()
+    assert normal.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
+    assert normal.std((0, 2, 3), unbiased=False).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FA_TRACK_DATA", raising=False)
+    with pytest.raises(UsageError, match="needs --data-dir"):
+        data.load("cifar10")
+    with pytest.raises(UsageError, match="does not exist"):
+        data.load("cifar10", str(tmp_path / "nowhere"))
+    with pytest.raises(UsageError, match="holds no train.parquet"):
+        data.load("birds", str(tmp_path))
+    with pytest.raises(UsageError, match="does not hold fashion_mnist"):
+        data.load("fashion_mnist", str(tmp_path))
+    (tmp_path / "train.parquet").write_bytes(b"no parquet")
+    (tmp_path / "test.parquet").write_bytes(b"no parquet")
+    with pytest.raises(FATrackError, match="train.parquet cannot be read"):
+        data.load("cats", str(tmp_path))
+
+
+def test_evaluation_batches_are_disjoint_fixed_and_smaller_where_data_is_short() -> None:
+    batches = evaluation_batches(2000)
+    assert [len(b) for b in batches] == [128] * 10
+    assert len(torch.cat(batches).unique()) == 1280
+    assert all(torch.equal(a, b) for a, b in zip(batches, evaluation_batches(2000), strict=True))
+    assert [len(b) for b in evaluation_batches(360)] == [36] * 10
+    with pytest.raises(ValueError, match="9 samples"):
+        evaluation_batches(9)
+
+
+def test_a_constant_input_is_not_divided_by_zero() -> None:
+    assert Normalisation.of(torch.full((5, 2), 3.0)).std == (1.0,)
+
+
+def test_cifar10_is_what_its_reader_says(cifar10: str) -> None:
+    dataset = data.load("cifar10", cifar10)
+    assert (len(dataset.train.labels), len(dataset.test.labels), dataset.classes) == (50_000, 10_000, 10)
+    assert dataset.normalisation.mean == pytest.approx((125.27, 122.93, 113.86), abs=0.01)
+    assert dataset.train.labels.bincount().tolist() == [5000] * 10

@@ -1,0 +1,130 @@
+"""Learning rules and the loop: gradients against the formula written out, frozen blocks, determinism."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+from mlflow import MlflowClient
+
+from fa_tracking import catalogue
+from trainers import data, methods, models
+from trainers.loop import build, train
+
+METHODS, MODELS = catalogue.names(methods), catalogue.names(models)
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_leaves_finite_gradients_on_every_model(method: str, architecture: str) -> None:
+    dataset = data.load("digits")
+    model, rule = build(tiny(method, architecture=architecture), dataset)
+    x, y = dataset.normalisation(dataset.train.inputs[:32]), dataset.train.labels[:32]
+    loss, logits = rule.backward(model, x, y, penalty=1e-2)
+    assert loss.isfinite() and logits.shape == (32, 10)
+    for name, p in model.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.isfinite().all(), name
+        assert p.grad.any(), name
+
+
+def dfa_by_hand(model, B: np.ndarray, x: np.ndarray, y: np.ndarray, penalty: float) -> dict[str, np.ndarray]:
+    """DFA on ResMLP in NumPy: every product written out, float64."""
+    w = {k: v.detach().double().numpy() for k, v in model.named_parameters()}
+    batch, depth = len(y), len(model.blocks)
+
+    def layer_norm(h: np.ndarray) -> np.ndarray:
+        return (h - h.mean(1, keepdims=True)) / np.sqrt(h.var(1, keepdims=True) + 1e-5)
+
+    h = [x @ w["embed.1.weight"].T + w["embed.1.bias"]]
+    kept = []
+    for i in range(depth):
+        p = f"blocks.{i}."
+        hat = layer_norm(h[-1])
+        z = (hat * w[p + "ln.weight"] + w[p + "ln.bias"]) @ w[p + "up.weight"].T + w[p + "up.bias"]
+        f = np.maximum(z, 0) @ w[p + "down.weight"].T + w[p + "down.bias"]
+        kept.append((hat, z, f))
+        h.append(h[-1] + f)
+    hat = layer_norm(h[-1])
+    out = hat * w["out_ln.weight"] + w["out_ln.bias"]
+    logits = out @ w["out_head.weight"].T + w["out_head.bias"]
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    e = p / p.sum(1, keepdims=True) - np.eye(logits.shape[1])[y]
+    d_out = e @ w["out_head.weight"] / batch
+    grads = {
+        "out_head.weight": e.T @ out / batch,
+        "out_head.bias": e.mean(0),
+        "out_ln.weight": (d_out * hat).sum(0),
+        "out_ln.bias": d_out.sum(0),
+        "embed.1.weight": (e @ B[0] / batch).T @ x,
+        "embed.1.bias": (e @ B[0] / batch).sum(0),
+    }
+    for i, (hat, z, f) in enumerate(kept):
+        q = f"blocks.{i}."
+        a = (e @ B[i + 1] + 2 * penalty * f) / batch
+        dz = (a @ w[q + "down.weight"]) * (z > 0)
+        d_norm = dz @ w[q + "up.weight"]
+        normed = hat * w[q + "ln.weight"] + w[q + "ln.bias"]
+        grads |= {
+            q + "down.weight": a.T @ np.maximum(z, 0),
+            q + "down.bias": a.sum(0),
+            q + "up.weight": dz.T @ normed,
+            q + "up.bias": dz.sum(0),
+            q + "ln.weight": (d_norm * hat).sum(0),
+            q + "ln.bias": d_norm.sum(0),
+        }
+    return grads
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.3])
+def test_dfa_is_its_formula(penalty: float) -> None:
+    dataset = data.load("digits")
+    model, rule = build(tiny("dfa", depth=3), dataset)
+    x, y = dataset.normalisation(dataset.train.inputs[:20]), dataset.train.labels[:20]
+    rule.backward(model, x, y, penalty)
+    expected = dfa_by_hand(model, rule.B.double().numpy(), x.double().numpy(), y.numpy(), penalty)
+    assert expected.keys() == dict(model.named_parameters()).keys()
+    for name, p in model.named_parameters():
+        assert p.grad is not None
+        np.testing.assert_allclose(p.grad.numpy(), expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_feedback_has_the_stated_spread_and_belongs_to_the_seed() -> None:
+    dataset = data.load("digits")
+    model, rule = build(tiny("dfa", width=256), dataset)
+    assert rule.B.std().item() == pytest.approx(10**-0.5, rel=0.05)
+    assert torch.equal(rule.B, rule.fresh(model, 42).B)
+    assert not torch.equal(rule.B, rule.fresh(model, 0).B)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_frozen_blocks_do_not_move_by_one_bit(method: str, workspace: Path, uri: str) -> None:
+    from safetensors.torch import load_file
+
+    config = tiny(method, frozen_blocks=True, penalty=0.1)
+    before, _ = build(config, data.load("digits"))
+    run_id = train(config, "frozen", uri)
+    folder = MlflowClient(uri).download_artifacts(run_id, "checkpoints/epoch_0002")
+    after = load_file(Path(folder) / "model.safetensors")
+    for name, value in before.state_dict().items():
+        assert torch.equal(value, after[name]) == name.startswith("blocks."), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_seed_gives_the_same_metrics_to_the_last_bit(method: str, workspace: Path, uri: str) -> None:
+    client = MlflowClient(uri)
+    runs = [client.get_run(train(tiny(method), "same", uri)).data.metrics for _ in range(2)]
+    first, second = ({k: v for k, v in m.items() if not k.startswith("time/")} for m in runs)
+    assert first == second
+    assert first["accuracy/test"] > 0.2
+
+
+def test_a_learned_network_beats_its_frozen_control_only_with_nonlinear_blocks(workspace: Path, uri: str) -> None:
+    client = MlflowClient(uri)
+    changes = {"dataset": "digit_pairs", "width": 32, "epochs": 4, "lr": 3e-3}
+    accuracy = {
+        frozen: client.get_run(train(tiny("bp", frozen_blocks=frozen, **changes), "pairs", uri)).data.metrics["accuracy/test"]
+        for frozen in (False, True)
+    }
+    assert accuracy[False] > accuracy[True] + 0.2

@@ -1,0 +1,314 @@
+"""The whole path on a real SQLite store: train, audit, export, query, draw."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+import torch
+from conftest import tiny
+from mlflow import MlflowClient
+
+import fa_tracking
+from dashboards.page import draw_all, write_html
+from fa_tracking import DiagnosticReport, DiagnosticThresholds
+from fa_tracking.results.database import ask, connect, find_query, queries
+from fa_tracking.results.export import export
+from trainers.loop import train
+
+FIRST = {"experiment": "first", "thresholds": DiagnosticThresholds(stability_drift_ceiling=1.0)}
+
+
+@pytest.fixture(scope="module")
+def runs(workspace: Path) -> dict[str, str]:
+    """Run ids: BP and DFA with a frozen control each, the latter over two seeds."""
+    uri = f"sqlite:///{workspace / 'mlflow.db'}"
+    made = {}
+    for method in ("bp", "dfa"):
+        for frozen in (False, True):
+            for seed in (1, 2) if frozen else (1,):
+                config = tiny(method, frozen_blocks=frozen, seed=seed, epochs=1)
+                made[f"{method}{'-frozen' if frozen else ''}-{seed}"] = train(config, "first", uri)
+    return made
+
+
+def tags(uri: str, run_id: str) -> dict[str, str]:
+    return MlflowClient(uri).get_run(run_id).data.tags
+
+
+def test_a_run_holds_every_metric_of_the_design_at_every_epoch(runs: dict[str, str], uri: str) -> None:
+    client = MlflowClient(uri)
+    metrics = client.get_run(runs["dfa-1"]).data.metrics
+    layers = [f"{kind}{n}" for n in range(3) for kind in ("residual_norm/h", "grad_norm/g", "alignment/l")]
+    nulls = [f"{kind}/l{n}" for n in range(3) for kind in ("alignment_null", "alignment_null_sd", "alignment_pooled")]
+    scalars = ["accuracy/test", "accuracy/train", "loss/train", "time/epoch_seconds", "time/diagnostics_seconds"]
+    scalars += [f"diagnostics/{name}" for name in ("max_block_growth", "deepest_grad_norm", "stability", "grad_gain")]
+    assert {*layers, *nulls, *scalars} <= metrics.keys()
+    assert [m.step for m in client.get_metric_history(runs["dfa-1"], "residual_norm/h2")] == [0, 1]
+    assert not any(key.startswith("alignment/") for key in client.get_run(runs["bp-1"]).data.metrics)
+
+
+def test_the_audit_measures_what_training_logged(runs: dict[str, str], uri: str) -> None:
+    result = fa_tracking.audit(**FIRST, tracking_uri=uri)
+    assert not result.problems
+    for audited in result.runs:
+        metrics = MlflowClient(uri).get_run(audited.run_id).data.metrics
+        assert audited.report is not None
+        assert audited.report.residual_norms[-1] == pytest.approx(metrics["residual_norm/h2"], rel=1e-6)
+        assert audited.report.bp_grad_norms[-1] == pytest.approx(metrics["diagnostics/deepest_grad_norm"], rel=1e-5)
+        assert audited.report.headline_acc == metrics["accuracy/test"]
+
+
+def test_the_control_is_the_mean_over_seeds_of_runs_that_the_verdict_names(runs: dict[str, str], uri: str) -> None:
+    fa_tracking.audit(**FIRST, tracking_uri=uri)
+    client = MlflowClient(uri)
+    controls = [runs["dfa-frozen-1"], runs["dfa-frozen-2"]]
+    expected = sum(client.get_run(c).data.metrics["accuracy/test"] for c in controls) / 2
+    found = tags(uri, runs["dfa-1"])
+    assert sorted(found["fa.control_runs"].split(",")) == sorted(controls)
+    assert json.loads(found["fa.measured"])["control_accuracy"] == pytest.approx(expected)
+    assert tags(uri, controls[0])["fa.control_runs"] == ""
+
+
+def test_an_audit_leaves_tags_a_note_and_reports(runs: dict[str, str], uri: str, tmp_path: Path) -> None:
+    fa_tracking.audit(**FIRST, tracking_uri=uri)
+    client, run_id = MlflowClient(uri), runs["bp-1"]
+    found = tags(uri, run_id)
+    assert found["fa.evidence"] == "full"
+    assert found["fa.verdict"] in found["mlflow.note.content"]
+    folder = Path(client.download_artifacts(run_id, "audit", str(tmp_path)))
+    report = DiagnosticReport.from_dict(json.loads((folder / "report.json").read_text()))
+    assert report.verdict == found["fa.verdict"]
+    assert str(report) in (folder / "report.txt").read_text()
+    page = (folder / "report.html").read_text()
+    assert found["fa.verdict"] in page
+    assert "<script" not in page and "http" not in page
+    filtered = client.search_runs(["1"], filter_string=f"tags.\"fa.verdict\" = '{found['fa.verdict']}'")
+    assert run_id in [r.info.run_id for r in filtered]
+
+
+def test_auditing_again_with_other_thresholds_updates_the_verdict(runs: dict[str, str], uri: str) -> None:
+    fa_tracking.audit("first", uri, thresholds=DiagnosticThresholds(h_norm_explosion_ratio=0.1))
+    assert tags(uri, runs["bp-1"])["fa.verdict"].startswith("needs walk-back: residual stream exploded")
+    assert json.loads(tags(uri, runs["bp-1"])["fa.thresholds"])["h_norm_explosion_ratio"] == 0.1
+    fa_tracking.audit(**FIRST, tracking_uri=uri)
+    assert "exploded" not in tags(uri, runs["bp-1"])["fa.verdict"]
+
+
+def checkpoint_folder(uri: str, run_id: str) -> Path:
+    return Path(MlflowClient(uri).get_run(run_id).info.artifact_uri.removeprefix("file://")) / "checkpoints/epoch_0001"
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda f: (f / "model.safetensors").write_bytes(b"x" * 100), "does not match its checksum"),
+        (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json is broken"),
+        (
+            lambda f: (f / "config.json").write_text((f / "config.json").read_text().replace("trainers:resmlp", "os:x")),
+            "no entry point of the group",
+        ),
+        (
+            lambda f: (f / "config.json").write_text(
+                (f / "config.json").read_text().replace('"width": 16', '"width": 1000000000')
+            ),
+            "does not fit the weights",
+        ),
+    ],
+)
+def test_a_broken_checkpoint_is_named_loses_its_verdict_and_the_others_go_on(
+    damage: Callable[[Path], object], says: str, workspace: Path, uri: str
+) -> None:
+    experiment = f"broken {says}"
+    broken, whole = (train(tiny("bp", seed=s, epochs=1), experiment, uri) for s in (1, 2))
+    fa_tracking.audit(experiment, uri)
+    damage(checkpoint_folder(uri, broken))
+    result = fa_tracking.audit(experiment, uri)
+    assert [(a.run_id, says in (a.problem or "")) for a in result.problems] == [(broken, True)]
+    assert "fa.verdict" not in tags(uri, broken)
+    assert "fa.verdict" in tags(uri, whole)
+
+
+def test_somebody_elses_loop_can_be_tracked_and_a_failure_marks_the_run(workspace: Path, uri: str) -> None:
+    from test_diagnose import Hooked, float_batches
+
+    with fa_tracking.start_run(experiment="own", tracking_uri=uri, method="mine", seed=1, note="x") as run:
+        report = run.log_epoch(
+            0,
+            Hooked(),
+            float_batches(),
+            accuracy=0.2,
+            credit=lambda model, seen: [g.clone() for g in seen.grads],
+            metrics={"loss/train": math.nan, "mine/huge": math.inf},
+        )
+        run.log_checkpoint(Hooked(), feedback={"B": torch.ones(2)}, epoch=0)
+    assert report.headline_acc == 0.2
+    data = MlflowClient(uri).get_run(run.run_id).data
+    assert data.metrics["alignment/l0"] == pytest.approx(1.0)
+    assert math.isnan(data.metrics["loss/train"])
+    assert data.params["note"] == "x"
+    problem = fa_tracking.audit("own", uri).problems[0].problem or ""
+    assert "names the model factory None" in problem
+    with (
+        pytest.raises(ZeroDivisionError),
+        fa_tracking.start_run(experiment="own", tracking_uri=uri, method="mine", seed=2) as run,
+    ):
+        _ = 1 / 0
+    assert MlflowClient(uri).get_run(run.run_id).info.status == "FAILED"
+
+
+def test_gamma_is_missing_below_the_floor_and_its_number_is_said(workspace: Path, uri: str) -> None:
+    from test_diagnose import Hooked, float_batches
+
+    with fa_tracking.start_run(experiment="floor", tracking_uri=uri, method="mine", seed=1) as run:
+        run.log_epoch(
+            0,
+            Hooked(),
+            float_batches(),
+            credit=lambda model, seen: list(seen.grads),
+            thresholds=DiagnosticThresholds(g_norm_floor=1e9),
+        )
+    metrics = MlflowClient(uri).get_run(run.run_id).data.metrics
+    assert not any(key.startswith("alignment") for key in metrics)
+    assert metrics["diagnostics/alignment_missing"] == 4
+
+
+def test_the_git_commit_and_versions_stand_on_every_run(runs: dict[str, str], uri: str) -> None:
+    found = tags(uri, runs["bp-1"])
+    assert found["fa.version"]
+    assert found["fa.torch"] == torch.__version__
+    assert found["fa.deterministic"] == "true"
+
+
+def rows(database: Path, sql: str) -> list[tuple]:
+    with connect(database) as connection:
+        return connection.sql(sql).fetchall()
+
+
+def test_exporting_the_same_store_twice_gives_identical_rows(
+    runs: dict[str, str], uri: str, tmp_path: Path
+) -> None:
+    fa_tracking.audit(**FIRST, tracking_uri=uri)
+    database = tmp_path / "r.duckdb"
+    tables = ("runs", "params", "tags", "metrics", "layers", "audits")
+    export(database, uri, "first")
+    first = {t: rows(database, f"select * from {t} order by all") for t in tables}
+    export(database, uri, "first")
+    assert {t: rows(database, f"select * from {t} order by all") for t in tables} == first
+    assert len(first["runs"]) == len(first["audits"]) == len(runs)
+    assert rows(database, "select distinct width, depth, frozen_blocks from runs order by 3") == [
+        (16, 2, False),
+        (16, 2, True),
+    ]
+    assert rows(database, "select count(*) from layers where residual_norm is null") == [(0,)]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["r.duckdb"]
+
+
+def test_nan_and_infinity_reach_the_database_as_what_they_are(workspace: Path, uri: str, tmp_path: Path) -> None:
+    with fa_tracking.start_run(experiment="numbers", tracking_uri=uri, method="m", seed=1) as run:
+        run.log_metrics({"a": math.nan, "b": math.inf, "c": -math.inf, "d": 1e300}, 0)
+    export(tmp_path / "r.duckdb", uri, "numbers")
+    found = rows(tmp_path / "r.duckdb", "select value from metrics order by key")
+    assert math.isnan(found[0][0])
+    assert [v for (v,) in found[1:]] == [math.inf, -math.inf, 1e300]
+
+
+def test_an_export_of_one_experiment_keeps_the_others(runs: dict[str, str], uri: str, tmp_path: Path) -> None:
+    train(tiny("bp", epochs=0), "second", uri)
+    export(tmp_path / "r.duckdb", uri, "first")
+    export(tmp_path / "r.duckdb", uri, "second")
+    assert rows(tmp_path / "r.duckdb", "select distinct experiment from runs order by 1") == [("first",), ("second",)]
+
+
+@pytest.fixture
+def database(runs: dict[str, str], uri: str, tmp_path: Path) -> Path:
+    fa_tracking.audit(**FIRST, tracking_uri=uri)
+    export(tmp_path / "r.duckdb", uri, "first")
+    return tmp_path / "r.duckdb"
+
+
+@pytest.mark.parametrize("name", queries())
+def test_a_querys_header_agrees_with_the_engine(name: str, database: Path) -> None:
+    query = find_query(name)
+    statement = duckdb.extract_statements(query.sql)
+    assert len(statement) == 1
+    assert statement[0].named_parameters == set(query.params)
+    with connect(database) as connection:
+        assert tuple(ask(connection, query, {"experiment": "first"}).columns) == query.columns
+
+
+def test_cross_seed_is_mean_and_sample_deviation_over_the_seeds(
+    database: Path, runs: dict[str, str], uri: str
+) -> None:
+    client = MlflowClient(uri)
+    values = [client.get_run(runs[f"dfa-frozen-{s}"]).data.metrics["accuracy/test"] for s in (1, 2)]
+    with connect(database) as connection:
+        relation = ask(connection, find_query("cross_seed"), {"experiment": "first"})
+        cells = [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
+    cell = next(c for c in cells if c["method"] == "dfa" and c["frozen_blocks"])
+    assert (cell["n"], cell["seeds"]) == (2, "1 2")
+    assert cell["accuracy_mean"] == pytest.approx(sum(values) / 2)
+    assert cell["accuracy_sd"] == pytest.approx(abs(values[0] - values[1]) / math.sqrt(2))
+    alone = next(c for c in cells if c["method"] == "bp" and not c["frozen_blocks"])
+    assert (alone["n"], alone["accuracy_sd"]) == (1, None)
+
+
+def test_first_flag_finds_the_epoch_and_counts_what_was_saved(workspace: Path, uri: str, tmp_path: Path) -> None:
+    from mlflow.entities import Metric, RunTag
+
+    client = MlflowClient(uri)
+    run_id = train(tiny("bp", epochs=0), "flags", uri)
+    fa_tracking.audit("flags", uri)
+    series = {
+        "diagnostics/max_block_growth": [1, 2, 50, 51, 60],
+        "diagnostics/deepest_grad_norm": [1e-3, 9e-8, 9e-8, 9e-8, math.nan],
+        "diagnostics/grad_gain": [1e-3, 1e-3, 1e-8, 1e-8, 1e-8],
+        "accuracy/test": [0.1, 0.2, 0.3, 0.4, 0.5],
+    }
+    points = [Metric(k, v, 10**13, step) for k, values in series.items() for step, v in enumerate(values)]
+    client.log_batch(run_id, metrics=points, tags=[RunTag("x", "y")])
+    export(tmp_path / "r.duckdb", uri, "flags")
+    with connect(tmp_path / "r.duckdb") as connection:
+        relation = ask(connection, find_query("first_flag"), {"experiment": "flags"})
+        row = dict(zip(relation.columns, relation.fetchall()[0], strict=True))
+    assert (row["growth_epoch"], row["grad_floor_epoch"], row["not_finite_epoch"]) == (3, 2, 4)
+    assert (row["first_epoch"], row["accuracy_at_first"], row["final_epoch"]) == (2, 0.3, 4)
+    assert row["epochs_saved"] == pytest.approx(0.5)
+
+
+def test_the_dashboard_is_one_file_that_needs_no_network(database: Path, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    write_html("first", out, database)
+    page = out.read_text()
+    assert page.count("vegaEmbed(") >= 1
+    assert 'src="http' not in page and 'href="http' not in page
+    drawn, cells = draw_all("first", database)
+    assert [d.name for d in drawn] == ["audit_panels", "trajectories"]
+    assert len(cells) == 4
+    points = [v for d in drawn[:1] for data in d.specification["datasets"].values() for v in data if "run_id" in v]
+    assert {p["run_id"] for p in points} >= {*map(str, rows(database, "select run_id from runs")[0])}
+
+
+def test_a_chart_says_what_an_axis_cannot_hold() -> None:
+    import pandas as pd
+
+    from dashboards.charts import audit_panels
+
+    base = {"method": "m", "penalty": 0.0, "frozen_blocks": False, "verdict": "trustworthy", "accuracy": 0.5}
+    base |= {"margin_pp": None, "stability": math.nan, "h_norm_explosion_ratio": 50.0, "g_norm_floor": 1e-7}
+    base |= {"stability_drift_ceiling": 0.3, "frozen_acc_margin_pp": 2.0}
+    frame = pd.DataFrame(
+        [
+            {**base, "seed": 1, "run_id": "r1", "growth": math.inf, "grad_norm": 0.0},
+            {**base, "seed": 2, "run_id": "r2", "growth": 2.0, "grad_norm": 1e-3},
+        ],
+        dtype=object,
+    )
+    text = json.dumps(audit_panels.draw(frame).to_dict())
+    assert '"edge": "+\\u221e"' in text
+    assert '"edge": "0"' in text
+    assert text.count('"edge": "NaN"') == 2
+    assert "2 of 2 runs not measured" in text

@@ -1,0 +1,132 @@
+"""Numbers in, verdict out: thresholds, wordings, order, and what is not a number."""
+
+import json
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from fa_tracking import DiagnosticReport, DiagnosticThresholds
+
+HEALTHY = {
+    "method_name": "BP",
+    "notes": "",
+    "residual_norms": [10.0, 20.0, 30.0],
+    "bp_grad_norms": [1e-3, 1e-3, 1e-4],
+    "stability_layer": 1,
+    "cross_batch_stability": 0.1,
+    "headline_acc": 0.61,
+    "frozen_baseline_acc": 0.35,
+}
+
+
+def report(**changes: object) -> DiagnosticReport:
+    return DiagnosticReport(**{**HEALTHY, **changes})
+
+
+def test_a_healthy_network_is_trustworthy() -> None:
+    assert report().verdict == "trustworthy"
+    assert report().max_per_block_growth == 2.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag", "wording"),
+    [
+        ({"residual_norms": [1.0, 50.1, 60.0]}, "a", "residual stream exploded"),
+        ({"bp_grad_norms": [1e-3, 1e-3, 9.9e-8]}, "b", "BP grad at numerical floor"),
+        ({"cross_batch_stability": 0.301}, "c", "BP grad direction is drift-dominated"),
+        ({"headline_acc": 0.369}, "d", "deep blocks fail to beat frozen-random baseline"),
+        ({"cross_batch_stability": math.nan}, "n", "measurement is not finite"),
+    ],
+)
+def test_each_flag_has_its_wording(changes: dict, flag: str, wording: str) -> None:
+    assert report(**changes).flags == (flag,)
+    assert report(**changes).verdict == f"needs walk-back: {wording}"
+
+
+def test_the_published_dfa_is_walked_back_in_the_order_of_the_protocol() -> None:
+    dfa = report(
+        residual_norms=[8.7, 6e3, 1e6, 1e8, 5e8],
+        bp_grad_norms=[1e-3, 1e-6, 1e-7, 1e-8, 3e-9],
+        cross_batch_stability=0.05,
+        headline_acc=0.306,
+        frozen_baseline_acc=0.349,
+    )
+    assert dfa.verdict == (
+        "needs walk-back: residual stream exploded; BP grad at numerical floor; "
+        "deep blocks fail to beat frozen-random baseline"
+    )
+    assert (dfa.residual_stream_exploded, dfa.bp_grad_at_floor) == (True, True)
+    assert (dfa.reference_drift_dominated, dfa.frozen_baseline_undercut) == (False, True)
+
+
+def test_a_value_at_its_threshold_does_not_fire() -> None:
+    at = report(
+        residual_norms=[1.0, 50.0],
+        bp_grad_norms=[1e-7],
+        cross_batch_stability=0.30,
+        headline_acc=0.375,
+        frozen_baseline_acc=0.355,
+        thresholds=DiagnosticThresholds(frozen_acc_margin_pp=100 * (0.375 - 0.355)),
+    )
+    assert at.verdict == "trustworthy"
+
+
+def test_without_a_control_d_is_skipped_and_says_so() -> None:
+    alone = report(frozen_baseline_acc=None)
+    assert alone.frozen_baseline_undercut is None
+    assert alone.verdict == "trustworthy"
+    assert "skipped: no frozen control" in str(alone)
+
+
+def test_a_missing_measurement_is_never_trustworthy() -> None:
+    assert report(cross_batch_stability=None).verdict == (
+        "inconclusive: not measured: cross-batch direction stability"
+    )
+    assert report(bp_grad_norms=[]).verdict == "inconclusive: not measured: deepest gradient norm"
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "where", ["residual_norms", "bp_grad_norms", "cross_batch_stability", "headline_acc", "frozen_baseline_acc"]
+)
+def test_not_finite_comes_first_wherever_it_stands(where: str, bad: float) -> None:
+    value = [10.0, bad, 30.0] if where.endswith("norms") else bad
+    assert report(**{where: value}).verdict.startswith("needs walk-back: measurement is not finite")
+
+
+def test_growth_clamps_a_vanishing_denominator_and_needs_two_layers() -> None:
+    assert report(residual_norms=[0.0, 1e-29]).max_per_block_growth == pytest.approx(10.0)
+    assert report(residual_norms=[5.0]).max_per_block_growth == 1.0
+
+
+def test_a_small_gradient_of_a_small_error_is_not_collapse() -> None:
+    confident = report(bp_grad_norms=[1e-3, 1e-3, 5e-8], grad_gain=1e-3)
+    assert confident.verdict == "trustworthy"
+    assert "small gradient explained by small error" in str(confident)
+    collapsed = report(bp_grad_norms=[1e-3, 1e-3, 5e-8], grad_gain=6e-8)
+    assert collapsed.flags == ("b",)
+    assert report(bp_grad_norms=[1e-3, 1e-3, 5e-8], grad_gain=None).flags == ("b",)
+
+
+@pytest.mark.parametrize("stability", [0.1, 0.9, None, math.nan, -math.inf])
+def test_a_report_survives_json_and_gives_the_same_verdict(stability: float | None) -> None:
+    first = report(cross_batch_stability=stability, residual_norms=[1.0, math.inf], grad_gain=2e-3, n_batches=10)
+    text = json.dumps(first.to_dict(), allow_nan=False)
+    again = DiagnosticReport.from_dict(json.loads(text))
+    assert again.verdict == first.verdict
+    assert json.dumps(again.to_dict()) == text
+
+
+def test_the_printed_report_has_a_section_a_diagnostic_flags_and_a_verdict() -> None:
+    text = str(report(cross_batch_stability=0.5))
+    assert [line[:3] for line in text.splitlines() if line.startswith("(")] == ["(n)", "(a)", "(b)", "(c)", "(d)"]
+    assert text.count("FLAG: BP grad direction is drift-dominated") == 1
+    assert text.splitlines()[-1] == "VERDICT: needs walk-back: BP grad direction is drift-dominated"
+
+
+def test_a_wrong_field_is_named() -> None:
+    with pytest.raises(ValidationError, match="headline_acc"):
+        report(headline_acc="good")
+    with pytest.raises(ValidationError, match="surprise"):
+        DiagnosticReport.from_dict({**report().to_dict(), "surprise": 1})
