@@ -43,7 +43,7 @@ def cli(workspace: Path) -> Cli:
     def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", "from fa_tracking.cli import main; main(prog_name='fa-track')", *args]
         clean = {k: v for k, v in os.environ.items() if k not in ("FA_TRACK_DATA", "MLFLOW_TRACKING_URI")}
-        return subprocess.run(command, cwd=workspace, capture_output=True, text=True, env={**clean, **env})
+        return subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=False, env={**clean, **env})
 
     return run
 

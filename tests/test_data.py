@@ -58,13 +58,13 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         data.load("cifar10")
     with pytest.raises(UsageError, match="does not exist"):
         data.load("cifar10", str(tmp_path / "nowhere"))
-    with pytest.raises(UsageError, match="holds no train.parquet"):
+    with pytest.raises(UsageError, match=r"holds no train\.parquet"):
         data.load("birds", str(tmp_path))
     with pytest.raises(UsageError, match="does not hold fashion_mnist"):
         data.load("fashion_mnist", str(tmp_path))
     (tmp_path / "train.parquet").write_bytes(b"no parquet")
     (tmp_path / "test.parquet").write_bytes(b"no parquet")
-    with pytest.raises(FATrackError, match="train.parquet cannot be read"):
+    with pytest.raises(FATrackError, match=r"train\.parquet cannot be read"):
         data.load("cats", str(tmp_path))
 
 

@@ -16,7 +16,7 @@ SCALES = st.integers(-12, 12).map(lambda k: 10.0**k)
 
 
 class Toy(nn.Module):
-    """h_0 = x A, h_{l+1} = h_l + tanh(h_l W_l), logits = (h_L, or its class token) H: its gradient is written out below."""
+    """h_0 = x A, h_{l+1} = h_l + tanh(h_l W_l), logits = h_L H (of tokens the first): its gradient is written below."""
 
     def __init__(self, width: int, depth: int, scale: float = 1.0, tokens: int = 0) -> None:
         super().__init__()

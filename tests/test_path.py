@@ -108,7 +108,9 @@ def checkpoint_folder(uri: str, run_id: str) -> Path:
         (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
         (lambda f: (f / "config.json").write_text("{"), "config.json is broken"),
         (
-            lambda f: (f / "config.json").write_text((f / "config.json").read_text().replace("trainers:resmlp", "os:x")),
+            lambda f: (f / "config.json").write_text(
+                (f / "config.json").read_text().replace("trainers:resmlp", "os:x")
+            ),
             "no entry point of the group",
         ),
         (
@@ -188,9 +190,7 @@ def rows(database: Path, sql: str) -> list[tuple]:
         return connection.sql(sql).fetchall()
 
 
-def test_exporting_the_same_store_twice_gives_identical_rows(
-    runs: dict[str, str], uri: str, tmp_path: Path
-) -> None:
+def test_exporting_the_same_store_twice_gives_identical_rows(runs: dict[str, str], uri: str, tmp_path: Path) -> None:
     fa_tracking.audit(**FIRST, tracking_uri=uri)
     database = tmp_path / "r.duckdb"
     tables = ("runs", "params", "tags", "metrics", "layers", "audits")
@@ -240,9 +240,7 @@ def test_a_querys_header_agrees_with_the_engine(name: str, database: Path) -> No
         assert tuple(ask(connection, query, {"experiment": "first"}).columns) == query.columns
 
 
-def test_cross_seed_is_mean_and_sample_deviation_over_the_seeds(
-    database: Path, runs: dict[str, str], uri: str
-) -> None:
+def test_cross_seed_is_mean_and_sample_deviation_over_the_seeds(database: Path, runs: dict[str, str], uri: str) -> None:
     client = MlflowClient(uri)
     values = [client.get_run(runs[f"dfa-frozen-{s}"]).data.metrics["accuracy/test"] for s in (1, 2)]
     with connect(database) as connection:

@@ -80,9 +80,7 @@ def test_without_a_control_d_is_skipped_and_says_so() -> None:
 
 
 def test_a_missing_measurement_is_never_trustworthy() -> None:
-    assert report(cross_batch_stability=None).verdict == (
-        "inconclusive: not measured: cross-batch direction stability"
-    )
+    assert report(cross_batch_stability=None).verdict == ("inconclusive: not measured: cross-batch direction stability")
     assert report(bp_grad_norms=[]).verdict == "inconclusive: not measured: deepest gradient norm"
 
 

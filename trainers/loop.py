@@ -93,13 +93,13 @@ def _epochs(
 ) -> None:
     trainable = [p for p in (*model.parameters(), *rule.parameters()) if p.requires_grad]
     optimizer = OPTIMIZERS[config.optimizer](trainable, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    batches = _evaluation_batches(dataset)
+    batches = evaluation_inputs(dataset)
     credit = rule.credit if rule.has_credit else None
     null = [rule.fresh(model, draw).credit for draw in range(NULL_DRAWS)] if credit else []
     order = generator(config.seed, "data order")
     for epoch in range(config.epochs + 1):
         began = time.perf_counter()
-        metrics = _train_epoch(config, dataset, model, rule, optimizer, order) if epoch else {}
+        metrics = train_epoch(config, dataset, model, rule, optimizer, order) if epoch else {}
         accuracy = evaluate(model, dataset)
         metrics |= {names.EPOCH_SECONDS: time.perf_counter() - began} if epoch else {}
         run.log_epoch(epoch, model, batches, accuracy, credit, null, metrics)
@@ -109,7 +109,7 @@ def _epochs(
         progress(epoch, config.epochs, accuracy)
 
 
-def _train_epoch(
+def train_epoch(
     config: RunConfig,
     dataset: data.Dataset,
     model: BlockModel,
@@ -151,7 +151,8 @@ def evaluate(model: BlockModel, dataset: data.Dataset) -> float:
     return correct / len(dataset.test.labels)
 
 
-def _evaluation_batches(dataset: data.Dataset) -> list[tuple[Tensor, Tensor]]:
+def evaluation_inputs(dataset: data.Dataset) -> list[tuple[Tensor, Tensor]]:
+    """The protocol's disjoint test batches, normalised."""
     test = dataset.test
     indices = evaluation_batches(len(test.labels))
     return [(dataset.normalisation(test.inputs[i]), test.labels[i]) for i in indices]

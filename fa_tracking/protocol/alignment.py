@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fa_tracking.protocol.diagnostics.grad_norm import REFERENCE_BATCH
-from fa_tracking.protocol.norms import cosine, median_norms
+from fa_tracking.protocol.norms import in_range, median_norms, unit
 from fa_tracking.protocol.probe import Capture
 
 Credit = Callable[[Any, Capture], Sequence[Tensor | None]]
@@ -58,10 +58,11 @@ def alignment(
     for layer in layers:
         if (a := own[layer]) is None or not norms[layer] >= floor:
             continue
-        grads = torch.cat([c.grads[layer] for c in captures]).double()
-        gamma[layer] = _mean_cosine(a, grads)
-        pooled[layer] = _mean_cosine(a.reshape(1, -1), grads.reshape(1, -1))
-        draws = [_mean_cosine(n, grads) for credits in null_credits if (n := credits[layer]) is not None]
+        grads = torch.cat([c.grads[layer] for c in captures])
+        directions = unit(grads)
+        gamma[layer] = _mean_cosine(a, directions)
+        pooled[layer] = _mean_cosine(a.reshape(1, -1), unit(grads.reshape(1, -1)))
+        draws = [_mean_cosine(n, directions) for credits in null_credits if (n := credits[layer]) is not None]
         null_mean[layer], null_sd[layer] = _mean_and_sd([d for d in draws if d is not None])
     missing = sum(a is not None and g is None for a, g in zip(own, gamma, strict=True))
     return Alignment(tuple(gamma), tuple(pooled), tuple(null_mean), tuple(null_sd), missing)
@@ -76,13 +77,19 @@ def _credits(model: nn.Module, captures: Sequence[Capture], credit: Credit) -> l
         for layer, (a, h) in enumerate(zip(layers, c.hidden, strict=True)):
             if a is not None and a.shape != h.shape:
                 raise ValueError(f"credit at layer {layer} has shape {tuple(a.shape)}, h_{layer} {tuple(h.shape)}")
-    return [None if layers[0] is None else torch.cat(list(layers)).double() for layers in zip(*batches, strict=True)]
+    return [None if layers[0] is None else torch.cat(list(layers)) for layers in zip(*batches, strict=True)]
 
 
-def _mean_cosine(credit: Tensor, grads: Tensor) -> float | None:
-    """Mean over the samples in which both vectors have a direction; None where there is none."""
-    defined = (credit != 0).any(dim=-1) & (grads != 0).any(dim=-1)
-    return cosine(credit[defined], grads[defined]).mean().item() if defined.any() else None
+def _mean_cosine(credit: Tensor, directions: Tensor) -> float | None:
+    """Mean over the samples in which both vectors have a direction; None where there is none.
+
+    Args:
+        directions: unit vectors; NaN where a gradient is zero. A layer with gradients that are NaN never gets here.
+    """
+    a = in_range(credit)
+    cosines = torch.linalg.vecdot(a, directions) / torch.linalg.vector_norm(a, dim=-1)
+    defined = (credit != 0).any(dim=-1) & ~directions.isnan().all(dim=-1)
+    return cosines[defined].mean().item() if defined.any() else None
 
 
 def _mean_and_sd(values: Sequence[float]) -> tuple[float | None, float | None]:

@@ -39,13 +39,19 @@ def median_ratio(numerators: Sequence[Tensor], denominators: Sequence[Tensor]) -
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Vectors (..., d) scaled to length 1 in float64; a zero vector has no direction and becomes NaN.
-
-    The largest entry is divided out first, so that the squares neither vanish nor overflow.
-    """
-    v = vectors.double()
-    v = v / v.abs().amax(dim=-1, keepdim=True)
+    """Vectors (..., d) scaled to length 1 in float64; a zero vector has no direction and becomes NaN."""
+    v = in_range(vectors)
     return v / torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+
+
+def in_range(vectors: Tensor) -> Tensor:
+    """Vectors (..., d) in float64, scaled where needed so that their squares neither vanish nor overflow.
+
+    Squares of float32 numbers always fit float64; of float64 ones the largest entry is divided out first.
+    """
+    if vectors.dtype != torch.float64:
+        return vectors.double()
+    return vectors / vectors.abs().amax(dim=-1, keepdim=True)
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:

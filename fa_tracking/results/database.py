@@ -102,7 +102,7 @@ def run_sql(connection: "DuckDBPyConnection", sql: str, params: Mapping[str, Any
         if relation is None:
             raise UsageError("the statement gives no rows: the database is opened for reading alone")
         return relation
-    except duckdb.ProgrammingError as error:
+    except (duckdb.ProgrammingError, duckdb.PermissionException) as error:
         raise UsageError(f"SQL: {first_line(error)}") from error
     except duckdb.Error as error:
         raise FATrackError(f"SQL: {first_line(error)}") from error

@@ -107,7 +107,11 @@ def _value(value: float) -> float:
 
 
 def _time(milliseconds: int | None) -> datetime | None:
-    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC).replace(tzinfo=None)
+    return None if milliseconds is None else _utc(datetime.fromtimestamp(milliseconds / 1000, UTC))
+
+
+def _utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=None)
 
 
 def _write(
@@ -126,7 +130,7 @@ def _write(
     connection.execute(files("fa_tracking.results").joinpath("derive.sql").read_text())
     counts = [tables["runs"].num_rows, tables["metrics"].num_rows]
     connection.execute("delete from exports where source = $1", [source])
-    connection.execute("insert into exports values ($1, $2, $3, $4)", [source, datetime.now(UTC).replace(tzinfo=None), *counts])
+    connection.execute("insert into exports values ($1, $2, $3, $4)", [source, _utc(datetime.now(UTC)), *counts])
     connection.execute("commit")
 
 

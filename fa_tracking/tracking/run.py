@@ -142,6 +142,14 @@ class TrackedRun:
         """Set a tag of the run."""
         self._writer.submit(self._client.set_tag, self.run_id, key, value)
 
+    def flush(self) -> None:
+        """Wait until the store has taken everything so far.
+
+        Raises:
+            FATrackError: a write failed.
+        """
+        self._writer.flush()
+
     def log_checkpoint(
         self,
         model: "nn.Module",

@@ -1,0 +1,27 @@
+"""Each benchmark runs, in a tiny size; what it measures is for people to read, not for a test to judge."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "prints"),
+    [
+        ("diagnostics_cost.py", ["--rounds", "1"], "diagnostics / training"),
+        ("tracking_overhead.py", ["--epochs", "1", "--images", "512"], "tracking / epoch"),
+    ],
+)
+def test_a_benchmark_runs_and_prints_its_ratio(script: str, arguments: list[str], prints: str) -> None:
+    command = [sys.executable, str(BENCHMARKS / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert prints in done.stdout
+
+
+def test_every_benchmark_is_tried() -> None:
+    tried = {"diagnostics_cost.py", "tracking_overhead.py"}
+    assert {p.name for p in BENCHMARKS.glob("[!_]*.py")} == tried

@@ -1,0 +1,164 @@
+"""The command line as a user's shell runs it: what it prints, where, and with which exit code."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+from mlflow import MlflowClient
+
+TINY = ["--width", "16", "--depth", "2", "--dataset", "digits", "--epochs", "1", "--lr", "0.01"]
+
+
+@pytest.fixture(scope="module")
+def trained(workspace: Path) -> Path:
+    """A workspace in which two runs were trained by hand, one by each door."""
+    for door in (["-c", "from fa_tracking.cli import main; main()", "train"], ["-m", "trainers"]):
+        method = "dfa" if "-m" in door else "bp"
+        command = [sys.executable, *door, method, "--experiment", "hand", *TINY]
+        done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=True)
+        assert len(done.stdout.strip()) == 32
+    return workspace
+
+
+def one_line_error(done: subprocess.CompletedProcess[str], code: int, says: str) -> None:
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert says in done.stderr.splitlines()[-1]
+
+
+def test_train_audit_export_and_query_follow_each_other(trained: Path, cli: Cli) -> None:
+    audited = cli("audit", "--experiment", "hand")
+    assert audited.returncode == 0, audited.stderr
+    assert "bp resmlp 2×16, seed 42" in audited.stdout
+    assert max(map(len, audited.stdout.splitlines())) <= 100
+    reports = json.loads(cli("audit", "--experiment", "hand", "--json").stdout)
+    assert {r["params"]["method"] for r in reports} == {"bp", "dfa"}
+
+    assert cli("export").stdout.startswith("fa_results.duckdb: 2 runs, ")
+    listed = cli("query").stdout
+    assert all(name in listed for name in ("audit_table", "cross_seed", "first_flag"))
+    for name in ("audit_table", "cross_seed", "first_flag"):
+        table = cli("query", name, "--experiment", "hand")
+        assert table.returncode == 0, table.stderr
+        assert max(map(len, table.stdout.splitlines())) <= 100
+        as_json = json.loads(cli("query", name, "--experiment", "hand", "--format", "json").stdout)
+        assert len(as_json) == 2
+        csv = cli("query", name, "--experiment", "hand", "--format", "csv").stdout.splitlines()
+        assert (csv[0].split(","), len(csv)) == (list(as_json[0]), 3)
+        assert cli("query", name, "--experiment", "hand", "--format", "md").stdout.count("\n") == 4
+    assert cli("sql", "select count(*) as n from runs", "--format", "csv").stdout == "n\n2\n"
+    page = cli("dashboard", "--experiment", "hand", "-o", "hand.html", "--png")
+    assert page.stdout.split() == ["hand.html", "hand-audit_panels.png", "hand-trajectories.png"]
+    assert (trained / "hand-audit_panels.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_thresholds_of_the_command_line_reach_the_verdict(trained: Path, cli: Cli) -> None:
+    given = ["--explosion-ratio", "0.5", "--grad-floor", "1", "--drift-ceiling", "-2", "--margin-pp", "99"]
+    reports = json.loads(cli("audit", "--experiment", "hand", "--json", *given).stdout)
+    assert all(r["report"]["flags"] == ["a", "b", "c"] or r["report"]["grad_gain"] > 1 for r in reports)
+    expected = {"h_norm_explosion_ratio": 0.5, "g_norm_floor": 1.0}
+    expected |= {"stability_drift_ceiling": -2.0, "frozen_acc_margin_pp": 99.0}
+    assert reports[0]["report"]["thresholds"] == expected
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["audit", "--experiment", "nope"], 2, "no experiment named 'nope'"),
+        (["query", "nope"], 2, "no query named 'nope'; there are: audit_table"),
+        (["query", "audit_table"], 2, "needs --experiment"),
+        (["query", "audit_table", "--experiment", "nope"], 2, "holds no experiment 'nope'"),
+        (["query", "audit_table", "--experiment", "x", "--db", "no.duckdb"], 2, "there is no database no.duckdb"),
+        (["sql", "delete from runs"], 2, "read-only"),
+        (["sql", "copy runs to 'stolen.csv'"], 2, "disabled by configuration"),
+        (["sql", "select * from read_csv('mlflow.db')"], 2, "disabled by configuration"),
+        (["sql", "set enable_external_access = true"], 2, "locked"),
+        (["sql", "selec"], 2, "syntax error"),
+        (["train", "nope"], 2, "no method named 'nope'; there are: bp"),
+        (["train", "bp", "--architecture", "nope"], 2, "no model named 'nope'"),
+        (["train", "bp", "--optimizer", "nope"], 2, "no optimizer named 'nope'"),
+        (["train", "bp", "--lr", "nan"], 2, "--lr"),
+        (["train", "bp", "--penalty", "-1"], 2, "--penalty"),
+        (["train", "bp", "--dataset", "cifar10"], 2, "needs --data-dir"),
+        (["train", "bp", "--dataset", "cifar10", "--data-dir", "nowhere"], 2, "nowhere does not exist"),
+        (["export", "--experiment", "nope"], 2, "no experiment named 'nope'"),
+        (["export", "--db", "nowhere/x.duckdb"], 1, "the folder nowhere"),
+        (["dashboard", "--experiment", "nope"], 2, "holds no experiment 'nope'"),
+        (["study", "run", "nope"], 2, "no study named 'nope'"),
+        (["audit", "--experiment", "hand", "--tracking-uri", "http://127.0.0.1:9"], 1, "the MLflow store failed"),
+    ],
+)
+def test_bad_input_gets_one_line_and_its_exit_code(
+    trained: Path, cli: Cli, args: list[str], code: int, says: str
+) -> None:
+    cli("export", "--experiment", "hand")
+    before = {p.name for p in trained.iterdir()}
+    runs = len(MlflowClient(f"sqlite:///{trained / 'mlflow.db'}").search_runs(["1"]))
+    env = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    one_line_error(cli(*args, **env), code, says)
+    assert {p.name for p in trained.iterdir()} == before
+    assert len(MlflowClient(f"sqlite:///{trained / 'mlflow.db'}").search_runs(["1"])) == runs
+
+
+def test_a_run_without_a_checkpoint_and_a_corrupt_one_do_not_stop_the_audit(trained: Path, cli: Cli) -> None:
+    client = MlflowClient(f"sqlite:///{trained / 'mlflow.db'}")
+    experiment = client.create_experiment("mixed")
+    bare = client.create_run(experiment)
+    client.set_terminated(bare.info.run_id)
+    client.create_run(experiment)
+    cli("train", "bp", "--experiment", "mixed", *TINY)
+    corrupt = cli("train", "dfa", "--experiment", "mixed", *TINY).stdout.strip()
+    weights = next((trained / "mlruns").rglob(f"{corrupt}/artifacts/checkpoints/epoch_0001/model.safetensors"))
+    weights.write_bytes(b"\0" * 64)
+    done = cli("audit", "--experiment", "mixed")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"{bare.info.run_id}" in done.stderr and "no checkpoint" in done.stderr
+    assert f"{corrupt} (dfa resmlp 2×16, seed 42): checkpoint epoch_0001: model.safetensors" in done.stderr
+    assert "not audited, because not finished: 1 RUNNING" in done.stderr
+    assert "bp resmlp 2×16, seed 42" in done.stdout
+
+
+def test_a_study_trains_what_is_missing_and_nothing_twice(trained: Path, cli: Cli) -> None:
+    (trained / "mine.yaml").write_text(
+        "title: t\nexperiment: mine\nseeds: [1, 2]\n"
+        "fixed: {dataset: digits, width: 16, depth: 2, epochs: 1}\n"
+        "grids: [{parameters: {method: {values: [bp, nope]}}}]\n"
+    )
+    before = cli("study", "list", "mine.yaml").stdout.splitlines()
+    assert [line.split()[0] for line in before] == ["missing"] * 4
+    done = cli("study", "run", "mine.yaml", "--jobs", "2")
+    assert done.returncode == 1
+    assert done.stderr.count("failed: nope resmlp 2×16") == 2
+    assert cli("study", "status", "mine.yaml").stdout == "2 done, 2 missing\n"
+    cells = json.loads(cli("study", "list", "mine.yaml", "--json").stdout)
+    first = {c["run_id"] for c in cells if c["state"] == "done"}
+    cli("study", "run", "mine.yaml")
+    cells = json.loads(cli("study", "list", "mine.yaml", "--json").stdout)
+    assert {c["run_id"] for c in cells if c["state"] == "done"} == first
+
+
+def test_help_imports_neither_torch_nor_mlflow(workspace: Path) -> None:
+    program = (
+        "import sys\nfrom fa_tracking.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'mlflow', 'pandas', 'duckdb', 'altair', 'pydantic'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "audit" in done.stdout
+    for package in ("fa_tracking", "fa_tracking.plugin.context"):
+        allowed = "{'torch'}" if "context" in package else "{'torch', 'mlflow'}"
+        check = f"import sys, {package}; assert not {allowed} & sys.modules.keys()"
+        subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_every_command_has_an_example_in_its_help(cli: Cli) -> None:
+    listed = [line.split()[0] for line in cli("--help").stdout.partition("Commands:")[2].splitlines() if line.strip()]
+    commands = [name for name in listed if name.islower()]
+    assert {"demo", "train", "audit", "export", "query", "sql", "dashboard", "study"} <= set(commands)
+    for name in commands[: commands.index("start") if "start" in commands else None]:
+        assert f"fa-track {name}" in cli(name, "--help").stdout.partition("Example:")[2]

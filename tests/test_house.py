@@ -1,0 +1,144 @@
+"""The house holds: who imports whom, one file an item, the wheel carries everything, the documents name every item."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from fa_tracking import catalogue
+from fa_tracking.results.database import queries
+
+ROOT = Path(__file__).parent.parent
+
+ROOMS = (
+    "fa_tracking.protocol",
+    "fa_tracking.tracking",
+    "fa_tracking.plugin",
+    "fa_tracking.auditor",
+    "fa_tracking.results",
+    "fa_tracking.cli",
+    "trainers.methods",
+    "trainers",
+    "dashboards.charts",
+    "dashboards",
+)
+SHARED = {"fa_tracking", "fa_tracking.errors", "fa_tracking.catalogue"}
+
+MAY_IMPORT = {
+    "fa_tracking.protocol": set(),
+    "fa_tracking.tracking": {"fa_tracking.protocol"},
+    "fa_tracking.plugin": {"fa_tracking.auditor", "fa_tracking.tracking"},
+    "fa_tracking.auditor": {"fa_tracking.tracking", "fa_tracking.protocol"},
+    "fa_tracking.results": {"fa_tracking.tracking"},
+    "fa_tracking.cli": set(ROOMS),
+    "trainers.methods": {"trainers", "fa_tracking.protocol"},
+    "trainers": {"fa_tracking.protocol", "fa_tracking.tracking", "trainers.methods"},
+    "dashboards.charts": {"dashboards"},
+    "dashboards": {"fa_tracking.results", "dashboards.charts"},
+}
+NEVER = {
+    "fa_tracking.protocol": {"mlflow", "duckdb", "pandas"},
+    "trainers.methods": {"mlflow", "duckdb"},
+    "dashboards.charts": {"duckdb", "mlflow"},
+    "fa_tracking.auditor": {"trainers", "duckdb"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room_of(module: str) -> str | None:
+    return next((room for room in ROOMS if module == room or module.startswith(f"{room}.")), None)
+
+
+def sources() -> list[tuple[str, Path]]:
+    paths = [p for top in ("fa_tracking", "trainers", "dashboards") for p in sorted((ROOT / top).rglob("*.py"))]
+    named = [(".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), p) for p in paths]
+    # `python -m trainers` is a door of the command line
+    return [("fa_tracking.cli.__main__" if n == "trainers.__main__" else n, p) for n, p in named]
+
+
+@pytest.mark.parametrize(("module", "path"), sources())
+def test_imports_point_one_way(module: str, path: Path) -> None:
+    room = room_of(module)
+    for name in imported(path):
+        target = room_of(name)
+        if room and target and target != room:
+            assert target in MAY_IMPORT[room], f"{module} imports {name}"
+        if room and name.split(".")[0] in NEVER.get(room, set()):
+            pytest.fail(f"{module} imports {name}")
+        if name.startswith("fa_tracking") and target is None and room:
+            assert name in SHARED or name.rpartition(".")[0] in SHARED, f"{module} imports {name}"
+
+
+def test_metric_names_are_spelled_in_one_place() -> None:
+    for _, path in sources():
+        if path.name != "names.py":
+            assert "residual_norm/h" not in path.read_text(), path
+
+
+def test_a_new_diagnostic_is_one_new_file(tmp_path: Path) -> None:
+    (tmp_path / "widest_gap.py").write_text(
+        'ORDER, FLAG, TITLE, WORDING, REQUIRED = 9, "w", "widest gap", "the gap is wide", False\n'
+        "def measure(captures): return {'widest_gap': float(len(captures))}\n"
+        "def value(report): return report.extra.get('widest_gap')\n"
+        "def fires(report): return value(report) is not None and value(report) > 5\n"
+        "def explain(report): return [f'gap {value(report)}']\n"
+    )
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
+        f"from fa_tracking.protocol import diagnostics; diagnostics.__path__.append({str(tmp_path)!r})\n"
+        "from test_diagnose import Hooked, float_batches\nfrom fa_tracking import diagnose\n"
+        "print(diagnose(Hooked(), float_batches()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "FLAG: the gap is wide" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("the gap is wide")
+
+
+def test_the_wheel_carries_queries_schema_and_studies_and_finds_them(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    wheel = next(tmp_path.glob("*.whl"))
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"fa_tracking/queries/{name}.sql" for name in queries()} <= names
+    assert {"fa_tracking/results/schema.sql", "fa_tracking/results/derive.sql", "fa_tracking/py.typed"} <= names
+    assert {f"trainers/studies/{p.name}" for p in (ROOT / "trainers/studies").glob("*.yaml")} <= names
+    program = f"import sys; sys.path.insert(0, {str(tmp_path / 'x')!r})\n"
+    program += "import fa_tracking\nfrom fa_tracking.results.database import queries\n"
+    program += "print(len(queries()), fa_tracking.__file__)"
+    zipfile.ZipFile(wheel).extractall(tmp_path / "x")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.split() == [str(len(queries())), str(tmp_path / "x/fa_tracking/__init__.py")]
+
+
+@pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]])
+def test_the_code_is_clean(command: list[str]) -> None:
+    where = [] if command == ["mypy"] else ["."]
+    done = subprocess.run(
+        [sys.executable, "-m", *command, *where], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_chart_names_a_query_and_every_item_stands_in_the_documents() -> None:
+    from dashboards import charts
+    from fa_tracking.protocol.diagnostics import catalogue as diagnostics
+    from trainers import methods, models
+
+    for name in catalogue.names(charts):
+        assert catalogue.load(charts, name).QUERY in queries()
+    documents = "\n".join(p.read_text() for p in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    items = [*queries(), *catalogue.names(charts), *catalogue.names(methods), *catalogue.names(models)]
+    items += [d.__name__.rpartition(".")[2] for d in diagnostics()]
+    assert [item for item in items if f"`{item}`" not in documents] == []
