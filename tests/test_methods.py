@@ -9,8 +9,30 @@ from conftest import tiny
 from mlflow import MlflowClient
 
 from fa_tracking import catalogue
+from fa_tracking.errors import UsageError
+from fa_tracking.protocol.alignment import alignment
+from fa_tracking.protocol.batches import Normalisation
+from fa_tracking.protocol.probe import capture
 from trainers import data, methods, models
 from trainers.loop import build, train
+from trainers.method import LearningRule
+from trainers.model import BlockModel
+
+X = torch.randn(32, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+Y = torch.randint(0, 10, (32,), generator=torch.Generator().manual_seed(1))
+
+
+def built(method: str, architecture: str, frozen: bool = False) -> tuple[BlockModel, LearningRule]:
+    """A small model and its rule; skips where the method does not claim the architecture."""
+    images = data.Split(X.byte(), Y)
+    dataset = data.Dataset("images", images, images, Normalisation((0.0,), (1.0,)), 10)
+    depth = 3 if architecture == "small_cnn" else 2
+    try:
+        return build(tiny(method, architecture=architecture, depth=depth, frozen_blocks=frozen), dataset)
+    except UsageError as refused:
+        assert method == "shallow" and architecture in ("small_cnn", "vit_mini")
+        pytest.skip(str(refused))
+
 
 METHODS, MODELS = catalogue.names(methods), catalogue.names(models)
 
@@ -18,18 +40,45 @@ METHODS, MODELS = catalogue.names(methods), catalogue.names(models)
 @pytest.mark.parametrize("architecture", MODELS)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_leaves_finite_gradients_on_every_model(method: str, architecture: str) -> None:
-    dataset = data.load("digits")
-    model, rule = build(tiny(method, architecture=architecture), dataset)
-    x, y = dataset.normalisation(dataset.train.inputs[:32]), dataset.train.labels[:32]
-    loss, logits = rule.backward(model, x, y, penalty=1e-2)
+    model, rule = built(method, architecture)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = torch.optim.SGD([*model.parameters(), *rule.parameters()], lr=1e4)  # large: some gradients are tiny
+    loss, logits = rule.backward(model, X, Y, penalty=1e-2)
     assert loss.isfinite() and logits.shape == (32, 10)
-    for name, p in model.named_parameters():
+    for name, p in (*model.named_parameters(), *rule.named_parameters()):
         assert p.grad is not None, name
         assert p.grad.isfinite().all(), name
-        assert p.grad.any(), name
+        assert p.grad.any() or name.endswith("qkv.bias"), name  # a key's bias cancels in the softmax
+    optimizer.step()
+    assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
-def dfa_by_hand(model, B: np.ndarray, x: np.ndarray, y: np.ndarray, penalty: float) -> dict[str, np.ndarray]:
+@pytest.mark.parametrize("architecture", MODELS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_local_credit_has_the_shape_of_the_states_and_can_be_measured(method: str, architecture: str) -> None:
+    model, rule = built(method, architecture)
+    captures = [capture(model, X[:8], Y[:8]), capture(model, X[8:20], Y[8:20])]
+    if not rule.has_credit:
+        with pytest.raises(NotImplementedError):
+            rule.credit(model, captures[0])
+        return
+    null = [rule.fresh(model, seed).credit for seed in range(2)] if rule.has_null else []
+    found = alignment(model, captures, rule.credit, null, 0.0, rule.null_batches)
+    assert found.missing == 0
+    assert all(g is not None and -1 <= g <= 1 for g in found.gamma)
+    assert all((m is not None) == rule.has_null for m in found.null_mean)
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+@pytest.mark.parametrize("method", METHODS)
+def test_frozen_blocks_get_no_gradient_on_any_model(method: str, architecture: str) -> None:
+    model, rule = built(method, architecture, frozen=True)
+    rule.backward(model, X, Y, penalty=1e-2)
+    assert all(p.grad is None for p in model.blocks.parameters())
+    assert all(p.grad is not None for p in model.embed.parameters())
+
+
+def dfa_by_hand(model, B: list[np.ndarray], x: np.ndarray, y: np.ndarray, penalty: float) -> dict[str, np.ndarray]:
     """DFA on ResMLP in NumPy: every product written out, float64."""
     w = {k: v.detach().double().numpy() for k, v in model.named_parameters()}
     batch, depth = len(y), len(model.blocks)
@@ -83,7 +132,8 @@ def test_dfa_is_its_formula(penalty: float) -> None:
     model, rule = build(tiny("dfa", depth=3), dataset)
     x, y = dataset.normalisation(dataset.train.inputs[:20]), dataset.train.labels[:20]
     rule.backward(model, x, y, penalty)
-    expected = dfa_by_hand(model, rule.B.double().numpy(), x.double().numpy(), y.numpy(), penalty)
+    feedback = [B.double().numpy() for B in rule.buffers()]
+    expected = dfa_by_hand(model, feedback, x.double().numpy(), y.numpy(), penalty)
     assert expected.keys() == dict(model.named_parameters()).keys()
     for name, p in model.named_parameters():
         assert p.grad is not None
@@ -93,9 +143,9 @@ def test_dfa_is_its_formula(penalty: float) -> None:
 def test_feedback_has_the_stated_spread_and_belongs_to_the_seed() -> None:
     dataset = data.load("digits")
     model, rule = build(tiny("dfa", width=256), dataset)
-    assert rule.B.std().item() == pytest.approx(10**-0.5, rel=0.05)
-    assert torch.equal(rule.B, rule.fresh(model, 42).B)
-    assert not torch.equal(rule.B, rule.fresh(model, 0).B)
+    assert rule.B0.std().item() == pytest.approx(10**-0.5, rel=0.05)
+    assert torch.equal(rule.B0, rule.fresh(model, 42).B0)
+    assert not torch.equal(rule.B0, rule.fresh(model, 0).B0)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -117,7 +167,6 @@ def test_the_same_seed_gives_the_same_metrics_to_the_last_bit(method: str, works
     runs = [client.get_run(train(tiny(method), "same", uri)).data.metrics for _ in range(2)]
     first, second = ({k: v for k, v in m.items() if not k.startswith("time/")} for m in runs)
     assert first == second
-    assert first["accuracy/test"] > 0.2
 
 
 def test_a_learned_network_beats_its_frozen_control_only_with_nonlinear_blocks(workspace: Path, uri: str) -> None:

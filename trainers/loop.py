@@ -75,11 +75,17 @@ def build(config: RunConfig, dataset: data.Dataset) -> tuple[BlockModel, Learnin
     }
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = architecture.Model(**shape)
+        try:
+            model = architecture.Model(**shape)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     model.config, model.factory = shape, f"trainers:{config.architecture}"
     if config.frozen_blocks:
         model.blocks.requires_grad_(False)
-    return model, method.Method(model, config.seed)
+    try:
+        return model, method.Method(model, config.seed)
+    except ValueError as error:
+        raise UsageError(f"{config.method} does not run on {config.architecture}: {error}") from error
 
 
 def _epochs(
@@ -95,14 +101,14 @@ def _epochs(
     optimizer = OPTIMIZERS[config.optimizer](trainable, lr=config.lr, weight_decay=config.weight_decay, fused=True)
     batches = evaluation_inputs(dataset)
     credit = rule.credit if rule.has_credit else None
-    null = [rule.fresh(model, draw).credit for draw in range(NULL_DRAWS)] if credit else []
+    null = [rule.fresh(model, draw).credit for draw in range(NULL_DRAWS)] if credit and rule.has_null else []
     order = generator(config.seed, "data order")
     for epoch in range(config.epochs + 1):
         began = time.perf_counter()
         metrics = train_epoch(config, dataset, model, rule, optimizer, order) if epoch else {}
         accuracy = evaluate(model, dataset)
         metrics |= {names.EPOCH_SECONDS: time.perf_counter() - began} if epoch else {}
-        run.log_epoch(epoch, model, batches, accuracy, credit, null, metrics)
+        run.log_epoch(epoch, model, batches, accuracy, credit, null, metrics, null_batches=rule.null_batches)
         last = epoch == config.epochs
         if last or (checkpoint_every and epoch % checkpoint_every == 0):
             run.log_checkpoint(model, rule.state_dict(), epoch, dataset=_source(dataset))

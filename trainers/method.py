@@ -1,7 +1,8 @@
 """What every learning rule has in common, and the pieces that local rules share."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
@@ -30,6 +31,12 @@ class LearningRule(nn.Module):
     has_credit: ClassVar[bool] = False
     """Whether the rule has a local credit, and with it a Γ."""
 
+    has_null: ClassVar[bool] = True
+    """Whether its feedback can be drawn anew, for the null beside Γ."""
+
+    null_batches: ClassVar[int | None] = None
+    """On how many of the evaluation batches the null is measured; None: on all."""
+
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor | None]:
         """The local credit [a_0, …, a_L] that reaches h_0 … h_L, each (B, d), or None where none does."""
         raise NotImplementedError(f"{type(self).__name__} has no local credit")
@@ -37,6 +44,18 @@ class LearningRule(nn.Module):
     def fresh(self, model: BlockModel, seed: int) -> "LearningRule":
         """The same rule with newly drawn feedback: the null that stands beside every Γ."""
         raise NotImplementedError(f"{type(self).__name__} has no random feedback to draw anew")
+
+
+def end_to_end(model: BlockModel, x: Tensor, y: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+    """One backward pass through the whole network, whatever the layers send back; (mean loss, logits), detached."""
+    h, branches = model.embed(x), []
+    for block in model.blocks:
+        branches.append(block(h))
+        h = model.advance(h, branches[-1])
+    logits = model.readout(h)
+    loss = F.cross_entropy(logits, y)
+    (loss + penalty * residual_penalty(branches) if penalty and branches else loss).backward()
+    return loss.detach(), logits.detach()
 
 
 class LocalForward:
@@ -47,6 +66,7 @@ class LocalForward:
     """
 
     def __init__(self, model: BlockModel, x: Tensor) -> None:
+        self._model = model
         self.outputs = [model.embed(x)]
         self.hidden = [self.outputs[0].detach()]
         for block in model.blocks:
@@ -56,10 +76,10 @@ class LocalForward:
         self.logits = model.readout(self.hidden[-1])
 
     def backward(self, y: Tensor, credit: Sequence[Tensor], penalty: float) -> Tensor:
-        """Send the true gradient to the read-out and ``credit[l]`` (per sample, (B, d)) to each output; mean loss."""
+        """Send the true gradient to the read-out and ``credit[l]`` (per sample) to each output; the mean loss."""
         batch = len(y)
         loss = F.cross_entropy(self.logits, y)
-        grads = [a / batch for a in credit]
+        grads = [self._model.spread(a / batch, out) for a, out in zip(credit, self.outputs, strict=True)]
         if penalty:
             for i, branch in enumerate(self.outputs[1:], start=1):
                 grads[i] = grads[i] + (2 * penalty / batch) * branch.detach()
@@ -77,3 +97,17 @@ def generator(seed: int, stream: str) -> torch.Generator:
     """A random stream of its own for each purpose, so that one more draw in one never shifts another."""
     digest = hashlib.sha256(f"{stream}:{seed}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+@contextmanager
+def seeded(seed: int, stream: str) -> Iterator[None]:
+    """Inside, torch's modules draw their weights from a stream of their own."""
+    with torch.random.fork_rng():
+        torch.manual_seed(generator(seed, stream).initial_seed())
+        yield
+
+
+def projections(model: BlockModel, seed: int, stream: str) -> list[Tensor]:
+    """A random matrix (classes, …) for each of h_0 … h_L, entries N(0, 1/classes)."""
+    draw, classes = generator(seed, stream), int(model.config["classes"])
+    return [torch.randn(classes, *shape, generator=draw) / classes**0.5 for shape in model.credit_shapes()]

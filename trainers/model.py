@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 
@@ -11,10 +12,12 @@ class BlockModel(nn.Module):
 
     An architecture sets ``embed``, ``blocks`` (each returns the residual branch f_l(h), not h + f_l(h)) and
     ``out_head``, with ``out_ln`` before it if it has a terminal LayerNorm. ``residual = False`` says that
-    h_{l+1} = blocks[l](h_l). ``config`` holds what its factory needs to build it again.
+    h_{l+1} = blocks[l](h_l), ``tokens = True`` that a state is (B, T, d) and its class token is read out.
+    ``config`` holds what its factory needs to build it again.
     """
 
     residual: ClassVar[bool] = True
+    tokens: ClassVar[bool] = False
 
     config: dict[str, Any]
     embed: nn.Module
@@ -26,7 +29,8 @@ class BlockModel(nn.Module):
         return h + branch if self.residual else branch
 
     def readout(self, h: Tensor) -> Tensor:
-        """Logits (B, classes) from the deepest hidden state (B, d)."""
+        """Logits (B, classes) from the deepest hidden state; of (B, T, d) the class token is read."""
+        h = h[:, 0, :] if h.ndim == 3 else h
         norm = getattr(self, "out_ln", None)
         return self.out_head(h if norm is None else norm(h))
 
@@ -37,3 +41,15 @@ class BlockModel(nn.Module):
             hidden.append(self.advance(hidden[-1], block(hidden[-1])))
         logits = self.readout(hidden[-1])
         return (logits, hidden) if return_hidden else logits
+
+    def credit_shapes(self) -> list[tuple[int, ...]]:
+        """The shape of the credit that each of h_0 … h_L takes: the state's own, or (d,) where it has tokens."""
+        training = self.training
+        with torch.no_grad():
+            _, hidden = self.eval()(torch.zeros(1, *self.config["input_shape"]), return_hidden=True)
+        self.train(training)
+        return [tuple(h.shape[2:] if self.tokens else h.shape[1:]) for h in hidden]
+
+    def spread(self, credit: Tensor, state: Tensor) -> Tensor:
+        """Credit (B, …) in the shape of the state that it reaches: the same for every token."""
+        return credit[:, None, :].expand_as(state) if self.tokens else credit

@@ -37,12 +37,18 @@ class Alignment:
 
 
 def alignment(
-    model: nn.Module, captures: Sequence[Capture], credit: Credit, null: Sequence[Credit], floor: float
+    model: nn.Module,
+    captures: Sequence[Capture],
+    credit: Credit,
+    null: Sequence[Credit],
+    floor: float,
+    null_batches: int | None = None,
 ) -> Alignment:
     """Γ against the training feedback, and its null from ``null`` (the same rule with fresh feedback).
 
     Args:
         captures: of the evaluation batches; gradients per sample.
+        null_batches: on how many of the captures the null is measured; None: on all.
         floor: ``DiagnosticThresholds.g_norm_floor``; below it Γ would compare with noise.
 
     Raises:
@@ -50,7 +56,7 @@ def alignment(
     """
     norms = [v / REFERENCE_BATCH for v in median_norms([c.grads for c in captures])]
     own = _credits(model, captures, credit)
-    null_credits = [_credits(model, captures, draw) for draw in null]
+    null_credits = [_credits(model, captures[:null_batches], draw) for draw in null]
 
     layers = range(len(own))
     gamma: list[float | None] = [None for _ in layers]
@@ -62,7 +68,7 @@ def alignment(
         directions = unit(grads)
         gamma[layer] = _mean_cosine(a, directions)
         pooled[layer] = _mean_cosine(a.reshape(1, -1), unit(grads.reshape(1, -1)))
-        draws = [_mean_cosine(n, directions) for credits in null_credits if (n := credits[layer]) is not None]
+        draws = [_mean_cosine(n, directions[: len(n)]) for credits in null_credits if (n := credits[layer]) is not None]
         null_mean[layer], null_sd[layer] = _mean_and_sd([d for d in draws if d is not None])
     missing = sum(a is not None and g is None for a, g in zip(own, gamma, strict=True))
     return Alignment(tuple(gamma), tuple(pooled), tuple(null_mean), tuple(null_sd), missing)

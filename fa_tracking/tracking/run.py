@@ -83,6 +83,7 @@ class TrackedRun:
         credit_null: Sequence[Credit] = (),
         metrics: Mapping[str, float] | None = None,
         thresholds: DiagnosticThresholds | None = None,
+        null_batches: int | None = None,
     ) -> DiagnosticReport:
         """Measure the protocol's diagnostics and log them with ``accuracy/test`` as one batch of metrics.
 
@@ -96,6 +97,7 @@ class TrackedRun:
             credit: the method's local credit, for Γ per layer; None logs no Γ.
             credit_null: the same credit with fresh feedback, ten draws or more.
             metrics: further metrics of this epoch.
+            null_batches: on how many of the batches the null is measured; None: on all.
 
         Returns:
             The report, without a frozen control, for a loop that acts on it.
@@ -113,7 +115,9 @@ class TrackedRun:
         )
         values = _report_metrics(report)
         if credit is not None:
-            values |= _alignment_metrics(alignment(model, captures, credit, credit_null, thresholds.g_norm_floor))
+            floor = thresholds.g_norm_floor
+            found = alignment(model, captures, credit, credit_null, floor, null_batches)
+            values |= _alignment_metrics(found)
         if accuracy is not None:
             values[names.ACCURACY_TEST] = accuracy
         if self._epoch_began is not None:

@@ -1,9 +1,8 @@
 """Backpropagation (Rumelhart, Hinton & Williams 1986): Δθ ∝ −∂ℓ/∂θ. The reference that Γ compares with."""
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from trainers.method import LearningRule, residual_penalty
+from trainers.method import LearningRule, end_to_end
 from trainers.model import BlockModel
 
 
@@ -14,11 +13,4 @@ class Method(LearningRule):
         super().__init__()
 
     def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
-        h, branches = model.embed(x), []
-        for block in model.blocks:
-            branches.append(block(h))
-            h = model.advance(h, branches[-1])
-        logits = model.readout(h)
-        loss = F.cross_entropy(logits, y)
-        (loss + penalty * residual_penalty(branches) if penalty else loss).backward()
-        return loss.detach(), logits.detach()
+        return end_to_end(model, x, y, penalty)

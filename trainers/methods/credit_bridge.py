@@ -1,0 +1,73 @@
+"""Credit Bridge (CB): a learned bridge predicts the terminal credit (after synthetic gradients, Jaderberg et al. 2017).
+
+The reference names CB and says that it has a bridge predictor; it does not define it. Ours:
+
+    a_l = bridge(LN(h_l), e, l) predicts g_L = ∂ℓ/∂h_L,    trained on ‖a_l − g_L‖², averaged over features and samples
+
+g_L is the gradient of the read-out alone at the detached h_L: no gradient of a hidden layer is ever used. Where h_l has
+another size than h_L, the bridge predicts g_L R_l with a fixed random R_l, entries N(0, 1/d_L). Block l learns from
+⟨f_l(h_l), a_{l+1}⟩ with h_l detached, the embedding from ⟨h_0, a_0⟩.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fa_tracking.protocol.probe import Capture, output_error
+from trainers.bridge import Bridge, flat
+from trainers.method import LearningRule, LocalForward, generator, seeded
+from trainers.model import BlockModel
+
+
+class Method(LearningRule):
+    """Feedback: the bridge network, trained beside the model by the same optimizer, and R_l where sizes differ."""
+
+    has_credit = True
+
+    def __init__(self, model: BlockModel, seed: int) -> None:
+        super().__init__()
+        self._shapes = model.credit_shapes()
+        sizes = [int(torch.Size(shape).numel()) for shape in self._shapes]
+        with seeded(seed, "credit bridge"):
+            self.bridge = Bridge(sizes, int(model.config["classes"]), sizes)
+        draw = generator(seed, "credit bridge projection")
+        for layer, size in enumerate(sizes):
+            if size != sizes[-1]:
+                self.register_buffer(f"R{layer}", torch.randn(sizes[-1], size, generator=draw) / sizes[-1] ** 0.5)
+
+    def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
+        local = LocalForward(model, x)
+        logits = local.logits.detach()
+        predicted = self._predict([flat(h) for h in local.hidden], output_error(logits, y))
+        credit = [a.detach().unflatten(1, shape) for a, shape in zip(predicted, self._shapes, strict=True)]
+        target = _terminal_credit(model, local.hidden[-1], y)
+        loss = local.backward(y, credit, penalty)
+        projections = dict(self.named_buffers())
+        targets = [
+            target @ projections[f"R{layer}"] if f"R{layer}" in projections else target
+            for layer in range(len(predicted))
+        ]
+        fit = torch.stack([F.mse_loss(a, t) for a, t in zip(predicted, targets, strict=True)]).mean()
+        fit.backward(inputs=list(self.parameters()))
+        return loss, logits
+
+    def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
+        with torch.no_grad():
+            return self._predict(capture.hidden, capture.error)
+
+    def fresh(self, model: BlockModel, seed: int) -> "Method":
+        return Method(model, seed)
+
+    def _predict(self, states: Sequence[Tensor], error: Tensor) -> list[Tensor]:
+        return [self.bridge(h, layer, error) for layer, h in enumerate(states)]
+
+
+def _terminal_credit(model: BlockModel, h: Tensor, y: Tensor) -> Tensor:
+    """g_L of each sample, (B, d): the gradient of the read-out alone."""
+    with torch.enable_grad():
+        leaf = h.detach().requires_grad_()
+        loss = F.cross_entropy(model.readout(leaf), y, reduction="sum")
+    (g,) = torch.autograd.grad(loss, leaf)
+    return flat(g)

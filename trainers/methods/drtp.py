@@ -1,0 +1,35 @@
+"""Direct random target projection (Frenkel, Lefebvre & Bol 2021, doi:10.3389/fnins.2021.629892).
+
+DFA without the output: the target alone goes to every hidden state, since the sign of its class's error is known.
+
+    a_l = −onehot(y) B_l,    B_l ∈ R^{classes × d_l},  entries N(0, 1/classes)
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from fa_tracking.protocol.probe import Capture
+from trainers.method import LearningRule, LocalForward, projections
+from trainers.model import BlockModel
+
+
+class Method(LearningRule):
+    """Feedback: buffer ``B0`` … ``BL``, each (classes, …)."""
+
+    has_credit = True
+
+    def __init__(self, model: BlockModel, seed: int) -> None:
+        super().__init__()
+        for layer, matrix in enumerate(projections(model, seed, "drtp")):
+            self.register_buffer(f"B{layer}", matrix)
+
+    def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
+        local = LocalForward(model, x)
+        return local.backward(y, [-B[y] for B in self.buffers()], penalty), local.logits.detach()
+
+    def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
+        return [-B[capture.labels].flatten(1) for B in self.buffers()]
+
+    def fresh(self, model: BlockModel, seed: int) -> "Method":
+        return Method(model, seed)

@@ -1,0 +1,129 @@
+"""Equilibrium propagation (Scellier & Bengio 2017, arXiv:1602.05179; symmetric nudging, Laborieux et al. 2021).
+
+Energy of the residual stream, states h_0 … h_L free, input x clamped:
+
+    E(h) = ½‖h_0 − embed(x)‖² + ½ Σ_l ‖h_{l+1} − h_l − f_l(h_l)‖²
+    F_β(h) = E(h) + β ℓ(readout(h_L), y), per sample
+
+Free phase (β = 0): the forward pass, where E = 0. Nudged phases (±β): from there ``STEPS`` steps
+h ← h − STEP ∂F_β/∂h, each of block-local gradients only. Update of the embedding and the blocks:
+
+    Δθ ∝ −[∂E/∂θ(h^{+β}) − ∂E/∂θ(h^{−β})]/(2β)  →  −∂ℓ/∂θ as β → 0, with a converged relaxation
+
+The local credit at h_l is (ε_l^{−β} − ε_l^{+β})/(2β) with ε_0 = h_0 − embed(x), ε_{l+1} = h_{l+1} − h_l − f_l(h_l). The
+read-out sees the true gradient of ℓ at the free state. No backward pass crosses a block: a batch costs about
+2·(STEPS + 1) forward and backward passes of every block, seven times BP.
+
+Gradient descent on the energy is stable while STEP < 2/(1 + ‖1 + ∂f_l/∂h_l‖)². As the blocks grow beyond that, six
+steps of 0.5 no longer approach the fixed point, and the update turns away from BP's: this rule's own limit.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fa_tracking.protocol.probe import Capture, evaluation_mode
+from trainers.method import LearningRule
+from trainers.model import BlockModel
+
+BETA = 0.1
+STEPS = 6
+STEP = 0.5
+
+
+class Method(LearningRule):
+    """No tensors of its own: no random feedback, and so no null beside its Γ."""
+
+    has_credit = True
+    has_null = False
+
+    def __init__(
+        self, model: BlockModel, seed: int, beta: float = BETA, steps: int = STEPS, step: float = STEP
+    ) -> None:
+        super().__init__()
+        self._beta, self._steps, self._step = beta, steps, step
+
+    def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
+        outputs, hidden = _free_phase(model, x)
+        logits = model.readout(hidden[-1])
+        loss = F.cross_entropy(logits, y)
+        loss.backward()
+        for sign in (1, -1):
+            states = self._nudged(model, outputs[0].detach(), hidden, y, sign * self._beta)
+            self._accumulate(model, outputs[0] if sign > 0 else model.embed(x), states, sign, len(y))
+        if penalty:
+            _penalise(model, hidden, penalty)
+        return loss.detach(), logits.detach()
+
+    def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
+        with evaluation_mode(model):
+            outputs, hidden = _free_phase(model, capture.inputs)
+            embedded = outputs[0].detach()
+            errors = []
+            for beta in (self._beta, -self._beta):
+                states = self._nudged(model, embedded, hidden, capture.labels, beta)
+                with torch.no_grad():
+                    errors.append(_errors(model, embedded, states, [block(h) for block, h in _pairs(model, states)]))
+        return [_class_token((minus - plus) / (2 * self._beta)) for plus, minus in zip(*errors, strict=True)]
+
+    def _nudged(
+        self, model: BlockModel, embedded: Tensor, free: Sequence[Tensor], y: Tensor, beta: float
+    ) -> list[Tensor]:
+        """h_0 … h_L after the relaxation of F_β from the free state."""
+        states = [h.detach() for h in free]
+        for _ in range(self._steps):
+            leaves = [h.requires_grad_() for h in states]
+            with torch.enable_grad():
+                branches = [block(h) for block, h in _pairs(model, leaves)]
+                cost = F.cross_entropy(model.readout(leaves[-1]), y, reduction="sum")
+            errors = _errors(model, embedded, [h.detach() for h in leaves], [f.detach() for f in branches])
+            # ∂F/∂h_l = ε_l − ε_{l+1}(1 + ∂f_l/∂h_l), and at h_L ε_L + β ∂ℓ/∂h_L: every term is local to its block
+            back = torch.autograd.grad(branches, leaves[:-1], [-e for e in errors[1:]]) if branches else ()
+            (nudge,) = torch.autograd.grad(cost, leaves[-1])
+            slopes = [e.clone() for e in errors]
+            for layer, through in enumerate(back):
+                slopes[layer] += through - errors[layer + 1] if model.residual else through
+            slopes[-1] += beta * nudge
+            states = [(h - self._step * g).detach() for h, g in zip(leaves, slopes, strict=True)]
+        return states
+
+    def _accumulate(self, model: BlockModel, embedded: Tensor, states: list[Tensor], sign: int, batch: int) -> None:
+        """Add sign/(2β) ∂E/∂θ at the nudged states, averaged over the batch, to the parameters' gradients."""
+        branches = [block(h) for block, h in _pairs(model, states)]
+        errors = _errors(model, embedded.detach(), states, [f.detach() for f in branches])
+        scale = -sign / (2 * self._beta * batch)  # ∂E/∂θ = −ε · ∂(what the block predicts)/∂θ
+        live = [(out, scale * e) for out, e in zip([embedded, *branches], errors, strict=True) if out.requires_grad]
+        torch.autograd.backward([out for out, _ in live], [e for _, e in live])
+
+
+def _free_phase(model: BlockModel, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """The embedding's output with its graph, and the states h_0 … h_L of the forward pass, detached."""
+    embedded = model.embed(x)
+    hidden = [embedded.detach()]
+    with torch.no_grad():
+        for block in model.blocks:
+            hidden.append(model.advance(hidden[-1], block(hidden[-1])))
+    return [embedded], hidden
+
+
+def _pairs(model: BlockModel, states: Sequence[Tensor]) -> list[tuple[torch.nn.Module, Tensor]]:
+    return list(zip(model.blocks, states[:-1], strict=True))
+
+
+def _errors(model: BlockModel, embedded: Tensor, states: Sequence[Tensor], branches: Sequence[Tensor]) -> list[Tensor]:
+    """ε_0 = h_0 − embed(x), ε_{l+1} = h_{l+1} − (h_l + f_l(h_l))."""
+    predicted = [embedded, *(model.advance(h, f) for h, f in zip(states[:-1], branches, strict=True))]
+    return [h - p for h, p in zip(states, predicted, strict=True)]
+
+
+def _penalise(model: BlockModel, hidden: Sequence[Tensor], penalty: float) -> None:
+    for block, h in _pairs(model, hidden):
+        f = block(h)
+        if f.requires_grad:
+            f.backward((2 * penalty / len(f)) * f.detach())
+
+
+def _class_token(state: Tensor) -> Tensor:
+    return state[:, 0, :] if state.ndim == 3 else state.flatten(1)

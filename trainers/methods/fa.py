@@ -1,0 +1,24 @@
+"""Feedback alignment (Lillicrap et al. 2016, doi:10.1038/ncomms13276).
+
+Backpropagation in which every layer's transposed weight is a fixed random matrix:
+
+    δ_in = Bᵀ δ_out in the place of Wᵀ δ_out,    B of W's shape, entries uniform in ±1/√fan_in, as W is drawn
+"""
+
+from torch import Tensor
+
+from trainers.feedback import LayerwiseRule, key, layer_weights, random_matrices
+from trainers.method import generator
+from trainers.model import BlockModel
+
+
+class Method(LayerwiseRule):
+    """Feedback: a buffer a layer, of its weight's shape."""
+
+    def __init__(self, model: BlockModel, seed: int) -> None:
+        super().__init__()
+        for name, matrix in random_matrices(model, generator(seed, "fa")).items():
+            self.register_buffer(key(name), matrix)
+
+    def matrices(self, model: BlockModel) -> dict[str, Tensor]:
+        return {name: self.get_buffer(key(name)) for name in layer_weights(model)}

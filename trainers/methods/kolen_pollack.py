@@ -1,0 +1,37 @@
+"""Kolen–Pollack feedback (Kolen & Pollack 1994; Akrout et al. 2019, arXiv:1904.05391).
+
+Feedback that starts random and takes the very update of the weight it stands for, weight decay included:
+
+    δ_in = Bᵀ δ_out,    ΔW = −η(∇ + λW),  ΔB = −η(∇ + λB)  ⇒  W − B shrinks by (1 − ηλ) a step
+"""
+
+from torch import Tensor, nn
+
+from trainers.feedback import LayerwiseRule, key, layer_weights, random_matrices
+from trainers.method import generator
+from trainers.model import BlockModel
+
+
+class Method(LayerwiseRule):
+    """Feedback: a parameter a trainable layer (the optimizer steps it), a buffer a frozen one."""
+
+    def __init__(self, model: BlockModel, seed: int) -> None:
+        super().__init__()
+        weights = layer_weights(model)
+        for name, matrix in random_matrices(model, generator(seed, "kolen-pollack")).items():
+            if weights[name].requires_grad:
+                self.register_parameter(key(name), nn.Parameter(matrix))
+            else:
+                self.register_buffer(key(name), matrix)
+
+    def matrices(self, model: BlockModel) -> dict[str, Tensor]:
+        own = dict(self.named_parameters()) | dict(self.named_buffers())
+        return {name: own[key(name)].detach() for name in layer_weights(model)}
+
+    def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
+        done = super().backward(model, x, y, penalty)
+        own = dict(self.named_parameters())
+        for name, weight in layer_weights(model).items():
+            if weight.grad is not None:
+                own[key(name)].grad = weight.grad.clone()
+        return done

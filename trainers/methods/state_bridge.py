@@ -1,0 +1,58 @@
+"""State Bridge (SB): credit from the output loss at a predicted terminal state.
+
+The reference names SB and says that it has a bridge predictor; it does not define it. Ours, the natural reading:
+
+    ĥ_l = bridge(LN(h_l), l) predicts h_L,    trained on ‖ĥ_l − h_L‖², averaged over features, samples and layers
+    a_l = ∂ℓ(readout(ĥ_l), y)/∂h_l,           the gradient taken through the bridge, never through a block
+
+Block l learns from ⟨f_l(h_l), a_{l+1}⟩ with h_l detached, the embedding from ⟨h_0, a_0⟩.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fa_tracking.protocol.probe import Capture
+from trainers.bridge import Bridge, flat
+from trainers.method import LearningRule, LocalForward, seeded
+from trainers.model import BlockModel
+
+
+class Method(LearningRule):
+    """Feedback: the bridge network, trained beside the model by the same optimizer."""
+
+    has_credit = True
+
+    def __init__(self, model: BlockModel, seed: int) -> None:
+        super().__init__()
+        self._shapes = model.credit_shapes()
+        sizes = [int(torch.Size(shape).numel()) for shape in self._shapes]
+        with seeded(seed, "state bridge"):
+            self.bridge = Bridge(sizes, 0, [sizes[-1]] * len(sizes))
+
+    def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
+        local = LocalForward(model, x)
+        states = [flat(h) for h in local.hidden]
+        credit, predicted = self._credit(model, states, y)
+        loss = local.backward(y, [a.unflatten(1, s) for a, s in zip(credit, self._shapes, strict=True)], penalty)
+        torch.stack([F.mse_loss(p, states[-1]) for p in predicted]).mean().backward(inputs=list(self.parameters()))
+        return loss, local.logits.detach()
+
+    def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
+        return self._credit(model, capture.hidden, capture.labels)[0]
+
+    def fresh(self, model: BlockModel, seed: int) -> "Method":
+        return Method(model, seed)
+
+    def _credit(
+        self, model: BlockModel, states: Sequence[Tensor], y: Tensor
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """a_l, per sample, and ĥ_l with its graph."""
+        with torch.enable_grad():
+            leaves = [h.detach().requires_grad_() for h in states]
+            predicted = [self.bridge(h, layer) for layer, h in enumerate(leaves)]
+            logits = [model.readout(p.unflatten(1, self._shapes[-1])) for p in predicted]
+            losses = [F.cross_entropy(each, y, reduction="sum") for each in logits]
+        return torch.autograd.grad(losses, leaves, retain_graph=True), predicted
