@@ -25,6 +25,13 @@ def test_digit_pairs_are_labelled_by_their_sum_and_share_no_digit_between_splits
     assert not any(tuple(image.tolist()) in train for image in digits.test.inputs)
 
 
+def test_the_teachers_classes_are_of_about_one_size_and_its_inputs_differ_between_splits() -> None:
+    teacher = data.load("teacher")
+    share = teacher.train.labels.bincount(minlength=10) / len(teacher.train.labels)
+    assert share.min() > 0.05 and share.max() < 0.2
+    assert not torch.equal(teacher.train.inputs[:4000], teacher.test.inputs)
+
+
 def png(pixels: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")

@@ -10,6 +10,7 @@ import pytest
 
 from fa_tracking import catalogue
 from fa_tracking.results.database import queries
+from trainers import methods, models, study
 
 ROOT = Path(__file__).parent.parent
 
@@ -131,14 +132,30 @@ def test_the_code_is_clean(command: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("name", study.studies())
+def test_every_study_can_be_enumerated_and_names_what_exists(name: str) -> None:
+    whole = study.load(name)
+    for form in (whole, whole.smaller()) if whole.reduced else (whole,):
+        found = form.cells()
+        assert len({study.digest(c) for c in found}) == len(found) >= len(form.seeds)
+        for config in found:
+            assert config.method in catalogue.names(methods)
+            assert config.architecture in catalogue.names(models)
+
+
 def test_every_chart_names_a_query_and_every_item_stands_in_the_documents() -> None:
     from dashboards import charts
     from fa_tracking.protocol.diagnostics import catalogue as diagnostics
-    from trainers import methods, models
 
     for name in catalogue.names(charts):
         assert catalogue.load(charts, name).QUERY in queries()
     documents = "\n".join(p.read_text() for p in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-    items = [*queries(), *catalogue.names(charts), *catalogue.names(methods), *catalogue.names(models)]
+    items = [
+        *queries(),
+        *study.studies(),
+        *catalogue.names(charts),
+        *catalogue.names(methods),
+        *catalogue.names(models),
+    ]
     items += [d.__name__.rpartition(".")[2] for d in diagnostics()]
     assert [item for item in items if f"`{item}`" not in documents] == []

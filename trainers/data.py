@@ -173,5 +173,34 @@ def _digit_pairs(part: str) -> Split:
     return Split(inputs, (digits.labels[a] + digits.labels[b]) % 10)
 
 
-EMBEDDED: dict[str, Callable[[str], Split]] = {"digit_pairs": _digit_pairs, "digits": _digits}
+TEACHER = {"train": 20_000, "test": 4_000, "features": 64, "width": 128, "depth": 4, "classes": 10}
+TEACHER_ALPHA = 1.0
+
+
+def _teacher(part: str) -> Split:
+    """Standard normal inputs (N, 64), labelled by a fixed random residual network without LayerNorm.
+
+    h_0 = A x, h_{l+1} = h_l + α W'_l relu(W_l h_l) with α = 1, four blocks of d = 128, entries N(0, 1/fan_in); the label
+    is the largest of ten logits, each centred over the inputs so that the classes are of about one size.
+    """
+    weights, draw = np.random.default_rng(0), np.random.default_rng(1 if part == "train" else 2)
+
+    def matrix(fan_in: int, fan_out: int) -> np.ndarray:
+        return weights.standard_normal((fan_in, fan_out)) / np.sqrt(fan_in)
+
+    x = draw.standard_normal((TEACHER[part], TEACHER["features"]))
+    h = x @ matrix(TEACHER["features"], TEACHER["width"])
+    for _ in range(TEACHER["depth"]):
+        up, down = matrix(TEACHER["width"], TEACHER["width"]), matrix(TEACHER["width"], TEACHER["width"])
+        h = h + TEACHER_ALPHA * np.maximum(h @ up, 0) @ down
+    logits = h @ matrix(TEACHER["width"], TEACHER["classes"])
+    labels = (logits - logits.mean(axis=0)).argmax(axis=1)
+    return Split(torch.from_numpy(x.astype(np.float32)), torch.from_numpy(labels))
+
+
+EMBEDDED: dict[str, Callable[[str], Split]] = {
+    "digit_pairs": _digit_pairs,
+    "digits": _digits,
+    "teacher": _teacher,
+}
 TORCHVISION = {"cifar10": "CIFAR10", "fashion_mnist": "FashionMNIST"}
