@@ -180,8 +180,8 @@ TEACHER_ALPHA = 1.0
 def _teacher(part: str) -> Split:
     """Standard normal inputs (N, 64), labelled by a fixed random residual network without LayerNorm.
 
-    h_0 = A x, h_{l+1} = h_l + α W'_l relu(W_l h_l) with α = 1, four blocks of d = 128, entries N(0, 1/fan_in); the label
-    is the largest of ten logits, each centred over the inputs so that the classes are of about one size.
+    h_0 = A x, h_{l+1} = h_l + α W'_l relu(W_l h_l) with α = 1, four blocks of d = 128, entries N(0, 1/fan_in); the
+    label is the largest of ten logits, each centred over the inputs so that the classes are of about one size.
     """
     weights, draw = np.random.default_rng(0), np.random.default_rng(1 if part == "train" else 2)
 
