@@ -34,7 +34,7 @@ def main() -> None:
     model, rule = loop.build(config, dataset)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, fused=True)
     batches = loop.evaluation_inputs(dataset)
-    null = [rule.fresh(model, draw).credit for draw in range(loop.NULL_DRAWS)]
+    null = [rule.fresh(model, seed).credit for seed in loop.NULL_SEEDS]
     order = generator(0, "benchmark")
     trained, tracked = [], []
     with tempfile.TemporaryDirectory() as folder:

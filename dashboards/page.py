@@ -12,7 +12,7 @@ import pandas as pd
 
 from dashboards import charts, theme
 from fa_tracking import catalogue
-from fa_tracking.errors import FATrackError
+from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, ask, connect, find_query
 
 PNG_SCALE = 2
@@ -66,6 +66,8 @@ def write_html(experiment: str, out: Path, database: str | Path = DEFAULT_DATABA
     Raises:
         FATrackError: the file cannot be written.
     """
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"the page is HTML: name it {out.with_suffix('.html').name}, not {out.name}")
     drawn, cells = draw_all(experiment, database)
     sections = "".join(
         f'<section><h2>{escape(d.title)}</h2><div class="chart" id="{d.name}" role="img" '
@@ -78,7 +80,7 @@ def write_html(experiment: str, out: Path, database: str | Path = DEFAULT_DATABA
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{escape(experiment)} · FA-Track</title><style>{_STYLE}</style></head><body>
 <h1>{escape(experiment)}</h1>
-<p class="note">{int(cells["n"].sum())} finished runs in {len(cells)} cells; made {made} by FA-Track.</p>
+<p class="note">{int(cells["n_runs"].sum())} finished runs in {len(cells)} cells; made {made} by FA-Track.</p>
 <h2>Cells over their seeds</h2><div class="table">{_table(cells)}</div>
 {sections}
 <script>{_bundle()}</script>
@@ -104,7 +106,17 @@ def write_png(experiment: str, out: Path, database: str | Path = DEFAULT_DATABAS
 
 
 def _table(cells: pd.DataFrame) -> str:
-    columns = ["cell", "n", "n_diverged", "accuracy_mean", "accuracy_sd", "margin_pp_mean", "verdict"]
+    columns = [
+        "cell",
+        "n",
+        "n_runs",
+        "n_diverged",
+        "accuracy_mean",
+        "accuracy_sd",
+        "margin_pp_mean",
+        "flags",
+        "verdict",
+    ]
     cells = cells.assign(cell=theme.cell_labels(cells))[columns]
     head = "".join(f"<th>{escape(c.replace('_', ' '))}</th>" for c in columns)
     body = "".join(f"<tr>{''.join(map(_table_cell, row))}</tr>" for row in cells.itertuples(index=False))

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from fa_tracking.protocol.report import DiagnosticReport as DiagnosticReport
     from fa_tracking.protocol.report import DiagnosticThresholds as DiagnosticThresholds
     from fa_tracking.results.database import connect as connect
+    from fa_tracking.tracking.checkpoint import DataSource as DataSource
     from fa_tracking.tracking.run import start_run as start_run
 
 _HOMES = {
+    "DataSource": "fa_tracking.tracking.checkpoint",
     "DiagnosticReport": "fa_tracking.protocol.report",
     "DiagnosticThresholds": "fa_tracking.protocol.report",
     "audit": "fa_tracking.auditor.run",
@@ -23,6 +25,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "DataSource",
     "DiagnosticReport",
     "DiagnosticThresholds",
     "audit",

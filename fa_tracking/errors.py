@@ -7,6 +7,10 @@ class FATrackError(Exception):
     exit_code = 1
 
 
+class CheckpointError(FATrackError):
+    """A run's checkpoint is missing or damaged: no verdict can stand on it."""
+
+
 class UsageError(FATrackError):
     """What was asked for does not exist or makes no sense: an unknown experiment, a missing folder."""
 

@@ -1,6 +1,6 @@
 -- title: ‖h_L‖, ‖g_L‖ and accuracy by epoch, per run
 -- params: experiment
--- columns: method, penalty, frozen_blocks, seed, epoch, deepest_residual_norm, deepest_grad_norm, accuracy, g_norm_floor, run_id
+-- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, seed, epoch, deepest_residual_norm, deepest_grad_norm, accuracy, g_norm_floor, run_id
 with deepest as (
     select run_id, step, arg_max(residual_norm, layer) as residual_norm, arg_max(grad_norm, layer) as grad_norm
     from layers group by all
@@ -9,7 +9,7 @@ accuracy as (
     select run_id, step, max(value) as accuracy from metrics where key = 'accuracy/test' group by all
 )
 select
-    r.method, r.penalty, r.frozen_blocks, r.seed, step as epoch,
+    r.method, r.architecture, r.width, r.depth, r.epochs, r.lr, r.penalty, r.frozen_blocks, r.seed, step as epoch,
     d.residual_norm as deepest_residual_norm, d.grad_norm as deepest_grad_norm, accuracy, a.g_norm_floor, r.run_id
 from runs r
 join deepest d using (run_id)

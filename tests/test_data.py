@@ -86,7 +86,7 @@ def test_evaluation_batches_are_disjoint_fixed_and_smaller_where_data_is_short()
 
 
 def test_a_constant_input_is_not_divided_by_zero() -> None:
-    assert Normalisation.of(torch.full((5, 2), 3.0)).std == (1.0,)
+    assert Normalisation.of(torch.full((5, 2), 3.0)) == Normalisation((3.0, 3.0), (1.0, 1.0))
 
 
 def test_cifar10_is_what_its_reader_says(cifar10: str) -> None:

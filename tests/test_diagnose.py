@@ -90,7 +90,7 @@ def toy_batches(sizes: list[int]) -> list[tuple[Tensor, Tensor]]:
     width=st.integers(2, 9),
     depth=st.integers(1, 5),
     sizes=st.lists(st.integers(1, 7), min_size=8, max_size=11),
-    scale=st.sampled_from([1e-12, 1e-6, 1e-2, 1.0]),
+    scale=st.sampled_from([1e-12, 1e-6, 1e-2, 1.0, 1e6, 1e12]),
     tokens=st.sampled_from([0, 3]),
 )
 def test_every_quantity_agrees_with_the_computation_by_hand(

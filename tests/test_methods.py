@@ -1,5 +1,6 @@
 """Learning rules and the loop: gradients against the formula written out, frozen blocks, determinism."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,13 @@ import torch
 from conftest import tiny
 from mlflow import MlflowClient
 
-from fa_tracking import catalogue
+from fa_tracking import catalogue, diagnose
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.alignment import alignment
 from fa_tracking.protocol.batches import Normalisation
 from fa_tracking.protocol.probe import capture
 from trainers import data, methods, models
-from trainers.loop import build, train
+from trainers.loop import NULL_SEEDS, build, evaluate, evaluation_inputs, train
 from trainers.method import LearningRule
 from trainers.model import BlockModel
 
@@ -148,6 +149,13 @@ def test_feedback_has_the_stated_spread_and_belongs_to_the_seed() -> None:
     assert not torch.equal(rule.B0, rule.fresh(model, 0).B0)
 
 
+@pytest.mark.parametrize("seed", [0, 3, 9])
+def test_the_null_never_holds_the_training_feedback(seed: int) -> None:
+    model, rule = build(tiny("dfa", seed=seed), data.load("digits"))
+    assert not any(torch.equal(rule.B0, rule.fresh(model, draw).B0) for draw in NULL_SEEDS)
+    assert len(NULL_SEEDS) == 10
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_frozen_blocks_do_not_move_by_one_bit(method: str, workspace: Path, uri: str) -> None:
     from safetensors.torch import load_file
@@ -167,6 +175,25 @@ def test_the_same_seed_gives_the_same_metrics_to_the_last_bit(method: str, works
     runs = [client.get_run(train(tiny(method), "same", uri)).data.metrics for _ in range(2)]
     first, second = ({k: v for k, v in m.items() if not k.startswith("time/")} for m in runs)
     assert first == second
+
+
+def test_the_accuracy_of_a_diverged_network_is_not_a_number() -> None:
+    dataset = data.load("digits")
+    model, _ = build(tiny("bp"), dataset)
+    assert 0 <= evaluate(model, dataset) <= 1
+    with torch.no_grad():
+        model.out_head.weight.fill_(math.nan)
+    assert math.isnan(evaluate(model, dataset))
+
+
+@pytest.mark.parametrize("name", ["digits", "digit_pairs", "teacher"])
+@pytest.mark.parametrize("seed", [42, 123, 456])
+def test_a_random_initialisation_is_trustworthy(name: str, seed: int) -> None:
+    dataset = data.load(name)
+    model, _ = build(tiny("bp", dataset=name, seed=seed, width=64, depth=4), dataset)
+    report = diagnose(model, evaluation_inputs(dataset), evaluate(model, dataset))
+    assert report.residual_norms[-1] == pytest.approx(report.residual_norms[0], rel=0.05)
+    assert report.verdict == "trustworthy"
 
 
 def test_a_learned_network_beats_its_frozen_control_only_with_nonlinear_blocks(workspace: Path, uri: str) -> None:

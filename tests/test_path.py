@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 import fa_tracking
 from dashboards.page import draw_all, write_html
 from fa_tracking import DiagnosticReport, DiagnosticThresholds
+from fa_tracking.errors import UsageError
 from fa_tracking.results.database import ask, connect, find_query, queries
 from fa_tracking.results.export import export
 from trainers.loop import train
@@ -132,6 +133,31 @@ def test_a_broken_checkpoint_is_named_loses_its_verdict_and_the_others_go_on(
     assert [(a.run_id, says in (a.problem or "")) for a in result.problems] == [(broken, True)]
     assert "fa.verdict" not in tags(uri, broken)
     assert "fa.verdict" in tags(uri, whole)
+
+
+def test_data_that_is_not_at_hand_takes_no_verdict_away(workspace: Path, uri: str, tmp_path: Path) -> None:
+    from test_data import write_images
+
+    write_images(tmp_path)
+    run_id = train(tiny("bp", dataset="birds", epochs=1), "birds", uri, str(tmp_path))
+    fa_tracking.audit("birds", uri)
+    verdict = tags(uri, run_id)["fa.verdict"]
+    with pytest.raises(UsageError, match="does not exist"):
+        fa_tracking.audit("birds", uri, data_dir="/nowhere")
+    (tmp_path / "test.parquet").unlink()
+    assert "holds no train.parquet" in (fa_tracking.audit("birds", uri).problems[0].problem or "")
+    assert tags(uri, run_id)["fa.verdict"] == verdict
+
+
+def test_a_diverged_or_unmatched_control_is_no_baseline(workspace: Path, uri: str) -> None:
+    good = train(tiny("bp", epochs=1), "diverged", uri)
+    train(tiny("bp", epochs=1, frozen_blocks=True, lr=1e30), "diverged", uri)
+    report = next(a.report for a in fa_tracking.audit("diverged", uri).runs if a.run_id == good)
+    assert report is not None and report.frozen_baseline_undercut is None
+    assert "no control run has a finite accuracy" in report.control_note
+    train(tiny("bp", epochs=1, frozen_blocks=True, penalty=0.5), "diverged", uri)
+    report = next(a.report for a in fa_tracking.audit("diverged", uri).runs if a.run_id == good)
+    assert report is not None and report.frozen_baseline_acc is None
 
 
 def test_somebody_elses_loop_can_be_tracked_and_a_failure_marks_the_run(workspace: Path, uri: str) -> None:

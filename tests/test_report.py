@@ -2,8 +2,12 @@
 
 import json
 import math
+from itertools import pairwise
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fa_tracking import DiagnosticReport, DiagnosticThresholds
@@ -82,6 +86,7 @@ def test_without_a_control_d_is_skipped_and_says_so() -> None:
 def test_a_missing_measurement_is_never_trustworthy() -> None:
     assert report(cross_batch_stability=None).verdict == ("inconclusive: not measured: cross-batch direction stability")
     assert report(bp_grad_norms=[]).verdict == "inconclusive: not measured: deepest gradient norm"
+    assert report(residual_norms=[]).verdict == "inconclusive: not measured: max per-block growth"
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -121,6 +126,60 @@ def test_the_printed_report_has_a_section_a_diagnostic_flags_and_a_verdict() -> 
     assert [line[:3] for line in text.splitlines() if line.startswith("(")] == ["(n)", "(a)", "(b)", "(c)", "(d)"]
     assert text.count("FLAG: BP grad direction is drift-dominated") == 1
     assert text.splitlines()[-1] == "VERDICT: needs walk-back: BP grad direction is drift-dominated"
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    "name", ["g_norm_floor", "h_norm_explosion_ratio", "stability_drift_ceiling", "frozen_acc_margin_pp"]
+)
+def test_a_threshold_that_is_no_number_is_refused(name: str, bad: float) -> None:
+    with pytest.raises(ValidationError, match=name):
+        DiagnosticThresholds(**{name: bad})
+
+
+def test_an_accuracy_in_percent_is_refused() -> None:
+    with pytest.raises(ValidationError, match="share in"):
+        report(headline_acc=31.0)
+
+
+NUMBERS = st.one_of(
+    st.floats(1e-12, 1e12), st.just(0.0), st.sampled_from([math.nan, math.inf, -math.inf]), st.floats(1e-8, 1e-6)
+)
+SHARES = st.one_of(st.none(), st.floats(0, 1), st.sampled_from([math.nan, math.inf]))
+
+
+@given(
+    h=st.lists(NUMBERS, min_size=1, max_size=6),
+    g=st.lists(NUMBERS, min_size=1, max_size=6),
+    c=st.one_of(st.floats(-1, 1), st.just(math.nan)),
+    accuracies=st.tuples(SHARES, SHARES),
+)
+def test_the_verdict_is_the_protocols_on_any_numbers(
+    h: list[float], g: list[float], c: float, accuracies: tuple[float | None, float | None]
+) -> None:
+    headline, frozen = accuracies
+    said = []
+    steps = [np.float64(b) / np.maximum(np.float64(a), 1e-30) for a, b in pairwise(h)]
+    growth = np.max(steps) if steps else np.float64(1.0)
+    given_numbers = [*h, *g, c, float(growth), *(a for a in accuracies if a is not None)]
+    if not np.isfinite(given_numbers).all():
+        said.append("measurement is not finite")
+    if growth > 50:
+        said.append("residual stream exploded")
+    if g[-1] < 1e-7:
+        said.append("BP grad at numerical floor")
+    if c > 0.3:
+        said.append("BP grad direction is drift-dominated")
+    if headline is not None and frozen is not None and 100 * (headline - frozen) < 2:
+        said.append("deep blocks fail to beat frozen-random baseline")
+    seen = report(
+        residual_norms=h,
+        bp_grad_norms=g,
+        cross_batch_stability=c,
+        headline_acc=headline,
+        frozen_baseline_acc=frozen,
+    )
+    assert seen.verdict == ("needs walk-back: " + "; ".join(said) if said else "trustworthy")
 
 
 def test_a_wrong_field_is_named() -> None:

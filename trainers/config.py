@@ -20,7 +20,7 @@ class RunConfig:
     width: int = Field(default=256, ge=1)
     depth: int = Field(default=4, ge=1)
     dataset: str = "digit_pairs"
-    seed: int = Field(default=42, ge=0)
+    seed: int = Field(default=42, ge=0, lt=2**63)
     epochs: int = Field(default=30, ge=0)
     batch_size: int = Field(default=128, ge=1)
     optimizer: str = "adamw"

@@ -1,5 +1,6 @@
 """One loop for every method, architecture and data set."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,8 @@ from trainers.config import RunConfig
 from trainers.method import LearningRule, generator
 from trainers.model import BlockModel
 
-NULL_DRAWS = 10
+NULL_SEEDS = range(-10, 0)
+"""Of the fresh draws behind the null: below zero, where no run's own seed can be."""
 EVALUATION_CHUNK = 2000
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
@@ -48,7 +50,10 @@ def train(
     Raises:
         UsageError: the config names something that does not exist; nothing is written then.
     """
+    if not experiment:
+        raise UsageError("the experiment needs a name")
     torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
     dataset = data.load(config.dataset, data_dir, download)
     model, rule = build(config, dataset)
     if config.optimizer not in OPTIMIZERS:
@@ -77,8 +82,9 @@ def build(config: RunConfig, dataset: data.Dataset) -> tuple[BlockModel, Learnin
         torch.manual_seed(config.seed)
         try:
             model = architecture.Model(**shape)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        except (ValueError, RuntimeError, MemoryError) as error:
+            size = f"{config.architecture} of width {config.width} and depth {config.depth}"
+            raise UsageError(f"{size} cannot be built: {error}") from error
     model.config, model.factory = shape, f"trainers:{config.architecture}"
     if config.frozen_blocks:
         model.blocks.requires_grad_(False)
@@ -101,7 +107,7 @@ def _epochs(
     optimizer = OPTIMIZERS[config.optimizer](trainable, lr=config.lr, weight_decay=config.weight_decay, fused=True)
     batches = evaluation_inputs(dataset)
     credit = rule.credit if rule.has_credit else None
-    null = [rule.fresh(model, draw).credit for draw in range(NULL_DRAWS)] if credit and rule.has_null else []
+    null = [rule.fresh(model, seed).credit for seed in NULL_SEEDS] if credit and rule.has_null else []
     order = generator(config.seed, "data order")
     for epoch in range(config.epochs + 1):
         began = time.perf_counter()
@@ -135,7 +141,9 @@ def train_epoch(
         optimizer.step()
         loss_sum += loss * len(y)
         correct += (logits.argmax(1) == y).sum()
-    return {names.LOSS_TRAIN: loss_sum.item() / samples, names.ACCURACY_TRAIN: correct.item() / samples}
+    mean_loss = loss_sum.item() / samples
+    accuracy = correct.item() / samples if math.isfinite(mean_loss) else math.nan
+    return {names.LOSS_TRAIN: mean_loss, names.ACCURACY_TRAIN: accuracy}
 
 
 def _shuffled(dataset: data.Dataset, batch_size: int, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
@@ -145,7 +153,7 @@ def _shuffled(dataset: data.Dataset, batch_size: int, order: torch.Generator) ->
 
 
 def evaluate(model: BlockModel, dataset: data.Dataset) -> float:
-    """Accuracy on the whole test set, in [0, 1]. A sample whose logits are not finite counts as wrong."""
+    """Accuracy on the whole test set, in [0, 1]; NaN for a network whose logits are not finite: it has diverged."""
     model.eval()
     correct = 0
     with torch.no_grad():
@@ -153,7 +161,9 @@ def evaluate(model: BlockModel, dataset: data.Dataset) -> float:
             dataset.test.inputs.split(EVALUATION_CHUNK), dataset.test.labels.split(EVALUATION_CHUNK), strict=True
         ):
             logits = model(dataset.normalisation(x))
-            correct += int(((logits.argmax(1) == y) & logits.isfinite().all(1)).sum())
+            if not logits.isfinite().all():
+                return math.nan
+            correct += int((logits.argmax(1) == y).sum())
     return correct / len(dataset.test.labels)
 
 

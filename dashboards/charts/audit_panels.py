@@ -72,7 +72,14 @@ def _panel(rows: pd.DataFrame, panel: Panel, order: list[str]) -> Any:
             xOffset=alt.XOffset("seed:N"),
             color=alt.Color("state:N", scale=theme.VERDICT_COLOUR, title="verdict of the run"),
             shape=alt.Shape("state:N", scale=theme.VERDICT_SHAPE, title="verdict of the run"),
-            tooltip=["cell", "seed", alt.Tooltip(f"{panel.column}:Q", format=".4g"), "accuracy", "verdict", "run_id"],
+            tooltip=[
+                "cell:N",
+                "seed:Q",
+                alt.Tooltip(f"{panel.column}:Q", format=".4g"),
+                alt.Tooltip("accuracy:Q", format=".4f"),
+                "verdict:N",
+                "run_id:N",
+            ],
         )
     )
     rules = (

@@ -43,7 +43,7 @@ def _panel(rows: pd.DataFrame, cells: list[str], column: str, title: str, log: b
             color=alt.Color("cell:N", scale=colours, title="cell"),
             strokeDash=alt.StrokeDash("cell:N", scale=dashes, title="cell"),
             detail="run_id:N",
-            tooltip=["cell", "seed", "epoch", alt.Tooltip(f"{column}:Q", format=".4g")],
+            tooltip=["cell:N", "seed:Q", "epoch:Q", alt.Tooltip(f"{column}:Q", format=".4g")],
         )
     )
     labels = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fa_tracking.tracking import names
-from fa_tracking.tracking.store import search_runs, store_errors
+from fa_tracking.tracking.store import all_experiments, search_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,8 +33,7 @@ class Controls:
     """The frozen runs of a whole store, read once an audit."""
 
     def __init__(self, store: "MlflowClient") -> None:
-        with store_errors():
-            experiments = [e.experiment_id for e in store.search_experiments()]
+        experiments = [e.experiment_id for e in all_experiments(store)]
         wanted = "params.frozen_blocks = 'True' and attributes.status = 'FINISHED'"
         self._runs = list(search_runs(store, experiments, wanted))
 
@@ -42,7 +41,11 @@ class Controls:
         """The control of ``run``: from its own experiment where there is one, else from the others of the store."""
         if is_frozen(run):
             return Control(None, (), "this run is itself a frozen control")
+        unknown = [k for k in MATCHED if k not in run.data.params]
+        if unknown:
+            return Control(None, (), f"the run logs no {', '.join(unknown)}, so no control can be matched")
         matched = [c for c in self._runs if _same(c, run, MATCHED)]
+        matched = [c for c in matched if not _penalty(c)] or [c for c in matched if _penalty(c) == _penalty(run)]
         at_home = [c for c in matched if c.info.experiment_id == run.info.experiment_id]
         matched = at_home or matched
         if not matched:
@@ -57,6 +60,13 @@ class Controls:
 
 def is_frozen(run: "Run") -> bool:
     return run.data.params.get("frozen_blocks") == "True"
+
+
+def _penalty(run: "Run") -> float:
+    try:
+        return float(run.data.params.get("penalty", 0))
+    except ValueError:
+        return math.nan
 
 
 def _same(control: "Run", run: "Run", keys: tuple[str, ...]) -> bool:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fa_tracking.errors import FATrackError
+from fa_tracking.errors import CheckpointError, FATrackError, UsageError
 from fa_tracking.protocol.batches import Normalisation, evaluation_batches
 from fa_tracking.tracking import checkpoint, names
 from fa_tracking.tracking.checkpoint import Checkpoint, DataSource
@@ -24,7 +24,7 @@ def last_checkpoint(store: "MlflowClient", run: "Run", scratch: Path) -> Checkpo
     """The checkpoint of the latest epoch, downloaded into ``scratch`` where it does not lie on this machine.
 
     Raises:
-        FATrackError: the run has none, or it is damaged.
+        CheckpointError: the run has none, or it is damaged.
     """
     import mlflow
 
@@ -32,7 +32,7 @@ def last_checkpoint(store: "MlflowClient", run: "Run", scratch: Path) -> Checkpo
         found = [a.path for a in store.list_artifacts(run.info.run_id, names.CHECKPOINTS)]
         epochs = {int(m.group(1)): path for path in found if (m := _EPOCH.fullmatch(path))}
         if not epochs:
-            raise FATrackError("no checkpoint: save one with `run.log_checkpoint(…)` in the training loop")
+            raise CheckpointError("no checkpoint: save one with `run.log_checkpoint(…)` in the training loop")
         path = mlflow.artifacts.download_artifacts(
             run_id=run.info.run_id,
             artifact_path=epochs[max(epochs)],
@@ -53,8 +53,14 @@ def batches(source: DataSource | None, data_dir: str | None, run: "Run") -> "lis
     """
     if source is None:
         raise FATrackError("the checkpoint names no data set: pass `dataset=` to `run.log_checkpoint(…)`")
-    folder = data_dir or os.environ.get("FA_TRACK_DATA") or run.data.tags.get(names.TAG_DATA_DIR)
-    return _batches(source, folder)
+    recorded = (os.environ.get("FA_TRACK_DATA"), run.data.tags.get(names.TAG_DATA_DIR))
+    folders: list[str | None] = [data_dir] if data_dir else [f for f in recorded if f] or [None]
+    for folder in folders[:-1]:
+        try:
+            return _batches(source, folder)
+        except UsageError:
+            continue
+    return _batches(source, folders[-1])
 
 
 @lru_cache(maxsize=4)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fa_tracking.auditor import load
 from fa_tracking.auditor.control import Control, Controls
 from fa_tracking.auditor.write import withdraw, write
-from fa_tracking.errors import FATrackError
+from fa_tracking.errors import CheckpointError, FATrackError, UsageError
 from fa_tracking.protocol.diagnose import diagnose
 from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
 from fa_tracking.tracking import checkpoint, names, store
@@ -57,10 +57,11 @@ def audit(
     """Measure the last checkpoint of every finished run, match its control, write tags, note and report artifacts.
 
     Auditing again, with other thresholds or more controls, replaces what the last audit wrote. A run whose checkpoint
-    is missing or damaged is reported as a problem and keeps no verdict of an earlier audit; the others go on.
+    is missing or damaged is reported as a problem and keeps no verdict of an earlier audit; one that cannot be measured
+    for another reason (its data is not at hand, the store failed) keeps it. The others go on.
 
     Raises:
-        UsageError: there is no such experiment.
+        UsageError: there is no such experiment, or ``data_dir`` does not hold the data.
         FATrackError: the store does not answer.
     """
     client = store.client(tracking_uri)
@@ -86,9 +87,15 @@ def _audit_run(
             saved = load.last_checkpoint(client, run, Path(scratch))
             report = _measure(client, run, saved, controls.of(run), data_dir, thresholds)
         write(client, run, report, saved)
-    except FATrackError as error:
+    except CheckpointError as error:
         report, problem = None, str(error)
         withdraw(client, run, problem)
+    except UsageError as error:
+        if data_dir:
+            raise
+        problem = str(error)
+    except FATrackError as error:
+        report, problem = None, str(error)
     return Audited(run.info.run_id, run.info.run_name or "", dict(run.data.params), report, problem)
 
 
@@ -128,9 +135,10 @@ def _headline(client: "MlflowClient", run: "Run", epoch: int) -> float | None:
 
 def _notes(run: "Run", saved: "Checkpoint") -> str:
     p = run.data.params
-    size = f"{p.get('depth')} blocks, d = {p.get('width')}"
-    parts = [p.get("architecture"), size, p.get("dataset"), f"epoch {saved.config.epoch}", f"seed {p.get('seed')}"]
-    if float(p.get("penalty", 0)):
+    parts = [p.get("architecture"), p.get("dataset"), f"epoch {saved.config.epoch}", f"seed {p.get('seed')}"]
+    if {"depth", "width"} <= p.keys():
+        parts.insert(1, f"{p['depth']} blocks, d = {p['width']}")
+    if p.get("penalty", "0") not in ("0", "0.0"):
         parts.append(f"λ = {p['penalty']}")
     if p.get("frozen_blocks") == "True":
         parts.append("frozen blocks")

@@ -1,8 +1,20 @@
 """Options that several commands share."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from fa_tracking.results.database import DEFAULT_DATABASE
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+
+def as_usage(error: "ValidationError") -> click.BadParameter:
+    """What is wrong with a value, as wrong usage of its option."""
+    first = error.errors()[0]
+    return click.BadParameter(f"{first['msg']}, got {first['input']!r}", param_hint=f"{first['loc'][0]}")
+
 
 tracking_uri = click.option(
     "--tracking-uri",

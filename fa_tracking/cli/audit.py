@@ -16,7 +16,7 @@ ORDER = 3
 
 @click.command("audit")
 @_options.experiment
-@_options.data_dir
+@click.option("--data-dir", metavar="DIR", help="Folder of the data  [default: FA_TRACK_DATA, else that of training]")
 @click.option("--explosion-ratio", type=float, help="(a) fires above this growth per block  [default: 50]")
 @click.option("--grad-floor", type=float, help="(b) fires below this ‖g_L‖  [default: 1e-7]")
 @click.option("--drift-ceiling", type=float, help="(c) fires above this cosine  [default: 0.30]")
@@ -39,6 +39,8 @@ def command(
     Example:
       fa-track audit --experiment dfa_penalty
     """
+    from pydantic import ValidationError
+
     from fa_tracking.auditor.run import audit
     from fa_tracking.protocol.report import DiagnosticThresholds
 
@@ -48,7 +50,10 @@ def command(
         "stability_drift_ceiling": drift_ceiling,
         "frozen_acc_margin_pp": margin_pp,
     }
-    thresholds = DiagnosticThresholds(**{k: v for k, v in given.items() if v is not None})
+    try:
+        thresholds = DiagnosticThresholds(**{k: v for k, v in given.items() if v is not None})
+    except ValidationError as error:
+        raise _options.as_usage(error) from error
     with progress("audit") as update:
         result = audit(experiment, tracking_uri, data_dir, thresholds, update)
     for audited in result.problems:

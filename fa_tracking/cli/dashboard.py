@@ -12,7 +12,9 @@ ORDER = 7
 
 @click.command("dashboard")
 @_options.experiment
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("dashboard.html"))
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("dashboard.html"), show_default=True
+)
 @click.option("--png", is_flag=True, help="Write the charts as pictures too, beside the page.")
 @_options.database
 def command(experiment: str, output: Path, png: bool, db: str) -> None:

@@ -21,7 +21,7 @@ def command(name: str | None, experiment: str | None, form: str, db: str) -> Non
     Example:
       fa-track query cross_seed --experiment dfa_penalty --format md
     """
-    from fa_tracking.results.database import ask, connect, find_query, queries
+    from fa_tracking.results.database import ask, connect, find_query, queries, sql_errors
     from fa_tracking.results.tables import render
 
     if name is None:
@@ -30,5 +30,5 @@ def command(name: str | None, experiment: str | None, form: str, db: str) -> Non
         say("next: fa-track query NAME --experiment NAME")
         return
     query = find_query(name)
-    with connect(db) as connection:
+    with connect(db) as connection, sql_errors():
         click.echo(render(ask(connection, query, {"experiment": experiment}), form), nl=False)

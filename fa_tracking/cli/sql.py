@@ -19,8 +19,8 @@ def command(statement: str, form: str, db: str) -> None:
     Example:
       fa-track sql "select method, count(*) from runs group by method"
     """
-    from fa_tracking.results.database import connect, run_sql
+    from fa_tracking.results.database import connect, run_sql, sql_errors
     from fa_tracking.results.tables import render
 
-    with connect(db) as connection:
+    with connect(db) as connection, sql_errors():
         click.echo(render(run_sql(connection, statement), form), nl=False)

@@ -51,9 +51,7 @@ def command(
     try:
         config = RunConfig(**params)  # type: ignore[arg-type]
     except ValidationError as error:
-        first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
-        raise click.BadParameter(f"{first['msg']}, got {first['input']!r}", param_hint=option) from error
+        raise _options.as_usage(error) from error
     with progress(f"{config.method}, seed {config.seed}") as update:
 
         def each_epoch(epoch: int, epochs: int, accuracy: float) -> None:

@@ -8,13 +8,11 @@ import sys
 from functools import cache
 from importlib.metadata import version
 
-from mlflow.tracking.context.abstract_context import RunContextProvider
-
 from fa_tracking.tracking import names
 
 
-class FATrackContext(RunContextProvider):
-    """Entry point ``mlflow.run_context_provider``."""
+class FATrackContext:
+    """Entry point ``mlflow.run_context_provider``; of MLflow's interface by its methods, so as not to import MLflow."""
 
     def in_context(self) -> bool:
         return True
@@ -33,8 +31,7 @@ def _torch_tags() -> dict[str, str]:
     return {
         names.TAG_TORCH: str(torch.__version__),
         names.TAG_DEVICE: f"{device}, {torch.get_num_threads()} threads",
-        # CPU kernels give the same bits for the same threads; on a GPU only where it was asked for
-        names.TAG_DETERMINISTIC: str(device == "cpu" or torch.are_deterministic_algorithms_enabled()).lower(),
+        names.TAG_DETERMINISTIC: str(torch.are_deterministic_algorithms_enabled()).lower(),
     }
 
 

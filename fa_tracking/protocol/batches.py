@@ -42,11 +42,14 @@ class Normalisation:
 
     @classmethod
     def of(cls, inputs: Tensor) -> "Normalisation":
-        """From the training inputs; images (N, C, H, W) per channel, features (N, d) as a whole."""
-        axes = (0, 2, 3) if inputs.ndim == 4 else tuple(range(inputs.ndim))
+        """From the training inputs: images (N, C, H, W) per channel; features (N, d) centred one by one, with one std.
+
+        Features are centred so that samples share no constant part; one std, since some features hardly ever vary.
+        """
         values = inputs.numpy()
-        mean, std = (
-            np.atleast_1d(values.mean(axes, dtype=np.float64)),
-            np.atleast_1d(values.std(axes, dtype=np.float64)),
-        )
+        if values.ndim == 4:
+            mean, std = values.mean((0, 2, 3), dtype=np.float64), values.std((0, 2, 3), dtype=np.float64)
+        else:
+            mean = values.mean(0, dtype=np.float64).ravel()
+            std = np.full_like(mean, (values.reshape(len(values), -1) - mean).std())
         return cls(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist()))

@@ -1,10 +1,11 @@
 """DiagnosticThresholds and DiagnosticReport: numbers in, verdict out. Reading a verdict needs no torch."""
 
 import json
+import math
 from dataclasses import field
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from fa_tracking.protocol import VERSION
@@ -17,6 +18,15 @@ from fa_tracking.protocol.diagnostics import (
 )
 
 _STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+
+
+def _is_share(accuracy: float | None) -> float | None:
+    if accuracy is not None and math.isfinite(accuracy) and not 0 <= accuracy <= 1:
+        raise ValueError("an accuracy is a share in [0, 1], not a percentage")
+    return accuracy
+
+
+Accuracy = Annotated[float | None, AfterValidator(_is_share)]
 
 TRUSTWORTHY = "trustworthy"
 WALK_BACK = "needs walk-back: "
@@ -34,10 +44,10 @@ class DiagnosticThresholds:
         frozen_acc_margin_pp: (d) fires below this margin, in percentage points.
     """
 
-    g_norm_floor: float = 1e-7
-    h_norm_explosion_ratio: float = 50.0
-    stability_drift_ceiling: float = 0.30
-    frozen_acc_margin_pp: float = 2.0
+    g_norm_floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-7
+    h_norm_explosion_ratio: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 50.0
+    stability_drift_ceiling: Annotated[float, Field(allow_inf_nan=False)] = 0.30
+    frozen_acc_margin_pp: Annotated[float, Field(allow_inf_nan=False)] = 2.0
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -69,8 +79,8 @@ class DiagnosticReport:
     bp_grad_norms: tuple[float, ...]
     stability_layer: int | None
     cross_batch_stability: float | None
-    headline_acc: float | None
-    frozen_baseline_acc: float | None
+    headline_acc: Accuracy
+    frozen_baseline_acc: Accuracy
     thresholds: DiagnosticThresholds = DiagnosticThresholds()
     grad_gain: float | None = None
     n_batches: int | None = None

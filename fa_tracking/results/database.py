@@ -1,7 +1,8 @@
 """Opens the results database and asks the questions of the query catalogue."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -95,14 +96,23 @@ def run_sql(connection: "DuckDBPyConnection", sql: str, params: Mapping[str, Any
         UsageError: the statement is wrong, or would write.
         FATrackError: it failed while it ran.
     """
+    with sql_errors():
+        if len(connection.extract_statements(sql)) != 1:
+            raise UsageError("SQL: give one statement at a time")
+        relation = connection.sql(sql, params=dict(params)) if params else connection.sql(sql)
+        if relation is None:
+            raise UsageError("SQL: the statement gives no rows; the database is read-only")
+        return relation
+
+
+@contextmanager
+def sql_errors() -> Iterator[None]:
+    """Turn what DuckDB says of a statement, now or when its rows are fetched, into one line."""
     import duckdb
 
     try:
-        relation = connection.sql(sql, params=dict(params)) if params else connection.sql(sql)
-        if relation is None:
-            raise UsageError("the statement gives no rows: the database is opened for reading alone")
-        return relation
-    except (duckdb.ProgrammingError, duckdb.PermissionException) as error:
+        yield
+    except (duckdb.ProgrammingError, duckdb.PermissionException, duckdb.DataError) as error:
         raise UsageError(f"SQL: {first_line(error)}") from error
     except duckdb.Error as error:
         raise FATrackError(f"SQL: {first_line(error)}") from error

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fa_tracking.errors import FATrackError
+from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, first_line
 from fa_tracking.tracking import store
 
@@ -42,29 +42,27 @@ def export(
     experiment: str | None = None,
     progress: Progress | None = None,
 ) -> Exported:
-    """Write the store's runs into ``database``, replacing what it held of them.
+    """Write the store's runs into ``database``, replacing what it held of this store.
 
     The same store twice gives identical rows. The file is replaced as a whole at the end, so a reader never sees half
     of it and a killed export leaves the old one.
 
     Args:
-        experiment: only this one; the database keeps its other experiments. All of the store where None.
+        experiment: only this one; the database keeps the others. All of the store where None. Runs that the database
+            holds of other stores are always kept.
 
     Raises:
-        UsageError: there is no such experiment.
+        UsageError: there is no such experiment, or ``database`` is a file that is no results database.
         FATrackError: the store does not answer, or the database cannot be written.
     """
+    _refuse_other_files(Path(database))
     client = store.client(tracking_uri)
-    if experiment:
-        experiments = [store.find_experiment(client, experiment)]
-    else:
-        with store.store_errors():
-            experiments = list(client.search_experiments())
-    names = {e.experiment_id: e.name for e in experiments}
+    chosen = [store.find_experiment(client, experiment)] if experiment else store.all_experiments(client)
+    names = {e.experiment_id: e.name for e in chosen}
     runs = list(store.search_runs(client, list(names)))
     tables = _read(client, runs, names, progress or (lambda *_: None))
-    with _replacing(Path(database), keep=experiment is not None) as connection:
-        _write(connection, tables, list(names.values()), client.tracking_uri)
+    with _replacing(Path(database)) as connection:
+        _write(connection, tables, experiment, client.tracking_uri)
     return Exported(len(runs), tables["metrics"].num_rows)
 
 
@@ -115,17 +113,25 @@ def _utc(time: datetime) -> datetime:
 
 
 def _write(
-    connection: "DuckDBPyConnection", tables: "dict[str, pa.Table]", experiments: list[str], source: str
+    connection: "DuckDBPyConnection", tables: "dict[str, pa.Table]", experiment: str | None, source: str
 ) -> None:
     connection.execute("begin")
-    old = "select run_id from runs where list_contains($1, experiment)"
+    connection.register("arriving", tables["runs"])
+    old = """
+        select run_id from runs
+        where run_id in (select run_id from arriving) or (source = $1 and experiment = coalesce($2, experiment))
+    """
     for table in ("metrics", "tags", "params", "runs"):
-        connection.execute(f"delete from {table} where run_id in ({old})", [experiments])
+        connection.execute(f"delete from {table} where run_id in ({old})", [source, experiment])
     for table, incoming in tables.items():
         columns = ", ".join(_COLUMNS[table])
         connection.register("incoming", incoming)
         order = "key, run_id, step, timestamp" if table == "metrics" else "all"
-        connection.execute(f"insert into {table} ({columns}) select {columns} from incoming order by {order}")
+        if table == "runs":
+            into, values = f"{columns}, source", f"{columns}, $1"
+            connection.execute(f"insert into runs ({into}) select {values} from incoming order by all", [source])
+        else:
+            connection.execute(f"insert into {table} ({columns}) select {columns} from incoming order by {order}")
         connection.unregister("incoming")
     connection.execute(files("fa_tracking.results").joinpath("derive.sql").read_text())
     counts = [tables["runs"].num_rows, tables["metrics"].num_rows]
@@ -134,21 +140,41 @@ def _write(
     connection.execute("commit")
 
 
-@contextmanager
-def _replacing(database: Path, keep: bool) -> "Iterator[DuckDBPyConnection]":
-    """A connection to a new database, a copy of ``database`` if ``keep``, that takes its place at the end."""
+def _refuse_other_files(database: Path) -> None:
+    """Never put a database in the place of somebody's other file."""
     import duckdb
 
+    if not database.name or database.name.startswith(":") or database.is_dir():
+        raise UsageError(f"{str(database)!r} is no file name for a database")
     if not database.parent.is_dir():
         raise FATrackError(f"the folder {database.parent} for the database does not exist")
+    if not database.is_file():
+        return
+    try:
+        with duckdb.connect(str(database), read_only=True) as connection:
+            connection.execute("select source from exports")
+            connection.execute("select source from runs")
+    except duckdb.IOException as error:
+        if "lock" in str(error):
+            raise FATrackError(f"the database {database} is in use: {first_line(error)}") from error
+        raise UsageError(f"{database} is no results database, and will not be replaced: give another --db") from error
+    except duckdb.Error as error:
+        raise UsageError(f"{database} is no results database, and will not be replaced: give another --db") from error
+
+
+@contextmanager
+def _replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
+    """A connection to a copy of ``database``, new where there is none, that takes its place at the end."""
+    import duckdb
+
     try:
         with tempfile.TemporaryDirectory(prefix=".fa-track-", dir=database.parent) as scratch:
             fresh = Path(scratch) / "new.duckdb"
-            keep = keep and database.is_file()
-            if keep:
+            is_new = not database.is_file()
+            if not is_new:
                 shutil.copyfile(database, fresh)
             with duckdb.connect(str(fresh)) as connection:
-                if not keep:
+                if is_new:
                     connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
                 yield connection
             fresh.replace(database)

@@ -2,13 +2,14 @@
 
 create table exports (
     source varchar not null,            -- tracking URI of the store
-    exported_at timestamp not null,   -- when the rows below last changed
+    exported_at timestamp not null,   -- when it was last exported
     runs bigint not null,
     metrics bigint not null
 );
 
 create table runs (
     run_id varchar primary key,
+    source varchar not null,            -- tracking URI of the store that holds it
     experiment varchar not null,
     run_name varchar,
     status varchar not null,            -- RUNNING, FINISHED, FAILED, KILLED

@@ -112,7 +112,9 @@ def _short(value: Any) -> str:
     return str(value)
 
 
-_VERDICTS = {"trustworthy": "✓ trustworthy", "needs walk-back": "⚑ walk back", "MIXED": "MIXED"}
+_VERDICTS = {"trustworthy": "✓ trustworthy", "needs walk-back": "⚑ walk back"}
+_MARKS = {"trustworthy": "✓", "needs walk-back": "⚑", "inconclusive": "?", "not audited": "–"}
+_COUNTED = re.compile(rf"(\d+) × ({'|'.join(_MARKS)})")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -121,4 +123,6 @@ def _shorter(value: Any) -> str:
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:.3g}"
     text = _short(value)
+    if text.startswith("MIXED: "):
+        return "MIXED " + " ".join(f"{n}{_MARKS[verdict]}" for n, verdict in _COUNTED.findall(text))
     return text[:8] if _RUN_ID.fullmatch(text) else _VERDICTS.get(text.partition(":")[0], text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fa_tracking import catalogue
-from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.errors import CheckpointError, FATrackError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -100,21 +100,21 @@ def read(folder: Path) -> Checkpoint:
     """The checkpoint in ``folder``, its files held against their checksums.
 
     Raises:
-        FATrackError: a file is missing, damaged, or not what config.json says.
+        CheckpointError: a file is missing, damaged, or not what config.json says.
     """
     try:
         config = CheckpointConfig.model_validate(json.loads((folder / CONFIG).read_text()))
     except FileNotFoundError:
-        raise FATrackError(f"checkpoint {folder.name} has no {CONFIG}") from None
+        raise CheckpointError(f"checkpoint {folder.name} has no {CONFIG}") from None
     except (ValueError, ValidationError) as error:
-        raise FATrackError(f"checkpoint {folder.name}: {CONFIG} is broken: {_first_line(error)}") from error
+        raise CheckpointError(f"checkpoint {folder.name}: {CONFIG} is broken: {_first_line(error)}") from error
     for name in (MODEL, FEEDBACK):
         try:
             seen = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         except FileNotFoundError:
-            raise FATrackError(f"checkpoint {folder.name} has no {name}") from None
+            raise CheckpointError(f"checkpoint {folder.name} has no {name}") from None
         if seen != config.sha256.get(name):
-            raise FATrackError(
+            raise CheckpointError(
                 f"checkpoint {folder.name}: {name} does not match its checksum in {CONFIG}: it is damaged"
             )
     return Checkpoint(folder, config)
@@ -123,10 +123,10 @@ def read(folder: Path) -> Checkpoint:
 def build_model(checkpoint: Checkpoint) -> "nn.Module":
     """The model of a checkpoint, with its weights.
 
-    It is built without memory first, so that a config with absurd shapes costs nothing before its weights refuse it.
+    It is built without memory first, so that absurd shapes are refused by the weights before they are allocated.
 
     Raises:
-        FATrackError: the factory is not installed, or does not fit the weights.
+        CheckpointError: the factory is not installed, or does not fit the weights.
     """
     import torch
     from safetensors import SafetensorError
@@ -137,11 +137,15 @@ def build_model(checkpoint: Checkpoint) -> "nn.Module":
     try:
         with torch.device("meta"):
             model = factory(**checkpoint.config.model)
-        model.load_state_dict(load_file(checkpoint.folder / MODEL), strict=True, assign=True)
+        weights = load_file(checkpoint.folder / MODEL)
+        model.load_state_dict(weights, strict=True, assign=True)
+        if any(t.is_meta for t in (*model.parameters(), *model.buffers())):  # what no state_dict holds
+            model = factory(**checkpoint.config.model)
+            model.load_state_dict(weights, strict=True)
     except SafetensorError as error:
-        raise FATrackError(f"{where}: {MODEL} is not a safetensors file: {error}") from error
+        raise CheckpointError(f"{where}: {MODEL} is not a safetensors file: {error}") from error
     except (TypeError, ValueError, RuntimeError) as error:
-        raise FATrackError(
+        raise CheckpointError(
             f"{where}: the factory {checkpoint.config.factory!r} does not fit the weights: {_first_line(error)}"
         ) from error
     return model
@@ -151,12 +155,12 @@ def find_factory(name: str | None, where: str) -> Any:
     """The callable behind a factory's name; only installed entry points are ever loaded.
 
     Raises:
-        FATrackError: there is none.
+        CheckpointError: there is none.
     """
     entry, _, item = (name or "").partition(":")
     points = entry_points(group=MODELS_GROUP)
     if entry not in points.names:
-        raise FATrackError(
+        raise CheckpointError(
             f"{where} names the model factory {name!r}, which is no entry point of the group {MODELS_GROUP!r}; "
             f"installed are: {', '.join(sorted(points.names)) or 'none'}"
         )
@@ -166,7 +170,7 @@ def find_factory(name: str | None, where: str) -> Any:
     try:
         return catalogue.load(found, item).Model
     except UsageError as error:
-        raise FATrackError(f"{where}: {error}") from error
+        raise CheckpointError(f"{where}: {error}") from error
 
 
 def test_split(source: DataSource, data_dir: str | None) -> Any:

@@ -1,5 +1,6 @@
 """``start_run``: writes one training run to MLflow, from any loop."""
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,8 +46,11 @@ def start_run(
     missing = [name for name in ("method", "seed") if params.get(name) is None]
     if missing:
         raise UsageError(f"start_run needs {' and '.join(missing)}: without them runs cannot be grouped into cells")
+    if mlflow.active_run() is not None:
+        raise UsageError("another MLflow run is active in this process: end it first with mlflow.end_run()")
     client = store.client(tracking_uri)
-    mlflow.set_tracking_uri(client.tracking_uri)
+    if tracking_uri:
+        mlflow.set_tracking_uri(tracking_uri)
     with store.store_errors():
         chosen = store.experiment_id(client, experiment) if experiment else None
         active = mlflow.start_run(experiment_id=chosen, run_name=run_name or _run_name(params), tags=dict(tags or {}))
@@ -72,6 +76,7 @@ class TrackedRun:
         self._method = method
         self._writer = writer
         self._epoch_began: float | None = None
+        self._last_epoch = 0
 
     def log_epoch(
         self,
@@ -103,6 +108,7 @@ class TrackedRun:
             The report, without a frozen control, for a loop that acts on it.
         """
         began = time.perf_counter()
+        self._last_epoch = epoch
         thresholds = thresholds or DiagnosticThresholds()
         captures = capture_all(model, eval_batches)
         report = DiagnosticReport(
@@ -158,7 +164,7 @@ class TrackedRun:
         self,
         model: "nn.Module",
         feedback: "Mapping[str, Tensor] | None" = None,
-        epoch: int = 0,
+        epoch: int | None = None,
         factory: str | None = None,
         config: Mapping[str, Any] | None = None,
         dataset: checkpoint.DataSource | None = None,
@@ -166,27 +172,31 @@ class TrackedRun:
         """Save the weights and the feedback matrices that trained them as ``checkpoints/epoch_NNNN``.
 
         Args:
+            epoch: the last one logged where None.
             feedback: the method's own tensors by name (a ``state_dict``): Γ of this network needs these very ones.
             factory: the entry point of the group ``fa_tracking.models`` that builds the model from ``config``; the
                 model's own attributes ``factory`` and ``config`` where None. Without one the run cannot be audited.
             dataset: what the auditor measures on.
         """
+        epoch = self._last_epoch if epoch is None else epoch
         folder = Path(tempfile.mkdtemp(prefix="fa-track-"))
-        checkpoint.write(
-            folder,
-            model,
-            dict(feedback or {}),
-            epoch,
-            factory or getattr(model, "factory", None),
-            dict(config if config is not None else getattr(model, "config", {})),
-            dataset,
-        )
+        try:
+            checkpoint.write(
+                folder,
+                model,
+                dict(feedback or {}),
+                epoch,
+                factory or getattr(model, "factory", None),
+                dict(config if config is not None else getattr(model, "config", {})),
+                dataset,
+            )
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         self._writer.submit(_upload, self._client.log_artifacts, self.run_id, folder, names.checkpoint(epoch))
 
 
 def _upload(log_artifacts: Callable[[str, str, str], None], run_id: str, folder: Path, target: str) -> None:
-    import shutil
-
     try:
         log_artifacts(run_id, str(folder), target)
     finally:
@@ -200,7 +210,7 @@ def _run_name(params: Mapping[str, Any]) -> str:
         params["method"],
         params.get("architecture"),
         size,
-        f"λ={params['penalty']:g}" if params.get("penalty") else "",
+        f"λ={params['penalty']}" if params.get("penalty") else "",
         "frozen" if params.get("frozen_blocks") else "",
     ]
     return " ".join(str(p) for p in parts if p) + f", seed {params['seed']}"

@@ -48,9 +48,21 @@ def find_experiment(store: "MlflowClient", name: str) -> "Experiment":
         experiment = store.get_experiment_by_name(name)
         if experiment is not None and experiment.lifecycle_stage == "active":
             return experiment
-        known = sorted(e.name for e in store.search_experiments())
+    known = sorted(e.name for e in all_experiments(store))
     deleted = " (it was deleted: `mlflow experiments restore` brings it back)" if experiment is not None else ""
     raise UsageError(f"no experiment named {name!r} in {store.tracking_uri}{deleted}; there are: {', '.join(known)}")
+
+
+def all_experiments(store: "MlflowClient") -> "Iterator[Experiment]":
+    """Every active experiment, page by page."""
+    token = None
+    while True:
+        with store_errors():
+            page = store.search_experiments(page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def experiment_id(store: "MlflowClient", name: str) -> str:

@@ -3,15 +3,22 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from trainers.model import BlockModel
 
 EXPANSION = 4
+BRANCH_SCALE = 0.1
 
 
 class Block(nn.Module):
-    """f(h) = W_2 relu(W_1 LN(h)), (B, d) -> (B, d)."""
+    """f(h) = W_2 relu(W_1 LN(h)), (B, d) -> (B, d).
+
+    W_2 starts at a tenth of torch's own draw, so that the stream starts as the embedding left it, ‖h_L‖ ≈ ‖h_0‖, as
+    published of the random initialisation. With the whole draw the common part of the ReLUs' output gives all samples'
+    gradients a common direction before any training, and (c) fires on a network that nobody has trained.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -19,6 +26,9 @@ class Block(nn.Module):
         self.up = nn.Linear(width, EXPANSION * width)
         self.act = nn.ReLU()
         self.down = nn.Linear(EXPANSION * width, width)
+        with torch.no_grad():
+            self.down.weight.mul_(BRANCH_SCALE)
+            self.down.bias.mul_(BRANCH_SCALE)
 
     def forward(self, h: Tensor) -> Tensor:
         return self.down(self.act(self.up(self.ln(h))))

@@ -43,6 +43,8 @@ def value(report: "DiagnosticReport") -> float | None:
 
 
 def fires(report: "DiagnosticReport") -> bool | None:
+    if not report.residual_norms:
+        return None
     return report.max_per_block_growth > report.thresholds.h_norm_explosion_ratio
 
 
