@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 import torch
-from conftest import tiny
+from conftest import Cli, tiny
 from mlflow import MlflowClient
 
 import fa_tracking
@@ -135,7 +135,7 @@ def test_a_broken_checkpoint_is_named_loses_its_verdict_and_the_others_go_on(
     assert "fa.verdict" in tags(uri, whole)
 
 
-def test_data_that_is_not_at_hand_takes_no_verdict_away(workspace: Path, uri: str, tmp_path: Path) -> None:
+def test_data_that_is_not_at_hand_takes_no_verdict_away(workspace: Path, uri: str, tmp_path: Path, cli: Cli) -> None:
     from test_data import write_images
 
     write_images(tmp_path)
@@ -145,7 +145,8 @@ def test_data_that_is_not_at_hand_takes_no_verdict_away(workspace: Path, uri: st
     with pytest.raises(UsageError, match="does not exist"):
         fa_tracking.audit("birds", uri, data_dir="/nowhere")
     (tmp_path / "test.parquet").unlink()
-    assert "holds no train.parquet" in (fa_tracking.audit("birds", uri).problems[0].problem or "")
+    done = cli("audit", "--experiment", "birds")
+    assert done.returncode == 1 and "holds no train.parquet" in done.stderr
     assert tags(uri, run_id)["fa.verdict"] == verdict
 
 
@@ -321,7 +322,8 @@ def test_a_chart_says_what_an_axis_cannot_hold() -> None:
 
     from dashboards.charts import audit_panels
 
-    base = {"method": "m", "penalty": 0.0, "frozen_blocks": False, "verdict": "trustworthy", "accuracy": 0.5}
+    base = {"architecture": "resmlp", "width": 8, "depth": 2, "epochs": 1, "lr": 0.1}
+    base |= {"method": "m", "penalty": 0.0, "frozen_blocks": False, "verdict": "trustworthy", "accuracy": 0.5}
     base |= {"margin_pp": None, "stability": math.nan, "h_norm_explosion_ratio": 50.0, "g_norm_floor": 1e-7}
     base |= {"stability_drift_ceiling": 0.3, "frozen_acc_margin_pp": 2.0}
     frame = pd.DataFrame(
