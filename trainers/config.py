@@ -13,6 +13,7 @@ class RunConfig:
         depth: L, the number of blocks.
         penalty: λ of the residual penalty λ·‖f_l(h_l)‖².
         frozen_blocks: leave every block as it was drawn; embedding, read-out and feedback work as ever.
+        augmentation: of the training images, a name in ``trainers/augmentation.py``.
     """
 
     method: str
@@ -28,3 +29,4 @@ class RunConfig:
     weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)
     penalty: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     frozen_blocks: bool = False
+    augmentation: str = "none"

@@ -15,6 +15,7 @@ from fa_tracking.tracking import names
 from fa_tracking.tracking.checkpoint import DataSource
 from fa_tracking.tracking.run import TrackedRun, start_run
 from trainers import data, methods, models
+from trainers.augmentation import AUGMENTATIONS
 from trainers.config import RunConfig
 from trainers.method import LearningRule, generator
 from trainers.model import BlockModel
@@ -58,6 +59,9 @@ def train(
     model, rule = build(config, dataset)
     if config.optimizer not in OPTIMIZERS:
         raise UsageError(f"no optimizer named {config.optimizer!r}; there are: {', '.join(OPTIMIZERS)}")
+    if config.augmentation not in AUGMENTATIONS:
+        raise UsageError(f"no augmentation named {config.augmentation!r}; there are: {', '.join(AUGMENTATIONS)}")
+    _try_augmentation(config, dataset)
     tags = {**(tags or {}), **({names.TAG_DATA_DIR: str(Path(data_dir).resolve())} if data_dir else {})}
     params = {name: getattr(config, name) for name in names.PARAMS}
     with start_run(experiment, tracking_uri, tags=tags, **params) as run:
@@ -92,6 +96,13 @@ def build(config: RunConfig, dataset: data.Dataset) -> tuple[BlockModel, Learnin
         return model, method.Method(model, config.seed)
     except ValueError as error:
         raise UsageError(f"{config.method} does not run on {config.architecture}: {error}") from error
+
+
+def _try_augmentation(config: RunConfig, dataset: data.Dataset) -> None:
+    try:
+        AUGMENTATIONS[config.augmentation](dataset.train.inputs[:1], generator(config.seed, "augmentation"))
+    except ValueError as error:
+        raise UsageError(f"{config.augmentation} does not fit {config.dataset}: {error}") from error
 
 
 def _epochs(
@@ -135,7 +146,7 @@ def train_epoch(
         model.blocks.eval()
     samples = len(dataset.train.labels)
     loss_sum, correct = torch.zeros(()), torch.zeros((), dtype=torch.int64)
-    for x, y in _shuffled(dataset, config.batch_size, order):
+    for x, y in _shuffled(dataset, config, order):
         optimizer.zero_grad()
         loss, logits = rule.backward(model, x, y, config.penalty)
         optimizer.step()
@@ -146,10 +157,10 @@ def train_epoch(
     return {names.LOSS_TRAIN: mean_loss, names.ACCURACY_TRAIN: accuracy}
 
 
-def _shuffled(dataset: data.Dataset, batch_size: int, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    train = dataset.train
-    for index in torch.randperm(len(train.labels), generator=order).split(batch_size):
-        yield dataset.normalisation(train.inputs[index]), train.labels[index]
+def _shuffled(dataset: data.Dataset, config: RunConfig, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    train, augment = dataset.train, AUGMENTATIONS[config.augmentation]
+    for index in torch.randperm(len(train.labels), generator=order).split(config.batch_size):
+        yield dataset.normalisation(augment(train.inputs[index], order)), train.labels[index]
 
 
 def evaluate(model: BlockModel, dataset: data.Dataset) -> float:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MATCHED = ("method", "architecture", "width", "depth", "dataset", "epochs", "batch_size")
 """What a control shares with its run by the protocol."""
 
-PREFERRED = ("optimizer", "lr", "weight_decay")
+PREFERRED = ("optimizer", "lr", "weight_decay", "augmentation")
 """What it shares too where such controls exist; else the difference is said."""
 
 

@@ -5,11 +5,12 @@ update runs set
     width = try_cast(p.width as integer), depth = try_cast(p.depth as integer), seed = try_cast(p.seed as bigint),
     epochs = try_cast(p.epochs as integer), batch_size = try_cast(p.batch_size as integer),
     lr = try_cast(p.lr as double), weight_decay = try_cast(p.weight_decay as double),
-    penalty = try_cast(p.penalty as double), frozen_blocks = try_cast(p.frozen_blocks as boolean)
+    penalty = try_cast(p.penalty as double), frozen_blocks = try_cast(p.frozen_blocks as boolean),
+    augmentation = p.augmentation
 from (
     pivot params on key in (
         'method', 'architecture', 'width', 'depth', 'dataset', 'seed', 'epochs', 'batch_size', 'optimizer', 'lr',
-        'weight_decay', 'penalty', 'frozen_blocks'
+        'weight_decay', 'penalty', 'frozen_blocks', 'augmentation'
     ) using any_value(value) group by run_id
 ) as p
 where runs.run_id = p.run_id;

@@ -29,6 +29,7 @@ create table runs (
     weight_decay double,
     penalty double,                     -- λ of λ·‖f_l(h_l)‖²
     frozen_blocks boolean,
+    augmentation varchar,
     cell varchar                        -- the params without the seed: runs of one cell differ in their seed alone
 );
 

@@ -14,6 +14,7 @@ PARAMS = (
     "weight_decay",
     "penalty",
     "frozen_blocks",
+    "augmentation",
 )
 """The standard params. All but ``seed`` make the cell; a group over seeds is a cell."""
 

@@ -12,7 +12,7 @@ h ← h − STEP ∂F_β/∂h, each of block-local gradients only. Update of the
 
 The local credit at h_l is (ε_l^{−β} − ε_l^{+β})/(2β) with ε_0 = h_0 − embed(x), ε_{l+1} = h_{l+1} − h_l − f_l(h_l). The
 read-out sees the true gradient of ℓ at the free state. No backward pass crosses a block: a batch costs about
-2·(STEPS + 1) forward and backward passes of every block, seven times BP.
+2·(STEPS + 1) forward and backward passes of every block, less those that the nudge has not reached yet.
 
 Gradient descent on the energy is stable while STEP < 2/(1 + ‖1 + ∂f_l/∂h_l‖)². As the blocks grow beyond that, six
 steps of 0.5 no longer approach the fixed point, and the update turns away from BP's: this rule's own limit.
@@ -71,14 +71,21 @@ class Method(LearningRule):
     def _nudged(
         self, model: BlockModel, embedded: Tensor, free: Sequence[Tensor], y: Tensor, beta: float
     ) -> list[Tensor]:
-        """h_0 … h_L after the relaxation of F_β from the free state."""
+        """h_0 … h_L after the relaxation of F_β from the free state.
+
+        There every ε is zero, so the nudge comes down by one state a step: the states below have no slope yet.
+        """
         states = [h.detach() for h in free]
-        for _ in range(self._steps):
-            leaves = [h.requires_grad_() for h in states]
+        top = len(states) - 1
+        for step in range(self._steps):
+            lowest = max(0, top - step)
+            leaves = [h.requires_grad_() for h in states[lowest:]]
             with torch.enable_grad():
-                branches = [block(h) for block, h in _pairs(model, leaves)]
+                branches = [block(h) for block, h in zip(model.blocks[lowest:], leaves[:-1], strict=True)]
                 cost = F.cross_entropy(model.readout(leaves[-1]), y, reduction="sum")
-            errors = _errors(model, embedded, [h.detach() for h in leaves], [f.detach() for f in branches])
+            moved = [h.detach() for h in leaves]
+            below = embedded if lowest == 0 else moved[0]
+            errors = _errors(model, below, moved, [f.detach() for f in branches])
             # ∂F/∂h_l = ε_l − ε_{l+1}(1 + ∂f_l/∂h_l), and at h_L ε_L + β ∂ℓ/∂h_L: every term is local to its block
             back = torch.autograd.grad(branches, leaves[:-1], [-e for e in errors[1:]]) if branches else ()
             (nudge,) = torch.autograd.grad(cost, leaves[-1])
@@ -86,7 +93,7 @@ class Method(LearningRule):
             for layer, through in enumerate(back):
                 slopes[layer] += through - errors[layer + 1] if model.residual else through
             slopes[-1] += beta * nudge
-            states = [(h - self._step * g).detach() for h, g in zip(leaves, slopes, strict=True)]
+            states[lowest:] = [h - self._step * g for h, g in zip(moved, slopes, strict=True)]
         return states
 
     def _accumulate(self, model: BlockModel, embedded: Tensor, states: list[Tensor], sign: int, batch: int) -> None:
