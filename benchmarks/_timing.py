@@ -9,6 +9,9 @@ from importlib.metadata import version
 
 import torch
 
+from fa_tracking.protocol.batches import Normalisation
+from trainers.data import Dataset, Split
+
 
 def interleaved(candidates: dict[str, Callable[[], object]], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
     """Seconds of each candidate in each round; in every round all run, in turn, so that drift hits all alike."""
@@ -26,6 +29,17 @@ def ratio(times: dict[str, list[float]], over: str, under: str) -> str:
     """Median of the round-by-round ratios, with the smallest and the largest."""
     ratios = sorted(a / b for a, b in zip(times[over], times[under], strict=True))
     return f"{statistics.median(ratios):.3f} (min {ratios[0]:.3f}, max {ratios[-1]:.3f}, {len(ratios)} rounds)"
+
+
+def random_images(train: int, test: int = 2_000) -> Dataset:
+    """Random bytes in CIFAR-10's shape: no timing depends on what the pixels show."""
+    draw = torch.Generator().manual_seed(0)
+
+    def split(size: int) -> Split:
+        pixels = torch.randint(0, 256, (size, 3, 32, 32), dtype=torch.uint8, generator=draw)
+        return Split(pixels, torch.randint(0, 10, (size,), generator=draw))
+
+    return Dataset("random", split(train), split(test), Normalisation((127.5,) * 3, (73.9,) * 3), 10)
 
 
 def machine() -> str:

@@ -13,13 +13,11 @@ import tempfile
 import time
 
 import torch
-from _timing import machine
+from _timing import machine, random_images
 
 import fa_tracking
-from fa_tracking.protocol.batches import Normalisation
 from trainers import loop
 from trainers.config import RunConfig
-from trainers.data import Dataset, Split
 from trainers.method import generator
 
 
@@ -30,7 +28,7 @@ def main() -> None:
     given = arguments.parse_args()
     torch.set_num_threads(1)
     config = RunConfig(method="dfa", dataset="random", epochs=given.epochs)
-    dataset = _images(given.images)
+    dataset = random_images(given.images)
     model, rule = loop.build(config, dataset)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, fused=True)
     batches = loop.evaluation_inputs(dataset)
@@ -60,16 +58,6 @@ def main() -> None:
     spread = f"min {shares[0]:.2%}, max {shares[-1]:.2%}, {len(shares)} epochs"
     print(f"tracking / epoch             {statistics.median(shares):.2%} ({spread})   claim: at most 5 %")
     print(machine())
-
-
-def _images(n: int) -> Dataset:
-    draw = torch.Generator().manual_seed(0)
-
-    def split(size: int) -> Split:
-        pixels = torch.randint(0, 256, (size, 3, 32, 32), dtype=torch.uint8, generator=draw)
-        return Split(pixels, torch.randint(0, 10, (size,), generator=draw))
-
-    return Dataset("random", split(n), split(2_000), Normalisation((127.5,) * 3, (73.9,) * 3), 10)
 
 
 if __name__ == "__main__":

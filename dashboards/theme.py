@@ -32,7 +32,8 @@ def cell_labels(rows: pd.DataFrame) -> pd.Series:
     """A cell's name on an axis: the method, and what sets it apart."""
     penalty = rows["penalty"].map(lambda v: f" λ={v:g}" if pd.notna(v) and v else "")
     frozen = rows["frozen_blocks"].map(lambda v: " frozen" if v is True or v == 1 else "")
-    labels = rows["method"].fillna("?") + penalty + frozen
+    augmented = rows["augmentation"].map(lambda v: f" {v}" if pd.notna(v) and v != "none" else "")
+    labels = rows["method"].fillna("?") + penalty + frozen + augmented
     for column, sign in (("architecture", ""), ("width", "d="), ("depth", "L="), ("epochs", "epochs="), ("lr", "lr=")):
         if rows[column].nunique() > 1:  # only what sets some rows apart
             labels = labels + " " + sign + rows[column].astype(str)

@@ -1,8 +1,8 @@
 -- title: Every run with its verdict and the four measurements behind it
 -- params: experiment
--- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, seed, accuracy, margin_pp, growth, grad_norm, stability, flags, verdict, h_norm_explosion_ratio, g_norm_floor, stability_drift_ceiling, frozen_acc_margin_pp, run_id
+-- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, seed, accuracy, margin_pp, growth, grad_norm, stability, flags, verdict, h_norm_explosion_ratio, g_norm_floor, stability_drift_ceiling, frozen_acc_margin_pp, run_id
 select
-    r.method, r.architecture, r.width, r.depth, r.epochs, r.lr, r.penalty, r.frozen_blocks, r.seed,
+    r.method, r.architecture, r.width, r.depth, r.epochs, r.lr, r.penalty, r.frozen_blocks, r.augmentation, r.seed,
     a.headline_accuracy as accuracy, a.margin_pp, a.max_block_growth as growth, a.deepest_grad_norm as grad_norm, a.stability,
     a.flags, coalesce(a.verdict, 'not audited') as verdict,
     a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp,
@@ -10,4 +10,4 @@ select
 from runs r
 left join audits a using (run_id)
 where r.experiment = $experiment and r.status = 'FINISHED'
-order by r.method, r.architecture, r.width, r.depth, r.epochs, r.lr, r.penalty, r.frozen_blocks, r.seed, r.start_time, r.run_id;
+order by r.method, r.architecture, r.width, r.depth, r.epochs, r.lr, r.penalty, r.frozen_blocks, r.augmentation, r.seed, r.start_time, r.run_id;

@@ -1,6 +1,6 @@
 -- title: Each cell over its seeds: mean and sample standard deviation, n beside them, and whether the seeds agree
 -- params: experiment
--- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, n, n_runs, n_diverged, n_unaudited, accuracy_mean, accuracy_sd, margin_pp_mean, margin_pp_sd, growth_median, grad_norm_median, stability_mean, flags, verdict, seeds
+-- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, n, n_runs, n_diverged, n_unaudited, accuracy_mean, accuracy_sd, margin_pp_mean, margin_pp_sd, growth_median, grad_norm_median, stability_mean, flags, verdict, seeds
 -- n counts the seeds behind the means: audited, with a finite accuracy. Runs of one seed are averaged first, so that a
 -- repetition is no second sample. Diverged runs are counted in n_diverged, and no mean holds them. flags: how many of the
 -- audited runs each diagnostic flags.
@@ -51,7 +51,7 @@ flags as (
 select
     any_value(method) as method, any_value(architecture) as architecture, any_value(width) as width,
     any_value(depth) as depth, any_value(epochs) as epochs, any_value(lr) as lr, any_value(penalty) as penalty,
-    any_value(frozen_blocks) as frozen_blocks,
+    any_value(frozen_blocks) as frozen_blocks, any_value(augmentation) as augmentation,
     any_value(n) as n, count(*) as n_runs,
     count(*) filter (fires_n) as n_diverged, count(*) filter (run_verdict is null) as n_unaudited,
     any_value(accuracy_mean) as accuracy_mean, any_value(accuracy_sd) as accuracy_sd,
@@ -61,4 +61,4 @@ select
     coalesce(any_value(flags), '') as flags, any_value(verdicts.verdict) as verdict, any_value(seeds) as seeds
 from runs_of join over_seeds using (cell) join verdicts using (cell) left join flags using (cell)
 group by cell
-order by method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, cell;
+order by method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, cell;

@@ -13,6 +13,9 @@ from PIL import Image
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.batches import Normalisation, evaluation_batches
 from trainers import data
+from trainers.augmentation import crop_flip
+from trainers.config import RunConfig
+from trainers.loop import train
 
 
 def test_digit_pairs_are_labelled_by_their_sum_and_share_no_digit_between_splits() -> None:
@@ -94,3 +97,22 @@ def test_cifar10_is_what_its_reader_says(cifar10: str) -> None:
     assert (len(dataset.train.labels), len(dataset.test.labels), dataset.classes) == (50_000, 10_000, 10)
     assert dataset.normalisation.mean == pytest.approx((125.27, 122.93, 113.86), abs=0.01)
     assert dataset.train.labels.bincount().tolist() == [5000] * 10
+
+
+def test_the_augmentation_shifts_by_at_most_four_pixels_and_mirrors_half(tmp_path: Path) -> None:
+    images = torch.arange(1, 32 * 32 + 1, dtype=torch.int32).reshape(1, 1, 32, 32).repeat(200, 3, 1, 1)
+    seen = crop_flip(images, torch.Generator().manual_seed(0))
+    shifts, mirrored = set(), 0
+    for image in seen:
+        assert torch.equal(image[0], image[1])
+        step = int(image[0, 16, 16] - image[0, 16, 15])
+        assert step in (1, -1)
+        mirrored += step == -1
+        straight = image[0] if step == 1 else image[0].flip(1)
+        row, column = divmod(int(straight[16, 16]) - 1, 32)
+        shifts.add((row - 16, column - 16))
+        assert ((straight == 0) | (straight == images[0, 0].roll((16 - row, 16 - column), (0, 1)))).all()
+    assert 70 <= mirrored <= 130
+    assert {d for pair in shifts for d in pair} == set(range(-4, 5))
+    with pytest.raises(UsageError, match="crop_flip does not fit digits"):
+        train(RunConfig("bp", dataset="digits", augmentation="crop_flip"), "none", f"sqlite:///{tmp_path}/m.db")

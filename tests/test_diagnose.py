@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fa_tracking import diagnose
+from fa_tracking.protocol.knockout import knockout
 from fa_tracking.protocol.norms import cosine, mean_pairwise_cosine, median, norms
+from trainers.models.resmlp import Model as ResMLP
+from trainers.models.small_cnn import Model as SmallCNN
 
 SCALES = st.integers(-12, 12).map(lambda k: 10.0**k)
 
@@ -230,3 +233,60 @@ def test_what_cannot_be_measured_is_named() -> None:
         diagnose(Hooked(), [])
     with pytest.raises(ValueError, match=r"expected logits \(B, classes\) and labels \(B,\)"):
         diagnose(Hooked(), [(torch.randn(4, 6), torch.zeros(3, dtype=torch.int64))])
+
+
+def test_the_knockout_is_the_accuracy_of_the_network_without_the_block() -> None:
+    torch.manual_seed(0)
+    model = ResMLP(input_shape=[6], classes=3, width=5, depth=3).double()
+    for block in model.blocks:
+        block.down.weight.data.mul_(100)
+    batches = [(torch.randn(40, 6, dtype=torch.float64), torch.randint(0, 3, (40,))) for _ in range(2)]
+
+    def accuracy(removed: set[int]) -> float:
+        right = 0
+        for x, y in batches:
+            h = model.embed(x)
+            for layer, block in enumerate(model.blocks):
+                h = h if layer in removed else h + block(h)
+            right += int((model.out_head(model.out_ln(h)).argmax(1) == y).sum())
+        return right / 80
+
+    whole = {
+        "samples": 80,
+        "whole": accuracy(set()),
+        "without": [accuracy({layer}) for layer in range(3)],
+        "without_all": accuracy({0, 1, 2}),
+    }
+    assert len({whole["whole"], *whole["without"], whole["without_all"]}) > 3
+    assert knockout(model, batches).to_dict() == whole
+    assert knockout(_Whole(model), batches).to_dict() == whole
+
+
+class _Whole(nn.Module):
+    """The same network with blocks that return h + f(h), seen through hooks."""
+
+    def __init__(self, model: ResMLP) -> None:
+        super().__init__()
+        self.embed, self.norm, self.head = model.embed, model.out_ln, model.out_head
+        self.blocks = nn.ModuleList(_Added(block) for block in model.blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(x)
+        for block in self.blocks:
+            h = block(h)
+        return self.head(self.norm(h))
+
+
+class _Added(nn.Module):
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.branch(h)
+
+
+def test_a_block_that_nothing_can_stand_in_for_is_named() -> None:
+    model = SmallCNN(input_shape=[3, 32, 32], classes=3, width=4, depth=3)
+    with pytest.raises(ValueError, match=r"block \d has no branch to take out: it maps \(.*\) to \(.*\)"):
+        knockout(model, [(torch.randn(2, 3, 32, 32), torch.tensor([0, 1]))])

@@ -137,7 +137,7 @@ def test_every_study_can_be_enumerated_and_names_what_exists(name: str) -> None:
     whole = study.load(name)
     for form in (whole, whole.smaller()) if whole.reduced else (whole,):
         found = form.cells()
-        assert len({study.digest(c) for c in found}) == len(found) >= len(form.seeds)
+        assert len({c.digest for c in found}) == len(found) >= len(form.seeds)
         for config in found:
             assert config.method in catalogue.names(methods)
             assert config.architecture in catalogue.names(models)

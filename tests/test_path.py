@@ -17,6 +17,7 @@ from fa_tracking import DiagnosticReport, DiagnosticThresholds
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import ask, connect, find_query, queries
 from fa_tracking.results.export import export
+from fa_tracking.tracking.abort import Abort
 from trainers.loop import train
 
 FIRST = {"experiment": "first", "thresholds": DiagnosticThresholds(stability_drift_ceiling=1.0)}
@@ -304,6 +305,41 @@ def test_first_flag_finds_the_epoch_and_counts_what_was_saved(workspace: Path, u
     assert row["epochs_saved"] == pytest.approx(0.5)
 
 
+def test_a_run_whose_flag_holds_stops_and_keeps_what_it_has(workspace: Path, uri: str) -> None:
+    run_id = train(tiny("bp", epochs=6, lr=1e30), "aborted", uri, abort=Abort(["n"], patience=2))
+    run = MlflowClient(uri).get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert (run.data.tags["fa.aborted_at"], run.data.tags["fa.aborted_for"]) == ("2", "n")
+    assert [a.path for a in MlflowClient(uri).list_artifacts(run_id, "checkpoints")] == ["checkpoints/epoch_0002"]
+    (audited,) = fa_tracking.audit("aborted", uri).runs
+    assert audited.report is not None and "aborted at epoch 2 of 6" in audited.report.notes
+    whole = train(tiny("bp", epochs=1, lr=1e30), "aborted", uri, abort=Abort(["n"], patience=1))
+    assert "fa.aborted_at" not in tags(uri, whole)
+
+
+def test_a_flag_must_hold_for_the_whole_patience() -> None:
+    def report(growth: float) -> DiagnosticReport:
+        return DiagnosticReport("m", "", [1.0, growth], [1.0, 1.0], 0, 0.0, None, None)
+
+    abort = Abort(["a", "b"], patience=2)
+    assert [abort(report(g)) for g in (100.0, 1.0, 100.0, 100.0)] == [False, False, False, True]
+    for flags, patience in ((["d"], 1), (["x"], 1), ([], 1), (["a"], 0)):
+        with pytest.raises(UsageError):
+            Abort(flags, patience)
+
+
+def test_the_knockout_stands_beside_the_verdict(runs: dict[str, str], uri: str, database: Path) -> None:
+    removed = dict(rows(database, f"select removed, accuracy from knockouts where run_id = '{runs['dfa-1']}'"))
+    assert removed.keys() == {"none", "all", "0", "1"}
+    with connect(database) as connection:
+        found = ask(connection, find_query("knockout"), {"experiment": "first"}).df().set_index("run_id")
+    assert len(found) == len(runs)
+    row = found.loc[runs["dfa-1"]]
+    assert (row["whole"], row["without_all"]) == (removed["none"], removed["all"])
+    assert row["worst_single"] == min(removed["0"], removed["1"]) == removed[row["worst_block"]]
+    assert f"without any block: {removed['all']:.4f}" in tags(uri, runs["dfa-1"])["mlflow.note.content"]
+
+
 def test_the_dashboard_is_one_file_that_needs_no_network(database: Path, tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     write_html("first", out, database)
@@ -323,7 +359,14 @@ def test_a_chart_says_what_an_axis_cannot_hold() -> None:
     from dashboards.charts import audit_panels
 
     base = {"architecture": "resmlp", "width": 8, "depth": 2, "epochs": 1, "lr": 0.1}
-    base |= {"method": "m", "penalty": 0.0, "frozen_blocks": False, "verdict": "trustworthy", "accuracy": 0.5}
+    base |= {
+        "method": "m",
+        "augmentation": "none",
+        "penalty": 0.0,
+        "frozen_blocks": False,
+        "verdict": "trustworthy",
+        "accuracy": 0.5,
+    }
     base |= {"margin_pp": None, "stability": math.nan, "h_norm_explosion_ratio": 50.0, "g_norm_floor": 1e-7}
     base |= {"stability_drift_ceiling": 0.3, "frozen_acc_margin_pp": 2.0}
     frame = pd.DataFrame(

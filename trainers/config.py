@@ -1,5 +1,9 @@
 """What one run is: the params of a run in MLflow, with their defaults."""
 
+import hashlib
+import json
+from dataclasses import asdict
+
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
@@ -30,3 +34,8 @@ class RunConfig:
     penalty: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     frozen_blocks: bool = False
     augmentation: str = "none"
+
+    @property
+    def digest(self) -> str:
+        """The hash of the configuration: a store that holds it finished need not train it again."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()

@@ -95,8 +95,7 @@ class LayerwiseRule(LearningRule):
         raise NotImplementedError
 
     def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
-        with self._feedback(model):
-            return end_to_end(model, x, y, penalty)
+        return end_to_end(model, x, y, penalty, within=self._feedback(model))
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
         """What this rule's backward pass brings to h_0 … h_L."""

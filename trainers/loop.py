@@ -12,6 +12,7 @@ from fa_tracking import catalogue
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.batches import evaluation_batches
 from fa_tracking.tracking import names
+from fa_tracking.tracking.abort import Abort
 from fa_tracking.tracking.checkpoint import DataSource
 from fa_tracking.tracking.run import TrackedRun, start_run
 from trainers import data, methods, models
@@ -39,6 +40,7 @@ def train(
     threads: int = 1,
     progress: Progress | None = None,
     tags: Mapping[str, str] | None = None,
+    abort: Abort | None = None,
 ) -> str:
     """Train one run, logging diagnostics each epoch and a checkpoint at the end; its MLflow run id.
 
@@ -46,6 +48,7 @@ def train(
 
     Args:
         checkpoint_every: also save a checkpoint every so many epochs; 0: only the last.
+        abort: stops the run where a flag holds; its last checkpoint is saved then as at the planned end.
         threads: of the matrix products. One a process is best where several runs train side by side.
 
     Raises:
@@ -62,10 +65,14 @@ def train(
     if config.augmentation not in AUGMENTATIONS:
         raise UsageError(f"no augmentation named {config.augmentation!r}; there are: {', '.join(AUGMENTATIONS)}")
     _try_augmentation(config, dataset)
-    tags = {**(tags or {}), **({names.TAG_DATA_DIR: str(Path(data_dir).resolve())} if data_dir else {})}
+    tags = {
+        names.TAG_CONFIG_SHA256: config.digest,
+        **(tags or {}),
+        **({names.TAG_DATA_DIR: str(Path(data_dir).resolve())} if data_dir else {}),
+    }
     params = {name: getattr(config, name) for name in names.PARAMS}
     with start_run(experiment, tracking_uri, tags=tags, **params) as run:
-        _epochs(config, dataset, model, rule, run, checkpoint_every, progress or (lambda *_: None))
+        _epochs(config, dataset, model, rule, run, checkpoint_every, progress or (lambda *_: None), abort)
     return run.run_id
 
 
@@ -113,6 +120,7 @@ def _epochs(
     run: TrackedRun,
     checkpoint_every: int,
     progress: Progress,
+    abort: Abort | None,
 ) -> None:
     trainable = [p for p in (*model.parameters(), *rule.parameters()) if p.requires_grad]
     optimizer = OPTIMIZERS[config.optimizer](trainable, lr=config.lr, weight_decay=config.weight_decay, fused=True)
@@ -125,11 +133,16 @@ def _epochs(
         metrics = train_epoch(config, dataset, model, rule, optimizer, order) if epoch else {}
         accuracy = evaluate(model, dataset)
         metrics |= {names.EPOCH_SECONDS: time.perf_counter() - began} if epoch else {}
-        run.log_epoch(epoch, model, batches, accuracy, credit, null, metrics, null_batches=rule.null_batches)
-        last = epoch == config.epochs
+        report = run.log_epoch(epoch, model, batches, accuracy, credit, null, metrics, null_batches=rule.null_batches)
+        stop = bool(abort and 0 < epoch < config.epochs and abort(report))  # at epoch 0 nothing has been trained yet
+        if stop:
+            run.mark_aborted(report)
+        last = stop or epoch == config.epochs
         if last or (checkpoint_every and epoch % checkpoint_every == 0):
             run.log_checkpoint(model, rule.state_dict(), epoch, dataset=_source(dataset))
         progress(epoch, config.epochs, accuracy)
+        if stop:
+            break
 
 
 def train_epoch(
@@ -145,15 +158,18 @@ def train_epoch(
     if config.frozen_blocks:
         model.blocks.eval()
     samples = len(dataset.train.labels)
-    loss_sum, correct = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+    losses, sizes, predicted, labels = [], [], [], []  # summed up once an epoch, not in every step
     for x, y in _shuffled(dataset, config, order):
         optimizer.zero_grad()
         loss, logits = rule.backward(model, x, y, config.penalty)
         optimizer.step()
-        loss_sum += loss * len(y)
-        correct += (logits.argmax(1) == y).sum()
-    mean_loss = loss_sum.item() / samples
-    accuracy = correct.item() / samples if math.isfinite(mean_loss) else math.nan
+        losses.append(loss)
+        sizes.append(len(y))
+        predicted.append(logits.argmax(1))
+        labels.append(y)
+    mean_loss = (torch.stack(losses).double() @ torch.tensor(sizes).double()).item() / samples
+    correct = (torch.cat(predicted) == torch.cat(labels)).sum().item()
+    accuracy = correct / samples if math.isfinite(mean_loss) else math.nan
     return {names.LOSS_TRAIN: mean_loss, names.ACCURACY_TRAIN: accuracy}
 
 

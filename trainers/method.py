@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fa_tracking.protocol.probe import Capture
+from fa_tracking.protocol.probe import Capture, output_error
 from trainers.model import BlockModel
 
 
@@ -46,26 +46,37 @@ class LearningRule(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no random feedback to draw anew")
 
 
-def end_to_end(model: BlockModel, x: Tensor, y: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
-    """One backward pass through the whole network, whatever the layers send back; (mean loss, logits), detached."""
+def end_to_end(
+    model: BlockModel, x: Tensor, y: Tensor, penalty: float, within: AbstractContextManager[object] | None = None
+) -> tuple[Tensor, Tensor]:
+    """One backward pass through the whole network, whatever the layers send back; (mean loss, logits), detached.
+
+    The forward pass stands ``within`` a context, where one is given: there layers may learn what to send back.
+    """
+    with within or nullcontext():
+        objective, loss, logits = _objective(model, x, y, penalty)
+    objective.backward()
+    return loss.detach(), logits.detach()
+
+
+def _objective(model: BlockModel, x: Tensor, y: Tensor, penalty: float) -> tuple[Tensor, Tensor, Tensor]:
     h, branches = model.embed(x), []
     for block in model.blocks:
         branches.append(block(h))
         h = model.advance(h, branches[-1])
     logits = model.readout(h)
     loss = F.cross_entropy(logits, y)
-    (loss + penalty * residual_penalty(branches) if penalty and branches else loss).backward()
-    return loss.detach(), logits.detach()
+    return (loss + penalty * residual_penalty(branches) if penalty and branches else loss), loss, logits
 
 
 class LocalForward:
     """One forward pass with the graph cut between blocks: ⟨f_l(h_l), a_l⟩ with h_l detached.
 
     ``outputs`` are [h_0, f_0(h_0), …, f_{L-1}(h_{L-1})], each with the graph of its own block alone;
-    ``logits`` carry the graph of the read-out alone.
+    ``loss`` (the mean cross-entropy), ``logits`` and ``error`` (∂loss/∂logits, (B, classes)) are detached.
     """
 
-    def __init__(self, model: BlockModel, x: Tensor) -> None:
+    def __init__(self, model: BlockModel, x: Tensor, y: Tensor) -> None:
         self._model = model
         self.outputs = [model.embed(x)]
         self.hidden = [self.outputs[0].detach()]
@@ -73,19 +84,19 @@ class LocalForward:
             branch = block(self.hidden[-1])
             self.outputs.append(branch)
             self.hidden.append(model.advance(self.hidden[-1], branch.detach()))
-        self.logits = model.readout(self.hidden[-1])
+        self._logits = model.readout(self.hidden[-1])
+        self.logits = self._logits.detach()
+        self.loss, self.error = F.cross_entropy(self.logits, y), output_error(self.logits, y) / len(y)
 
-    def backward(self, y: Tensor, credit: Sequence[Tensor], penalty: float) -> Tensor:
-        """Send the true gradient to the read-out and ``credit[l]`` (per sample) to each output; the mean loss."""
-        batch = len(y)
-        loss = F.cross_entropy(self.logits, y)
-        grads = [self._model.spread(a / batch, out) for a, out in zip(credit, self.outputs, strict=True)]
+    def backward(self, credit: Sequence[Tensor], penalty: float) -> None:
+        """Send the true gradient to the read-out and ``credit[l]``, in the place of ∂loss/∂h_l, to each output."""
+        grads = [self._model.spread(a, out) for a, out in zip(credit, self.outputs, strict=True)]
         if penalty:
             for i, branch in enumerate(self.outputs[1:], start=1):
-                grads[i] = grads[i] + (2 * penalty / batch) * branch.detach()
+                grads[i] = grads[i] + (2 * penalty / len(branch)) * branch.detach()
         live = [(out, a) for out, a in zip(self.outputs, grads, strict=True) if out.requires_grad]
-        torch.autograd.backward([loss, *(out for out, _ in live)], [None, *(a for _, a in live)])
-        return loss.detach()
+        live.append((self._logits, self.error))
+        torch.autograd.backward([out for out, _ in live], [a for _, a in live])
 
 
 def residual_penalty(branches: Sequence[Tensor]) -> Tensor:

@@ -1,15 +1,13 @@
 """A study: a grid of runs that is known before it starts, skips what the store already holds, and can be resumed."""
 
-import hashlib
 import itertools
-import json
 import multiprocessing
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +74,7 @@ class Study(BaseModel):
         for seed, grid in itertools.product(self.seeds, self.grids):
             for values in itertools.product(*(v.values for v in grid.parameters.values())):
                 config = _config(self.fixed | dict(zip(grid.parameters, values, strict=True)) | {"seed": seed})
-                found.setdefault(digest(config), config)
+                found.setdefault(config.digest, config)
         return list(found.values())
 
     def smaller(self) -> "Study":
@@ -97,12 +95,20 @@ class Study(BaseModel):
 
 
 @dataclass(frozen=True)
+class Held:
+    """What the store knows of a configuration: the run, and the experiment that it stands in."""
+
+    state: str
+    run_id: str | None
+    experiment: str
+
+
+@dataclass(frozen=True)
 class Cell:
     """One run of a study and what the store knows of it."""
 
     config: RunConfig
-    state: str
-    run_id: str | None
+    held: Held
 
 
 Finished = Callable[[RunConfig, str | None, int, int], None]
@@ -131,15 +137,11 @@ def studies() -> list[str]:
     return sorted(path.stem for path in STUDIES.glob("*.yaml"))
 
 
-def digest(config: RunConfig) -> str:
-    """The hash of a configuration: a store that holds it finished need not train it again."""
-    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()
-
-
 def cells(study: Study, tracking_uri: str | None = None) -> list[Cell]:
     """Every run of the study with its state in the store."""
     known = _known(study.experiment, tracking_uri)
-    return [Cell(config, *known.get(digest(config), (MISSING, None))) for config in study.cells()]
+    missing = Held(MISSING, None, study.experiment)
+    return [Cell(config, known.get(config.digest, missing)) for config in study.cells()]
 
 
 def run(
@@ -157,7 +159,7 @@ def run(
     Raises:
         UsageError: the study names what does not exist; nothing has been trained then.
     """
-    todo = [cell.config for cell in cells(study, tracking_uri) if cell.state in (MISSING, FAILED)]
+    todo = [cell.config for cell in cells(study, tracking_uri) if cell.held.state in (MISSING, FAILED)]
     problems: dict[str, str] = {}
     if not todo:
         return problems
@@ -173,7 +175,7 @@ def run(
             except BrokenProcessPool:
                 problem = "its process was killed"
             if problem:
-                problems[digest(config)] = problem
+                problems[config.digest] = problem
             if finished:
                 finished(config, problem, done, len(todo))
     return problems
@@ -191,7 +193,7 @@ def _train(config: RunConfig, experiment: str, tracking_uri: str, data_dir: str 
     """In a process of the pool: train one run; what went wrong, as a line."""
     from trainers.loop import train
 
-    tags = {names.TAG_CONFIG_SHA256: digest(config), names.TAG_PROCESS: _process()}
+    tags = {names.TAG_PROCESS: _process()}
     try:
         train(config, experiment, tracking_uri, data_dir, tags=tags)
     except Exception as error:  # one run's failure, whatever it is, must not end the others
@@ -207,24 +209,23 @@ def _config(values: Mapping[str, Any]) -> RunConfig:
         raise UsageError(f"parameter {first['loc'][0]!r}: {first['msg']}, got {first['input']!r}") from error
 
 
-def _known(experiment: str, tracking_uri: str | None) -> dict[str, tuple[str, str]]:
-    """State and run id by configuration hash: the best that any run of it has reached."""
+def _known(experiment: str, tracking_uri: str | None) -> dict[str, Held]:
+    """What the whole store holds by configuration hash: the best that any run of it has reached.
+
+    A failure elsewhere is no matter of this study, nor is a run that a flag stopped early.
+    """
     client = store.client(tracking_uri)
-    with store.store_errors():
-        found = client.get_experiment_by_name(experiment)
-    if found is None:
-        return {}
+    experiments = {e.experiment_id: e.name for e in store.all_experiments(client)}
     rank: Sequence[str] = (FAILED, RUNNING, DONE)
-    known: dict[str, tuple[str, str]] = {}
-    for run, config_digest in _tagged(store.search_runs(client, [found.experiment_id])):
-        state = _state(run)
-        if rank.index(state) >= rank.index(known.get(config_digest, (FAILED, ""))[0]):
-            known[config_digest] = (state, run.info.run_id)
+    known: dict[str, Held] = {}
+    for run in store.search_runs(client, list(experiments), f"tags.`{names.TAG_CONFIG_SHA256}` != ''"):
+        held = Held(_state(run), run.info.run_id, experiments[run.info.experiment_id])
+        if names.TAG_ABORTED_AT in run.data.tags or (held.state == FAILED and held.experiment != experiment):
+            continue
+        before = known.get(run.data.tags[names.TAG_CONFIG_SHA256])
+        if before is None or rank.index(held.state) >= rank.index(before.state):
+            known[run.data.tags[names.TAG_CONFIG_SHA256]] = held
     return known
-
-
-def _tagged(runs: "Iterator[Run]") -> "Iterator[tuple[Run, str]]":
-    return ((run, run.data.tags[names.TAG_CONFIG_SHA256]) for run in runs if names.TAG_CONFIG_SHA256 in run.data.tags)
 
 
 def _state(run: "Run") -> str:

@@ -35,7 +35,8 @@ class Controls:
     def __init__(self, store: "MlflowClient") -> None:
         experiments = [e.experiment_id for e in all_experiments(store)]
         wanted = "params.frozen_blocks = 'True' and attributes.status = 'FINISHED'"
-        self._runs = list(search_runs(store, experiments, wanted))
+        found = search_runs(store, experiments, wanted)
+        self._runs = [run for run in found if names.TAG_ABORTED_AT not in run.data.tags]
 
     def of(self, run: "Run") -> Control:
         """The control of ``run``: from its own experiment where there is one, else from the others of the store."""

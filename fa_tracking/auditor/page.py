@@ -1,5 +1,6 @@
 """The report of one run as a page of its own: no script, no second file, so that MLflow's preview shows it."""
 
+from collections.abc import Mapping
 from html import escape
 
 from fa_tracking.protocol.diagnostics import catalogue
@@ -15,18 +16,20 @@ pre { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wr
 """
 
 
-def page(report: DiagnosticReport, title: str, alignment: str) -> str:
-    """HTML of a report; every text from the run is escaped."""
+def page(report: DiagnosticReport, title: str, further: Mapping[str, str]) -> str:
+    """HTML of a report and of ``further`` sections, lines by title; every text from the run is escaped."""
     good = report.verdict == TRUSTWORTHY
     sections = []
     for diagnostic in catalogue():
         flag = f'<p class="flag">⚑ FLAG: {escape(diagnostic.WORDING)}</p>' if diagnostic.fires(report) else ""
         lines = escape("\n".join(diagnostic.explain(report)))
         sections.append(f"<h2>({escape(diagnostic.FLAG)}) {escape(diagnostic.TITLE)}</h2><pre>{lines}</pre>{flag}")
+    for heading, lines in further.items():
+        sections.append(f"<h2>{escape(heading)}</h2><pre>{escape(lines)}</pre>")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
         f"<h1>{escape(title)}</h1><p>{escape(report.notes)}</p>"
         f'<p class="verdict {"good" if good else "bad"}">{"✓" if good else "⚑"} {escape(report.verdict)}</p>'
-        f"{''.join(sections)}<h2>Γ by layer</h2><pre>{escape(alignment)}</pre></body></html>\n"
+        f"{''.join(sections)}</body></html>\n"
     )

@@ -1,7 +1,7 @@
 """``audit``: a verdict on every finished run of an experiment, written beside the run."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,15 +11,18 @@ from fa_tracking.auditor.control import Control, Controls
 from fa_tracking.auditor.write import withdraw, write
 from fa_tracking.errors import CheckpointError, FATrackError, UsageError
 from fa_tracking.protocol.diagnose import diagnose
+from fa_tracking.protocol.knockout import Knockout, knockout
 from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
 from fa_tracking.tracking import checkpoint, names, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from torch import Tensor, nn
 
     from fa_tracking.tracking.checkpoint import Checkpoint
 
+Batches = Sequence[tuple["Tensor", "Tensor"]]
 Progress = Callable[[int, int], None]
 """progress(done, total): called after each run."""
 
@@ -85,8 +88,11 @@ def _audit_run(
     try:
         with tempfile.TemporaryDirectory(prefix="fa-track-") as scratch:
             saved = load.last_checkpoint(client, run, Path(scratch))
-            report = _measure(client, run, saved, controls.of(run), data_dir, thresholds)
-        write(client, run, report, saved)
+            model = checkpoint.build_model(saved)
+            batches = load.batches(saved.config.dataset, data_dir, run)
+            report = _measure(client, run, saved, model, batches, controls.of(run), thresholds)
+            removed = _knockout(model, batches)
+        write(client, run, report, saved, removed)
     except CheckpointError as error:
         report, problem = None, str(error)
         withdraw(client, run, problem)
@@ -103,12 +109,11 @@ def _measure(
     client: "MlflowClient",
     run: "Run",
     saved: "Checkpoint",
+    model: "nn.Module",
+    batches: "Batches",
     control: Control,
-    data_dir: str | None,
     thresholds: DiagnosticThresholds,
 ) -> DiagnosticReport:
-    model = checkpoint.build_model(saved)
-    batches = load.batches(saved.config.dataset, data_dir, run)
     try:
         return diagnose(
             model,
@@ -123,6 +128,14 @@ def _measure(
         )
     except (ValueError, RuntimeError) as error:
         raise FATrackError(f"the model of checkpoint {saved.folder.name} cannot be measured: {error}") from error
+
+
+def _knockout(model: "nn.Module", batches: "Batches") -> Knockout | str:
+    """The knock-out, or why there is none."""
+    try:
+        return knockout(model, batches)
+    except ValueError as error:
+        return f"not measured: {error}"
 
 
 def _headline(client: "MlflowClient", run: "Run", epoch: int) -> float | None:
@@ -142,4 +155,6 @@ def _notes(run: "Run", saved: "Checkpoint") -> str:
         parts.append(f"λ = {p['penalty']}")
     if p.get("frozen_blocks") == "True":
         parts.append("frozen blocks")
+    if aborted := run.data.tags.get(names.TAG_ABORTED_AT):
+        parts.append(f"aborted at epoch {aborted} of {p.get('epochs')}")
     return ", ".join(str(part) for part in parts if part)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fa_tracking.auditor.page import page
 from fa_tracking.protocol import VERSION
 from fa_tracking.protocol.diagnostics import catalogue
+from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.report import DiagnosticReport
 from fa_tracking.tracking import names, store
 
@@ -33,10 +34,17 @@ AUDIT_TAGS = (
 )
 
 
-def write(client: "MlflowClient", run: "Run", report: DiagnosticReport, saved: "Checkpoint") -> None:
-    """Tags, note and ``audit/report.{txt,json,html}``; what an earlier audit wrote is replaced."""
-    run_id, gamma = run.info.run_id, _alignment_lines(client, run, saved.config.epoch)
-    text = f"{report}\n\nΓ by layer\n{gamma}\n"
+def write(
+    client: "MlflowClient", run: "Run", report: DiagnosticReport, saved: "Checkpoint", removed: Knockout | str
+) -> None:
+    """Tags, note and ``audit/report.{txt,json,html}``; what an earlier audit wrote is replaced.
+
+    Args:
+        removed: the block knock-out, or why there is none.
+    """
+    run_id = run.info.run_id
+    further = {"Γ by layer": _alignment_lines(client, run, saved.config.epoch), "block knock-out": str(removed)}
+    text = "\n\n".join([str(report), *(f"{title}\n{lines}" for title, lines in further.items())]) + "\n"
     content = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
     values = {
         names.TAG_VERDICT: report.verdict,
@@ -45,13 +53,13 @@ def write(client: "MlflowClient", run: "Run", report: DiagnosticReport, saved: "
         names.TAG_CONTROL_RUNS: _cut(",".join(report.control_runs)),
         names.TAG_PROTOCOL_VERSION: VERSION,
         names.TAG_THRESHOLDS: json.dumps(report.to_dict()["thresholds"]),
-        names.TAG_MEASURED: json.dumps(_measured(report, saved.config.epoch), allow_nan=False),
+        names.TAG_MEASURED: json.dumps(_measured(report, saved.config.epoch, removed), allow_nan=False),
         names.TAG_CHECKPOINT_SHA256: saved.sha256,
         names.TAG_AUDITED_AT: datetime.now(UTC).isoformat(timespec="seconds"),
         names.TAG_NOTE: _cut(f"**{report.verdict}**\n\n```\n{text}", "\n```\n"),
     }
     title = run.info.run_name or run_id
-    _write(client, run_id, {"txt": text, "json": content + "\n", "html": page(report, title, gamma)}, values)
+    _write(client, run_id, {"txt": text, "json": content + "\n", "html": page(report, title, further)}, values)
 
 
 def withdraw(client: "MlflowClient", run: "Run", problem: str) -> None:
@@ -76,7 +84,7 @@ def _write(client: "MlflowClient", run_id: str, reports: dict[str, str], tags: d
         client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
-def _measured(report: DiagnosticReport, epoch: int) -> dict[str, object]:
+def _measured(report: DiagnosticReport, epoch: int, removed: Knockout | str) -> dict[str, object]:
     """The scalars of a report: what the ``audits`` table of the database holds."""
     full = report.to_dict()
     return {
@@ -90,6 +98,7 @@ def _measured(report: DiagnosticReport, epoch: int) -> dict[str, object]:
         "grad_gain": full["grad_gain"],
         "stability": full["cross_batch_stability"],
         "extra": full["extra"],
+        "knockout": None if isinstance(removed, str) else removed.to_dict(),
         "fired": {d.FLAG: d.fires(report) for d in catalogue()},
     }
 

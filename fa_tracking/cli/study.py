@@ -1,6 +1,7 @@
 """`fa-track study`: grids of runs."""
 
 import json
+import time
 from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from fa_tracking.cli import _options
 from fa_tracking.cli._show import progress, say
 
 if TYPE_CHECKING:
-    from trainers.study import Study
+    from trainers.study import Cell, Study
 
 ORDER = 2.5
 
@@ -41,14 +42,16 @@ def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str
         for each in study.studies():
             click.echo(f"{each:<20} {study.load(each).title}")
         return
-    found = study.cells(_study(name, reduced), tracking_uri)
+    chosen = _study(name, reduced)
+    found = study.cells(chosen, tracking_uri)
     if as_json:
-        rows = [{"state": c.state, "run_id": c.run_id, "params": asdict(c.config)} for c in found]
+        rows = [{**asdict(c.held), "params": asdict(c.config)} for c in found]
         click.echo(json.dumps(rows, indent=2))
         return
     for cell in found:
-        click.echo(f"{cell.state:<8} {study.describe(cell.config)}")
-    say(_counts(c.state for c in found))
+        elsewhere = f" (in {cell.held.experiment})" if cell.held.experiment != chosen.experiment else ""
+        click.echo(f"{cell.held.state:<8} {study.describe(cell.config)}{elsewhere}")
+    say(_counts(found))
 
 
 @command.command("status")
@@ -59,7 +62,7 @@ def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
     """How many runs of the study NAME are done, running, failed, missing."""
     from trainers import study
 
-    click.echo(_counts(c.state for c in study.cells(_study(name, reduced), tracking_uri)))
+    click.echo(_counts(study.cells(_study(name, reduced), tracking_uri)))
 
 
 @command.command("run")
@@ -81,13 +84,18 @@ def run_study(chosen: "Study", jobs: int, data_dir: str | None, tracking_uri: st
     from trainers import study
 
     before = study.cells(chosen, tracking_uri)
-    say(f"{chosen.experiment}: {_counts(c.state for c in before)}")
+    say(f"{chosen.experiment}: {_counts(before)}")
+    if elsewhere := sorted({c.held.experiment for c in before} - {chosen.experiment}):
+        say(f"some of them stand in {', '.join(elsewhere)}: audit those experiments too")
+    began = time.monotonic()
     with progress(chosen.experiment) as update:
 
         def finished(config: "study.RunConfig", problem: str | None, done: int, total: int) -> None:
             update(done, total)
-            if problem:
-                say(f"failed: {study.describe(config)}: {problem}")
+            left = (time.monotonic() - began) / done * (total - done)
+            state = f"failed: {problem}" if problem else "done"
+            remaining = f"; about {max(1, round(left / 60))} min left" if done < total else ""
+            say(f"{done} of {total}: {study.describe(config)}: {state}{remaining}")
 
         problems = study.run(chosen, tracking_uri, data_dir, jobs, finished)
     return not problems
@@ -104,6 +112,6 @@ def _study(name: str, reduced: bool) -> "Study":
     return smaller
 
 
-def _counts(states: "object") -> str:
-    counts = Counter(states)  # type: ignore[call-overload]
+def _counts(cells: "list[Cell]") -> str:
+    counts = Counter(cell.held.state for cell in cells)
     return ", ".join(f"{n} {state}" for state, n in counts.items())

@@ -24,6 +24,9 @@ ORDER = 2
 @click.option("--weight-decay", type=float, default=0.01, show_default=True)
 @click.option("--penalty", type=float, default=0.0, show_default=True, help="λ of the penalty λ‖f_l(h_l)‖².")
 @click.option("--frozen-blocks", is_flag=True, help="Leave the blocks as they were drawn: the control of (d).")
+@click.option("--augmentation", default="none", show_default=True, help="Of the training images: none, crop_flip.")
+@click.option("--abort-on", metavar="FLAGS", help="Stop where one of these flags holds, such as a,b.")
+@click.option("--patience", type=click.IntRange(1), default=1, show_default=True, help="… for so many epochs in a row.")
 @click.option("--checkpoint-every", type=click.IntRange(0), default=0, metavar="N", help="Epochs; 0: only the last.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--download", is_flag=True, help="Let torchvision fetch a data set that --data-dir lacks.")
@@ -35,6 +38,8 @@ def command(
     download: bool,
     checkpoint_every: int,
     threads: int,
+    abort_on: str | None,
+    patience: int,
     **params: object,
 ) -> None:
     """Train one run with METHOD (bp, dfa, …) and log it to MLflow.
@@ -42,9 +47,11 @@ def command(
     \b
     Example:
       fa-track train dfa --experiment dfa_penalty --width 64 --epochs 10 --lr 0.01
+      fa-track train dfa --dataset cifar10 --data-dir data --abort-on a,b --patience 2
     """
     from pydantic import ValidationError
 
+    from fa_tracking.tracking.abort import Abort
     from trainers.config import RunConfig
     from trainers.loop import train
 
@@ -52,11 +59,20 @@ def command(
         config = RunConfig(**params)  # type: ignore[arg-type]
     except ValidationError as error:
         raise _options.as_usage(error) from error
+    abort = Abort(abort_on.split(","), patience) if abort_on is not None else None
+    reached = 0
     with progress(f"{config.method}, seed {config.seed}") as update:
 
         def each_epoch(epoch: int, epochs: int, accuracy: float) -> None:
+            nonlocal reached
+            reached = epoch
             update(epoch, epochs)
 
-        run_id = train(config, experiment, tracking_uri, data_dir, download, checkpoint_every, threads, each_epoch)
+        run_id = train(
+            config, experiment, tracking_uri, data_dir, download, checkpoint_every, threads, each_epoch, abort=abort
+        )
     click.echo(run_id)
+    if abort and reached < config.epochs:
+        held = f"{' or '.join(abort.flags)} held for {patience} epoch{'s' if patience > 1 else ''}"
+        say(f"stopped at epoch {reached} of {config.epochs}: {held}; saved: every metric, the checkpoint of this epoch")
     say(f"next: fa-track audit --experiment {experiment}")

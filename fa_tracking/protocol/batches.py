@@ -1,6 +1,7 @@
 """The evaluation batches of the protocol: the same draw and the same normalisation in training and in the audit."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -37,8 +38,12 @@ class Normalisation:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         shape = (-1, *[1] * (inputs.ndim - 2)) if len(self.mean) > 1 else (1,) * (inputs.ndim - 1)
-        mean, std = (torch.tensor(v, dtype=torch.float32).reshape(shape) for v in (self.mean, self.std))
-        return inputs.float().sub_(mean).div_(std) if inputs.dtype != torch.float32 else (inputs - mean) / std
+        mean, std = self._tensors
+        return (inputs - mean.reshape(shape)).div_(std.reshape(shape))
+
+    @cached_property
+    def _tensors(self) -> tuple[Tensor, Tensor]:
+        return torch.tensor(self.mean, dtype=torch.float32), torch.tensor(self.std, dtype=torch.float32)
 
     @classmethod
     def of(cls, inputs: Tensor) -> "Normalisation":

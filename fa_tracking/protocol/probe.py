@@ -84,6 +84,16 @@ def capture(model: nn.Module, inputs: Any, labels: Tensor) -> Capture:
     )
 
 
+def hidden_states(model: nn.Module, inputs: Tensor) -> list[Tensor]:
+    """h_0 … h_L as the model has them, tokens and maps not reduced, without a graph.
+
+    Raises:
+        ValueError: the model does not show them.
+    """
+    with torch.no_grad():
+        return [h.detach() for h in _forward(model, inputs.detach())[1]]
+
+
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside, every module's own mode back afterwards."""

@@ -15,6 +15,9 @@ from (
 ) as p
 where runs.run_id = p.run_id;
 
+update runs set aborted_at = try_cast(tags.value as integer)
+from tags where runs.run_id = tags.run_id and tags.key = 'fa.aborted_at';
+
 update runs set cell = c.cell
 from (
     select run_id, string_agg(key || '=' || value, ' ' order by key) as cell
@@ -67,3 +70,21 @@ select
     list_filter(string_split("fa.control_runs", ','), lambda run : run <> ''),
     "fa.protocol_version", "fa.checkpoint_sha256", cast("fa.audited_at" as timestamptz) at time zone 'UTC'
 from t where "fa.verdict" is not null;
+
+delete from knockouts;
+insert into knockouts
+with k as (
+    select run_id, json_extract(value, '$.knockout') as k
+    from tags where key = 'fa.measured' and json_type(value, '$.knockout') = 'OBJECT'
+),
+each_block as (
+    select run_id, k, unnest(range(cast(json_array_length(k, '$.without') as bigint))) as block from k
+)
+select run_id, 'none', cast(k ->> '$.whole' as double), cast(k ->> '$.samples' as integer) from k
+union all
+select run_id, 'all', cast(k ->> '$.without_all' as double), cast(k ->> '$.samples' as integer) from k
+union all
+select
+    run_id, cast(block as varchar), cast(json_extract_string(k, '$.without[' || block || ']') as double),
+    cast(k ->> '$.samples' as integer)
+from each_block;

@@ -30,6 +30,7 @@ create table runs (
     penalty double,                     -- λ of λ·‖f_l(h_l)‖²
     frozen_blocks boolean,
     augmentation varchar,
+    aborted_at integer,                 -- the epoch at which a flag stopped it; NULL: it ran to its end
     cell varchar                        -- the params without the seed: runs of one cell differ in their seed alone
 );
 
@@ -57,6 +58,15 @@ create table layers (
     alignment_null_mean double,         -- mean of Γ over fresh draws of the feedback
     alignment_null_sd double,           -- sample standard deviation over the draws
     primary key (run_id, step, layer)
+);
+
+-- Block knock-out of an audited run: accuracy in [0, 1] on the protocol's evaluation samples.
+create table knockouts (
+    run_id varchar not null,
+    removed varchar not null,           -- none, the index of one block, or all
+    accuracy double not null,
+    samples integer not null,
+    primary key (run_id, removed)
 );
 
 -- One row an audited run: its last audit.

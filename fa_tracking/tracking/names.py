@@ -77,6 +77,8 @@ TAG_CHECKPOINT_SHA256 = "fa.checkpoint_sha256"
 TAG_AUDITED_AT = "fa.audited_at"
 TAG_DATA_DIR = "fa.data_dir"
 TAG_CONFIG_SHA256 = "fa.config_sha256"
+TAG_ABORTED_AT = "fa.aborted_at"
+TAG_ABORTED_FOR = "fa.aborted_for"
 TAG_PROCESS = "fa.process"
 TAG_NOTE = "mlflow.note.content"
 

@@ -152,6 +152,14 @@ class TrackedRun:
         """Set a tag of the run."""
         self._writer.submit(self._client.set_tag, self.run_id, key, value)
 
+    def mark_aborted(self, report: DiagnosticReport, epoch: int | None = None) -> None:
+        """Say that the run stopped at ``epoch`` (the last one logged where None), for the flags of ``report``.
+
+        Save its checkpoint too: an aborted run ends as a finished one, and the auditor judges it as it stands.
+        """
+        self.set_tag(names.TAG_ABORTED_AT, str(self._last_epoch if epoch is None else epoch))
+        self.set_tag(names.TAG_ABORTED_FOR, ",".join(report.flags))
+
     def flush(self) -> None:
         """Wait until the store has taken everything so far.
 

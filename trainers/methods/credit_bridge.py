@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fa_tracking.protocol.probe import Capture, output_error
+from fa_tracking.protocol.probe import Capture
 from trainers.bridge import Bridge, flat
 from trainers.method import LearningRule, LocalForward, generator, seeded
 from trainers.model import BlockModel
@@ -38,12 +38,11 @@ class Method(LearningRule):
                 self.register_buffer(f"R{layer}", torch.randn(sizes[-1], size, generator=draw) / sizes[-1] ** 0.5)
 
     def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
-        local = LocalForward(model, x)
-        logits = local.logits.detach()
-        predicted = self._predict([flat(h) for h in local.hidden], output_error(logits, y))
-        credit = [a.detach().unflatten(1, shape) for a, shape in zip(predicted, self._shapes, strict=True)]
+        local = LocalForward(model, x, y)
+        predicted = self._predict([flat(h) for h in local.hidden], local.error * len(y))
+        credit = [(a.detach() / len(y)).unflatten(1, shape) for a, shape in zip(predicted, self._shapes, strict=True)]
         target = _terminal_credit(model, local.hidden[-1], y)
-        loss = local.backward(y, credit, penalty)
+        local.backward(credit, penalty)
         projections = dict(self.named_buffers())
         targets = [
             target @ projections[f"R{layer}"] if f"R{layer}" in projections else target
@@ -51,7 +50,7 @@ class Method(LearningRule):
         ]
         fit = torch.stack([F.mse_loss(a, t) for a, t in zip(predicted, targets, strict=True)]).mean()
         fit.backward(inputs=list(self.parameters()))
-        return loss, logits
+        return local.loss, local.logits
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
         with torch.no_grad():

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fa_tracking.protocol.probe import Capture, output_error
+from fa_tracking.protocol.probe import Capture
 from trainers.method import LearningRule, LocalForward, projections
 from trainers.model import BlockModel
 
@@ -28,9 +28,9 @@ class Method(LearningRule):
             self.register_buffer(f"B{layer}", matrix)
 
     def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
-        local = LocalForward(model, x)
-        logits = local.logits.detach()
-        return local.backward(y, self._credit(output_error(logits, y)), penalty), logits
+        local = LocalForward(model, x, y)
+        local.backward(self._credit(local.error), penalty)
+        return local.loss, local.logits
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
         return [a.flatten(1) for a in self._credit(capture.error)]
@@ -39,4 +39,9 @@ class Method(LearningRule):
         return Method(model, seed)
 
     def _credit(self, error: Tensor) -> list[Tensor]:
-        return [(error @ B.flatten(1).to(error.dtype)).unflatten(1, B.shape[1:]) for B in self.buffers()]
+        return [_project(error, B) for B in self.buffers()]
+
+
+def _project(error: Tensor, matrix: Tensor) -> Tensor:
+    matrix = matrix if matrix.dtype == error.dtype else matrix.to(error.dtype)
+    return error @ matrix if matrix.ndim == 2 else (error @ matrix.flatten(1)).unflatten(1, matrix.shape[1:])

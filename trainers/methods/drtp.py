@@ -25,8 +25,9 @@ class Method(LearningRule):
             self.register_buffer(f"B{layer}", matrix)
 
     def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
-        local = LocalForward(model, x)
-        return local.backward(y, [-B[y] for B in self.buffers()], penalty), local.logits.detach()
+        local = LocalForward(model, x, y)
+        local.backward([-B[y] / len(y) for B in self.buffers()], penalty)
+        return local.loss, local.logits
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
         return [-B[capture.labels].flatten(1) for B in self.buffers()]

@@ -33,12 +33,12 @@ class Method(LearningRule):
             self.bridge = Bridge(sizes, 0, [sizes[-1]] * len(sizes))
 
     def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
-        local = LocalForward(model, x)
+        local = LocalForward(model, x, y)
         states = [flat(h) for h in local.hidden]
         credit, predicted = self._credit(model, states, y)
-        loss = local.backward(y, [a.unflatten(1, s) for a, s in zip(credit, self._shapes, strict=True)], penalty)
+        local.backward([a.unflatten(1, s) for a, s in zip(credit, self._shapes, strict=True)], penalty)
         torch.stack([F.mse_loss(p, states[-1]) for p in predicted]).mean().backward(inputs=list(self.parameters()))
-        return loss, local.logits.detach()
+        return local.loss, local.logits
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
         return self._credit(model, capture.hidden, capture.labels)[0]
@@ -49,10 +49,10 @@ class Method(LearningRule):
     def _credit(
         self, model: BlockModel, states: Sequence[Tensor], y: Tensor
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """a_l, per sample, and ĥ_l with its graph."""
+        """a_l, of the mean loss, and ĥ_l with its graph."""
         with torch.enable_grad():
             leaves = [h.detach().requires_grad_() for h in states]
             predicted = [self.bridge(h, layer) for layer, h in enumerate(leaves)]
             logits = [model.readout(p.unflatten(1, self._shapes[-1])) for p in predicted]
-            losses = [F.cross_entropy(each, y, reduction="sum") for each in logits]
+            losses = [F.cross_entropy(each, y, reduction="mean") for each in logits]
         return torch.autograd.grad(losses, leaves, retain_graph=True), predicted

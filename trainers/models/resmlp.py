@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from trainers.layers import normed_linear
 from trainers.model import BlockModel
 
 EXPANSION = 4
@@ -31,7 +32,7 @@ class Block(nn.Module):
             self.down.bias.mul_(BRANCH_SCALE)
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.down(self.act(self.up(self.ln(h))))
+        return self.down(self.act(normed_linear(h, self.ln, self.up)))
 
 
 class Model(BlockModel):

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainers.layers import normed_linear
 from trainers.model import BlockModel
 
 PATCH = 4
@@ -46,7 +47,7 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         batch, tokens, width = h.shape
-        qkv = self.qkv(self.ln_attention(h)).reshape(batch, tokens, 3, self.heads, width // self.heads)
+        qkv = normed_linear(h, self.ln_attention, self.qkv).reshape(batch, tokens, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, width)
         a = self.merge(mixed)

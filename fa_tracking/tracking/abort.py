@@ -1,0 +1,34 @@
+"""Stops a run whose flag holds: what is published of it will not change, only the time that it costs."""
+
+from collections.abc import Collection
+
+from fa_tracking.errors import UsageError
+from fa_tracking.protocol.diagnostics import catalogue, frozen_control
+from fa_tracking.protocol.report import DiagnosticReport
+
+
+class Abort:
+    """Whether to stop: after ``patience`` epochs in a row in which one of ``flags`` fires.
+
+    Args:
+        flags: letters of the diagnostics: n (not finite), a, b, c. Not d: its control is known to the audit alone.
+        patience: epochs.
+
+    Raises:
+        UsageError: no such flag, or a patience below one.
+    """
+
+    def __init__(self, flags: Collection[str], patience: int = 1) -> None:
+        known = [d.FLAG for d in catalogue() if d is not frozen_control]
+        unknown = [flag for flag in flags if flag not in known]
+        if unknown or not flags:
+            raise UsageError(f"cannot abort on {', '.join(unknown) or 'no flag'}: choose among {', '.join(known)}")
+        if patience < 1:
+            raise UsageError(f"a patience of {patience} epochs: it must be 1 or more")
+        self.flags, self.patience = tuple(flags), patience
+        self._held = 0
+
+    def __call__(self, report: DiagnosticReport) -> bool:
+        """Take in the report of one more epoch."""
+        self._held = self._held + 1 if set(self.flags) & set(report.flags) else 0
+        return self._held >= self.patience
