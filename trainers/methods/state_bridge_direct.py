@@ -1,0 +1,39 @@
+"""State Bridge, read the other way: the gradient at the predicted terminal state is the credit itself.
+
+As ``state_bridge``, with
+
+    a_l = ∂ℓ(readout(ĥ_l), y)/∂ĥ_l,    ĥ_l = bridge(LN(h_l), l)
+
+which is what a block would receive if h_L were h_l plus what no block before it can change. The reference defines
+neither reading; both are here so that a disagreement with its figures can be laid to the definition or not.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainers.methods import state_bridge
+from trainers.model import BlockModel
+
+
+class Method(state_bridge.Method):
+    """Feedback: the bridge network. Every state must have the size of the deepest one."""
+
+    def __init__(self, model: BlockModel, seed: int) -> None:
+        super().__init__(model, seed)
+        if len(set(self._shapes)) > 1:
+            raise ValueError("its credit has the shape of the deepest state, and the states differ in shape")
+
+    def fresh(self, model: BlockModel, seed: int) -> "Method":
+        return Method(model, seed)
+
+    def _credit(
+        self, model: BlockModel, states: Sequence[Tensor], y: Tensor
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        with torch.enable_grad():
+            predicted = [self.bridge(h.detach(), layer) for layer, h in enumerate(states)]
+            leaves = [p.detach().requires_grad_() for p in predicted]
+            losses = [F.cross_entropy(model.readout(p.unflatten(1, self._shapes[-1])), y) for p in leaves]
+        return torch.autograd.grad(losses, leaves), predicted
