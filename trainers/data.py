@@ -175,27 +175,41 @@ def _digit_pairs(part: str) -> Split:
 
 TEACHER = {"train": 20_000, "test": 4_000, "features": 64, "width": 128, "depth": 4, "classes": 10}
 TEACHER_ALPHA = 1.0
+TEACHER_BALANCING = 100
 
 
 def _teacher(part: str) -> Split:
     """Standard normal inputs (N, 64), labelled by a fixed random residual network without LayerNorm.
 
     h_0 = A x, h_{l+1} = h_l + α W'_l relu(W_l h_l) with α = 1, four blocks of d = 128, entries N(0, 1/fan_in); the
-    label is the largest of ten logits, each centred over the inputs so that the classes are of about one size.
+    label is the largest of ten logits, shifted so that the training classes are of one size: else the gradients of an
+    untrained network share the direction of what it does not know of their sizes, and (c) fires.
     """
-    weights, draw = np.random.default_rng(0), np.random.default_rng(1 if part == "train" else 2)
+    logits = _teacher_logits("train")
+    shift = np.zeros(TEACHER["classes"])
+    for _ in range(TEACHER_BALANCING):
+        share = np.bincount((logits + shift).argmax(axis=1), minlength=TEACHER["classes"]) / len(logits)
+        shift -= logits.std() * (share - 1 / TEACHER["classes"])
+    x, logits = _teacher_inputs(part), _teacher_logits(part)
+    return Split(torch.from_numpy(x.astype(np.float32)), torch.from_numpy((logits + shift).argmax(axis=1)))
+
+
+def _teacher_inputs(part: str) -> np.ndarray:
+    draw = np.random.default_rng(1 if part == "train" else 2)
+    return draw.standard_normal((TEACHER[part], TEACHER["features"]))
+
+
+def _teacher_logits(part: str) -> np.ndarray:
+    weights = np.random.default_rng(0)
 
     def matrix(fan_in: int, fan_out: int) -> np.ndarray:
         return weights.standard_normal((fan_in, fan_out)) / np.sqrt(fan_in)
 
-    x = draw.standard_normal((TEACHER[part], TEACHER["features"]))
-    h = x @ matrix(TEACHER["features"], TEACHER["width"])
+    h = _teacher_inputs(part) @ matrix(TEACHER["features"], TEACHER["width"])
     for _ in range(TEACHER["depth"]):
         up, down = matrix(TEACHER["width"], TEACHER["width"]), matrix(TEACHER["width"], TEACHER["width"])
         h = h + TEACHER_ALPHA * np.maximum(h @ up, 0) @ down
-    logits = h @ matrix(TEACHER["width"], TEACHER["classes"])
-    labels = (logits - logits.mean(axis=0)).argmax(axis=1)
-    return Split(torch.from_numpy(x.astype(np.float32)), torch.from_numpy(labels))
+    return h @ matrix(TEACHER["width"], TEACHER["classes"])
 
 
 EMBEDDED: dict[str, Callable[[str], Split]] = {

@@ -24,11 +24,11 @@ tracking_uri = click.option(
 )
 database = click.option(
     "--db",
-    type=click.Path(dir_okay=False),
+    type=click.Path(),
     envvar="FA_TRACK_DB",
     default=DEFAULT_DATABASE,
     show_default=True,
-    help="Results database (FA_TRACK_DB).",
+    help="Results database, or to read from a folder of its tables as Parquet (FA_TRACK_DB).",
 )
 data_dir = click.option(
     "--data-dir",

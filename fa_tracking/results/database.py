@@ -36,20 +36,37 @@ class Query:
 def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
     """A read-only connection that can reach nothing outside the database: no files, no extensions, no network.
 
+    Args:
+        path: a database file, or a folder of its tables as ``<table>.parquet``.
+
     Raises:
-        UsageError: there is no such file.
+        UsageError: there is no such file or folder.
         FATrackError: it is locked by a writer, or is no database.
     """
     import duckdb
 
-    if not Path(path).is_file():
+    folder = Path(path).is_dir()
+    if not folder and not Path(path).is_file():
         raise UsageError(f"there is no database {path}: write it with `fa-track export --db {path}`")
     try:
-        connection = duckdb.connect(str(path), read_only=True)
+        connection = _from_parquet(Path(path)) if folder else duckdb.connect(str(path), read_only=True)
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
     except duckdb.Error as error:
         raise FATrackError(f"the database {path} cannot be opened: {first_line(error)}") from error
+    return connection
+
+
+def _from_parquet(folder: Path) -> "DuckDBPyConnection":
+    """The tables of a folder in memory."""
+    import duckdb
+
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise UsageError(f"the folder {folder} holds no tables as Parquet")
+    connection = duckdb.connect()
+    for file in files:
+        connection.execute(f'create table "{file.stem}" as select * from read_parquet($file)', {"file": str(file)})
     return connection
 
 

@@ -148,6 +148,8 @@ def _refuse_other_files(database: Path) -> None:
         raise UsageError(f"{str(database)!r} is no file name for a database")
     if not database.parent.is_dir():
         raise FATrackError(f"the folder {database.parent} for the database does not exist")
+    if database.is_dir():
+        raise UsageError(f"{database} is a folder, which can be read but not exported to: give a file as --db")
     if not database.is_file():
         return
     try:

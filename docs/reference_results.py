@@ -1,0 +1,42 @@
+"""Writes docs/reference-results/ from a results database: its tables as Parquet, less what belongs to one machine.
+
+python docs/reference_results.py --db fa_results.duckdb
+"""
+
+import argparse
+from pathlib import Path
+
+from fa_tracking.results.database import DEFAULT_DATABASE, connect
+
+FOLDER = Path(__file__).parent / "reference-results"
+
+RUNS = "select * replace ('docs/reference-results' as source, null as artifact_uri) from runs order by run_id"
+TAGS = """
+select * from tags where key like 'fa.%' and key not in ('fa.data_dir', 'fa.process', 'fa.measured') order by run_id, key
+"""
+TABLES = {
+    "runs": RUNS,
+    "tags": TAGS,
+    "params": "select * from params order by run_id, key",
+    "metrics": "select * from metrics order by run_id, key, step, timestamp",
+    "layers": "select * from layers order by run_id, step, layer",
+    "knockouts": "select * from knockouts order by run_id, removed",
+    "audits": "select * from audits order by run_id",
+}
+
+
+def main() -> None:
+    import pyarrow.parquet as pq
+
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--db", default=DEFAULT_DATABASE)
+    FOLDER.mkdir(exist_ok=True)
+    with connect(arguments.parse_args().db) as connection:
+        for name, sql in TABLES.items():
+            table = connection.sql(sql).to_arrow_table()
+            pq.write_table(table, FOLDER / f"{name}.parquet", compression="zstd")
+            print(f"{name:<10} {table.num_rows:>7} rows")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,321 @@
+"""Writes docs/reproduction.md: what came out, beside docs/published.toml. Every number of ours is asked of a database.
+
+python docs/reproduction.py [--db DATABASE] > docs/reproduction.md
+"""
+
+import argparse
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fa_tracking.results.database import connect, find_query, run_sql
+from fa_tracking.results.tables import render
+
+HERE = Path(__file__).parent
+REFERENCE = HERE / "reference-results"
+
+Rows = list[dict[str, Any]]
+
+AUDITED = """
+select r.*, a.verdict, a.flags, a.fires_a, a.fires_b, a.fires_c, a.fires_d, a.headline_accuracy as accuracy, a.margin_pp,
+    a.control_accuracy, a.max_block_growth as growth, a.deepest_residual_norm as h_norm, a.deepest_grad_norm as g_norm,
+    a.stability, a.epoch as audited_epoch,
+    (select max(m.value) from metrics m where m.run_id = r.run_id and m.key = 'accuracy/train' and m.step = a.epoch)
+        as accuracy_train
+from runs r join audits a using (run_id)
+where r.status = 'FINISHED'
+"""
+
+CELL = """
+select {by}, count(*) as n, avg(accuracy) as accuracy, stddev_samp(accuracy) as accuracy_sd, avg(margin_pp) as margin_pp,
+    median(growth) as growth, median(g_norm) as g_norm, avg(stability) as stability,
+    string_agg(distinct coalesce(nullif(flags, ''), 'none'), ' | ') as flags
+from audited where {where} group by {by} order by {by}
+"""
+
+FIRST_FLAG = """
+select f.architecture, f.method, f.seed, f.growth_epoch, f.grad_floor_epoch, f.final_epoch, f.accuracy_at_first,
+    f.final_accuracy,
+    (select min(m.step) from metrics m
+        where m.run_id = f.run_id and m.key = 'diagnostics/deepest_grad_norm' and m.value * 128 / 1280 < 1e-7)
+        as grad_floor_at_1280
+from ({query}) f
+where f.method in ('bp', 'dfa') and not f.frozen_blocks and f.penalty = 0 and f.augmentation = 'none' and f.width in (128, 256)
+    and f.final_epoch > 0
+"""
+
+ALIGNMENT = """
+select r.method, r.penalty, r.seed, l.layer, l.alignment, l.alignment_null_mean as null_mean,
+    l.alignment_null_sd as null_sd
+from runs r join layers l using (run_id)
+where r.experiment = 'reproduction' and not r.frozen_blocks and r.seed = 42 and r.method <> 'bp' and l.step = r.epochs
+order by r.method, r.penalty, l.layer
+"""
+
+TIMES = """
+select r.method, count(distinct r.run_id) as runs, median(m.value) as seconds_per_epoch
+from runs r join metrics m using (run_id)
+where m.key = 'time/epoch_seconds' and r.experiment = 'reproduction' and not r.frozen_blocks and r.penalty = 0
+group by r.method order by r.method
+"""
+
+
+class Results:
+    """Answers as rows of dicts, from a database with a view ``audited``."""
+
+    def __init__(self, database: str) -> None:
+        self._connection = connect(database)
+
+    def rows(self, sql: str, params: Mapping[str, Any] | None = None) -> Rows:
+        relation = run_sql(self._connection, f"with audited as ({AUDITED}) select * from ({sql})", params)
+        return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
+
+    def table(self, sql: str) -> str:
+        return render(run_sql(self._connection, f"with audited as ({AUDITED}) select * from ({sql})"), "md")
+
+    def cells(self, by: str, where: str) -> Rows:
+        return self.rows(CELL.format(by=by, where=where))
+
+    def first_flags(self) -> Rows:
+        experiments = [row["experiment"] for row in self.rows("select distinct experiment from audited order by 1")]
+        sql = FIRST_FLAG.format(query=find_query("first_flag").sql.rstrip().rstrip(";"))
+        return [row for name in experiments for row in self.rows(sql, {"experiment": name})]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--db", default=str(REFERENCE))
+    results = Results(arguments.parse_args().db)
+    published = tomllib.loads((HERE / "published.toml").read_text())
+    page = (HERE / "reproduction.template.md").read_text()
+    parts = {name: part(results, published) for name, part in PARTS.items()}
+    for name, text in parts.items():
+        page = page.replace("{{" + name + "}}", text)
+    print(page, end="")
+
+
+def verdicts(results: Results, published: dict[str, Any]) -> str:
+    lines = [
+        "| method | seed | epochs | accuracy | ‖h_L‖ | growth (a) | ‖g_L‖ (b) | (c) | margin (d) | flags | published | |"
+    ]
+    lines += ["|---|---|---|---|---|---|---|---|---|---|---|---|"]
+    for row in _main_runs(results):
+        said = published["resmlp"][row["method"]]
+        cells = [
+            row["method"], row["seed"], row["audited_epoch"], f"{row['accuracy']:.3f}", _power(row["h_norm"]),
+            _short(row["growth"]), _power(row["g_norm"]), f"{row['stability']:.2f}",
+            "not measured" if row["margin_pp"] is None else f"{row['margin_pp']:+.1f} pp",
+            _flags(row["flags"]), _flags(",".join(said["flags"])), _agreement(row, said),
+        ]  # fmt: skip
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def agreement(results: Results, published: dict[str, Any]) -> str:
+    found = [_agreement(row, published["resmlp"][row["method"]]) for row in _main_runs(results)]
+    agree = sum(f.startswith("agrees") for f in found)
+    return f"{agree} of {len(found)} verdicts agree on what the publication gives"
+
+
+def _main_runs(results: Results) -> Rows:
+    return results.rows(
+        "select * from audited where experiment = 'reproduction' and not frozen_blocks and penalty = 0 "
+        "order by case method when 'bp' then 0 when 'fa' then 1 when 'dfa' then 2 when 'state_bridge' then 3 "
+        "when 'credit_bridge' then 4 else 5 end, seed"
+    )
+
+
+def _agreement(row: dict[str, Any], said: dict[str, Any]) -> str:
+    """In words, diagnostic by diagnostic of those that the publication has."""
+    differ, unmeasured = [], []
+    for letter in said["compared"]:
+        fires = row[f"fires_{letter}"]
+        if fires is None:
+            unmeasured.append(letter)
+        elif fires != (letter in said["flags"]):
+            differ.append(f"({letter}) {'fires' if fires else 'does not fire'}")
+    rest = f"; ({', '.join(unmeasured)}) not measured" if unmeasured else ""
+    if differ:
+        return f"differs: {', '.join(differ)}{rest}"
+    return f"agrees on {' '.join(f'({x})' for x in said['compared'] if x not in unmeasured)}{rest}"
+
+
+def beside(results: Results, published: dict[str, Any]) -> str:
+    lines = ["| method | n | accuracy here | published | ‖g_L‖ here | published | (c) here | published |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    where = "experiment = 'reproduction' and not frozen_blocks and penalty = 0"
+    for row in results.cells("method", where):
+        said = published["resmlp"][row["method"]]
+        cells = [row["method"], row["n"], _spread(row), said["accuracy"], _power(row["g_norm"])]
+        cells += [said["deepest_grad_norm"], f"{row['stability']:.2f}", said.get("stability", "")]
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def random_init(results: Results, published: dict[str, Any]) -> str:
+    said = published["random_init"]
+    lines = ["| | accuracy | ‖h_L‖ | ‖g_L‖ | (c) | flags |", "|---|---|---|---|---|---|"]
+    stated = [said["accuracy"], said["deepest_residual_norm"], said["deepest_grad_norm"], said["stability"]]
+    lines.append(_line(["published", *stated, _flags(said["flags"])]))
+    for row in results.rows(
+        "select * from audited where epochs = 0 and dataset = 'cifar10' and width = 256 order by seed"
+    ):
+        cells = [f"seed {row['seed']}", f"{row['accuracy']:.3f}", _short(row["h_norm"]), _power(row["g_norm"])]
+        lines.append(_line([*cells, f"{row['stability']:.2f}", _flags(row["flags"])]))
+    return "\n".join(lines)
+
+
+def first_flag(results: Results, published: dict[str, Any]) -> str:
+    lines = [
+        "| network | seed | epochs run | (a) first | published | (b) first | (b) at B = 1,280 | published | accuracy then | at the end |"
+    ]
+    lines += ["|---|---|---|---|---|---|---|---|---|---|"]
+    seen = set()
+    for row in sorted(results.first_flags(), key=lambda r: (r["architecture"], r["method"], r["seed"])):
+        name = f"{row['architecture']} {row['method']}"
+        if name not in published["first_flag"] or (name, row["seed"]) in seen:
+            continue
+        seen.add((name, row["seed"]))
+        said = published["first_flag"][name]
+        cells = [name, row["seed"], row["final_epoch"], _never(row["growth_epoch"]), said["growth"]]
+        cells += [_never(row["grad_floor_epoch"]), _never(row["grad_floor_at_1280"]), said["grad_floor"]]
+        cells += [_number(row["accuracy_at_first"], ".3f")]
+        lines.append(_line([*cells, _number(row["final_accuracy"], ".3f")]))
+    return "\n".join(lines)
+
+
+def penalty(results: Results, published: dict[str, Any]) -> str:
+    lines = ["| method | λ | n | accuracy | margin (d) | growth | ‖g_L‖ | flags | published |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    where = (
+        "method in ('bp', 'dfa') and architecture = 'resmlp' and width = 256 and dataset = 'cifar10' and epochs = 30 "
+        "and not frozen_blocks and augmentation = 'none'"
+    )
+    for row in results.cells("method, penalty", where):
+        cells = [row["method"], f"{row['penalty']:g}", row["n"], _spread(row), _pp(row["margin_pp"])]
+        cells += [_short(row["growth"]), _power(row["g_norm"]), row["flags"].replace(",", " ")]
+        lines.append(_line([*cells, published["penalty"].get(f"{row['method']} {row['penalty']:g}", "")]))
+    return "\n".join(lines)
+
+
+def frozen(results: Results, published: dict[str, Any]) -> str:
+    lines = ["| frozen blocks | epochs | n | accuracy | published |", "|---|---|---|---|---|"]
+    where = "frozen_blocks and architecture = 'resmlp' and width = 256 and dataset = 'cifar10' and epochs = 30"
+    for row in results.cells("method, epochs", where):
+        cells = [row["method"], row["epochs"], row["n"], _spread(row), published["frozen"].get(row["method"], "")]
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def other_networks(results: Results, published: dict[str, Any]) -> str:
+    lines = ["| network | method | frozen | epochs | n | accuracy | growth | ‖g_L‖ | flags | published |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|---|"]
+    where = "(architecture <> 'resmlp' or width <> 256) and epochs > 0"
+    for row in results.cells("architecture, width, depth, method, frozen_blocks, epochs", where):
+        key = "width_512" if row["architecture"] == "resmlp" and row["width"] == 512 else row["architecture"]
+        said = "" if row["frozen_blocks"] else published.get(key, {}).get(row["method"], "")
+        cells = [f"{row['architecture']} {row['depth']}×{row['width']}", row["method"]]
+        cells += ["yes" if row["frozen_blocks"] else "", row["epochs"], row["n"], _spread(row), _short(row["growth"])]
+        lines.append(_line([*cells, _power(row["g_norm"]), row["flags"].replace(",", " "), said]))
+    return "\n".join(lines)
+
+
+def knocked_out(results: Results, _: dict[str, Any]) -> str:
+    return results.table(
+        "select method, penalty, count(*) as n, avg(whole) as whole, avg(without_all) as without_any_block, "
+        "min(worst_single) as lowest_without_one from (" + _catalogued("knockout", "reproduction") + ") "
+        "where not frozen_blocks group by all order by all"
+    ).rstrip()
+
+
+def aligned(results: Results, published: dict[str, Any]) -> str:
+    lines = ["| method | λ | layer | Γ | null of fresh feedback | published |", "|---|---|---|---|---|---|"]
+    for row in results.rows(ALIGNMENT):
+        name = row["method"] + (f" {row['penalty']:g}" if row["penalty"] else "")
+        null = "" if row["null_mean"] is None else f"{row['null_mean']:+.3f} ± {_number(row['null_sd'], '.3f')}"
+        gamma = "below the floor" if row["alignment"] is None else f"{row['alignment']:+.3f}"
+        said = published["alignment"].get(name, "") if row["layer"] == 3 else ""
+        lines.append(_line([row["method"], f"{row['penalty']:g}", row["layer"], gamma, null, said]))
+    return "\n".join(lines)
+
+
+def causes(results: Results, _: dict[str, Any]) -> str:
+    lines = ["| run | seed | epochs | accuracy, test | training | growth | ‖g_L‖ | (c) | flags |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    for row in results.rows(
+        "select * from audited where architecture = 'resmlp' and width = 256 and dataset = 'cifar10' and seed = 42 "
+        "and epochs = 30 and not frozen_blocks and penalty = 0 and method in ('bp', 'state_bridge', 'state_bridge_direct') "
+        "order by method, augmentation desc"
+    ):
+        name = row["method"] + ("" if row["augmentation"] == "none" else f", {row['augmentation']}")
+        cells = [
+            name,
+            row["seed"],
+            row["audited_epoch"],
+            f"{row['accuracy']:.3f}",
+            _number(row["accuracy_train"], ".3f"),
+        ]
+        cells += [_short(row["growth"]), _power(row["g_norm"]), f"{row['stability']:.2f}", _flags(row["flags"])]
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def times(results: Results, _: dict[str, Any]) -> str:
+    return results.table(TIMES).rstrip()
+
+
+PARTS: dict[str, Callable[[Results, dict[str, Any]], str]] = {
+    "verdicts": verdicts,
+    "agreement": agreement,
+    "beside": beside,
+    "random_init": random_init,
+    "first_flag": first_flag,
+    "penalty": penalty,
+    "frozen": frozen,
+    "other_networks": other_networks,
+    "knockout": knocked_out,
+    "alignment": aligned,
+    "causes": causes,
+    "times": times,
+}
+
+
+def _catalogued(name: str, experiment: str) -> str:
+    return find_query(name).sql.rstrip().rstrip(";").replace("$experiment", f"'{experiment}'")
+
+
+def _line(cells: Sequence[object]) -> str:
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def _spread(row: dict[str, Any]) -> str:
+    return f"{row['accuracy']:.3f}" + ("" if row["accuracy_sd"] is None else f" ± {row['accuracy_sd']:.3f}")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.1e}"
+
+
+def _power(value: float) -> str:
+    return f"{value:.1e}"
+
+
+def _pp(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:+.1f} pp"
+
+
+def _never(epoch: int | None) -> object:
+    return "never" if epoch is None else epoch
+
+
+def _flags(letters: str) -> str:
+    return " ".join(f"({x})" for x in letters.split(",") if x) or "none"
+
+
+if __name__ == "__main__":
+    main()
