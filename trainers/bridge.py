@@ -1,10 +1,14 @@
 """The bridge network that State Bridge and Credit Bridge share: a small predictor for each hidden state."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from trainers.method import LearningRule
+from trainers.model import BlockModel
 
 HIDDEN = 256
 
@@ -29,6 +33,17 @@ class Bridge(nn.Module):
         fed = torch.cat([F.layer_norm(h, h.shape[1:]), *also], dim=1)
         key = self._keys[layer]
         return self.out[key](torch.relu(self.into[key](fed) + self.layer.weight[layer]))
+
+
+class BridgeRule(LearningRule):
+    """What the rules with a bridge share: the shapes and sizes of the states that it stands beside."""
+
+    has_credit = True
+
+    def __init__(self, model: BlockModel) -> None:
+        super().__init__()
+        self._shapes = model.credit_shapes()
+        self._sizes = [math.prod(shape) for shape in self._shapes]
 
 
 def flat(state: Tensor) -> Tensor:

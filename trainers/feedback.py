@@ -105,9 +105,6 @@ class LayerwiseRule(LearningRule):
             found = torch.autograd.grad(logits, list(hidden), grad_outputs=capture.error.to(logits.dtype))
         return [g[:, 0, :] if g.ndim == 3 else g.flatten(1) for g in found]
 
-    def fresh(self, model: BlockModel, seed: int) -> "LayerwiseRule":
-        return type(self)(model, seed)
-
     def _feedback(self, model: BlockModel) -> FeedbackPass:
         matrices = self.matrices(model)
         return FeedbackPass({weight: matrices[name] for name, weight in layer_weights(model).items()})

@@ -43,7 +43,9 @@ class LearningRule(nn.Module):
 
     def fresh(self, model: BlockModel, seed: int) -> "LearningRule":
         """The same rule with newly drawn feedback: the null that stands beside every Γ."""
-        raise NotImplementedError(f"{type(self).__name__} has no random feedback to draw anew")
+        if not self.has_null:
+            raise NotImplementedError(f"{type(self).__name__} has no random feedback to draw anew")
+        return type(self)(model, seed)
 
 
 def end_to_end(

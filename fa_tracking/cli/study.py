@@ -12,7 +12,8 @@ from fa_tracking.cli import _options
 from fa_tracking.cli._show import progress, say
 
 if TYPE_CHECKING:
-    from trainers.study import Cell, Study
+    from trainers.schedule import Cell
+    from trainers.study import RunConfig, Study
 
 ORDER = 2.5
 
@@ -36,14 +37,14 @@ def command() -> None:
 @_options.tracking_uri
 def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str | None) -> None:
     """Every run of the study NAME and its state: done, running, failed, missing. Without NAME, the studies."""
-    from trainers import study
+    from trainers import schedule, study
 
     if name is None:
         for each in study.studies():
             click.echo(f"{each:<20} {study.load(each).title}")
         return
     chosen = _study(name, reduced)
-    found = study.cells(chosen, tracking_uri)
+    found = schedule.cells(chosen, tracking_uri)
     if as_json:
         rows = [{**asdict(c.held), "params": asdict(c.config)} for c in found]
         click.echo(json.dumps(rows, indent=2))
@@ -60,9 +61,9 @@ def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str
 @_options.tracking_uri
 def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
     """How many runs of the study NAME are done, running, failed, missing."""
-    from trainers import study
+    from trainers import schedule
 
-    click.echo(_counts(study.cells(_study(name, reduced), tracking_uri)))
+    click.echo(_counts(schedule.cells(_study(name, reduced), tracking_uri)))
 
 
 @command.command("run")
@@ -81,23 +82,23 @@ def run(name: str, reduced: bool, jobs: int, data_dir: str | None, tracking_uri:
 
 def run_study(chosen: "Study", jobs: int, data_dir: str | None, tracking_uri: str | None) -> bool:
     """Run a study with a progress bar; whether every run is done."""
-    from trainers import study
+    from trainers import schedule, study
 
-    before = study.cells(chosen, tracking_uri)
+    before = schedule.cells(chosen, tracking_uri)
     say(f"{chosen.experiment}: {_counts(before)}")
     if elsewhere := sorted({c.held.experiment for c in before} - {chosen.experiment}):
         say(f"some of them stand in {', '.join(elsewhere)}: audit those experiments too")
     began = time.monotonic()
     with progress(chosen.experiment) as update:
 
-        def finished(config: "study.RunConfig", problem: str | None, done: int, total: int) -> None:
+        def finished(config: "RunConfig", problem: str | None, done: int, total: int) -> None:
             update(done, total)
             left = (time.monotonic() - began) / done * (total - done)
             state = f"failed: {problem}" if problem else "done"
             remaining = f"; about {max(1, round(left / 60))} min left" if done < total else ""
             say(f"{done} of {total}: {study.describe(config)}: {state}{remaining}")
 
-        problems = study.run(chosen, tracking_uri, data_dir, jobs, finished)
+        problems = schedule.run(chosen, tracking_uri, data_dir, jobs, finished)
     return not problems
 
 

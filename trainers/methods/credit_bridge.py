@@ -16,20 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fa_tracking.protocol.probe import Capture
-from trainers.bridge import Bridge, flat
-from trainers.method import LearningRule, LocalForward, generator, seeded
+from trainers.bridge import Bridge, BridgeRule, flat
+from trainers.method import LocalForward, generator, seeded
 from trainers.model import BlockModel
 
 
-class Method(LearningRule):
+class Method(BridgeRule):
     """Feedback: the bridge network, trained beside the model by the same optimizer, and R_l where sizes differ."""
 
-    has_credit = True
-
     def __init__(self, model: BlockModel, seed: int) -> None:
-        super().__init__()
-        self._shapes = model.credit_shapes()
-        sizes = [int(torch.Size(shape).numel()) for shape in self._shapes]
+        super().__init__(model)
+        sizes = self._sizes
         with seeded(seed, "credit bridge"):
             self.bridge = Bridge(sizes, int(model.config["classes"]), sizes)
         draw = generator(seed, "credit bridge projection")
@@ -55,9 +52,6 @@ class Method(LearningRule):
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
         with torch.no_grad():
             return self._predict(capture.hidden, capture.error)
-
-    def fresh(self, model: BlockModel, seed: int) -> "Method":
-        return Method(model, seed)
 
     def _predict(self, states: Sequence[Tensor], error: Tensor) -> list[Tensor]:
         return [self.bridge(h, layer, error) for layer, h in enumerate(states)]

@@ -35,9 +35,6 @@ class Method(LearningRule):
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
         return [a.flatten(1) for a in self._credit(capture.error)]
 
-    def fresh(self, model: BlockModel, seed: int) -> "Method":
-        return Method(model, seed)
-
     def _credit(self, error: Tensor) -> list[Tensor]:
         return [_project(error, B) for B in self.buffers()]
 

@@ -31,6 +31,3 @@ class Method(LearningRule):
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
         return [-B[capture.labels].flatten(1) for B in self.buffers()]
-
-    def fresh(self, model: BlockModel, seed: int) -> "Method":
-        return Method(model, seed)

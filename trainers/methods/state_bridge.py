@@ -15,22 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fa_tracking.protocol.probe import Capture
-from trainers.bridge import Bridge, flat
-from trainers.method import LearningRule, LocalForward, seeded
+from trainers.bridge import Bridge, BridgeRule, flat
+from trainers.method import LocalForward, seeded
 from trainers.model import BlockModel
 
 
-class Method(LearningRule):
+class Method(BridgeRule):
     """Feedback: the bridge network, trained beside the model by the same optimizer."""
 
-    has_credit = True
-
     def __init__(self, model: BlockModel, seed: int) -> None:
-        super().__init__()
-        self._shapes = model.credit_shapes()
-        sizes = [int(torch.Size(shape).numel()) for shape in self._shapes]
+        super().__init__(model)
         with seeded(seed, "state bridge"):
-            self.bridge = Bridge(sizes, 0, [sizes[-1]] * len(sizes))
+            self.bridge = Bridge(self._sizes, 0, [self._sizes[-1]] * len(self._sizes))
 
     def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
         local = LocalForward(model, x, y)
@@ -42,9 +38,6 @@ class Method(LearningRule):
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
         return self._credit(model, capture.hidden, capture.labels)[0]
-
-    def fresh(self, model: BlockModel, seed: int) -> "Method":
-        return Method(model, seed)
 
     def _credit(
         self, model: BlockModel, states: Sequence[Tensor], y: Tensor

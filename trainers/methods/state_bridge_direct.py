@@ -26,9 +26,6 @@ class Method(state_bridge.Method):
         if len(set(self._shapes)) > 1:
             raise ValueError("its credit has the shape of the deepest state, and the states differ in shape")
 
-    def fresh(self, model: BlockModel, seed: int) -> "Method":
-        return Method(model, seed)
-
     def _credit(
         self, model: BlockModel, states: Sequence[Tensor], y: Tensor
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
