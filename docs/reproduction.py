@@ -224,7 +224,7 @@ def other_networks(results: Results, published: dict[str, Any]) -> str:
 def knocked_out(results: Results, _: dict[str, Any]) -> str:
     return results.table(
         "select method, penalty, count(*) as n, avg(whole) as whole, avg(without_all) as without_any_block, "
-        "min(worst_single) as lowest_without_one from (" + _catalogued("knockout", "reproduction") + ") "
+        "min(worst_single) as lowest_without_one from (" + _catalogued("block_knockout", "reproduction") + ") "
         "where not frozen_blocks group by all order by all"
     ).rstrip()
 

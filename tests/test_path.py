@@ -332,7 +332,7 @@ def test_the_knockout_stands_beside_the_verdict(runs: dict[str, str], uri: str, 
     removed = dict(rows(database, f"select removed, accuracy from knockouts where run_id = '{runs['dfa-1']}'"))
     assert removed.keys() == {"none", "all", "0", "1"}
     with connect(database) as connection:
-        found = ask(connection, find_query("knockout"), {"experiment": "first"}).df().set_index("run_id")
+        found = ask(connection, find_query("block_knockout"), {"experiment": "first"}).df().set_index("run_id")
     assert len(found) == len(runs)
     row = found.loc[runs["dfa-1"]]
     assert (row["whole"], row["without_all"]) == (removed["none"], removed["all"])
