@@ -261,6 +261,15 @@ def causes(results: Results, _: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def epochs_run(results: Results, _: dict[str, Any]) -> str:
+    """How many runs there are of each length, in a sentence."""
+    counted = results.rows(
+        "select experiment, epochs, count(*) as n from runs where status = 'FINISHED' group by all order by all"
+    )
+    parts = [f"{row['n']} runs of {row['epochs']} epochs in `{row['experiment']}`" for row in counted]
+    return f"There are {', '.join(parts)}."
+
+
 def times(results: Results, _: dict[str, Any]) -> str:
     return results.table(TIMES).rstrip()
 
@@ -278,6 +287,7 @@ PARTS: dict[str, Callable[[Results, dict[str, Any]], str]] = {
     "alignment": aligned,
     "causes": causes,
     "times": times,
+    "epochs_run": epochs_run,
 }
 
 
