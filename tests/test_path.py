@@ -282,6 +282,29 @@ def test_cross_seed_is_mean_and_sample_deviation_over_the_seeds(database: Path, 
     assert (alone["n"], alone["accuracy_sd"]) == (1, None)
 
 
+def test_a_database_of_another_version_is_named_and_kept(database: Path, uri: str) -> None:
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("alter table runs drop column augmentation")
+    before = database.read_bytes()
+    with pytest.raises(UsageError, match="another version"):
+        export(database, uri)
+    assert database.read_bytes() == before
+
+
+def test_a_folder_of_parquet_is_asked_like_a_database(database: Path, tmp_path: Path) -> None:
+    with duckdb.connect(str(database)) as connection:
+        for (table,) in connection.execute("select table_name from information_schema.tables").fetchall():
+            connection.execute(f"copy {table} to '{tmp_path / table}.parquet'")
+    (empty := tmp_path / "empty").mkdir()
+    answers = []
+    for source in (database, tmp_path):
+        with connect(source) as connection:
+            answers.append(ask(connection, find_query("audit_table"), {"experiment": "first"}).fetchall())
+    assert answers[0] == answers[1] and answers[0]
+    with pytest.raises(UsageError, match="no tables as Parquet"):
+        connect(empty)
+
+
 def test_first_flag_finds_the_epoch_and_counts_what_was_saved(workspace: Path, uri: str, tmp_path: Path) -> None:
     from mlflow.entities import Metric, RunTag
 

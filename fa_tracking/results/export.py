@@ -148,20 +148,24 @@ def _refuse_other_files(database: Path) -> None:
         raise UsageError(f"{str(database)!r} is no file name for a database")
     if not database.parent.is_dir():
         raise FATrackError(f"the folder {database.parent} for the database does not exist")
-    if database.is_dir():
-        raise UsageError(f"{database} is a folder, which can be read but not exported to: give a file as --db")
     if not database.is_file():
         return
     try:
         with duckdb.connect(str(database), read_only=True) as connection:
             connection.execute("select source from exports")
             connection.execute("select source from runs")
+            known = connection.execute("select table_name, column_name from information_schema.columns").fetchall()
     except duckdb.IOException as error:
         if "lock" in str(error):
             raise FATrackError(f"the database {database} is in use: {first_line(error)}") from error
         raise UsageError(f"{database} is no results database, and will not be replaced: give another --db") from error
     except duckdb.Error as error:
         raise UsageError(f"{database} is no results database, and will not be replaced: give another --db") from error
+    with duckdb.connect() as fresh:
+        fresh.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
+        wanted = fresh.execute("select table_name, column_name from information_schema.columns").fetchall()
+    if set(known) != set(wanted):
+        raise UsageError(f"{database} was written by another version of fa-track: delete it, or give another --db")
 
 
 @contextmanager
