@@ -15,6 +15,7 @@ import fa_tracking
 from dashboards.page import draw_all, write_html
 from fa_tracking import DiagnosticReport, DiagnosticThresholds
 from fa_tracking.errors import UsageError
+from fa_tracking.results.compare import compare
 from fa_tracking.results.database import ask, connect, find_query, queries
 from fa_tracking.results.export import export
 from fa_tracking.tracking.abort import Abort
@@ -280,6 +281,22 @@ def test_cross_seed_is_mean_and_sample_deviation_over_the_seeds(database: Path, 
     assert cell["accuracy_sd"] == pytest.approx(abs(values[0] - values[1]) / math.sqrt(2))
     alone = next(c for c in cells if c["method"] == "bp" and not c["frozen_blocks"])
     assert (alone["n"], alone["accuracy_sd"]) == (1, None)
+
+
+def test_two_cells_are_compared_over_their_seeds(database: Path, runs: dict[str, str], uri: str) -> None:
+    accuracy = {name: MlflowClient(uri).get_run(run).data.metrics["accuracy/test"] for name, run in runs.items()}
+    with connect(database) as connection:
+        found = compare(connection, "accuracy/test", "method=dfa,frozen_blocks=true", "method=bp,frozen_blocks=True")
+        expected = [accuracy[f"dfa-frozen-{s}"] - accuracy[f"bp-frozen-{s}"] for s in (1, 2)]
+        assert found.difference is not None and found.difference.paired
+        assert found.difference.mean == pytest.approx(sum(expected) / 2)
+        assert "paired t over 2 common seeds" in found.sentence()
+        assert found.also_differ == ()
+        alone = compare(connection, "accuracy/test", "method=dfa,frozen_blocks=false", "method=bp,frozen_blocks=False")
+        for wrong, says in (("method=dfa", "several cells: name one by frozen_blocks"), ("x", "no selection")):
+            with pytest.raises(UsageError, match=says):
+                compare(connection, "accuracy/test", wrong, "method=bp,frozen_blocks=False")
+    assert alone.difference is None
 
 
 def test_a_database_of_another_version_is_named_and_kept(database: Path, uri: str) -> None:

@@ -1,0 +1,36 @@
+"""`fa-track compare`: two cells, in a sentence that a paper could use."""
+
+import json
+
+import click
+
+from fa_tracking.cli import _options
+
+ORDER = 5.5
+
+
+@click.command("compare")
+@click.option(
+    "--metric", default="accuracy/test", show_default=True, help="Its value at the last logged epoch is compared."
+)
+@click.option(
+    "--a", "a", metavar="SELECTION", required=True, help="Params of one cell, such as method=dfa,penalty=0.01."
+)
+@click.option("--b", "b", metavar="SELECTION", required=True, help="The other cell.")
+@click.option("--experiment", metavar="NAME", help="Runs of this experiment only.")
+@click.option("--threshold", type=float, default=0.0, show_default=True, help="What the difference should exceed.")
+@click.option("--json", "as_json", is_flag=True)
+@_options.database
+def command(metric: str, a: str, b: str, experiment: str | None, threshold: float, as_json: bool, db: str) -> None:
+    """Compare two cells over their seeds: paired t where they share seeds, else Welch's.
+
+    \b
+    Example:
+      fa-track compare --a method=dfa,frozen_blocks=false,penalty=0 --b method=bp,frozen_blocks=false --experiment demo
+    """
+    from fa_tracking.results.compare import compare
+    from fa_tracking.results.database import connect, sql_errors
+
+    with connect(db) as connection, sql_errors():
+        found = compare(connection, metric, a, b, experiment, threshold)
+    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.sentence())

@@ -1,0 +1,137 @@
+"""Compares two cells of the database on one metric: which runs are meant, and what their seeds allow to say."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from fa_tracking.errors import UsageError
+from fa_tracking.results.database import run_sql
+from fa_tracking.results.statistics import LEVEL, Difference, Summary, difference, summarise
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+SELECTED = """
+select r.run_id, coalesce(cast(r.seed as varchar), r.run_id) as seed, r.cell,
+    (select arg_max(m.value, m.step) from metrics m where m.run_id = r.run_id and m.key = $metric) as value
+from runs r
+where r.status = 'FINISHED' and r.experiment = coalesce($experiment, r.experiment) and len($conditions) = (
+    select count(*) from params p join (select unnest($conditions) as wanted) on p.key = wanted[1]
+    where p.run_id = r.run_id
+        and (lower(p.value) = lower(wanted[2]) or try_cast(p.value as double) = try_cast(wanted[2] as double))
+)
+order by r.seed, r.run_id
+"""
+
+DIFFERING = """
+select key, string_agg(distinct value, ', ' order by value) as found
+from params where list_contains($runs, run_id) and key <> 'seed'
+group by key having count(distinct value) > 1 or count(*) < len($runs)
+order by key
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs that a selection names: one value a seed, repeated runs of a seed averaged."""
+
+    selection: str
+    runs: tuple[str, ...]
+    values: dict[object, float]
+    summary: Summary
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two cells and their difference; None where their seeds allow none."""
+
+    metric: str
+    a: Cell
+    b: Cell
+    difference: Difference | None
+    also_differ: tuple[str, ...]
+
+    def sentence(self) -> str:
+        """What a paper could say."""
+        said = [f"{self.metric}: {_cell(self.a)}; {_cell(self.b)}."]
+        if self.difference is None:
+            said.append("Fewer than two seeds a cell: no difference can be tested.")
+        else:
+            said.append(_difference(self.difference, self.a.selection, self.b.selection))
+        if self.also_differ:
+            said.append(f"The cells also differ in {', '.join(self.also_differ)}.")
+        return " ".join(said)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def compare(
+    connection: "DuckDBPyConnection", metric: str, a: str, b: str, experiment: str | None = None, threshold: float = 0.0
+) -> Comparison:
+    """A less B at the last logged step of ``metric``.
+
+    Args:
+        a, b: selections such as ``method=dfa,penalty=0.01``: params and their values.
+        threshold: what the difference is asked to exceed.
+
+    Raises:
+        UsageError: a selection is malformed, matches no run or several cells, or no run of it logs the metric.
+    """
+    first, second = (_cell_of(connection, metric, text, experiment) for text in (a, b))
+    named = {key for text in (a, b) for key, _ in _parse(text)}
+    differing = run_sql(connection, DIFFERING, {"runs": [*first.runs, *second.runs]}).fetchall()
+    try:
+        found = difference(first.values, second.values, threshold)
+    except ValueError:
+        found = None
+    return Comparison(metric, first, second, found, tuple(key for key, _ in differing if key not in named))
+
+
+def _cell_of(connection: "DuckDBPyConnection", metric: str, text: str, experiment: str | None) -> Cell:
+    conditions = [[key, value] for key, value in _parse(text)]
+    params = {"metric": metric, "experiment": experiment, "conditions": conditions}
+    rows = run_sql(connection, SELECTED, params).fetchall()
+    if not rows:
+        raise UsageError(
+            f'no finished run matches {text!r}; `fa-track sql "select distinct cell from runs"` lists cells'
+        )
+    runs = [row[0] for row in rows]
+    if len({row[2] for row in rows}) > 1:
+        differing = run_sql(connection, DIFFERING, {"runs": runs}).fetchall()
+        said = "; ".join(f"{key}: {values}" for key, values in differing)
+        raise UsageError(f"{text!r} matches several cells: name one by {said}")
+    logged = [(seed, value) for _, seed, _, value in rows if value is not None]
+    if not logged:
+        raise UsageError(f"no run of {text!r} logs the metric {metric!r}")
+    by_seed: dict[object, list[float]] = {}
+    for seed, value in logged:
+        by_seed.setdefault(seed, []).append(value)
+    values = {seed: math.fsum(v) / len(v) if all(map(math.isfinite, v)) else math.nan for seed, v in by_seed.items()}
+    return Cell(text, tuple(runs), values, summarise(list(values.values())))
+
+
+def _parse(text: str) -> list[tuple[str, str]]:
+    pairs = [part.partition("=") for part in text.split(",")]
+    if any(not key.strip() or not sign for key, sign, _ in pairs):
+        raise UsageError(f"{text!r} is no selection: write params and values, such as method=dfa,penalty=0.01")
+    return [(key.strip(), value.strip()) for key, _, value in pairs]
+
+
+def _cell(cell: Cell) -> str:
+    s = cell.summary
+    diverged = f", {s.n_diverged} more diverged" if s.n_diverged else ""
+    if s.mean is None:
+        return f"{cell.selection}: no finite value{diverged}"
+    if s.sd is None:
+        return f"{cell.selection}: {s.mean:.4g} (n = 1 seed{diverged})"
+    return f"{cell.selection}: {s.mean:.4g} ± {s.sd:.2g} (mean ± sample s.d., n = {s.n} seeds{diverged})"
+
+
+def _difference(d: Difference, a: str, b: str) -> str:
+    test = f"paired t over {d.n_a} common seeds" if d.paired else f"Welch's t, n = {d.n_a} and {d.n_b}"
+    left = f"; left out: seed {', '.join(map(str, d.left_out))}" if d.left_out else ""
+    interval = f"{LEVEL:.0%} interval [{d.low:+.4g}, {d.high:+.4g}]"
+    against = f" {d.threshold:+.4g}" if d.threshold else " zero"
+    verdict = "inconclusive" if d.conclusion == "inconclusive" else f"{d.conclusion}{against}"
+    return f"Difference, {a} less {b}: {d.mean:+.4g}, {interval}, p = {d.p:.2g} ({test}{left}): {verdict}."
