@@ -10,9 +10,10 @@ ORDER = 4
 
 @click.command("export")
 @click.option("--experiment", metavar="NAME", help="Only this one; the whole store by default.")
+@click.option("--full", is_flag=True, help="Read every run's metrics again, not only of new or changed runs.")
 @_options.database
 @_options.tracking_uri
-def command(experiment: str | None, db: str, tracking_uri: str | None) -> None:
+def command(experiment: str | None, full: bool, db: str, tracking_uri: str | None) -> None:
     """Write the store's runs, metrics and audits into a DuckDB database.
 
     \b
@@ -22,6 +23,7 @@ def command(experiment: str | None, db: str, tracking_uri: str | None) -> None:
     from fa_tracking.results.export import export
 
     with progress("export") as update:
-        done = export(db, tracking_uri, experiment, update)
-    click.echo(f"{db}: {done.runs} runs, {done.metrics} metric points")
+        done = export(db, tracking_uri, experiment, update, say, full)
+    gone = f", {done.removed} removed" if done.removed else ""
+    click.echo(f"{db}: {done.runs} runs, {done.read} of them new or changed{gone}; {done.metrics} metric points read")
     say("next: fa-track query, which lists the questions it can answer")

@@ -1,4 +1,5 @@
--- Fills what follows from params, tags and metrics: the typed columns of runs, layers, audits.
+-- Fills what follows from params, tags and metrics: the typed columns of runs, layers, audits. Metrics are read anew of the
+-- runs in changed alone.
 
 update runs set
     method = p.method, architecture = p.architecture, dataset = p.dataset, optimizer = p.optimizer,
@@ -25,7 +26,7 @@ from (
 ) as c
 where runs.run_id = c.run_id;
 
-delete from layers;
+delete from layers where run_id in (select run_id from changed union all select run_id from gone);
 insert into layers
 select
     run_id, step, cast(regexp_extract(key, '\d+$') as integer) as layer,
@@ -36,7 +37,8 @@ select
     max(value) filter (key like 'alignment_null/l%') as alignment_null_mean,
     max(value) filter (key like 'alignment_null_sd/l%') as alignment_null_sd
 from metrics
-where regexp_full_match(key, '(residual_norm/h|grad_norm/g|alignment(_pooled|_null|_null_sd)?/l)\d+')
+where run_id in (select run_id from changed)
+    and regexp_full_match(key, '(residual_norm/h|grad_norm/g|alignment(_pooled|_null|_null_sd)?/l)\d+')
 group by all;
 
 delete from audits;

@@ -1,38 +1,46 @@
 """Carries runs from an MLflow store into the results database."""
 
-import math
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, first_line
-from fa_tracking.tracking import store
+from fa_tracking.results.sources import Snapshot, Source, open_source
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from duckdb import DuckDBPyConnection
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
+
+Progress = Callable[[int, int], None]
+"""progress(done, total): runs whose metrics have been read."""
 
 LARGEST = 1.7976931348623157e308
 """What MLflow's SQL stores write for infinity."""
 
-Progress = Callable[[int, int], None]
-"""progress(done, total): called after each run."""
+MEMORY = "200MB"
+"""DuckDB's own share while it sorts; beyond it DuckDB sorts on disk."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """How many rows an export carried."""
+    """What an export found and what it carried.
+
+    Attributes:
+        runs: of the store, or of its one experiment.
+        read: runs that were new or changed, whose metrics were read.
+        removed: runs that the database held and the store has no longer.
+        metrics: metric points that were read.
+    """
 
     runs: int
+    read: int
+    removed: int
     metrics: int
 
 
@@ -41,8 +49,10 @@ def export(
     tracking_uri: str | None = None,
     experiment: str | None = None,
     progress: Progress | None = None,
+    say: Callable[[str], None] = lambda message: None,
+    full: bool = False,
 ) -> Exported:
-    """Write the store's runs into ``database``, replacing what it held of this store.
+    """Bring ``database`` up to date with the store: only the metrics of new or changed runs are read.
 
     The same store twice gives identical rows. The file is replaced as a whole at the end, so a reader never sees half
     of it and a killed export leaves the old one.
@@ -50,94 +60,114 @@ def export(
     Args:
         experiment: only this one; the database keeps the others. All of the store where None. Runs that the database
             holds of other stores are always kept.
+        say: takes a line for the person at the terminal.
+        full: read the metrics of every run again.
 
     Raises:
         UsageError: there is no such experiment, or ``database`` is a file that is no results database.
         FATrackError: the store does not answer, or the database cannot be written.
     """
     _refuse_other_files(Path(database))
-    client = store.client(tracking_uri)
-    chosen = [store.find_experiment(client, experiment)] if experiment else store.all_experiments(client)
-    names = {e.experiment_id: e.name for e in chosen}
-    runs = list(store.search_runs(client, list(names)))
-    tables = _read(client, runs, names, progress or (lambda *_: None))
+    source = open_source(tracking_uri, say)
+    found = source.snapshot(experiment)
     with _replacing(Path(database)) as connection:
-        _write(connection, tables, experiment, client.tracking_uri)
-    return Exported(len(runs), tables["metrics"].num_rows)
+        connection.execute("begin")
+        done = _bring_up_to_date(connection, source, found, experiment, full, progress or (lambda *_: None))
+        connection.execute("commit")
+    return done
 
 
-def _read(
-    client: "MlflowClient", runs: "list[Run]", names: dict[str, str], progress: Progress
-) -> "dict[str, pa.Table]":
+def _bring_up_to_date(
+    connection: "DuckDBPyConnection",
+    source: Source,
+    found: Snapshot,
+    experiment: str | None,
+    full: bool,
+    progress: Progress,
+) -> Exported:
+    for name in ("runs", "params", "tags"):
+        connection.register(f"arriving_{name}", getattr(found, name))
+    scope = [source.uri, experiment]
+    connection.execute(
+        "create temp table gone as select run_id from runs where source = $1 and experiment = coalesce($2, experiment) "
+        "and run_id not in (select run_id from arriving_runs)",
+        scope,
+    )
+    known = dict(connection.execute("select run_id, mark from marks where source = $1", [source.uri]).fetchall())
+    marks = source.marks(found, {} if full else known)
+    changed = [run for run, mark in marks.items() if full or not mark or known.get(run) != mark]
+    connection.execute("create temp table changed as select unnest($1::varchar[]) as run_id", [changed])
+    points = _read_metrics(connection, source, changed, progress)
+    _replace_runs(connection, source.uri)
+    connection.execute(files("fa_tracking.results").joinpath("derive.sql").read_text())
+    connection.execute("delete from marks where run_id in (select run_id from changed union select run_id from gone)")
+    connection.execute(
+        "insert into marks select unnest($1::varchar[]), $2, unnest($3::varchar[])",
+        [changed, source.uri, [marks[run] for run in changed]],
+    )
+    (removed,) = connection.execute("select count(*) from gone").fetchone() or (0,)
+    connection.execute("delete from exports where source = $1", [source.uri])
+    connection.execute(
+        "insert into exports select $1, now() at time zone 'UTC', (select count(*) from runs where source = $1), "
+        "(select count(*) from metrics join runs using (run_id) where source = $1)",
+        [source.uri],
+    )
+    return Exported(found.runs.num_rows, len(changed), removed, points)
+
+
+def _read_metrics(connection: "DuckDBPyConnection", source: Source, run_ids: list[str], progress: Progress) -> int:
+    """Replace the points of ``run_ids``, sorted by key, run and step: the order in which queries ask for them."""
     import pyarrow as pa
 
-    rows: dict[str, list[tuple]] = {"runs": [], "params": [], "tags": [], "metrics": []}
-    for done, run in enumerate(runs, start=1):
-        info = run.info
-        times = (_time(info.start_time), _time(info.end_time))
-        rows["runs"].append(
-            (info.run_id, names[info.experiment_id], info.run_name, info.status, *times, info.artifact_uri)
-        )
-        rows["params"] += [(info.run_id, k, v) for k, v in run.data.params.items()]
-        rows["tags"] += [(info.run_id, k, v) for k, v in run.data.tags.items()]
-        for key in run.data.metrics:
-            with store.store_errors():
-                history = client.get_metric_history(info.run_id, key)
-            rows["metrics"] += [(info.run_id, key, m.step, _value(m.value), _time(m.timestamp)) for m in history]
-        progress(done, len(runs))
-    return {
-        table: pa.table([pa.array(c) for c in zip(*rows[table], strict=True)] or [[]] * len(columns), names=columns)
-        for table, columns in _COLUMNS.items()
-    }
+    connection.execute("delete from metrics where run_id in (select run_id from changed union select run_id from gone)")
+    tables = source.metrics(run_ids)
+    first = next((table for table in tables if table.num_rows), None)
+    if first is None:
+        return 0
+    read = 0
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal read
+        for table in itertools.chain([first], tables):
+            read += table.num_rows
+            progress(read, 0)
+            yield from table.cast(first.schema).to_batches()
+
+    connection.register("incoming", pa.RecordBatchReader.from_batches(first.schema, batches()))
+    connection.execute(f"""
+        insert into metrics
+        select run_id, key, step,
+            case
+                when cast(is_nan as boolean) then 'nan'::double
+                when value >= {LARGEST!r} then 'infinity'::double
+                when value <= -{LARGEST!r} then '-infinity'::double
+                else value
+            end,
+            make_timestamp(timestamp * 1000)
+        from incoming where run_id in (select run_id from changed)
+        order by key, run_id, step, timestamp
+    """)
+    connection.unregister("incoming")
+    (kept,) = connection.execute("select count(*) from metrics semi join changed using (run_id)").fetchone() or (0,)
+    return int(kept)
 
 
-_COLUMNS = {
-    "runs": ["run_id", "experiment", "run_name", "status", "start_time", "end_time", "artifact_uri"],
-    "params": ["run_id", "key", "value"],
-    "tags": ["run_id", "key", "value"],
-    "metrics": ["run_id", "key", "step", "value", "timestamp"],
-}
-
-
-def _value(value: float) -> float:
-    """Undo what the store does to infinities."""
-    return math.copysign(math.inf, value) if abs(value) >= LARGEST else value
-
-
-def _time(milliseconds: int | None) -> datetime | None:
-    return None if milliseconds is None else _utc(datetime.fromtimestamp(milliseconds / 1000, UTC))
-
-
-def _utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=None)
-
-
-def _write(
-    connection: "DuckDBPyConnection", tables: "dict[str, pa.Table]", experiment: str | None, source: str
-) -> None:
-    connection.execute("begin")
-    connection.register("arriving", tables["runs"])
-    old = """
-        select run_id from runs
-        where run_id in (select run_id from arriving) or (source = $1 and experiment = coalesce($2, experiment))
-    """
-    for table in ("metrics", "tags", "params", "runs"):
-        connection.execute(f"delete from {table} where run_id in ({old})", [source, experiment])
-    for table, incoming in tables.items():
-        columns = ", ".join(_COLUMNS[table])
-        connection.register("incoming", incoming)
-        order = "key, run_id, step, timestamp" if table == "metrics" else "all"
-        if table == "runs":
-            into, values = f"{columns}, source", f"{columns}, $1"
-            connection.execute(f"insert into runs ({into}) select {values} from incoming order by all", [source])
-        else:
-            connection.execute(f"insert into {table} ({columns}) select {columns} from incoming order by {order}")
-        connection.unregister("incoming")
-    connection.execute(files("fa_tracking.results").joinpath("derive.sql").read_text())
-    counts = [tables["runs"].num_rows, tables["metrics"].num_rows]
-    connection.execute("delete from exports where source = $1", [source])
-    connection.execute("insert into exports values ($1, $2, $3, $4)", [source, _utc(datetime.now(UTC)), *counts])
-    connection.execute("commit")
+def _replace_runs(connection: "DuckDBPyConnection", uri: str) -> None:
+    """The store's word on every run, its params and tags; they are few beside the metrics."""
+    there = "(select run_id from arriving_runs union all select run_id from gone)"
+    for table in ("tags", "params", "runs"):
+        connection.execute(f"delete from {table} where run_id in {there}")
+    connection.execute(
+        """
+        insert into runs (run_id, source, experiment, run_name, status, start_time, end_time, artifact_uri)
+        select run_id, $1, experiment, run_name, status, make_timestamp(start_time * 1000),
+            make_timestamp(end_time * 1000), artifact_uri
+        from arriving_runs order by start_time, run_id
+        """,
+        [uri],
+    )
+    for table in ("params", "tags"):
+        connection.execute(f"insert into {table} select run_id, key, value from arriving_{table} order by all")
 
 
 def _refuse_other_files(database: Path) -> None:
@@ -180,6 +210,7 @@ def _replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
             if not is_new:
                 shutil.copyfile(database, fresh)
             with duckdb.connect(str(fresh)) as connection:
+                connection.execute(f"set memory_limit = '{MEMORY}'")
                 if is_new:
                     connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
                 yield connection

@@ -7,6 +7,9 @@ create table exports (
     metrics bigint not null
 );
 
+-- What tells at the next export whether a run's metrics have changed since the last one.
+create table marks (run_id varchar primary key, source varchar not null, mark varchar not null);
+
 create table runs (
     run_id varchar primary key,
     source varchar not null,            -- tracking URI of the store that holds it
@@ -56,8 +59,7 @@ create table layers (
     alignment double,                   -- Γ at h_l against the training feedback; NULL below the floor
     alignment_pooled double,            -- Γ with all samples taken as one vector
     alignment_null_mean double,         -- mean of Γ over fresh draws of the feedback
-    alignment_null_sd double,           -- sample standard deviation over the draws
-    primary key (run_id, step, layer)
+    alignment_null_sd double            -- sample standard deviation over the draws
 );
 
 -- Block knock-out of an audited run: accuracy in [0, 1] on the protocol's evaluation samples.

@@ -1,0 +1,77 @@
+"""Where runs come from: a SQL store read directly, in bulk, or any store through MLflow's client.
+
+A source offers
+
+    uri                          the tracking URI
+    snapshot(experiment)         every active run with its params and tags, as Arrow tables (``Snapshot``)
+    marks(snapshot, known)       a mark for every run, given those of the last export: where it differs, or is empty,
+                                 the run's metrics are read anew
+    metrics(run_ids)             Arrow tables of their metric points, of the columns of ``METRICS``
+
+and never writes to the store. Values are as the store holds them: the export undoes what it does to infinities.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RUNS = ("run_id", "experiment", "run_name", "status", "start_time", "end_time", "artifact_uri")
+PAIRS = ("run_id", "key", "value")
+METRICS = ("run_id", "key", "step", "value", "is_nan", "timestamp")
+"""Times are milliseconds since 1970, as MLflow counts them."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Arrow tables of the columns of ``RUNS``, ``PAIRS`` and ``PAIRS``."""
+
+    runs: "pa.Table"
+    params: "pa.Table"
+    tags: "pa.Table"
+
+
+class Source(Protocol):
+    """What the export asks of a store."""
+
+    uri: str
+
+    def snapshot(self, experiment: str | None) -> Snapshot: ...
+
+    def marks(self, snapshot: Snapshot, known: Mapping[str, str]) -> dict[str, str]: ...
+
+    def metrics(self, run_ids: Sequence[str]) -> "Iterator[pa.Table]": ...
+
+
+def open_source(tracking_uri: str | None, say: Say) -> Source:
+    """The fastest source for a store: directly where it is a SQL database of a schema that is known here.
+
+    Raises:
+        FATrackError: the store does not answer.
+    """
+    from fa_tracking.results.sources.sql import KNOWN_SCHEMAS, SqlSource, is_sql, schema_version
+
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri and is_sql(uri):  # known without MLflow, whose import takes longer than most exports
+        version = schema_version(uri)
+        if version in KNOWN_SCHEMAS:
+            return SqlSource(uri)
+        said = f"has a schema ({version}) that is not known here" if version else "holds no tables of MLflow's"
+        say(f"{uri} {said}: reading it through MLflow's client, which is slower")
+    return _by_client(tracking_uri)
+
+
+def _by_client(tracking_uri: str | None) -> Source:
+    from fa_tracking.results.sources.client import ClientSource
+    from fa_tracking.results.sources.sql import KNOWN_SCHEMAS, SqlSource, is_sql, schema_version
+    from fa_tracking.tracking import store
+
+    client = store.client(tracking_uri)
+    if not tracking_uri and is_sql(client.tracking_uri) and schema_version(client.tracking_uri) in KNOWN_SCHEMAS:
+        return SqlSource(client.tracking_uri)  # MLflow's default store, which MLflow alone can name
+    return ClientSource(client)

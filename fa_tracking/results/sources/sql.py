@@ -1,0 +1,206 @@
+"""Reads a SQL store's own tables in bulk, as Arrow: SQLite and PostgreSQL through ADBC, others through SQLAlchemy.
+
+Only the tables and columns that MLflow's schema version promises are read, and nothing is written. SQLite is read in
+chunks, each a statement of its own, so that a training run waits for one chunk at most; other stores have snapshots.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from fa_tracking.errors import FATrackError
+from fa_tracking.results.sources import Snapshot
+from fa_tracking.tracking.store import store_errors
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from adbc_driver_manager.dbapi import Connection
+
+KNOWN_SCHEMAS = frozenset({"dc11669786a5"})
+"""Alembic versions of MLflow's store whose tables are the ones read here: 3.17."""
+
+CHUNK = 65_536
+"""Metric points a chunk of SQLite."""
+
+IN_LIST = 500
+FEW = 0.2
+"""Up to this share of the runs, metrics are asked for run by run, by MLflow's own index; above it all are read."""
+
+SCHEMES = ("sqlite", "postgresql", "postgres", "mysql", "mssql")
+
+ACTIVE = """
+from runs r join experiments e on e.experiment_id = r.experiment_id
+where r.lifecycle_stage = 'active' and e.lifecycle_stage = 'active'
+"""
+RUNS = """
+select r.run_uuid as run_id, e.name as experiment, r.name as run_name, r.status as status, r.start_time as start_time,
+    r.end_time as end_time, r.artifact_uri as artifact_uri
+"""
+POINTS = "select run_uuid as run_id, key, step, value, is_nan, timestamp from metrics"
+FINGERPRINTS = """
+select run_uuid as run_id, count(*) as keys, sum(step) as steps, max(timestamp) as newest from latest_metrics
+group by run_uuid
+"""
+
+
+def is_sql(uri: str) -> bool:
+    """Whether a tracking URI names a SQL database."""
+    return uri.split(":", 1)[0].split("+", 1)[0] in SCHEMES
+
+
+def schema_version(uri: str) -> str | None:
+    """The Alembic version of a store, None where it cannot be read."""
+    try:
+        with _connection(uri) as connection:
+            rows = connection.table("select version_num from alembic_version").to_pylist()
+    except FATrackError:
+        return None
+    return rows[0]["version_num"] if len(rows) == 1 else None
+
+
+class SqlSource:
+    """A SQL store of a known schema."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._is_sqlite = uri.startswith("sqlite")
+        self._total = 0
+
+    def snapshot(self, experiment: str | None) -> Snapshot:
+        only = f" and e.name = {_quoted(experiment)}" if experiment is not None else ""
+        with _connection(self.uri) as connection:
+            runs = connection.table(f"{RUNS} {ACTIVE} {only} order by r.start_time, r.run_uuid")
+            active = f"run_uuid in (select r.run_uuid {ACTIVE} {only})"
+            params = connection.table(f"select run_uuid as run_id, key, value from params where {active}")
+            tags = connection.table(f"select run_uuid as run_id, key, value from tags where {active}")
+        self._total = runs.num_rows
+        return Snapshot(runs, params, tags)
+
+    def marks(self, snapshot: Snapshot, known: Mapping[str, str]) -> dict[str, str]:
+        """SQLite: the newest row that had been written when the run was read; else a fingerprint of its last points."""
+        run_ids = snapshot.runs["run_id"].to_pylist()
+        with _connection(self.uri) as connection:
+            if self._is_sqlite:
+                return _row_marks(connection, run_ids, known)
+            found = {row["run_id"]: row for row in connection.table(FINGERPRINTS).to_pylist()}
+        running = {r["run_id"] for r in snapshot.runs.to_pylist() if r["status"] == "RUNNING"}
+        prints = {run: "{keys} {steps} {newest}".format(**found[run]) if run in found else "none" for run in run_ids}
+        return {run: "" if run in running else mark for run, mark in prints.items()}
+
+    def metrics(self, run_ids: Sequence[str]) -> "Iterator[pa.Table]":
+        with _connection(self.uri) as connection:
+            if len(run_ids) <= max(1, FEW * self._total):
+                for start in range(0, len(run_ids), IN_LIST):
+                    chosen = ", ".join(map(_quoted, run_ids[start : start + IN_LIST]))
+                    yield from connection.batches(f"{POINTS} where run_uuid in ({chosen})")
+            elif self._is_sqlite:
+                yield from _by_chunks(connection)
+            else:
+                yield from connection.batches(POINTS)
+
+
+def _row_marks(connection: "_Reader", run_ids: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+    top = connection.table("select coalesce(max(rowid), 0) as top from metrics").to_pylist()[0]["top"]
+    before = {run: int(known[run]) for run in run_ids if known.get(run, "").isdigit()}
+    if not before or max(before.values()) > top:  # rows have been renumbered: no mark can be trusted
+        return dict.fromkeys(run_ids, str(top))
+    newer = f"select run_uuid as run_id, max(rowid) as top from metrics where rowid > {min(before.values())} group by 1"
+    grown = {row["run_id"]: row["top"] for row in connection.table(newer).to_pylist()}
+    return {run: known[run] if run in before and grown.get(run, 0) <= before[run] else str(top) for run in run_ids}
+
+
+def _by_chunks(connection: "_Reader") -> "Iterator[pa.Table]":
+    ends = connection.table("select coalesce(min(rowid), 1) as low, coalesce(max(rowid), 0) as high from metrics")
+    low, high = ends.to_pylist()[0].values()
+    for start in range(low, high + 1, CHUNK):
+        yield connection.table(f"{POINTS} where rowid >= {start} and rowid < {start + CHUNK}")
+
+
+class _Reader:
+    """Statements in, Arrow out."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def table(self, sql: str) -> "pa.Table":
+        import pyarrow as pa
+
+        tables = list(self.batches(sql))
+        return pa.concat_tables(tables, promote_options="permissive")
+
+    def batches(self, sql: str) -> "Iterator[pa.Table]":
+        import pyarrow as pa
+
+        self._cursor.execute(sql)
+        with self._cursor.fetch_record_batch() as reader:
+            yield pa.Table.from_batches([], schema=reader.schema)
+            for batch in reader:
+                yield pa.Table.from_batches([batch])
+
+
+@contextmanager
+def _connection(uri: str) -> Iterator[_Reader]:
+    """A read-only connection; whatever goes wrong in it is one line."""
+    from adbc_driver_manager import Error
+
+    try:
+        if uri.split(":", 1)[0].split("+", 1)[0] in ("sqlite", "postgresql", "postgres"):
+            with _adbc(uri) as connection, connection.cursor() as cursor:
+                yield _Reader(cursor)
+        else:
+            with store_errors(), _Rows(uri) as cursor:
+                yield _Reader(cursor)
+    except (Error, OSError) as error:
+        raise FATrackError(f"the MLflow store failed: {str(error).strip().splitlines()[0]}") from error
+
+
+def _adbc(uri: str) -> "Connection":
+    if uri.startswith("sqlite"):
+        import adbc_driver_sqlite.dbapi as sqlite
+
+        return sqlite.connect(f"file:{quote(uri.partition(':///')[2])}?mode=ro")
+    import adbc_driver_postgresql.dbapi as postgresql
+
+    return postgresql.connect("postgresql://" + uri.split("://", 1)[1])
+
+
+class _Rows:
+    """A database without an ADBC driver, through SQLAlchemy: rows are turned into Arrow some at a time."""
+
+    def __init__(self, uri: str) -> None:
+        from sqlalchemy import create_engine
+
+        self._engine = create_engine(uri)
+
+    def __enter__(self) -> "_Rows":
+        self._connection = self._engine.connect().execution_options(stream_results=True, yield_per=CHUNK)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+        self._engine.dispose()
+
+    def execute(self, sql: str) -> None:
+        from sqlalchemy import text
+
+        if self._engine.name in ("mysql", "mariadb"):
+            sql = sql.replace(" key", " `key`")  # a reserved word there
+        self._result = self._connection.execute(text(sql))
+
+    def fetch_record_batch(self) -> "pa.RecordBatchReader":
+        import pyarrow as pa
+
+        names = list(self._result.keys())
+        rows = ([dict(zip(names, row, strict=True)) for row in part] for part in self._result.partitions())
+        tables = (pa.Table.from_pylist(part) for part in rows)
+        first = next(tables, None)
+        if first is None:
+            return pa.RecordBatchReader.from_batches(pa.schema([(name, pa.null()) for name in names]), [])
+        batches = (b for table in itertools.chain([first], tables) for b in table.cast(first.schema).to_batches())
+        return pa.RecordBatchReader.from_batches(first.schema, batches)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,166 @@
+"""The export against real stores: a SQLite file directly, and the same store through a real tracking server."""
+
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+from mlflow import MlflowClient
+
+from fa_tracking.results.export import export
+from fa_tracking.results.sources import open_source
+from fa_tracking.results.sources import sql as direct
+
+TABLES = ("runs", "params", "tags", "metrics", "layers", "audits", "knockouts")
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with two experiments, and every number that is hard to carry."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    for name in ("one", "it's two"):
+        experiment = client.create_experiment(name)
+        for seed in range(3):
+            add_run(client, experiment, seed)
+    return uri
+
+
+def add_run(client: MlflowClient, experiment: str, seed: int, finish: bool = True) -> str:
+    run = client.create_run(experiment, run_name=f"run {seed}", tags={"note": "Γ ‖h‖"}).info.run_id
+    client.log_param(run, "method", "dfa")
+    client.log_param(run, "seed", seed)
+    for step, value in enumerate((0.5, math.nan, math.inf, -math.inf, 1e-300)):
+        client.log_metric(run, "residual_norm/h0", value, step=step)
+        client.log_metric(run, "accuracy/test", seed + step, step=step)
+    if finish:
+        client.set_terminated(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def server(uri: str) -> Iterator[str]:
+    """A real tracking server on loopback over the same store."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        uri,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        for _ in range(240):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def content(database: Path) -> dict[str, list[tuple]]:
+    """Every table as sorted text, so that NaN equals NaN; without the column that names the source."""
+    with duckdb.connect(str(database), read_only=True) as connection:
+        found = {}
+        for table in TABLES:
+            columns = "* exclude (source)" if table == "runs" else "*"
+            rows = connection.execute(f"select columns({columns})::varchar from {table}").fetchall()
+            found[table] = sorted(rows, key=str)
+        return found
+
+
+def test_direct_and_through_a_server_the_tables_are_identical(uri: str, server: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    export(tmp_path / "direct.duckdb", uri, say=said.append)
+    export(tmp_path / "server.duckdb", server, say=said.append)
+    directly, served = content(tmp_path / "direct.duckdb"), content(tmp_path / "server.duckdb")
+    assert directly == served
+    assert not said
+    values = [row[3] for row in directly["metrics"] if row[1] == "residual_norm/h0"]
+    assert sorted(set(values)) == ["-inf", "0.5", "1e-300", "inf", "nan"]
+    assert len(directly["runs"]) == 6 and len(directly["metrics"]) == 60
+
+
+def test_a_second_export_reads_only_what_is_new_or_changed(tmp_path: Path) -> None:
+    uri, database = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "r.duckdb"
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("grows")
+    old, going = add_run(client, experiment, 1), add_run(client, experiment, 2, finish=False)
+    assert (export(database, uri).read, export(database, uri).read) == (2, 0)
+    client.set_tag(old, "fa.note", "late")
+    client.log_metric(going, "accuracy/test", 0.25, step=2)  # out of order: not the last point of its key
+    new = add_run(client, experiment, 3)
+    done = export(database, uri)
+    assert (done.runs, done.read, done.removed) == (3, 2, 0)
+    whole = tmp_path / "whole.duckdb"
+    export(whole, uri)
+    assert content(database) == content(whole)
+    client.delete_run(old)
+    assert export(database, uri).removed == 1
+    assert not [row for row in content(database)["metrics"] if row[0] == old]
+    client.restore_run(old)
+    assert export(database, uri).read == 1
+    assert content(database) == content(whole)
+    assert export(database, uri, full=True).read == 3
+    assert {row[0] for row in content(database)["runs"]} == {old, going, new}
+
+
+def test_the_client_too_reads_only_what_is_new_or_changed(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct, "KNOWN_SCHEMAS", frozenset())
+    said: list[str] = []
+    first = export(tmp_path / "r.duckdb", uri, say=said.append)
+    assert first.read == 6 and export(tmp_path / "r.duckdb", uri).read == 0
+    assert len(said) == 1 and "not known here" in said[0] and "slower" in said[0]
+
+
+def test_one_experiment_is_brought_up_to_date_by_itself(uri: str, tmp_path: Path) -> None:
+    database = tmp_path / "r.duckdb"
+    assert export(database, uri, "it's two").runs == 3
+    assert export(database, uri, "one").read == 3
+    assert export(database, uri).read == 0
+
+
+def test_an_export_that_is_killed_leaves_the_old_database_whole(uri: str, tmp_path: Path) -> None:
+    database = tmp_path / "r.duckdb"
+    export(database, uri, "one")
+    before = content(database)
+    program = (
+        "import os, sys\nfrom fa_tracking.results import export as e\n"
+        "e.files = lambda *_: os.kill(os.getpid(), 9)\n"  # on the way to derive.sql, when metrics have been written
+        "e._refuse_other_files = lambda *_: None\n"
+        "e.export(sys.argv[1], sys.argv[2])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(database), uri], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert content(database) == before
+
+
+def test_a_run_in_training_never_waits_for_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(uri)
+    run = add_run(client, client.create_experiment("busy"), 1, finish=False)
+    monkeypatch.setattr(direct, "CHUNK", 2)
+    source = open_source(uri, print)
+    reading = source.metrics([run, "another", "a third"])
+    next(reading)
+    client.log_metric(run, "accuracy/test", 9.0, step=9)  # between two chunks the store is free
+    assert sum(table.num_rows for table in reading) >= 8
