@@ -6,7 +6,7 @@
 -- 0.95 is the error norm at chance of the protocol: below it a small gradient may be explained by a small error.
 with points as (
     select
-        r.run_id, r.method, r.architecture, r.width, r.depth, r.penalty, r.frozen_blocks, r.augmentation, r.seed, m.step,
+        r.run_id, r.method, r.architecture, r.width, r.depth, r.penalty, r.frozen_blocks, r.augmentation, r.seed, r.epochs as planned, m.step,
         max(m.value) filter (m.key = 'diagnostics/max_block_growth') as growth,
         max(m.value) filter (m.key = 'diagnostics/deepest_grad_norm') as grad_norm,
         max(m.value) filter (m.key = 'diagnostics/grad_gain') as gain,
@@ -28,7 +28,7 @@ fired as (
 ),
 firsts as (
     select
-        run_id, method, architecture, width, depth, penalty, frozen_blocks, augmentation, seed,
+        run_id, method, architecture, width, depth, penalty, frozen_blocks, augmentation, seed, planned,
         min(step) filter (is_exploded) as growth_epoch,
         min(step) filter (is_at_floor) as grad_floor_epoch,
         min(step) filter (is_drift) as drift_epoch,
@@ -40,7 +40,7 @@ firsts as (
 select
     f.method, f.architecture, f.width, f.depth, f.penalty, f.frozen_blocks, f.augmentation, f.seed,
     growth_epoch, grad_floor_epoch, drift_epoch, not_finite_epoch, first_epoch, at_first.accuracy as accuracy_at_first, final_epoch, at_end.accuracy as final_accuracy,
-    1 - first_epoch / nullif(final_epoch, 0) as epochs_saved, f.run_id
+    1 - first_epoch / nullif(coalesce(f.planned, final_epoch), 0) as epochs_saved, f.run_id
 from firsts f
 left join points at_first on at_first.run_id = f.run_id and at_first.step = f.first_epoch
 left join points at_end on at_end.run_id = f.run_id and at_end.step = f.final_epoch

@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -134,26 +136,85 @@ def test_a_run_without_a_checkpoint_and_a_corrupt_one_do_not_stop_the_audit(trai
     assert "bp resmlp 2×16, seed 42" in done.stdout
 
 
+def study_file(folder: Path, name: str, **changes: str) -> str:
+    lines = {
+        "title": "t",
+        "experiment": name,
+        "seeds": "[1, 2]",
+        "fixed": "{dataset: digits, width: 16, depth: 2, epochs: 1}",
+        "grids": "[{parameters: {method: {values: [bp]}, architecture: {values: [resmlp, small_cnn]}}}]",
+    }
+    (folder / f"{name}.yaml").write_text("".join(f"{k}: {v}\n" for k, v in {**lines, **changes}.items()))
+    return f"{name}.yaml"
+
+
 def test_a_study_trains_what_is_missing_and_nothing_twice(trained: Path, cli: Cli) -> None:
-    (trained / "mine.yaml").write_text(
-        "title: t\nexperiment: mine\nseeds: [1, 2]\n"
-        "fixed: {dataset: digits, width: 16, depth: 2, epochs: 1}\n"
-        "grids: [{parameters: {method: {values: [bp, nope]}}}]\n"
-    )
-    before = cli("study", "list", "mine.yaml").stdout.splitlines()
+    mine = study_file(trained, "mine")
+    before = cli("study", "list", mine).stdout.splitlines()
     assert [line.split()[0] for line in before] == ["missing"] * 4
-    done = cli("study", "run", "mine.yaml", "--jobs", "2")
+    done = cli("study", "run", mine, "--jobs", "2")
     assert done.returncode == 1
-    assert len(re.findall("nope resmlp 2×16, seed .: failed: UsageError: no method", done.stderr)) == 2
-    assert cli("study", "status", "mine.yaml").stdout == "2 done, 2 missing\n"
-    cells = json.loads(cli("study", "list", "mine.yaml", "--json").stdout)
+    assert len(re.findall("bp small_cnn 2×16, .*: failed: UsageError: small_cnn .* cannot be built", done.stderr)) == 2
+    assert "next: fa-track audit --experiment mine" in done.stderr
+    assert cli("study", "status", mine).stdout == "2 done, 2 failed\n"
+    cells = json.loads(cli("study", "list", mine, "--json").stdout)
     first = {c["run_id"] for c in cells if c["state"] == "done"}
-    cli("study", "run", "mine.yaml")
-    cells = json.loads(cli("study", "list", "mine.yaml", "--json").stdout)
+    cli("study", "run", mine)
+    cells = json.loads(cli("study", "list", mine, "--json").stdout)
     assert {c["run_id"] for c in cells if c["state"] == "done"} == first
-    (trained / "other.yaml").write_text((trained / "mine.yaml").read_text().replace("mine", "other"))
-    listed = cli("study", "list", "other.yaml").stdout
+    listed = cli("study", "list", study_file(trained, "other")).stdout
     assert listed.count("(in mine)") == 2 and listed.count("done ") == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"grids": "[{parameters: {method: {values: [nope]}}}]"}, "no method named 'nope'"),
+        ({"grids": "[]"}, "has no run"),
+        ({"grids": "[{parameters: {width: {values: [8]}}}]"}, "names no method"),
+        ({"fixed": "{dataset: cifar10, epochs: 1}"}, "needs --data-dir"),
+        ({"seeds": "x"}, "seeds: Input should be a valid list"),
+    ],
+)
+def test_a_study_that_cannot_run_is_refused_before_it_starts(
+    changes: dict[str, str], says: str, trained: Path, cli: Cli
+) -> None:
+    done = cli("study", "run", study_file(trained, "refused", **changes))
+    assert done.returncode == 2
+    assert says in done.stderr and "Traceback" not in done.stderr and "pydantic" not in done.stderr
+
+
+def test_two_studies_at_once_share_the_work_and_a_killed_one_leaves_no_process(trained: Path, cli: Cli) -> None:
+    grids = "[{parameters: {method: {values: [bp]}, width: {values: [8, 9]}}}]"
+    shared = study_file(trained, "shared", grids=grids, fixed="{dataset: digits, depth: 2, epochs: 3}")
+    command = [sys.executable, "-c", "from fa_tracking.cli import main; main()", "study", "run"]
+    both = [subprocess.Popen([*command, shared], cwd=trained, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert cli("study", "status", shared).stdout == "4 done\n"
+    finished = sum(text.count(": done") for text in said)
+    assert finished == 4, said
+    endless = study_file(trained, "endless", grids=grids, fixed="{dataset: digits, depth: 2, epochs: 100000}")
+    process = subprocess.Popen([*command, endless, "--jobs", "2"], cwd=trained, stderr=subprocess.DEVNULL)
+    wait_for(lambda: "2 running" in cli("study", "status", endless).stdout)
+    workers = children(process.pid)
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    assert "running" not in cli("study", "status", endless).stdout
+
+
+def children(pid: int) -> list[int]:
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in threads for child in file.read_text().split()]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.5)
 
 
 def test_help_imports_neither_torch_nor_mlflow(workspace: Path) -> None:

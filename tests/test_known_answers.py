@@ -1,19 +1,21 @@
 """Learning rules where theory knows the answer."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fa_tracking import catalogue
 from fa_tracking.protocol.probe import capture
 from trainers import methods
-from trainers.feedback import key, layer_weights
+from trainers.feedback import FeedbackPass, key, layer_weights
 from trainers.method import LearningRule
 from trainers.methods import bp, brsf, dfa, ep, fa, frsf, kolen_pollack, usf
 from trainers.model import BlockModel
-from trainers.models import preact_resnet, resmlp, vit_mini
+from trainers.models import preact_resnet, resmlp, small_cnn, vit_mini
 
 CLASSES, FEATURES = 5, 6
 
@@ -184,6 +186,86 @@ def test_bridges_are_trained_and_never_see_a_gradient_of_a_block() -> None:
         rule.backward(model, x, y)
         optimizer.step()
         assert all(not torch.equal(p, start[n]) for n, p in rule.named_parameters())
+
+
+def test_ep_reaches_the_embedding_of_a_deep_network() -> None:
+    model, (x, y) = Smooth(depth=9), batch()
+    ep.Method(model, 1).backward(model, x, y)
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize("method", [usf, frsf])
+def test_sign_symmetry_sends_the_error_back_through_its_matrices(method: object) -> None:
+    model, (x, y) = Smooth(depth=2), batch()
+    rule = method.Method(model, 1)  # type: ignore[attr-defined]
+    rule.backward(model, x, y)
+    found = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    matrices = {w: rule.matrices(model)[name] for name, w in layer_weights(model).items()}
+    with FeedbackPass(matrices):
+        loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), found, strict=True) if p.grad is not None)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [(nn.Conv2d(3, 4, 3, stride=2, padding=1), (2, 3, 9, 9)), (nn.Linear(3, 4), (2, 5, 3)), (nn.Linear(3, 4), (2, 3))],
+)
+def test_a_layer_sends_its_error_back_through_the_feedback_alone(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, requires_grad=True)
+    weight = layer.weight
+    feedback = torch.randn_like(weight)
+    with FeedbackPass({weight: feedback}):
+        out = layer(x)
+    error = torch.randn_like(out)
+    out.backward(error)
+    through, own = x.detach().clone().requires_grad_(), copy.deepcopy(layer)
+    assert torch.equal(out, own(x))
+    own.weight.data = feedback
+    own(through).backward(error)
+    assert x.grad is not None and through.grad is not None
+    assert torch.allclose(x.grad, through.grad, atol=1e-5)
+    plain = copy.deepcopy(layer)
+    plain.zero_grad()
+    plain(x.detach()).backward(error)
+    for p, q in zip(layer.parameters(), plain.parameters(), strict=True):
+        assert p.grad is not None and q.grad is not None
+        assert torch.allclose(p.grad, q.grad, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", [small_cnn, vit_mini])
+def test_fa_is_not_bp_below_a_convolution_or_an_attention(architecture: object) -> None:
+    x, y = torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 3])
+    shape = {"input_shape": [3, 16, 16], "classes": CLASSES, "width": 8, "depth": 3}
+    grads = []
+    for method in (bp, fa):
+        torch.manual_seed(0)
+        model = architecture.Model(**shape)  # type: ignore[attr-defined]
+        model.config = shape
+        method.Method(model, 1).backward(model, x, y)
+        grads.append(next(model.embed.parameters()).grad)
+    assert not torch.allclose(*grads, rtol=0.1)
+
+
+@pytest.mark.parametrize("name", ["state_bridge", "credit_bridge"])
+def test_a_bridge_is_fitted_to_the_terminal_state_or_to_the_read_outs_own_gradient(name: str) -> None:
+    model, (x, y) = Smooth(depth=2), batch()
+    rule = catalogue.load(methods, name).Method(model, 1)
+    rule.backward(model, x, y)
+    found = {n: p.grad.clone() for n, p in rule.named_parameters() if p.grad is not None}
+    seen = capture(model, x, y)
+    if name == "state_bridge":
+        predicted = [rule.bridge(h, layer) for layer, h in enumerate(seen.hidden)]
+        target = seen.hidden[-1]
+    else:
+        predicted = [rule.bridge(h, layer, seen.error) for layer, h in enumerate(seen.hidden)]
+        target = seen.error @ model.out_head.weight.detach()
+    rule.zero_grad()
+    torch.stack([F.mse_loss(p, target) for p in predicted]).mean().backward()
+    for n, p in rule.named_parameters():
+        assert p.grad is not None
+        assert torch.allclose(found[n], p.grad, rtol=1e-4, atol=1e-7), n
 
 
 @pytest.mark.parametrize("method", catalogue.names(methods))

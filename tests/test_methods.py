@@ -49,14 +49,35 @@ def test_every_method_leaves_finite_gradients_on_every_model(method: str, archit
     model, rule = built(method, architecture)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = torch.optim.SGD([*model.parameters(), *rule.parameters()], lr=1e4)  # large: some gradients are tiny
-    loss, logits = rule.backward(model, X, Y, penalty=1e-2)
+    loss, logits = rule.backward(model, X, Y)  # no penalty, which would move the blocks by itself
     assert loss.isfinite() and logits.shape == (32, 10)
     for name, p in (*model.named_parameters(), *rule.named_parameters()):
         assert p.grad is not None, name
         assert p.grad.isfinite().all(), name
         assert p.grad.any() or name.endswith("qkv.bias"), name  # a key's bias cancels in the softmax
+    alone = [p.grad.clone() for p in model.blocks.parameters() if p.grad is not None]
     optimizer.step()
     assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters())
+    model.load_state_dict({**model.state_dict(), **before})
+    optimizer.zero_grad()
+    rule.backward(model, X, Y, penalty=1e-2)
+    penalised = [p.grad for p in model.blocks.parameters() if p.grad is not None]
+    assert all(g.isfinite().all() for g in penalised)
+    assert not alone or not any(torch.equal(g, h) for g, h in zip(alone[-1:], penalised[-1:], strict=True))
+
+
+@pytest.mark.parametrize("architecture", ["small_cnn", "preact_resnet"])
+@pytest.mark.parametrize("method", METHODS)
+def test_batchnorm_counts_every_batch_once_and_only_states_of_the_network(method: str, architecture: str) -> None:
+    (model, rule), (plain, bp) = built(method, architecture), built("bp", architecture)
+    before = dict(model.named_buffers())
+    if len(model.blocks) < len(plain.blocks):
+        pytest.skip("shallow has no blocks to compare")
+    rule.backward(model, X, Y, penalty=1e-2)
+    bp.backward(plain, X, Y, penalty=1e-2)
+    assert before
+    for name, buffer in plain.named_buffers():
+        assert torch.allclose(dict(model.named_buffers())[name], buffer, rtol=1e-5), name
 
 
 @pytest.mark.parametrize("architecture", MODELS)
@@ -84,7 +105,9 @@ def test_frozen_blocks_get_no_gradient_on_any_model(method: str, architecture: s
     assert all(p.grad is not None for p in model.embed.parameters())
 
 
-def dfa_by_hand(model, B: list[np.ndarray], x: np.ndarray, y: np.ndarray, penalty: float) -> dict[str, np.ndarray]:
+def direct_by_hand(
+    model, B: list[np.ndarray], x: np.ndarray, y: np.ndarray, penalty: float, target: bool = False
+) -> dict[str, np.ndarray]:
     """DFA on ResMLP in NumPy: every product written out, float64."""
     w = {k: v.detach().double().numpy() for k, v in model.named_parameters()}
     batch, depth = len(y), len(model.blocks)
@@ -106,18 +129,19 @@ def dfa_by_hand(model, B: list[np.ndarray], x: np.ndarray, y: np.ndarray, penalt
     logits = out @ w["out_head.weight"].T + w["out_head.bias"]
     p = np.exp(logits - logits.max(1, keepdims=True))
     e = p / p.sum(1, keepdims=True) - np.eye(logits.shape[1])[y]
+    sent = -np.eye(logits.shape[1])[y] if target else e  # DRTP sends the target, DFA the error
     d_out = e @ w["out_head.weight"] / batch
     grads = {
         "out_head.weight": e.T @ out / batch,
         "out_head.bias": e.mean(0),
         "out_ln.weight": (d_out * hat).sum(0),
         "out_ln.bias": d_out.sum(0),
-        "embed.1.weight": (e @ B[0] / batch).T @ x,
-        "embed.1.bias": (e @ B[0] / batch).sum(0),
+        "embed.1.weight": (sent @ B[0] / batch).T @ x,
+        "embed.1.bias": (sent @ B[0] / batch).sum(0),
     }
     for i, (hat, z, f) in enumerate(kept):
         q = f"blocks.{i}."
-        a = (e @ B[i + 1] + 2 * penalty * f) / batch
+        a = (sent @ B[i + 1] + 2 * penalty * f) / batch
         dz = (a @ w[q + "down.weight"]) * (z > 0)
         d_norm = dz @ w[q + "up.weight"]
         normed = hat * w[q + "ln.weight"] + w[q + "ln.bias"]
@@ -133,13 +157,14 @@ def dfa_by_hand(model, B: list[np.ndarray], x: np.ndarray, y: np.ndarray, penalt
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.3])
-def test_dfa_is_its_formula(penalty: float) -> None:
+@pytest.mark.parametrize("method", ["dfa", "drtp"])
+def test_a_direct_rule_is_its_formula(method: str, penalty: float) -> None:
     dataset = data.load("digits")
-    model, rule = build(tiny("dfa", depth=3), dataset)
+    model, rule = build(tiny(method, depth=3), dataset)
     x, y = dataset.normalisation(dataset.train.inputs[:20]), dataset.train.labels[:20]
     rule.backward(model, x, y, penalty)
     feedback = [B.double().numpy() for B in rule.buffers()]
-    expected = dfa_by_hand(model, feedback, x.double().numpy(), y.numpy(), penalty)
+    expected = direct_by_hand(model, feedback, x.double().numpy(), y.numpy(), penalty, method == "drtp")
     assert expected.keys() == dict(model.named_parameters()).keys()
     for name, p in model.named_parameters():
         assert p.grad is not None

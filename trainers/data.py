@@ -63,6 +63,15 @@ def load(name: str, data_dir: str | None = None, download: bool = False) -> Data
     return _load(name, data_dir or os.environ.get(DATA_VARIABLE), download)
 
 
+def check(name: str, data_dir: str | None = None) -> None:
+    """Refuse a data set that is not at hand, without reading it.
+
+    Raises:
+        UsageError: an unknown data set, or a folder that is missing or does not hold it.
+    """
+    _reader(name, data_dir or os.environ.get(DATA_VARIABLE), download=False)
+
+
 def test_split(name: str, data_dir: str | None = None) -> Split:
     """The test split alone: what an auditor measures on (entry point ``fa_tracking.datasets``)."""
     return _test_split(name, data_dir or os.environ.get(DATA_VARIABLE))

@@ -120,6 +120,22 @@ def seeded(seed: int, stream: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def statistics_untouched(model: nn.Module) -> Iterator[None]:
+    """Inside, BatchNorm normalises by the batch as ever, and its running statistics stay as they are.
+
+    For passes beside the forward pass of a batch, over states that the network itself never has.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
 def projections(model: BlockModel, seed: int, stream: str) -> list[Tensor]:
     """A random matrix (classes, …) for each of h_0 … h_L, entries N(0, 1/classes)."""
     draw, classes = generator(seed, stream), int(model.config["classes"])

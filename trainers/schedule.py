@@ -1,14 +1,23 @@
 """Runs a study: what the store already holds of it, and the rest, some at a time, each in a process of its own."""
 
+import fcntl
+import hashlib
 import multiprocessing
 import os
 import socket
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
 
+from fa_tracking import catalogue
+from fa_tracking.errors import UsageError
 from fa_tracking.tracking import names, store
 from trainers.config import RunConfig
 from trainers.study import Study
@@ -17,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 DONE, RUNNING, FAILED, MISSING = "done", "running", "failed", "missing"
+SKIPPED = "left to another study that has it"
 
 
 @dataclass(frozen=True)
@@ -36,8 +46,8 @@ class Cell:
     held: Held
 
 
-Finished = Callable[[RunConfig, str | None, int, int], None]
-"""finished(config, problem, done, total): called after each run; ``problem`` is None where it went well."""
+Finished = Callable[[RunConfig, str, int, int], None]
+"""finished(config, outcome, done, total): called after each run; the outcome is ``DONE``, ``SKIPPED``, or a problem."""
 
 
 def cells(study: Study, tracking_uri: str | None = None) -> list[Cell]:
@@ -54,7 +64,10 @@ def run(
     jobs: int = 1,
     finished: Finished | None = None,
 ) -> dict[str, str]:
-    """Train what the store does not hold yet, ``jobs`` at a time, each in a process of its own.
+    """Train what the store does not hold yet, ``jobs`` at a time, in processes of their own.
+
+    Another ``run`` on this machine may go on at the same time: each takes what the other has not begun. A process that
+    is killed takes its own run with it and no other; all end with this one.
 
     Returns:
         The problem of each run that failed, by the hash of its configuration.
@@ -63,28 +76,124 @@ def run(
         UsageError: the study names what does not exist; nothing has been trained then.
     """
     todo = [cell.config for cell in cells(study, tracking_uri) if cell.held.state in (MISSING, FAILED)]
-    problems: dict[str, str] = {}
     if not todo:
-        return problems
+        return {}
+    _check(todo, data_dir)
     uri = store.client(tracking_uri).tracking_uri
     store.experiment_id(store.client(uri), study.experiment)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as pool:
-        futures = {pool.submit(_train, config, study.experiment, uri, data_dir): config for config in todo}
+    problems: dict[str, str] = {}
+    workers: SimpleQueue[_Worker] = SimpleQueue()
+    for _ in range(jobs):
+        workers.put(_Worker())
+    with ThreadPoolExecutor(jobs) as threads:
+        futures = {threads.submit(_one, workers, c, study.experiment, uri, data_dir): c for c in todo}
         for done, future in enumerate(as_completed(futures), start=1):
-            config = futures[future]
-            try:
-                problem = future.result()
-            except BrokenProcessPool:
-                problem = "its process was killed"
-            if problem:
-                problems[config.digest] = problem
+            config, outcome = futures[future], future.result()
+            if outcome not in (DONE, SKIPPED):
+                problems[config.digest] = outcome
             if finished:
-                finished(config, problem, done, len(todo))
+                finished(config, outcome, done, len(todo))
+    while not workers.empty():
+        workers.get().stop()
     return problems
 
 
-def _train(config: RunConfig, experiment: str, tracking_uri: str, data_dir: str | None) -> str | None:
+class _Worker:
+    """A process that trains run after run, and is started anew when a run has killed it."""
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+
+    def train(self, *job: Any) -> str:
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent)
+        try:
+            return self._pool.submit(_train, *job).result()
+        except BrokenProcessPool:
+            self.stop()
+            return "its process was killed"
+
+    def stop(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._pool = None
+
+
+def _one(workers: "SimpleQueue[_Worker]", config: RunConfig, experiment: str, uri: str, data_dir: str | None) -> str:
+    """Train one run, unless another study has it by now."""
+    worker = workers.get()
+    try:
+        with _claimed(f"{uri} {config.digest}") as mine:
+            held = _known(experiment, uri).get(config.digest)
+            if not mine or (held is not None and held.state in (DONE, RUNNING)):
+                return SKIPPED
+            outcome = worker.train(config, experiment, uri, data_dir)
+            if outcome != DONE:
+                _record_failure(config, experiment, uri, outcome)
+            return outcome
+    finally:
+        workers.put(worker)
+
+
+@contextmanager
+def _claimed(what: str) -> Iterator[bool]:
+    """Whether this process alone has ``what`` on this machine; the kernel takes a lock back from whoever dies."""
+    folder = Path(tempfile.gettempdir()) / f"fa-track-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with (folder / hashlib.sha256(what.encode()).hexdigest()[:32]).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _record_failure(config: RunConfig, experiment: str, uri: str, problem: str) -> None:
+    """A run that failed before it could log anything stands in the store as failed all the same."""
+    held = _known(experiment, uri).get(config.digest)
+    if held is not None:
+        return
+    client = store.client(uri)
+    tags = {names.TAG_CONFIG_SHA256: config.digest, names.TAG_NOTE: problem}
+    with store.store_errors():
+        run = client.create_run(store.experiment_id(client, experiment), tags=tags, run_name=config.method)
+        client.set_terminated(run.info.run_id, "FAILED")
+
+
+def _check(configs: Sequence[RunConfig], data_dir: str | None) -> None:
+    """Refuse what no run could start with."""
+    from trainers import data, methods, models
+    from trainers.augmentation import AUGMENTATIONS
+    from trainers.loop import OPTIMIZERS
+
+    for config in configs:
+        catalogue.load(methods, config.method)
+        catalogue.load(models, config.architecture)
+        for kind, name, known in (
+            ("optimizer", config.optimizer, OPTIMIZERS),
+            ("augmentation", config.augmentation, AUGMENTATIONS),
+        ):
+            if name not in known:
+                raise UsageError(f"no {kind} named {name!r}; there are: {', '.join(known)}")
+    for dataset in {config.dataset for config in configs}:
+        data.check(dataset, data_dir)
+
+
+def _end_with_parent() -> None:
+    """In a process of the pool: when the study is killed, so is what it trains."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _train(config: RunConfig, experiment: str, tracking_uri: str, data_dir: str | None) -> str:
     """In a process of the pool: train one run; what went wrong, as a line."""
     from trainers.loop import train
 
@@ -93,7 +202,7 @@ def _train(config: RunConfig, experiment: str, tracking_uri: str, data_dir: str 
         train(config, experiment, tracking_uri, data_dir, tags=tags)
     except Exception as error:  # one run's failure, whatever it is, must not end the others
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return None
+    return DONE
 
 
 def _known(experiment: str, tracking_uri: str | None) -> dict[str, Held]:

@@ -63,6 +63,8 @@ class Study(BaseModel):
             for values in itertools.product(*(v.values for v in grid.parameters.values())):
                 config = _config(self.fixed | dict(zip(grid.parameters, values, strict=True)) | {"seed": seed})
                 found.setdefault(config.digest, config)
+        if not found:
+            raise UsageError(f"the study {self.experiment!r} has no run: give it seeds, grids and values")
         return list(found.values())
 
     def smaller(self) -> "Study":
@@ -96,7 +98,7 @@ def load(name: str) -> Study:
     try:
         return Study.model_validate(yaml.safe_load(path.read_text()))
     except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not a study: {' '.join(str(error).split())[:300]}") from error
+        raise UsageError(f"{path} is not a study: {_first(error)}") from error
 
 
 def studies() -> list[str]:
@@ -109,12 +111,22 @@ def describe(config: RunConfig) -> str:
     parts = [config.method, config.architecture, f"{config.depth}×{config.width}"]
     parts += [f"λ={config.penalty:g}"] if config.penalty else []
     parts += ["frozen"] if config.frozen_blocks else []
-    return f"{' '.join(parts)}, seed {config.seed}"
+    parts += [config.augmentation] if config.augmentation != "none" else []
+    return f"{' '.join(parts)}, {config.dataset}, {config.epochs} epochs, seed {config.seed}"
 
 
 def _config(values: Mapping[str, Any]) -> RunConfig:
+    if "method" not in values:
+        raise UsageError("a grid names no method")
     try:
         return RunConfig(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"parameter {first['loc'][0]!r}: {first['msg']}, got {first['input']!r}") from error
+        raise UsageError(f"parameter {_first(error)}") from error
+
+
+def _first(error: Exception) -> str:
+    """What is wrong and where, on one line."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}, got {str(first['input'])[:80]!r}"
+    return " ".join(str(error).split())[:300]

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fa_tracking.auditor import load
 from fa_tracking.auditor.control import Control, Controls
@@ -29,13 +29,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Audited:
-    """What became of one run: a report, or the reason why there is none."""
+    """What became of one run: a report, or the reason why there is none; ``removed``: the block knock-out likewise."""
 
     run_id: str
     run_name: str
     params: dict[str, str]
     report: DiagnosticReport | None
     problem: str | None
+    removed: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def audit(
 def _audit_run(
     client: "MlflowClient", run: "Run", controls: Controls, data_dir: str | None, thresholds: DiagnosticThresholds
 ) -> Audited:
-    report, problem = None, None
+    report, problem, found = None, None, None
     try:
         with tempfile.TemporaryDirectory(prefix="fa-track-") as scratch:
             saved = load.last_checkpoint(client, run, Path(scratch))
@@ -93,6 +94,7 @@ def _audit_run(
             report = _measure(client, run, saved, model, batches, controls.of(run), thresholds)
             removed = _knockout(model, batches)
         write(client, run, report, saved, removed)
+        found = {"not_measured": removed} if isinstance(removed, str) else removed.to_dict()
     except CheckpointError as error:
         report, problem = None, str(error)
         withdraw(client, run, problem)
@@ -102,7 +104,7 @@ def _audit_run(
         problem = str(error)
     except FATrackError as error:
         report, problem = None, str(error)
-    return Audited(run.info.run_id, run.info.run_name or "", dict(run.data.params), report, problem)
+    return Audited(run.info.run_id, run.info.run_name or "", dict(run.data.params), report, problem, found)
 
 
 def _measure(

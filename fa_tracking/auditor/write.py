@@ -59,6 +59,8 @@ def write(
         names.TAG_NOTE: _cut(f"**{report.verdict}**\n\n```\n{text}", "\n```\n"),
     }
     title = run.info.run_name or run_id
+    found = {"not_measured": removed} if isinstance(removed, str) else removed.to_dict()
+    client.log_text(run_id, json.dumps(found, indent=2) + "\n", f"{names.AUDIT}/knockout.json")
     _write(client, run_id, {"txt": text, "json": content + "\n", "html": page(report, title, further)}, values)
 
 

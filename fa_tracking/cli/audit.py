@@ -66,7 +66,7 @@ def command(
             json.dumps(
                 [
                     {"run_id": a.run_id, "run_name": a.run_name, "params": a.params, "problem": a.problem}
-                    | {"report": a.report.to_dict() if a.report else None}
+                    | {"report": a.report.to_dict() if a.report else None, "knockout": a.removed}
                     for a in result.runs
                 ],
                 indent=2,

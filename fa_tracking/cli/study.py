@@ -73,11 +73,15 @@ def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
 @_options.data_dir
 @_options.tracking_uri
 def run(name: str, reduced: bool, jobs: int, data_dir: str | None, tracking_uri: str | None) -> None:
-    """Train the runs of the study NAME that the store does not hold yet."""
+    """Train the runs of the study NAME that the store does not hold yet, in whatever experiment."""
+    from trainers import schedule
+
     chosen = _study(name, reduced)
-    if not run_study(chosen, jobs, data_dir, tracking_uri):
+    whole = run_study(chosen, jobs, data_dir, tracking_uri)
+    for experiment in sorted({c.held.experiment for c in schedule.cells(chosen, tracking_uri) if c.held.run_id}):
+        say(f"next: fa-track audit --experiment {experiment}")
+    if not whole:
         raise click.exceptions.Exit(1)
-    say(f"next: fa-track audit --experiment {chosen.experiment}")
 
 
 def run_study(chosen: "Study", jobs: int, data_dir: str | None, tracking_uri: str | None) -> bool:
@@ -86,15 +90,13 @@ def run_study(chosen: "Study", jobs: int, data_dir: str | None, tracking_uri: st
 
     before = schedule.cells(chosen, tracking_uri)
     say(f"{chosen.experiment}: {_counts(before)}")
-    if elsewhere := sorted({c.held.experiment for c in before} - {chosen.experiment}):
-        say(f"some of them stand in {', '.join(elsewhere)}: audit those experiments too")
     began = time.monotonic()
     with progress(chosen.experiment) as update:
 
-        def finished(config: "RunConfig", problem: str | None, done: int, total: int) -> None:
+        def finished(config: "RunConfig", outcome: str, done: int, total: int) -> None:
             update(done, total)
             left = (time.monotonic() - began) / done * (total - done)
-            state = f"failed: {problem}" if problem else "done"
+            state = outcome if outcome in (schedule.DONE, schedule.SKIPPED) else f"failed: {outcome}"
             remaining = f"; about {max(1, round(left / 60))} min left" if done < total else ""
             say(f"{done} of {total}: {study.describe(config)}: {state}{remaining}")
 

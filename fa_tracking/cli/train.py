@@ -25,8 +25,8 @@ ORDER = 2
 @click.option("--penalty", type=float, default=0.0, show_default=True, help="λ of the penalty λ‖f_l(h_l)‖².")
 @click.option("--frozen-blocks", is_flag=True, help="Leave the blocks as they were drawn: the control of (d).")
 @click.option("--augmentation", default="none", show_default=True, help="Of the training images: none, crop_flip.")
-@click.option("--abort-on", metavar="FLAGS", help="Stop where one of these flags holds, such as a,b.")
-@click.option("--patience", type=click.IntRange(1), default=1, show_default=True, help="… for so many epochs in a row.")
+@click.option("--abort-on", metavar="FLAGS", help="Stop where one of these flags (n, a, b, c) fires, such as a,b.")
+@click.option("--patience", type=click.IntRange(1), metavar="N", help="… any of them, N epochs in a row.  [default: 1]")
 @click.option("--checkpoint-every", type=click.IntRange(0), default=0, metavar="N", help="Epochs; 0: only the last.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--download", is_flag=True, help="Let torchvision fetch a data set that --data-dir lacks.")
@@ -39,7 +39,7 @@ def command(
     checkpoint_every: int,
     threads: int,
     abort_on: str | None,
-    patience: int,
+    patience: int | None,
     **params: object,
 ) -> None:
     """Train one run with METHOD (bp, dfa, …) and log it to MLflow.
@@ -59,7 +59,9 @@ def command(
         config = RunConfig(**params)  # type: ignore[arg-type]
     except ValidationError as error:
         raise _options.as_usage(error) from error
-    abort = Abort(abort_on.split(","), patience) if abort_on is not None else None
+    if patience and abort_on is None:
+        raise click.UsageError("--patience says how long a flag must hold, and needs --abort-on")
+    abort = Abort(abort_on.split(","), patience or 1) if abort_on is not None else None
     reached = 0
     with progress(f"{config.method}, seed {config.seed}") as update:
 
@@ -73,6 +75,10 @@ def command(
         )
     click.echo(run_id)
     if abort and reached < config.epochs:
-        held = f"{' or '.join(abort.flags)} held for {patience} epoch{'s' if patience > 1 else ''}"
+        held = f"{' or '.join(abort.flags)} fired {_times(abort.patience)}"
         say(f"stopped at epoch {reached} of {config.epochs}: {held}; saved: every metric, the checkpoint of this epoch")
     say(f"next: fa-track audit --experiment {experiment}")
+
+
+def _times(patience: int) -> str:
+    return f"in each of the last {patience} epochs" if patience > 1 else "in the last epoch"

@@ -1,6 +1,7 @@
 """Batchwise random-magnitude sign-concordant feedback, brSF (Liao, Leibo & Poggio 2016, arXiv:1510.05067).
 
-δ_in = Bᵀ δ_out,    B = |M| ∘ sign(W), M drawn anew for every batch as W is drawn
+δ_in = Bᵀ δ_out,    B = |M| ∘ sign(W), M drawn anew for every batch as torch draws W (ResMLP starts W_2
+at a tenth of it)
 """
 
 import torch

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fa_tracking.protocol.probe import Capture
 from trainers.bridge import Bridge, BridgeRule, flat
-from trainers.method import LocalForward, generator, seeded
+from trainers.method import LocalForward, generator, seeded, statistics_untouched
 from trainers.model import BlockModel
 
 
@@ -59,7 +59,7 @@ class Method(BridgeRule):
 
 def _terminal_credit(model: BlockModel, h: Tensor, y: Tensor) -> Tensor:
     """g_L of each sample, (B, d): the gradient of the read-out alone."""
-    with torch.enable_grad():
+    with torch.enable_grad(), statistics_untouched(model):
         leaf = h.detach().requires_grad_()
         loss = F.cross_entropy(model.readout(leaf), y, reduction="sum")
     (g,) = torch.autograd.grad(loss, leaf)

@@ -1,18 +1,20 @@
-"""Equilibrium propagation (Scellier & Bengio 2017, arXiv:1602.05179; symmetric nudging, Laborieux et al. 2021).
+"""Equilibrium propagation (Scellier & Bengio 2017, arXiv:1602.05179; symmetric nudging, Laborieux et al. 2021,
+arXiv:2006.03824).
 
 Energy of the residual stream, states h_0 … h_L free, input x clamped:
 
     E(h) = ½‖h_0 − embed(x)‖² + ½ Σ_l ‖h_{l+1} − h_l − f_l(h_l)‖²
     F_β(h) = E(h) + β ℓ(readout(h_L), y), per sample
 
-Free phase (β = 0): the forward pass, where E = 0. Nudged phases (±β): from there ``STEPS`` steps
-h ← h − STEP ∂F_β/∂h, each of block-local gradients only. Update of the embedding and the blocks:
+and in a network without a residual stream ½ Σ_l ‖h_{l+1} − f_l(h_l)‖² in the place of the second term. Free phase
+(β = 0): the forward pass, where E = 0. Nudged phases (±β): from there max(6, L + 2) steps, since each carries the nudge
+down by one state, h ← h − STEP ∂F_β/∂h, each of block-local gradients only. Update of the embedding and the blocks:
 
     Δθ ∝ −[∂E/∂θ(h^{+β}) − ∂E/∂θ(h^{−β})]/(2β)  →  −∂ℓ/∂θ as β → 0, with a converged relaxation
 
 The local credit at h_l is (ε_l^{−β} − ε_l^{+β})/(2β) with ε_0 = h_0 − embed(x), ε_{l+1} = h_{l+1} − h_l − f_l(h_l). The
 read-out sees the true gradient of ℓ at the free state. No backward pass crosses a block: a batch costs about
-2·(STEPS + 1) forward and backward passes of every block, less those that the nudge has not reached yet.
+2·(steps + 1) forward and backward passes of every block, less those that the nudge has not reached yet.
 
 Gradient descent on the energy is stable while STEP < 2/(1 + ‖1 + ∂f_l/∂h_l‖)². As the blocks grow beyond that, six
 steps of 0.5 no longer approach the fixed point, and the update turns away from BP's: this rule's own limit.
@@ -25,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fa_tracking.protocol.probe import Capture, evaluation_mode
-from trainers.method import LearningRule
+from trainers.method import LearningRule, statistics_untouched
 from trainers.model import BlockModel
 
 BETA = 0.1
@@ -40,21 +42,23 @@ class Method(LearningRule):
     has_null = False
 
     def __init__(
-        self, model: BlockModel, seed: int, beta: float = BETA, steps: int = STEPS, step: float = STEP
+        self, model: BlockModel, seed: int, beta: float = BETA, steps: int | None = None, step: float = STEP
     ) -> None:
         super().__init__()
-        self._beta, self._steps, self._step = beta, steps, step
+        self._beta, self._step = beta, step
+        self._steps = steps or max(STEPS, len(model.blocks) + 2)  # a step carries the nudge down by one state
 
     def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
         outputs, hidden = _free_phase(model, x)
         logits = model.readout(hidden[-1])
         loss = F.cross_entropy(logits, y)
         loss.backward()
-        for sign in (1, -1):
-            states = self._nudged(model, outputs[0].detach(), hidden, y, sign * self._beta)
-            self._accumulate(model, outputs[0] if sign > 0 else model.embed(x), states, sign, len(y))
-        if penalty:
-            _penalise(model, hidden, penalty)
+        with statistics_untouched(model):  # BatchNorm has seen this batch in the free phase
+            for sign in (1, -1):
+                states = self._nudged(model, outputs[0].detach(), hidden, y, sign * self._beta)
+                self._accumulate(model, outputs[0] if sign > 0 else model.embed(x), states, sign, len(y))
+            if penalty:
+                _penalise(model, hidden, penalty)
         return loss.detach(), logits.detach()
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:

@@ -2,7 +2,9 @@
 
 Backpropagation in which every layer's transposed weight is a fixed random matrix:
 
-    δ_in = Bᵀ δ_out in the place of Wᵀ δ_out,    B of W's shape, entries uniform in ±1/√fan_in, as W is drawn
+    δ_in = Bᵀ δ_out in the place of Wᵀ δ_out,    B of W's shape, entries uniform in ±1/√fan_in
+
+That is how torch draws W; ResMLP's W_2 starts at a tenth of it, and its B does not.
 """
 
 from torch import Tensor

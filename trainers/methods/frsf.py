@@ -1,6 +1,6 @@
 """Fixed random-magnitude sign-concordant feedback, frSF (Liao, Leibo & Poggio 2016, arXiv:1510.05067).
 
-δ_in = Bᵀ δ_out,    B = |M| ∘ sign(W) at every step, M drawn once as W is drawn
+δ_in = Bᵀ δ_out,    B = |M| ∘ sign(W) at every step, M drawn once as torch draws W (ResMLP starts W_2 at a tenth of it)
 """
 
 from torch import Tensor

@@ -1,4 +1,5 @@
-"""Kolen–Pollack feedback (Kolen & Pollack 1994; Akrout et al. 2019, arXiv:1904.05391).
+"""Kolen–Pollack feedback (Kolen & Pollack 1994, "Back-propagation without weight transport";
+Akrout et al. 2019, arXiv:1904.05391).
 
 Feedback that starts random and takes the very update of the weight it stands for, weight decay included:
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fa_tracking.protocol.probe import Capture
 from trainers.bridge import Bridge, BridgeRule, flat
-from trainers.method import LocalForward, seeded
+from trainers.method import LocalForward, seeded, statistics_untouched
 from trainers.model import BlockModel
 
 
@@ -43,7 +43,7 @@ class Method(BridgeRule):
         self, model: BlockModel, states: Sequence[Tensor], y: Tensor
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """a_l, of the mean loss, and ĥ_l with its graph."""
-        with torch.enable_grad():
+        with torch.enable_grad(), statistics_untouched(model):
             leaves = [h.detach().requires_grad_() for h in states]
             predicted = [self.bridge(h, layer) for layer, h in enumerate(leaves)]
             logits = [model.readout(p.unflatten(1, self._shapes[-1])) for p in predicted]

@@ -4,7 +4,7 @@ As ``state_bridge``, with
 
     a_l = ∂ℓ(readout(ĥ_l), y)/∂ĥ_l,    ĥ_l = bridge(LN(h_l), l)
 
-which is what a block would receive if h_L were h_l plus what no block before it can change. The reference defines
+which is what ĥ_l itself would have to learn, handed to h_l as though ∂h_L/∂h_l were the identity. The reference defines
 neither reading; both are here so that a disagreement with its figures can be laid to the definition or not.
 """
 
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainers.method import statistics_untouched
 from trainers.methods import state_bridge
 from trainers.model import BlockModel
 
@@ -29,7 +30,7 @@ class Method(state_bridge.Method):
     def _credit(
         self, model: BlockModel, states: Sequence[Tensor], y: Tensor
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        with torch.enable_grad():
+        with torch.enable_grad(), statistics_untouched(model):
             predicted = [self.bridge(h.detach(), layer) for layer, h in enumerate(states)]
             leaves = [p.detach().requires_grad_() for p in predicted]
             losses = [F.cross_entropy(model.readout(p.unflatten(1, self._shapes[-1])), y) for p in leaves]

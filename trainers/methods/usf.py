@@ -1,6 +1,7 @@
-"""Uniform sign-concordant feedback, uSF (Liao, Leibo & Poggio 2016, arXiv:1510.05067; Moskovitz et al. 2018).
+"""Uniform sign-concordant feedback, uSF (Liao, Leibo & Poggio 2016, arXiv:1510.05067; Moskovitz et al. 2018,
+arXiv:1812.06488).
 
-δ_in = Bᵀ δ_out,    B = sign(W)/√(3 fan_in) at every step: W's signs, and one magnitude, the initial spread of W
+δ_in = Bᵀ δ_out,    B = sign(W)/√(3 fan_in) at every step: W's signs, and the spread that torch draws W with
 """
 
 import math
