@@ -90,6 +90,7 @@ def main() -> None:
     published = tomllib.loads((HERE / "published.toml").read_text())
     page = (HERE / "reproduction.template.md").read_text()
     parts = {name: part(results, published) for name, part in PARTS.items()}
+    parts |= {name: _number(next(iter(results.rows(sql)[0].values())), form) for name, (sql, form) in VALUES.items()}
     for name, text in parts.items():
         page = page.replace("{{" + name + "}}", text)
     print(page, end="")
@@ -273,6 +274,29 @@ def epochs_run(results: Results, _: dict[str, Any]) -> str:
 def times(results: Results, _: dict[str, Any]) -> str:
     return results.table(TIMES).rstrip()
 
+
+MAIN = "from audited where experiment = 'reproduction' and not frozen_blocks and penalty = 0"
+CROP = "from audited where augmentation = 'crop_flip' and method = 'bp' and dataset = 'cifar10'"
+DIRECT = "from audited where method = 'state_bridge_direct' and dataset = 'cifar10'"
+VALUES = {
+    "bp_stability": (f"select avg(stability) {MAIN} and method = 'bp'", ".2f"),
+    "bp_test": (f"select avg(accuracy) {MAIN} and method = 'bp'", ".3f"),
+    "bp_train": (f"select avg(accuracy_train) {MAIN} and method = 'bp'", ".2f"),
+    "crop_stability": (f"select stability {CROP}", ".2f"),
+    "crop_test": (f"select accuracy {CROP}", ".3f"),
+    "crop_train": (f"select accuracy_train {CROP}", ".2f"),
+    "dfa_growth_low": (f"select min(growth) {MAIN} and method = 'dfa'", ".0f"),
+    "dfa_growth_high": (f"select max(growth) {MAIN} and method = 'dfa'", ".0f"),
+    "dfa_g_low": (f"select min(g_norm) {MAIN} and method = 'dfa'", ".1e"),
+    "dfa_g_high": (f"select max(g_norm) {MAIN} and method = 'dfa'", ".1e"),
+    "sb_growth": (f"select max(growth) {MAIN} and method = 'state_bridge'", ".2f"),
+    "direct_growth": (f"select growth {DIRECT}", ".2f"),
+    "direct_accuracy": (f"select accuracy {DIRECT}", ".3f"),
+    "direct_g": (f"select g_norm {DIRECT}", ".1e"),
+    "cb_growth_low": (f"select min(growth) {MAIN} and method = 'credit_bridge'", ".1e"),
+    "cb_growth_high": (f"select max(growth) {MAIN} and method = 'credit_bridge'", ".1e"),
+}
+"""Single numbers of the text, as (SQL, format)."""
 
 PARTS: dict[str, Callable[[Results, dict[str, Any]], str]] = {
     "verdicts": verdicts,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from conftest import Cli
 
+from fa_tracking.results.database import connect
+
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -27,3 +29,19 @@ def test_a_model_of_ones_own_can_be_audited_as_the_document_says(workspace: Path
     done = cli("audit", "--experiment", "mine", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     assert "my_rule mynet 4×32, seed 1" in done.stdout
+
+
+def test_the_page_of_the_reproduction_is_what_its_command_writes_from_the_reference_results() -> None:
+    done = subprocess.run([sys.executable, str(DOCS / "reproduction.py")], capture_output=True, text=True, check=True)
+    assert done.stdout == (DOCS / "reproduction.md").read_text()
+    assert "{{" not in done.stdout
+
+
+def test_the_reference_results_are_small_and_name_no_machine() -> None:
+    files = list((DOCS / "reference-results").glob("*.parquet"))
+    assert {f.stem for f in files} == {"runs", "tags", "params", "metrics", "layers", "knockouts", "audits"}
+    assert sum(f.stat().st_size for f in files) < 5_000_000
+    with connect(DOCS / "reference-results") as connection:
+        for name in ("runs", "tags", "params"):
+            text = str(connection.sql(f"select * from {name}").fetchall())
+            assert not re.search(r"(?<![\w.])/(work|home|root|tmp|Users)/|sqlite:|\.\./", text), name
