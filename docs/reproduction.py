@@ -246,7 +246,7 @@ def causes(results: Results, _: dict[str, Any]) -> str:
     lines += ["|---|---|---|---|---|---|---|---|---|"]
     for row in results.rows(
         "select * from audited where architecture = 'resmlp' and width = 256 and dataset = 'cifar10' and seed = 42 "
-        "and epochs = 30 and not frozen_blocks and penalty = 0 and method in ('bp', 'state_bridge', 'state_bridge_direct') "
+        "and epochs = 30 and not frozen_blocks and penalty = 0 and method in ('bp', 'dfa', 'state_bridge', 'state_bridge_direct') "
         "order by method, augmentation desc"
     ):
         name = row["method"] + ("" if row["augmentation"] == "none" else f", {row['augmentation']}")
@@ -276,15 +276,23 @@ def times(results: Results, _: dict[str, Any]) -> str:
 
 
 MAIN = "from audited where experiment = 'reproduction' and not frozen_blocks and penalty = 0"
-CROP = "from audited where augmentation = 'crop_flip' and method = 'bp' and dataset = 'cifar10'"
+CROP = "from audited where augmentation = 'crop_flip' and dataset = 'cifar10' and method = "
+LAST_TEN = (
+    "select avg(m.value) from runs r join metrics m using (run_id) where m.key = 'diagnostics/stability' "
+    "and r.dataset = 'cifar10' and m.step > r.epochs - 10 and r.epochs = 30 and {}"
+)
 DIRECT = "from audited where method = 'state_bridge_direct' and dataset = 'cifar10'"
 VALUES = {
     "bp_stability": (f"select avg(stability) {MAIN} and method = 'bp'", ".2f"),
     "bp_test": (f"select avg(accuracy) {MAIN} and method = 'bp'", ".3f"),
     "bp_train": (f"select avg(accuracy_train) {MAIN} and method = 'bp'", ".2f"),
-    "crop_stability": (f"select stability {CROP}", ".2f"),
-    "crop_test": (f"select accuracy {CROP}", ".3f"),
-    "crop_train": (f"select accuracy_train {CROP}", ".2f"),
+    "crop_stability": (f"select stability {CROP} 'bp'", ".2f"),
+    "crop_test": (f"select accuracy {CROP} 'bp'", ".3f"),
+    "crop_train": (f"select accuracy_train {CROP} 'bp'", ".2f"),
+    "crop_stability_mean": (LAST_TEN.format("augmentation = 'crop_flip' and method = 'bp'"), ".2f"),
+    "bp_stability_mean": (LAST_TEN.format("experiment = 'reproduction' and method = 'bp'"), ".2f"),
+    "dfa_test": (f"select avg(accuracy) {MAIN} and method = 'dfa'", ".3f"),
+    "dfa_crop_test": (f"select accuracy {CROP} 'dfa'", ".3f"),
     "dfa_growth_low": (f"select min(growth) {MAIN} and method = 'dfa'", ".0f"),
     "dfa_growth_high": (f"select max(growth) {MAIN} and method = 'dfa'", ".0f"),
     "dfa_g_low": (f"select min(g_norm) {MAIN} and method = 'dfa'", ".1e"),
