@@ -246,7 +246,7 @@ def causes(results: Results, _: dict[str, Any]) -> str:
     lines += ["|---|---|---|---|---|---|---|---|---|"]
     for row in results.rows(
         "select * from audited where architecture = 'resmlp' and width = 256 and dataset = 'cifar10' and seed = 42 "
-        "and epochs = 30 and not frozen_blocks and penalty = 0 and method in ('bp', 'dfa', 'state_bridge', 'state_bridge_direct') "
+        "and epochs > 5 and not frozen_blocks and penalty = 0 and method in ('bp', 'dfa', 'state_bridge', 'state_bridge_direct') "
         "order by method, augmentation desc"
     ):
         name = row["method"] + ("" if row["augmentation"] == "none" else f", {row['augmentation']}")
