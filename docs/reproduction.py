@@ -209,19 +209,6 @@ def frozen(results: Results, published: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def other_networks(results: Results, published: dict[str, Any]) -> str:
-    lines = ["| network | method | frozen | epochs | n | accuracy | growth | ‖g_L‖ | flags | published |"]
-    lines += ["|---|---|---|---|---|---|---|---|---|---|"]
-    where = "(architecture <> 'resmlp' or width <> 256) and epochs > 0"
-    for row in results.cells("architecture, width, depth, method, frozen_blocks, epochs", where):
-        key = "width_512" if row["architecture"] == "resmlp" and row["width"] == 512 else row["architecture"]
-        said = "" if row["frozen_blocks"] else published.get(key, {}).get(row["method"], "")
-        cells = [f"{row['architecture']} {row['depth']}×{row['width']}", row["method"]]
-        cells += ["yes" if row["frozen_blocks"] else "", row["epochs"], row["n"], _spread(row), _short(row["growth"])]
-        lines.append(_line([*cells, _power(row["g_norm"]), row["flags"].replace(",", " "), said]))
-    return "\n".join(lines)
-
-
 def knocked_out(results: Results, _: dict[str, Any]) -> str:
     return results.table(
         "select method, penalty, count(*) as n, avg(whole) as whole, avg(without_all) as without_any_block, "
@@ -267,7 +254,10 @@ def epochs_run(results: Results, _: dict[str, Any]) -> str:
     counted = results.rows(
         "select experiment, epochs, count(*) as n from runs where status = 'FINISHED' group by all order by all"
     )
-    parts = [f"{row['n']} runs of {row['epochs']} epochs in `{row['experiment']}`" for row in counted]
+    parts = [
+        f"{row['n']} {'run' if row['n'] == 1 else 'runs'} of {row['epochs']} epochs in `{row['experiment']}`"
+        for row in counted
+    ]
     return f"There are {', '.join(parts)}."
 
 
@@ -281,6 +271,7 @@ LAST_TEN = (
     "select avg(m.value) from runs r join metrics m using (run_id) where m.key = 'diagnostics/stability' "
     "and r.dataset = 'cifar10' and m.step > r.epochs - 10 and r.epochs = 30 and {}"
 )
+PENALISED = "from audited where experiment = 'reproduction' and method = 'dfa' and penalty = 0.01"
 DIRECT = "from audited where method = 'state_bridge_direct' and dataset = 'cifar10'"
 VALUES = {
     "bp_stability": (f"select avg(stability) {MAIN} and method = 'bp'", ".2f"),
@@ -293,6 +284,11 @@ VALUES = {
     "bp_stability_mean": (LAST_TEN.format("experiment = 'reproduction' and method = 'bp'"), ".2f"),
     "dfa_test": (f"select avg(accuracy) {MAIN} and method = 'dfa'", ".3f"),
     "dfa_crop_test": (f"select accuracy {CROP} 'dfa'", ".3f"),
+    "dfa_crop_g": (f"select g_norm {CROP} 'dfa'", ".1e"),
+    "dfa_crop_growth": (f"select growth {CROP} 'dfa'", ".0f"),
+    "penalised_n": (f"select count(*) {PENALISED}", "d"),
+    "penalised_pass": (f"select count(*) {PENALISED} and not fires_d", "d"),
+    "penalised_margin": (f"select avg(margin_pp) {PENALISED}", "+.1f"),
     "dfa_growth_low": (f"select min(growth) {MAIN} and method = 'dfa'", ".0f"),
     "dfa_growth_high": (f"select max(growth) {MAIN} and method = 'dfa'", ".0f"),
     "dfa_g_low": (f"select min(g_norm) {MAIN} and method = 'dfa'", ".1e"),
@@ -314,7 +310,6 @@ PARTS: dict[str, Callable[[Results, dict[str, Any]], str]] = {
     "first_flag": first_flag,
     "penalty": penalty,
     "frozen": frozen,
-    "other_networks": other_networks,
     "knockout": knocked_out,
     "alignment": aligned,
     "causes": causes,

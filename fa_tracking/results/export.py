@@ -15,6 +15,7 @@ from fa_tracking.results.database import DEFAULT_DATABASE, first_line
 from fa_tracking.results.sources import Snapshot, Source, open_source
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
 Progress = Callable[[int, int], None]
@@ -86,7 +87,7 @@ def _bring_up_to_date(
     progress: Progress,
 ) -> Exported:
     for name in ("runs", "params", "tags"):
-        connection.register(f"arriving_{name}", getattr(found, name))
+        connection.register(f"arriving_{name}", _typed(getattr(found, name)))
     scope = [source.uri, experiment]
     connection.execute(
         "create temp table gone as select run_id from runs where source = $1 and experiment = coalesce($2, experiment) "
@@ -113,6 +114,14 @@ def _bring_up_to_date(
         [source.uri],
     )
     return Exported(found.runs.num_rows, len(changed), removed, points)
+
+
+def _typed(table: "pa.Table") -> "pa.Table":
+    """Text and times in milliseconds: a column without a value has no type of its own yet."""
+    import pyarrow as pa
+
+    kinds = [pa.int64() if name.endswith("_time") else pa.string() for name in table.column_names]
+    return table.cast(pa.schema(list(zip(table.column_names, kinds, strict=True))))
 
 
 def _read_metrics(connection: "DuckDBPyConnection", source: Source, run_ids: list[str], progress: Progress) -> int:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from fa_tracking.errors import FATrackError
 from fa_tracking.results.sources import Snapshot
-from fa_tracking.tracking.store import store_errors
+from fa_tracking.tracking.store import client, find_experiment, store_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,6 +71,9 @@ class SqlSource:
     def snapshot(self, experiment: str | None) -> Snapshot:
         only = f" and e.name = {_quoted(experiment)}" if experiment is not None else ""
         with _connection(self.uri) as connection:
+            active = "select name from experiments where lifecycle_stage = 'active'"
+            if experiment is not None and experiment not in connection.table(active)["name"].to_pylist():
+                find_experiment(client(self.uri), experiment)  # says what there is
             runs = connection.table(f"{RUNS} {ACTIVE} {only} order by r.start_time, r.run_uuid")
             active = f"run_uuid in (select r.run_uuid {ACTIVE} {only})"
             params = connection.table(f"select run_uuid as run_id, key, value from params where {active}")
