@@ -40,7 +40,7 @@ firsts as (
 select
     f.method, f.architecture, f.width, f.depth, f.penalty, f.frozen_blocks, f.augmentation, f.seed,
     growth_epoch, grad_floor_epoch, drift_epoch, not_finite_epoch, first_epoch, at_first.accuracy as accuracy_at_first, final_epoch, at_end.accuracy as final_accuracy,
-    1 - first_epoch / nullif(coalesce(f.planned, final_epoch), 0) as epochs_saved, f.run_id
+    1 - first_epoch / nullif(greatest(coalesce(f.planned, 0), final_epoch), 0) as epochs_saved, f.run_id
 from firsts f
 left join points at_first on at_first.run_id = f.run_id and at_first.step = f.first_epoch
 left join points at_end on at_end.run_id = f.run_id and at_end.step = f.final_epoch
