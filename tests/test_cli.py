@@ -30,7 +30,7 @@ def trained(workspace: Path) -> Path:
 
 def one_line_error(done: subprocess.CompletedProcess[str], code: int, says: str) -> None:
     assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr and "Usage" not in done.stderr
     assert says in done.stderr.splitlines()[-1]
 
 
@@ -73,6 +73,10 @@ def test_thresholds_of_the_command_line_reach_the_verdict(trained: Path, cli: Cl
     ("args", "code", "says"),
     [
         (["audit", "--experiment", "nope"], 2, "no experiment named 'nope'"),
+        (["--nope"], 2, "No such option"),
+        (["nope"], 2, "No such command"),
+        (["train", "bp", "--width", "0"], 2, "not in the range x>=1. See"),
+        (["audit"], 2, "Missing option '--experiment'"),
         (["query", "nope"], 2, "no query named 'nope'; there are: audit_table"),
         (["query", "audit_table"], 2, "needs --experiment"),
         (["query", "audit_table", "--experiment", "nope"], 2, "holds no experiment 'nope'"),

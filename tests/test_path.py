@@ -82,7 +82,9 @@ def test_an_audit_leaves_tags_a_note_and_reports(runs: dict[str, str], uri: str,
     assert found["fa.evidence"] == "full"
     assert found["fa.verdict"] in found["mlflow.note.content"]
     folder = Path(client.download_artifacts(run_id, "audit", str(tmp_path)))
-    report = DiagnosticReport.from_dict(json.loads((folder / "report.json").read_text()))
+    whole = json.loads((folder / "report.json").read_text())
+    assert whole["knockout"] == json.loads(found["fa.measured"])["knockout"] and whole["knockout"]["samples"] > 0
+    report = DiagnosticReport.from_dict(whole)
     assert report.verdict == found["fa.verdict"]
     assert str(report) in (folder / "report.txt").read_text()
     page = (folder / "report.html").read_text()

@@ -29,7 +29,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Audited:
-    """What became of one run: a report, or the reason why there is none; ``removed``: the block knock-out likewise."""
+    """What became of one run: a report, or the reason why there is none; ``removed``: the block knock-out likewise.
+
+    ``epoch`` is that of the checkpoint.
+    """
 
     run_id: str
     run_name: str
@@ -37,6 +40,7 @@ class Audited:
     report: DiagnosticReport | None
     problem: str | None
     removed: dict[str, Any] | None = None
+    epoch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,11 @@ def audit(
 def _audit_run(
     client: "MlflowClient", run: "Run", controls: Controls, data_dir: str | None, thresholds: DiagnosticThresholds
 ) -> Audited:
-    report, problem, found = None, None, None
+    report, problem, found, epoch = None, None, None, None
     try:
         with tempfile.TemporaryDirectory(prefix="fa-track-") as scratch:
             saved = load.last_checkpoint(client, run, Path(scratch))
+            epoch = saved.config.epoch
             model = checkpoint.build_model(saved)
             batches = load.batches(saved.config.dataset, data_dir, run)
             report = _measure(client, run, saved, model, batches, controls.of(run), thresholds)
@@ -104,7 +109,7 @@ def _audit_run(
         problem = str(error)
     except FATrackError as error:
         report, problem = None, str(error)
-    return Audited(run.info.run_id, run.info.run_name or "", dict(run.data.params), report, problem, found)
+    return Audited(run.info.run_id, run.info.run_name or "", dict(run.data.params), report, problem, found, epoch)
 
 
 def _measure(

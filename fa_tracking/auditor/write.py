@@ -45,7 +45,8 @@ def write(
     run_id = run.info.run_id
     further = {"Γ by layer": _alignment_lines(client, run, saved.config.epoch), "block knock-out": str(removed)}
     text = "\n\n".join([str(report), *(f"{title}\n{lines}" for title, lines in further.items())]) + "\n"
-    content = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    found = {"not_measured": removed} if isinstance(removed, str) else removed.to_dict()
+    content = json.dumps({**report.to_dict(), "knockout": found}, indent=2, ensure_ascii=False, allow_nan=False)
     values = {
         names.TAG_VERDICT: report.verdict,
         names.TAG_FLAGS: ",".join(report.flags),
@@ -59,8 +60,6 @@ def write(
         names.TAG_NOTE: _cut(f"**{report.verdict}**\n\n```\n{text}", "\n```\n"),
     }
     title = run.info.run_name or run_id
-    found = {"not_measured": removed} if isinstance(removed, str) else removed.to_dict()
-    client.log_text(run_id, json.dumps(found, indent=2) + "\n", f"{names.AUDIT}/knockout.json")
     _write(client, run_id, {"txt": text, "json": content + "\n", "html": page(report, title, further)}, values)
 
 

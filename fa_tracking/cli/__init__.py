@@ -1,6 +1,8 @@
 """The command line: one file a command, each found by the folder's listing and importing what it needs when it runs."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -20,17 +22,33 @@ class CommandFolder(click.Group):
         here = sys.modules[__name__]
         return catalogue.load(here, name).command if name in catalogue.names(here) else None
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _one_line():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _one_line():
             return super().invoke(ctx)
-        except FATrackError as error:
-            raise _OneLine(error) from error
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """What is wrong as one line; click's own errors print the usage before it."""
+    try:
+        yield
+    except FATrackError as error:
+        raise _OneLine(str(error), error.exit_code) from error
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "fa-track"
+        raise _OneLine(f"{error.format_message()} See {command} --help.", error.exit_code) from error
 
 
 class _OneLine(click.ClickException):
-    def __init__(self, error: FATrackError) -> None:
-        super().__init__(" ".join(str(error).split()))
-        self.exit_code = error.exit_code  # type: ignore[misc]
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(" ".join(message.split()))
+        self.exit_code = exit_code  # type: ignore[misc]
 
 
 @click.command(

@@ -65,7 +65,13 @@ def command(
         click.echo(
             json.dumps(
                 [
-                    {"run_id": a.run_id, "run_name": a.run_name, "params": a.params, "problem": a.problem}
+                    {
+                        "run_id": a.run_id,
+                        "run_name": a.run_name,
+                        "params": a.params,
+                        "epoch": a.epoch,
+                        "problem": a.problem,
+                    }
                     | {"report": a.report.to_dict() if a.report else None, "knockout": a.removed}
                     for a in result.runs
                 ],
@@ -90,6 +96,7 @@ def audit_table(result: "Audit") -> str:
     rows = [
         (
             a.run_name,
+            a.epoch,
             a.report.headline_acc,
             a.report.max_per_block_growth,
             a.report.bp_grad_norms[-1],
@@ -102,5 +109,5 @@ def audit_table(result: "Audit") -> str:
     ]
     fired = {flag for a in result.runs if a.report for flag in a.report.flags}
     legend = [f"⚑ needs walk-back   {d.FLAG}: {d.WORDING}" for d in catalogue() if d.FLAG in fired]
-    columns = ("run", "accuracy", "(a)_growth", "(b)_‖g‖", "(c)_stability", "(d)_margin pp", "verdict")
+    columns = ("run", "epoch", "accuracy", "(a)_growth", "(b)_‖g‖", "(c)_stability", "(d)_margin pp", "verdict")
     return text_table(columns, rows) + "".join(f"{line}\n" for line in ["", *legend] if legend)

@@ -142,12 +142,12 @@ class DiagnosticReport:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "DiagnosticReport":
-        """The report of ``to_dict``; what is derived is derived anew.
+        """The report of ``to_dict``, or of ``audit/report.json``; what is derived is derived anew.
 
         Raises:
             ValueError: a number is missing or is not a number; the message names the field.
         """
-        derived = {"protocol_version", "max_per_block_growth", "margin_pp", "flags", "verdict"}
+        derived = {"protocol_version", "max_per_block_growth", "margin_pp", "flags", "verdict", "knockout"}
         return _REPORT.validate_python({k: v for k, v in data.items() if k not in derived})
 
     def __str__(self) -> str:
