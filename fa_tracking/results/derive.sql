@@ -1,5 +1,5 @@
--- Fills what follows from params, tags and metrics: the typed columns of runs, layers, audits. Metrics are read anew of the
--- runs in changed alone.
+-- Fills what follows from params, tags and metrics: the typed columns of runs, layers, audits. layers are filled from points,
+-- the metrics of the runs in changed, by their codes.
 
 update runs set
     method = p.method, architecture = p.architecture, dataset = p.dataset, optimizer = p.optimizer,
@@ -9,42 +9,48 @@ update runs set
     penalty = try_cast(p.penalty as double), frozen_blocks = try_cast(p.frozen_blocks as boolean),
     augmentation = p.augmentation
 from (
-    pivot params on key in (
+    pivot (from params semi join touched using (run_id)) on key in (
         'method', 'architecture', 'width', 'depth', 'dataset', 'seed', 'epochs', 'batch_size', 'optimizer', 'lr',
         'weight_decay', 'penalty', 'frozen_blocks', 'augmentation'
     ) using any_value(value) group by run_id
 ) as p
-where runs.run_id = p.run_id;
+where runs.run_id = p.run_id and runs.run_id in (from touched);
 
 update runs set aborted_at = try_cast(tags.value as integer)
-from tags where runs.run_id = tags.run_id and tags.key = 'fa.aborted_at';
+from tags where runs.run_id = tags.run_id and tags.key = 'fa.aborted_at' and runs.run_id in (from touched);
 
 update runs set cell = c.cell
 from (
     select run_id, string_agg(key || '=' || value, ' ' order by key) as cell
-    from params where key <> 'seed' group by run_id
+    from params semi join touched using (run_id) where key <> 'seed' group by run_id
 ) as c
-where runs.run_id = c.run_id;
+where runs.run_id = c.run_id and runs.run_id in (from touched);
 
 delete from layers where run_id in (select run_id from changed union all select run_id from gone);
 insert into layers
-select
-    run_id, step, cast(regexp_extract(key, '\d+$') as integer) as layer,
-    max(value) filter (key like 'residual_norm/h%') as residual_norm,
-    max(value) filter (key like 'grad_norm/g%') as grad_norm,
-    max(value) filter (key like 'alignment/l%') as alignment,
-    max(value) filter (key like 'alignment_pooled/l%') as alignment_pooled,
-    max(value) filter (key like 'alignment_null/l%') as alignment_null_mean,
-    max(value) filter (key like 'alignment_null_sd/l%') as alignment_null_sd
-from metrics
-where run_id in (select run_id from changed)
-    and regexp_full_match(key, '(residual_norm/h|grad_norm/g|alignment(_pooled|_null|_null_sd)?/l)\d+')
-group by all;
+with layer_keys as (
+    select code, cast(regexp_extract(key, '\d+$') as integer) as layer, string_split(key, '/')[1] as quantity
+    from key_codes
+    where regexp_full_match(key, '(residual_norm/h|grad_norm/g|alignment(_pooled|_null|_null_sd)?/l)\d+')
+),
+by_layer as (
+    select
+        run, step, layer,
+        max(value) filter (quantity = 'residual_norm') as residual_norm,
+        max(value) filter (quantity = 'grad_norm') as grad_norm,
+        max(value) filter (quantity = 'alignment') as alignment,
+        max(value) filter (quantity = 'alignment_pooled') as alignment_pooled,
+        max(value) filter (quantity = 'alignment_null') as alignment_null_mean,
+        max(value) filter (quantity = 'alignment_null_sd') as alignment_null_sd
+    from points join layer_keys on layer_keys.code = points.key
+    group by all
+)
+select run_id, by_layer.* exclude (run) from by_layer join run_codes on run_codes.code = by_layer.run;
 
-delete from audits;
+delete from audits where run_id in (from touched);
 insert into audits
 with t as (
-    pivot tags on key in (
+    pivot (from tags semi join touched using (run_id)) on key in (
         'fa.verdict', 'fa.flags', 'fa.evidence', 'fa.control_runs', 'fa.thresholds', 'fa.measured',
         'fa.protocol_version', 'fa.checkpoint_sha256', 'fa.audited_at'
     ) using any_value(value) group by run_id
@@ -73,11 +79,11 @@ select
     "fa.protocol_version", "fa.checkpoint_sha256", cast("fa.audited_at" as timestamptz) at time zone 'UTC'
 from t where "fa.verdict" is not null;
 
-delete from knockouts;
+delete from knockouts where run_id in (from touched);
 insert into knockouts
 with k as (
     select run_id, json_extract(value, '$.knockout') as k
-    from tags where key = 'fa.measured' and json_type(value, '$.knockout') = 'OBJECT'
+    from tags semi join touched using (run_id) where key = 'fa.measured' and json_type(value, '$.knockout') = 'OBJECT'
 ),
 each_block as (
     select run_id, k, unnest(range(cast(json_array_length(k, '$.without') as bigint))) as block from k

@@ -1,6 +1,6 @@
 """Carries runs from an MLflow store into the results database."""
 
-import itertools
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.results.codes import Codes
 from fa_tracking.results.database import DEFAULT_DATABASE, first_line
 from fa_tracking.results.sources import Snapshot, Source, open_source
 
@@ -24,7 +25,7 @@ Progress = Callable[[int, int], None]
 LARGEST = 1.7976931348623157e308
 """What MLflow's SQL stores write for infinity."""
 
-MEMORY = "200MB"
+MEMORY = "150MB"
 """DuckDB's own share while it sorts; beyond it DuckDB sorts on disk."""
 
 
@@ -98,6 +99,7 @@ def _bring_up_to_date(
     marks = source.marks(found, {} if full else known)
     changed = [run for run, mark in marks.items() if full or not mark or known.get(run) != mark]
     connection.execute("create temp table changed as select unnest($1::varchar[]) as run_id", [changed])
+    dropped = _drop_metrics(connection, [run for run in changed if run in known])
     points = _read_metrics(connection, source, changed, progress)
     _replace_runs(connection, source.uri)
     connection.execute(files("fa_tracking.results").joinpath("derive.sql").read_text())
@@ -107,11 +109,11 @@ def _bring_up_to_date(
         [changed, source.uri, [marks[run] for run in changed]],
     )
     (removed,) = connection.execute("select count(*) from gone").fetchone() or (0,)
-    connection.execute("delete from exports where source = $1", [source.uri])
     connection.execute(
-        "insert into exports select $1, now() at time zone 'UTC', (select count(*) from runs where source = $1), "
-        "(select count(*) from metrics join runs using (run_id) where source = $1)",
-        [source.uri],
+        "insert or replace into exports select $1, now() at time zone 'UTC', "
+        "(select count(*) from runs where source = $1), "
+        "coalesce((select metrics from exports where source = $1), 0) + $2",
+        [source.uri, points - dropped],
     )
     return Exported(found.runs.num_rows, len(changed), removed, points)
 
@@ -124,59 +126,88 @@ def _typed(table: "pa.Table") -> "pa.Table":
     return table.cast(pa.schema(list(zip(table.column_names, kinds, strict=True))))
 
 
+def _drop_metrics(connection: "DuckDBPyConnection", known: list[str]) -> int:
+    """Forget the points of the runs that are read again, and of those that are gone; how many they were."""
+    (dropped,) = connection.execute(
+        "delete from metrics where run_id in (select unnest($1::varchar[]) union select run_id from gone)", [known]
+    ).fetchone() or (0,)
+    return int(dropped)
+
+
 def _read_metrics(connection: "DuckDBPyConnection", source: Source, run_ids: list[str], progress: Progress) -> int:
-    """Replace the points of ``run_ids``, sorted by key, run and step: the order in which queries ask for them."""
+    """Add the points of ``run_ids``, sorted by key, run and step: the order in which queries ask for them."""
     import pyarrow as pa
 
-    connection.execute("delete from metrics where run_id in (select run_id from changed union select run_id from gone)")
-    tables = source.metrics(run_ids)
-    first = next((table for table in tables if table.num_rows), None)
-    if first is None:
-        return 0
+    codes = Codes(run_ids)
     read = 0
 
     def batches() -> Iterator[pa.RecordBatch]:
         nonlocal read
-        for table in itertools.chain([first], tables):
-            read += table.num_rows
-            progress(read, 0)
-            yield from table.cast(first.schema).to_batches()
+        for table in source.metrics(run_ids):
+            if table.num_rows:
+                yield from codes.encode(table).to_batches()
+                read += table.num_rows
+                progress(read, 0)
 
-    connection.register("incoming", pa.RecordBatchReader.from_batches(first.schema, batches()))
+    connection.register("incoming", pa.RecordBatchReader.from_batches(codes.schema, batches()))
     connection.execute(f"""
-        insert into metrics
-        select run_id, key, step,
+        create temp table points as
+        select run, key, step,
             case
-                when cast(is_nan as boolean) then 'nan'::double
+                when is_nan then 'nan'::double
                 when value >= {LARGEST!r} then 'infinity'::double
                 when value <= -{LARGEST!r} then '-infinity'::double
                 else value
-            end,
-            make_timestamp(timestamp * 1000)
-        from incoming where run_id in (select run_id from changed)
-        order by key, run_id, step, timestamp
+            end as value,
+            make_timestamp(timestamp * 1000) as timestamp
+        from incoming where run is not null
     """)
     connection.unregister("incoming")
-    (kept,) = connection.execute("select count(*) from metrics semi join changed using (run_id)").fetchone() or (0,)
-    return int(kept)
+    connection.register("run_codes", codes.runs())
+    connection.register("key_codes", codes.keys())
+    (inserted,) = connection.execute("""
+        insert into metrics
+        select r.run_id, k.key, p.step, p.value, p.timestamp
+        from (
+            select points.* from points join key_codes k on k.code = points.key order by k.rank, run, step, timestamp
+        ) p
+        join run_codes r on r.code = p.run join key_codes k on k.code = p.key
+    """).fetchone() or (0,)
+    return int(inserted)
 
 
 def _replace_runs(connection: "DuckDBPyConnection", uri: str) -> None:
-    """The store's word on every run, its params and tags; they are few beside the metrics."""
-    there = "(select run_id from arriving_runs union all select run_id from gone)"
-    for table in ("tags", "params", "runs"):
-        connection.execute(f"delete from {table} where run_id in {there}")
+    """Take over the store's word on every run that differs in it: its state, params or tags."""
     connection.execute(
         """
-        insert into runs (run_id, source, experiment, run_name, status, start_time, end_time, artifact_uri)
-        select run_id, $1, experiment, run_name, status, make_timestamp(start_time * 1000),
-            make_timestamp(end_time * 1000), artifact_uri
-        from arriving_runs order by start_time, run_id
+        create temp table found_runs as
+        select run_id, $1 as source, experiment, run_name, status, make_timestamp(start_time * 1000) as start_time,
+            make_timestamp(end_time * 1000) as end_time, artifact_uri
+        from arriving_runs
         """,
         [uri],
     )
+    connection.execute("""
+        create temp table touched as
+        select run_id from gone
+        union select run_id from (
+            from found_runs except
+            select run_id, source, experiment, run_name, status, start_time, end_time, artifact_uri from runs
+        )
+        union select run_id from (from arriving_params except from params)
+        union select run_id from (from params semi join found_runs using (run_id) except from arriving_params)
+        union select run_id from (from arriving_tags except from tags)
+        union select run_id from (from tags semi join found_runs using (run_id) except from arriving_tags)
+    """)
+    for table in ("tags", "params", "runs"):
+        connection.execute(f"delete from {table} where run_id in (from touched)")
+    connection.execute(
+        "insert into runs by name select * from found_runs semi join touched using (run_id) order by start_time, run_id"
+    )
     for table in ("params", "tags"):
-        connection.execute(f"insert into {table} select run_id, key, value from arriving_{table} order by all")
+        connection.execute(
+            f"insert into {table} select * from arriving_{table} semi join touched using (run_id) order by all"
+        )
 
 
 def _refuse_other_files(database: Path) -> None:
@@ -191,19 +222,14 @@ def _refuse_other_files(database: Path) -> None:
         return
     try:
         with duckdb.connect(str(database), read_only=True) as connection:
-            connection.execute("select source from exports")
-            connection.execute("select source from runs")
-            known = connection.execute("select table_name, column_name from information_schema.columns").fetchall()
+            known = connection.execute("select digest from schema_digest").fetchone()
     except duckdb.IOException as error:
         if "lock" in str(error):
             raise FATrackError(f"the database {database} is in use: {first_line(error)}") from error
         raise UsageError(f"{database} is no results database, and will not be replaced: give another --db") from error
     except duckdb.Error as error:
         raise UsageError(f"{database} is no results database, and will not be replaced: give another --db") from error
-    with duckdb.connect() as fresh:
-        fresh.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
-        wanted = fresh.execute("select table_name, column_name from information_schema.columns").fetchall()
-    if set(known) != set(wanted):
+    if known != (_digest(_schema()),):
         raise UsageError(f"{database} was written by another version of fa-track: delete it, or give another --db")
 
 
@@ -221,8 +247,17 @@ def _replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
             with duckdb.connect(str(fresh)) as connection:
                 connection.execute(f"set memory_limit = '{MEMORY}'")
                 if is_new:
-                    connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
+                    connection.execute(_schema())
+                    connection.execute("insert into schema_digest values ($1)", [_digest(_schema())])
                 yield connection
             fresh.replace(database)
     except (duckdb.Error, OSError) as error:
         raise FATrackError(f"the database {database} could not be written: {first_line(error)}") from error
+
+
+def _schema() -> str:
+    return files("fa_tracking.results").joinpath("schema.sql").read_text()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,11 +1,14 @@
 -- The results database. Times are UTC. NaN and infinities are kept as the doubles that they are; NULL means not measured.
 
 create table exports (
-    source varchar not null,            -- tracking URI of the store
+    source varchar primary key,         -- tracking URI of the store
     exported_at timestamp not null,   -- when it was last exported
     runs bigint not null,
     metrics bigint not null
 );
+
+-- Of the files that made this database: another version of them asks for another database.
+create table schema_digest (digest varchar not null);
 
 -- What tells at the next export whether a run's metrics have changed since the last one.
 create table marks (run_id varchar primary key, source varchar not null, mark varchar not null);

@@ -5,8 +5,11 @@ chunks, each a statement of its own, so that a training run waits for one chunk 
 """
 
 import itertools
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -23,6 +26,9 @@ KNOWN_SCHEMAS = frozenset({"dc11669786a5"})
 
 CHUNK = 65_536
 """Metric points a chunk of SQLite."""
+
+READERS = 2
+"""Chunks of SQLite that are read at a time."""
 
 IN_LIST = 500
 FEW = 0.2
@@ -93,15 +99,17 @@ class SqlSource:
         return {run: "" if run in running else mark for run, mark in prints.items()}
 
     def metrics(self, run_ids: Sequence[str]) -> "Iterator[pa.Table]":
+        few = len(run_ids) <= max(1, FEW * self._total)
+        if self._is_sqlite and not few:
+            yield from _by_chunks(self.uri)
+            return
         with _connection(self.uri) as connection:
-            if len(run_ids) <= max(1, FEW * self._total):
-                for start in range(0, len(run_ids), IN_LIST):
-                    chosen = ", ".join(map(_quoted, run_ids[start : start + IN_LIST]))
-                    yield from connection.batches(f"{POINTS} where run_uuid in ({chosen})")
-            elif self._is_sqlite:
-                yield from _by_chunks(connection)
-            else:
+            if not few:
                 yield from connection.batches(POINTS)
+                return
+            for start in range(0, len(run_ids), IN_LIST):
+                chosen = ", ".join(map(_quoted, run_ids[start : start + IN_LIST]))
+                yield from connection.batches(f"{POINTS} where run_uuid in ({chosen})")
 
 
 def _row_marks(connection: "_Reader", run_ids: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
@@ -109,16 +117,39 @@ def _row_marks(connection: "_Reader", run_ids: Sequence[str], known: Mapping[str
     before = {run: int(known[run]) for run in run_ids if known.get(run, "").isdigit()}
     if not before or max(before.values()) > top:  # rows have been renumbered: no mark can be trusted
         return dict.fromkeys(run_ids, str(top))
-    newer = f"select run_uuid as run_id, max(rowid) as top from metrics where rowid > {min(before.values())} group by 1"
+    newer = f"""
+        select run_uuid as run_id, max(rowid) as top from metrics not indexed
+        where rowid > {min(before.values())} group by run_uuid
+    """
     grown = {row["run_id"]: row["top"] for row in connection.table(newer).to_pylist()}
     return {run: known[run] if run in before and grown.get(run, 0) <= before[run] else str(top) for run in run_ids}
 
 
-def _by_chunks(connection: "_Reader") -> "Iterator[pa.Table]":
-    ends = connection.table("select coalesce(min(rowid), 1) as low, coalesce(max(rowid), 0) as high from metrics")
+def _by_chunks(uri: str) -> "Iterator[pa.Table]":
+    """Chunks of SQLite in order, read side by side: it spends its time in C, outside Python's lock."""
+    with _connection(uri) as connection:
+        ends = connection.table("select coalesce(min(rowid), 1) as low, coalesce(max(rowid), 0) as high from metrics")
     low, high = ends.to_pylist()[0].values()
-    for start in range(low, high + 1, CHUNK):
-        yield connection.table(f"{POINTS} where rowid >= {start} and rowid < {start + CHUNK}")
+
+    free: SimpleQueue[_Reader] = SimpleQueue()
+
+    def read(start: int) -> "pa.Table":
+        connection = free.get()
+        try:
+            return connection.table(f"{POINTS} where rowid >= {start} and rowid < {start + CHUNK}")
+        finally:
+            free.put(connection)
+
+    with ExitStack() as connections, ThreadPoolExecutor(READERS) as pool:
+        for _ in range(READERS):
+            free.put(connections.enter_context(_connection(uri)))
+        waiting: deque[Future[pa.Table]] = deque()
+        for start in range(low, high + 1, CHUNK):
+            waiting.append(pool.submit(read, start))
+            if len(waiting) > 2 * READERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 class _Reader:
