@@ -1,17 +1,16 @@
-"""The export against real stores: a SQLite file directly, and the same store through a real tracking server."""
+"""The export against real stores: SQLite, PostgreSQL and MariaDB directly, and through a real tracking server."""
 
 import math
-import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import duckdb
 import pytest
+import servers
 from mlflow import MlflowClient
 
 from fa_tracking.results.export import export
@@ -48,31 +47,8 @@ def add_run(client: MlflowClient, experiment: str, seed: int, finish: bool = Tru
 @pytest.fixture(scope="module")
 def server(uri: str) -> Iterator[str]:
     """A real tracking server on loopback over the same store."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        uri,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        for _ in range(240):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
+    with servers.tracking_server(uri) as address:
+        yield address
 
 
 def content(database: Path) -> dict[str, list[tuple]]:
@@ -96,6 +72,27 @@ def test_direct_and_through_a_server_the_tables_are_identical(uri: str, server: 
     values = [row[3] for row in directly["metrics"] if row[1] == "residual_norm/h0"]
     assert sorted(set(values)) == ["-inf", "0.5", "1e-300", "inf", "nan"]
     assert len(directly["runs"]) == 6 and len(directly["metrics"]) == 60
+
+
+@pytest.mark.parametrize("database", [servers.postgresql, servers.mysql])
+def test_other_databases_give_the_tables_that_the_client_gives(
+    database: Callable[[], AbstractContextManager[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database() as uri:
+        client = MlflowClient(uri)
+        experiment = client.create_experiment("it's 100 % :here")
+        first, second = (add_run(client, experiment, seed) for seed in (1, 2))
+        said: list[str] = []
+        assert export(tmp_path / "d.duckdb", uri, "it's 100 % :here", say=said.append).read == 2
+        client.log_metric(first, "residual_norm/h0", 7.0, step=0)  # late, and not the last point of its key
+        assert export(tmp_path / "d.duckdb", uri, say=said.append).read == 1
+        assert export(tmp_path / "d.duckdb", uri, say=said.append).read == 0
+        assert not said
+        monkeypatch.setattr(direct, "KNOWN_SCHEMAS", frozenset())
+        export(tmp_path / "c.duckdb", uri)
+    found = content(tmp_path / "d.duckdb")
+    assert found == content(tmp_path / "c.duckdb")
+    assert {row[3] for row in found["metrics"] if row[0] == second} >= {"-inf", "inf", "nan", "1e-300"}
 
 
 def test_a_second_export_reads_only_what_is_new_or_changed(tmp_path: Path) -> None:

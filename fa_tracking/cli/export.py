@@ -11,19 +11,23 @@ ORDER = 4
 @click.command("export")
 @click.option("--experiment", metavar="NAME", help="Only this one; the whole store by default.")
 @click.option("--full", is_flag=True, help="Read every run's metrics again, not only of new or changed runs.")
+@click.option("--parquet", metavar="DIR", help="Also write the whole database as Parquet, a part an experiment.")
 @_options.database
 @_options.tracking_uri
-def command(experiment: str | None, full: bool, db: str, tracking_uri: str | None) -> None:
+def command(experiment: str | None, full: bool, parquet: str | None, db: str, tracking_uri: str | None) -> None:
     """Write the store's runs, metrics and audits into a DuckDB database.
 
     \b
     Example:
-      fa-track export --db fa_results.duckdb
+      fa-track export --db fa_results.duckdb --parquet results
     """
     from fa_tracking.results.export import export
+    from fa_tracking.results.parquet import write_parquet
 
     with progress("export") as update:
         done = export(db, tracking_uri, experiment, update, say, full)
     gone = f", {done.removed} removed" if done.removed else ""
     click.echo(f"{db}: {done.runs} runs, {done.read} of them new or changed{gone}; {done.metrics} metric points read")
+    if parquet:
+        click.echo(f"{parquet}: {write_parquet(db, parquet)} files")
     say("next: fa-track query, which lists the questions it can answer")

@@ -5,6 +5,7 @@ chunks, each a statement of its own, so that a training run waits for one chunk 
 """
 
 import itertools
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -45,10 +46,7 @@ select r.run_uuid as run_id, e.name as experiment, r.name as run_name, r.status 
     r.end_time as end_time, r.artifact_uri as artifact_uri
 """
 POINTS = "select run_uuid as run_id, key, step, value, is_nan, timestamp from metrics"
-FINGERPRINTS = """
-select run_uuid as run_id, count(*) as keys, sum(step) as steps, max(timestamp) as newest from latest_metrics
-group by run_uuid
-"""
+COUNTS = "select run_uuid as run_id, count(*) as points, max(timestamp) as newest from metrics group by run_uuid"
 
 
 def is_sql(uri: str) -> bool:
@@ -75,11 +73,14 @@ class SqlSource:
         self._total = 0
 
     def snapshot(self, experiment: str | None) -> Snapshot:
-        only = f" and e.name = {_quoted(experiment)}" if experiment is not None else ""
         with _connection(self.uri) as connection:
-            active = "select name from experiments where lifecycle_stage = 'active'"
-            if experiment is not None and experiment not in connection.table(active)["name"].to_pylist():
-                find_experiment(client(self.uri), experiment)  # says what there is
+            only = ""
+            if experiment is not None:
+                active = "select name, experiment_id from experiments where lifecycle_stage = 'active'"
+                ids = {row["name"]: row["experiment_id"] for row in connection.table(active).to_pylist()}
+                if experiment not in ids:
+                    find_experiment(client(self.uri), experiment)  # says what there is
+                only = f" and e.experiment_id = {ids[experiment]}"
             runs = connection.table(f"{RUNS} {ACTIVE} {only} order by r.start_time, r.run_uuid")
             active = f"run_uuid in (select r.run_uuid {ACTIVE} {only})"
             params = connection.table(f"select run_uuid as run_id, key, value from params where {active}")
@@ -88,15 +89,13 @@ class SqlSource:
         return Snapshot(runs, params, tags)
 
     def marks(self, snapshot: Snapshot, known: Mapping[str, str]) -> dict[str, str]:
-        """SQLite: the newest row that had been written when the run was read; else a fingerprint of its last points."""
+        """SQLite: the newest row that had been written when the run was read; else how many points a run has."""
         run_ids = snapshot.runs["run_id"].to_pylist()
         with _connection(self.uri) as connection:
             if self._is_sqlite:
                 return _row_marks(connection, run_ids, known)
-            found = {row["run_id"]: row for row in connection.table(FINGERPRINTS).to_pylist()}
-        running = {r["run_id"] for r in snapshot.runs.to_pylist() if r["status"] == "RUNNING"}
-        prints = {run: "{keys} {steps} {newest}".format(**found[run]) if run in found else "none" for run in run_ids}
-        return {run: "" if run in running else mark for run, mark in prints.items()}
+            found = {row["run_id"]: f"{row['points']} {row['newest']}" for row in connection.table(COUNTS).to_pylist()}
+        return {run: found.get(run, "none") for run in run_ids}
 
     def metrics(self, run_ids: Sequence[str]) -> "Iterator[pa.Table]":
         few = len(run_ids) <= max(1, FEW * self._total)
@@ -217,11 +216,9 @@ class _Rows:
         self._engine.dispose()
 
     def execute(self, sql: str) -> None:
-        from sqlalchemy import text
-
         if self._engine.name in ("mysql", "mariadb"):
-            sql = sql.replace(" key", " `key`")  # a reserved word there
-        self._result = self._connection.execute(text(sql))
+            sql = re.sub(r"\bkey\b", "`key`", sql)  # a reserved word there
+        self._result = self._connection.exec_driver_sql(sql)
 
     def fetch_record_batch(self) -> "pa.RecordBatchReader":
         import pyarrow as pa

@@ -1,0 +1,73 @@
+"""A copy of the results database as Parquet, for Spark, Trino, Polars or a colleague's DuckDB: a folder a table, a part an
+experiment, ``metrics/experiment=dfa_penalty/data.parquet``.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.results.database import first_line
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+ORDERS = {
+    "runs": "start_time, run_id",
+    "params": "run_id, key",
+    "tags": "run_id, key",
+    "metrics": "key, run_id, step, timestamp",
+    "layers": "run_id, step, layer",
+    "audits": "run_id",
+    "knockouts": "run_id, removed",
+}
+"""The tables that a copy holds, and the order of their rows."""
+
+
+def write_parquet(database: str | Path, folder: str | Path) -> int:
+    """Write the copy, or replace an earlier one as a whole; the number of files.
+
+    Raises:
+        UsageError: ``folder`` holds something else.
+        FATrackError: it cannot be written.
+    """
+    import duckdb
+
+    folder = Path(folder)
+    if folder.exists() and not _is_copy(folder):
+        raise UsageError(f"{folder} holds other things than a copy of a database: give --parquet a new folder")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".fa-track-", dir=folder.absolute().parent) as scratch:
+            fresh = Path(scratch) / "new"
+            with duckdb.connect(str(database), read_only=True) as connection:
+                written = _write(connection, fresh)
+            if folder.exists():
+                folder.rename(Path(scratch) / "old")
+            fresh.rename(folder)
+    except (duckdb.Error, OSError) as error:
+        raise FATrackError(f"the folder {folder} could not be written: {first_line(error)}") from error
+    return written
+
+
+def _write(connection: "DuckDBPyConnection", folder: Path) -> int:
+    experiments = [row[0] for row in connection.execute("select distinct experiment from runs order by 1").fetchall()]
+    for table, order in ORDERS.items():
+        for experiment in experiments:
+            part = folder / table / f"experiment={quote(experiment, safe=' ')}"
+            part.mkdir(parents=True)
+            columns = "* exclude (experiment)" if table == "runs" else "*"
+            rows = f"from {table} where run_id in (select run_id from runs where experiment = $experiment)"
+            connection.execute(
+                f"copy (select {columns} {rows} order by {order}) to $file (format parquet, compression zstd)",
+                {"experiment": experiment, "file": str(part / "data.parquet")},
+            )
+    return len(ORDERS) * len(experiments)
+
+
+def _is_copy(folder: Path) -> bool:
+    """Whether all that it holds could have been written here, so that nothing of anybody else's is lost."""
+    return folder.is_dir() and all(
+        entry.is_dir() and entry.name in ORDERS and all(p.name.startswith("experiment=") for p in entry.iterdir())
+        for entry in folder.iterdir()
+    )
