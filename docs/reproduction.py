@@ -202,7 +202,7 @@ def penalty(results: Results, published: dict[str, Any]) -> str:
 
 def frozen(results: Results, published: dict[str, Any]) -> str:
     lines = ["| frozen blocks | epochs | n | accuracy | published |", "|---|---|---|---|---|"]
-    where = "frozen_blocks and architecture = 'resmlp' and width = 256 and dataset = 'cifar10' and epochs = 30"
+    where = "frozen_blocks and architecture = 'resmlp' and width = 256 and dataset = 'cifar10'"
     for row in results.cells("method, epochs", where):
         cells = [row["method"], row["epochs"], row["n"], _spread(row), published["frozen"].get(row["method"], "")]
         lines.append(_line(cells))
@@ -228,13 +228,26 @@ def aligned(results: Results, published: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def wide(results: Results, published: dict[str, Any]) -> str:
+    lines = ["| network | method | epochs | accuracy | growth (a) | ‖g_L‖ (b) | (c) | flags | published |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    for row in results.rows(
+        "select * from audited where experiment = 'reproduction_wide' order by architecture, method"
+    ):
+        network = "width_512" if row["architecture"] == "resmlp" else row["architecture"]
+        said = published.get(network, {}).get(row["method"], "")
+        cells = [network, row["method"], row["audited_epoch"], f"{row['accuracy']:.3f}", _short(row["growth"])]
+        lines.append(_line([*cells, _power(row["g_norm"]), f"{row['stability']:.2f}", _flags(row["flags"]), said]))
+    return "\n".join(lines)
+
+
 def causes(results: Results, _: dict[str, Any]) -> str:
     lines = ["| run | seed | epochs | accuracy, test | training | growth | ‖g_L‖ | (c) | flags |"]
     lines += ["|---|---|---|---|---|---|---|---|---|"]
     for row in results.rows(
         "select * from audited where architecture = 'resmlp' and width = 256 and dataset = 'cifar10' and seed = 42 "
-        "and epochs > 5 and not frozen_blocks and penalty = 0 and method in ('bp', 'dfa', 'state_bridge', 'state_bridge_direct') "
-        "order by method, augmentation desc"
+        "and epochs > 0 and not frozen_blocks and penalty = 0 "
+        "order by method, augmentation desc, epochs"
     ):
         name = row["method"] + ("" if row["augmentation"] == "none" else f", {row['augmentation']}")
         cells = [
@@ -312,6 +325,7 @@ PARTS: dict[str, Callable[[Results, dict[str, Any]], str]] = {
     "frozen": frozen,
     "knockout": knocked_out,
     "alignment": aligned,
+    "wide": wide,
     "causes": causes,
     "times": times,
     "epochs_run": epochs_run,

@@ -15,7 +15,7 @@ import fa_tracking
 from dashboards.page import draw_all, write_html
 from fa_tracking import DiagnosticReport, DiagnosticThresholds
 from fa_tracking.errors import UsageError
-from fa_tracking.results.compare import compare
+from fa_tracking.results.compare import compare, compare_family
 from fa_tracking.results.database import ask, connect, find_query, queries
 from fa_tracking.results.export import export
 from fa_tracking.tracking.abort import Abort
@@ -298,12 +298,18 @@ def test_two_cells_are_compared_over_their_seeds(database: Path, runs: dict[str,
         for wrong, says in (("method=dfa", "several cells: name one by frozen_blocks"), ("x", "no selection")):
             with pytest.raises(UsageError, match=says):
                 compare(connection, "accuracy/test", wrong, "method=bp,frozen_blocks=False")
+        family = compare_family(
+            connection, "accuracy/test", "method=dfa,frozen_blocks=true", ["method=bp,frozen_blocks=True"] * 2
+        )
     assert alone.difference is None
+    assert [c.p_holm for c in family] == [pytest.approx(min(1.0, 2 * found.difference.p))] * 2
+    assert json.loads(json.dumps(family[0].to_dict(), allow_nan=False))["difference"]["n_a"] == 2
 
 
-def test_a_database_of_another_version_is_named_and_kept(database: Path, uri: str) -> None:
+@pytest.mark.parametrize("change", ["update schema_digest set digest = 'x'", "drop table schema_digest"])
+def test_a_database_of_another_version_is_named_and_kept(change: str, database: Path, uri: str) -> None:
     with duckdb.connect(str(database)) as connection:
-        connection.execute("alter table runs drop column augmentation")
+        connection.execute(change)
     before = database.read_bytes()
     with pytest.raises(UsageError, match="another version"):
         export(database, uri)

@@ -16,21 +16,28 @@ ORDER = 5.5
 @click.option(
     "--a", "a", metavar="SELECTION", required=True, help="Params of one cell, such as method=dfa,penalty=0.01."
 )
-@click.option("--b", "b", metavar="SELECTION", required=True, help="The other cell.")
+@click.option("--b", "others", metavar="SELECTION", required=True, multiple=True, help="The other cell, or cells.")
 @click.option("--experiment", metavar="NAME", help="Runs of this experiment only.")
 @click.option("--threshold", type=float, default=0.0, show_default=True, help="What the difference should exceed.")
 @click.option("--json", "as_json", is_flag=True)
 @_options.database
-def command(metric: str, a: str, b: str, experiment: str | None, threshold: float, as_json: bool, db: str) -> None:
+def command(
+    metric: str, a: str, others: tuple[str, ...], experiment: str | None, threshold: float, as_json: bool, db: str
+) -> None:
     """Compare two cells over their seeds: paired t where they share seeds, else Welch's.
+
+    With several --b, A is compared with each, and p is adjusted for all of them by Holm's method.
 
     \b
     Example:
       fa-track compare --a method=dfa,frozen_blocks=false,penalty=0 --b method=bp,frozen_blocks=false --experiment demo
     """
-    from fa_tracking.results.compare import compare
+    from fa_tracking.results.compare import compare_family
     from fa_tracking.results.database import connect, sql_errors
 
     with connect(db) as connection, sql_errors():
-        found = compare(connection, metric, a, b, experiment, threshold)
-    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.sentence())
+        found = compare_family(connection, metric, a, others, experiment, threshold)
+    if as_json:
+        click.echo(json.dumps([comparison.to_dict() for comparison in found], indent=2))
+    else:
+        click.echo("\n".join(comparison.sentence() for comparison in found))

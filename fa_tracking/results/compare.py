@@ -1,12 +1,13 @@
 """Compares two cells of the database on one metric: which runs are meant, and what their seeds allow to say."""
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import run_sql
-from fa_tracking.results.statistics import LEVEL, Difference, Summary, difference, summarise
+from fa_tracking.results.statistics import LEVEL, Difference, Summary, difference, holm, summarise
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -50,6 +51,8 @@ class Comparison:
     b: Cell
     difference: Difference | None
     also_differ: tuple[str, ...]
+    p_holm: float | None = None
+    """p adjusted for the other comparisons of its family; None where it stands alone."""
 
     def sentence(self) -> str:
         """What a paper could say."""
@@ -58,12 +61,36 @@ class Comparison:
             said.append("Fewer than two seeds a cell: no difference can be tested.")
         else:
             said.append(_difference(self.difference, self.a.selection, self.b.selection))
+        if self.p_holm is not None:
+            said.append(f"Adjusted for the family (Holm): p = {self.p_holm:.2g}.")
         if self.also_differ:
             said.append(f"The cells also differ in {', '.join(self.also_differ)}.")
         return " ".join(said)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain JSON values, NaN and infinities as strings."""
+        from pydantic_core import to_jsonable_python
+
+        plain: dict[str, Any] = to_jsonable_python(asdict(self), inf_nan_mode="strings")
+        return plain
+
+
+def compare_family(
+    connection: "DuckDBPyConnection",
+    metric: str,
+    a: str,
+    others: Sequence[str],
+    experiment: str | None = None,
+    threshold: float = 0.0,
+) -> list[Comparison]:
+    """``compare`` of A with each of the others; where there are several, with p adjusted by Holm's method."""
+    found = [compare(connection, metric, a, b, experiment, threshold) for b in others]
+    tested = [i for i, comparison in enumerate(found) if comparison.difference]
+    if len(tested) > 1:
+        adjusted = holm([found[i].difference.p for i in tested])  # type: ignore[union-attr]
+        for i, p in zip(tested, adjusted, strict=True):
+            found[i] = replace(found[i], p_holm=p)
+    return found
 
 
 def compare(

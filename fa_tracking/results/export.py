@@ -222,14 +222,16 @@ def _refuse_other_files(database: Path) -> None:
         return
     try:
         with duckdb.connect(str(database), read_only=True) as connection:
-            known = connection.execute("select digest from schema_digest").fetchone()
+            connection.execute("select source from exports")
+            tables = connection.execute("select table_name from duckdb_tables()").fetchall()
+            digests = connection.execute("from schema_digest").fetchall() if ("schema_digest",) in tables else []
     except duckdb.IOException as error:
         if "lock" in str(error):
             raise FATrackError(f"the database {database} is in use: {first_line(error)}") from error
         raise UsageError(f"{database} is no results database, and will not be replaced: give another --db") from error
     except duckdb.Error as error:
         raise UsageError(f"{database} is no results database, and will not be replaced: give another --db") from error
-    if known != (_digest(_schema()),):
+    if digests != [(_digest(_schema()),)]:
         raise UsageError(f"{database} was written by another version of fa-track: delete it, or give another --db")
 
 

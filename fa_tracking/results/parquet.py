@@ -1,5 +1,6 @@
-"""A copy of the results database as Parquet, for Spark, Trino, Polars or a colleague's DuckDB: a folder a table, a part an
-experiment, ``metrics/experiment=dfa_penalty/data.parquet``.
+"""A copy of the results database as Parquet, for Spark, Trino, Polars or a colleague's DuckDB.
+
+A folder a table, a file an experiment: ``metrics/experiment=dfa_penalty/data.parquet``.
 """
 
 import tempfile
