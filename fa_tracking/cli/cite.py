@@ -1,12 +1,11 @@
 """`fa-track cite`: one value with what it rests on."""
 
 import json
-import textwrap
 
 import click
 
 from fa_tracking.cli import _options
-from fa_tracking.cli._show import say
+from fa_tracking.cli._show import field, say
 
 ORDER = 5.2
 
@@ -30,7 +29,7 @@ def command(reference: str, experiment: str | None, form: str, as_json: bool, db
     from fa_tracking.results.database import connect, sql_errors
     from fa_tracking.results.markers import marker
     from fa_tracking.results.provenance import cite
-    from fa_tracking.results.tables import WIDTH, plain
+    from fa_tracking.results.tables import plain
 
     with connect(db) as connection, sql_errors():
         cited = cite(connection, reference, form, experiment)
@@ -48,5 +47,5 @@ def command(reference: str, experiment: str | None, form: str, as_json: bool, db
         "database": f"{db}, digest {cited.digest} of {cited.experiment or 'all experiments'}",
     }
     for name, text in lines.items():
-        click.echo(textwrap.fill(f"{name:<11} {text}", WIDTH, subsequent_indent=" " * 12, break_on_hyphens=False))
+        field(name, text)
     say(f"in Markdown: {marker(cited, form)}")

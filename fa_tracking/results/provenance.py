@@ -120,7 +120,7 @@ def digest(connection: "DuckDBPyConnection", experiment: str | None = None) -> s
                 f"select '{name}' as name, count(*) as n, sum(md5_number_lower(concat_ws(chr(31), {row}))) as content "
                 f"from {name} where run_id in (select run_id from runs where {_concerns(experiment)})"
             )
-    whole = "md5(string_agg(concat_ws(' ', name, n, content), ',' order by name))"
+    whole = "md5(coalesce(string_agg(concat_ws(' ', name, n, content), ',' order by name), ''))"
     found = run_sql(connection, f"select {whole}[:16] from ({' union all '.join(parts)}) where n > 0").fetchall()
     return str(found[0][0])
 

@@ -157,7 +157,9 @@ def _number_behind(rows: "DuckDBPyRelation") -> str:
     if "n" in rows.columns and len(rows):
         low, high = rows.aggregate("min(n), max(n)").fetchall()[0]
         return f"n = {low}" if low == high else f"n = {low} to {high}"
-    return f"{len(rows)} {'runs' if 'run_id' in rows.columns else 'rows'}"
+    if "run_id" in rows.columns:
+        return f"{rows.aggregate('count(distinct run_id)').fetchall()[0][0]} runs"
+    return f"{len(rows)} rows"
 
 
 def _markdown(table: Table) -> str:
