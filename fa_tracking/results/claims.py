@@ -208,7 +208,8 @@ def _refuse_malformed(connection: "DuckDBPyConnection", name: str, sql: str) -> 
     """One part at a time, so that the message can name it."""
     try:
         with sql_errors():
-            connection.extract_statements(sql)
+            if len(connection.extract_statements(sql)) != 1:
+                raise UsageError("SQL: it holds several statements")
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from None
 

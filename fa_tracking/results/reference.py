@@ -9,6 +9,7 @@ import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import ask, find_query, sql_errors
@@ -135,7 +136,7 @@ class Answers:
     def _ask(self, reference: Reference) -> "DuckDBPyRelation":
         key = (reference.query, experiment := self.experiment(reference))
         if key not in self._tables:
-            name = f"answer_{len(self._tables)}"
+            name = f"answer_{uuid4().hex}"
             answer = ask(self.connection, find_query(reference.query), {"experiment": experiment})
             answer.query("answer", f"create temp table {name} as from answer")
             self._tables[key] = name
