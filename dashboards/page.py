@@ -14,6 +14,7 @@ from dashboards import charts, theme
 from fa_tracking import catalogue
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, ask, connect, find_query
+from fa_tracking.results.files import write_whole
 
 PNG_SCALE = 2
 
@@ -90,7 +91,7 @@ for (const [id, specification] of Object.entries(specifications))
   vegaEmbed("#" + id, specification, {{actions: {{export: true, source: false, compiled: false, editor: false}}}});
 </script></body></html>
 """
-    _write(out, page.encode())
+    write_whole(out, page.encode())
 
 
 def write_png(experiment: str, out: Path, database: str | Path = DEFAULT_DATABASE) -> list[Path]:
@@ -100,7 +101,7 @@ def write_png(experiment: str, out: Path, database: str | Path = DEFAULT_DATABAS
     written = []
     for drawn in draw_all(experiment, database)[0]:
         target = out.with_name(f"{out.stem}-{drawn.name}.png")
-        _write(target, vl_convert.vegalite_to_png(drawn.specification, scale=PNG_SCALE))
+        write_whole(target, vl_convert.vegalite_to_png(drawn.specification, scale=PNG_SCALE))
         written.append(target)
     return written
 
@@ -137,13 +138,3 @@ def _bundle() -> str:
     import vl_convert
 
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        raise FATrackError(f"{path} could not be written: {error.strerror or error}") from error

@@ -1,14 +1,22 @@
 """What a person sees: messages and progress bars on stderr, tables on stdout."""
 
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
 
+from fa_tracking.results.tables import WIDTH
+
 
 def say(message: str) -> None:
     """A message for the person at the terminal, never part of the data."""
     click.echo(message, err=True)
+
+
+def field(name: str, text: str) -> None:
+    """A line of data with its name before it, wrapped to the width of a table."""
+    click.echo(textwrap.fill(f"{name:<12} {text}", WIDTH, subsequent_indent=" " * 13, break_on_hyphens=False))
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def render(answer: "DuckDBPyRelation", form: str = "table", width: int = WIDTH) 
         case "csv":
             return _csv(columns, rows)
         case "json":
-            return json.dumps([dict(zip(columns, map(_plain, row), strict=True)) for row in rows], indent=2) + "\n"
+            return json.dumps([dict(zip(columns, map(plain, row), strict=True)) for row in rows], indent=2) + "\n"
         case "md":
             return _markdown(columns, rows)
         case "table":
@@ -35,13 +35,18 @@ def _csv(columns: Sequence[str], rows: Sequence[tuple]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_plain(value) for value in row] for row in rows)
+    writer.writerows([plain(value) for value in row] for row in rows)
     return text.getvalue()
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[tuple]) -> str:
-    body = [[_short(value).replace("|", "\\|") for value in row] for row in rows]
-    lines = [columns, ["---:" if _numeric(rows, i) else "---" for i in range(len(columns))], *body]
+    return pipe_table(columns, [[short(value) for value in row] for row in rows], numeric_columns(columns, rows))
+
+
+def pipe_table(headings: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    """A Markdown table of texts; ``right``: the columns that are aligned to the right."""
+    body = [[cell.replace("|", "\\|") for cell in row] for row in cells]
+    lines = [headings, ["---:" if side else "---" for side in right], *body]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -52,17 +57,17 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], width: int
     shortened (and that is said), and at last each row becomes a block, so that nothing is cut without a word.
     """
     every = range(len(columns))
-    full = _draw(columns, rows, every, _short)
+    full = _draw(columns, rows, every, short)
     if _width(full) <= width:
         return full
-    same = [i for i in every if len(rows) > 1 and len({_short(row[i]) for row in rows}) == 1]
+    same = [i for i in every if len(rows) > 1 and len({short(row[i]) for row in rows}) == 1]
     table = _draw(columns, rows, [i for i in every if i not in same], _shorter)
     if _width(table) <= width:
-        above = ", ".join(f"{columns[i]} = {_short(rows[0][i]) or '(empty)'}" for i in same)
+        above = ", ".join(f"{columns[i]} = {short(rows[0][i]) or '(empty)'}" for i in same)
         heading = textwrap.fill(f"in every row: {above}", width, subsequent_indent="  ") + "\n\n" if same else ""
         return f"{heading}{table}\nshortened to fit; whole with --format csv, json or md\n"
     label = max(map(len, columns))
-    blocks = ["".join(f"{c:<{label}}  {_short(v)}\n" for c, v in zip(columns, row, strict=True)) for row in rows]
+    blocks = ["".join(f"{c:<{label}}  {short(v)}\n" for c, v in zip(columns, row, strict=True)) for row in rows]
     return "\n".join(blocks)
 
 
@@ -90,25 +95,29 @@ def _width(text: str) -> int:
     return max(map(len, text.splitlines()))
 
 
+def numeric_columns(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[bool]:
+    return [_numeric(rows, i) for i in range(len(columns))]
+
+
 def _numeric(rows: Sequence[Sequence[Any]], index: int) -> bool:
     return any(isinstance(row[index], int | float) and not isinstance(row[index], bool) for row in rows)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value that JSON and CSV can carry without losing anything."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     return value if value is None or isinstance(value, bool | int | float | str | list) else str(value)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """A value as a person reads it: four significant digits."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}" if math.isfinite(value) else str(_plain(value))
+        return f"{value:.4g}" if math.isfinite(value) else str(plain(value))
     return str(value)
 
 
@@ -122,7 +131,7 @@ def _shorter(value: Any) -> str:
     """A value where room is short: three digits, the head of a verdict, the first eight letters of a run id."""
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:.3g}"
-    text = _short(value)
+    text = short(value)
     if text.startswith("MIXED: "):
         return "MIXED " + " ".join(f"{n}{_MARKS[verdict]}" for n, verdict in _COUNTED.findall(text))
     return text[:8] if _RUN_ID.fullmatch(text) else _VERDICTS.get(text.partition(":")[0], text)

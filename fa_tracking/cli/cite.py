@@ -1,0 +1,51 @@
+"""`fa-track cite`: one value with what it rests on."""
+
+import json
+
+import click
+
+from fa_tracking.cli import _options
+from fa_tracking.cli._show import field, say
+
+ORDER = 5.2
+
+
+@click.command("cite")
+@click.argument("reference")
+@click.option("--experiment", metavar="NAME", help="Experiment, where the reference names none.")
+@click.option("--format", "form", metavar="FORMAT", default="", help="Such as .3f, .2e or .1%; else four digits.")
+@click.option("--json", "as_json", is_flag=True, help="Value and provenance as JSON.")
+@_options.database
+def command(reference: str, experiment: str | None, form: str, as_json: bool, db: str) -> None:
+    """Print the value that REFERENCE names, with the query, the runs and the state of the database behind it.
+
+    REFERENCE is QUERY[key=value,…].COLUMN for the value in the one row that has these values, or
+    QUERY[key=value,…].max(COLUMN), or min, avg, count, over the selected rows.
+
+    \b
+    Example:
+      fa-track cite 'cross_seed[method=bp,frozen_blocks=false].accuracy_mean' --experiment demo --format .3f
+    """
+    from fa_tracking.results.database import connect, sql_errors
+    from fa_tracking.results.markers import marker
+    from fa_tracking.results.provenance import cite
+    from fa_tracking.results.tables import plain
+
+    with connect(db) as connection, sql_errors():
+        cited = cite(connection, reference, form, experiment)
+    if as_json:
+        click.echo(json.dumps(cited.to_dict() | {"value": plain(cited.value), "database": str(db)}, indent=2))
+        return
+    click.echo(cited.text)
+    runs = "the query does not tell" if cited.runs is None else f"{len(cited.runs)}: {', '.join(cited.runs)}"
+    lines = {
+        "query": f"{cited.query}: {cited.title}",
+        "experiment": cited.experiment or "all",
+        "selection": ", ".join(f"{key}={value}" for key, value in cited.selection.items()) or "every row",
+        "rows": f"{cited.rows}, measured in {cited.measured}",
+        "runs": runs,
+        "database": f"{db}, digest {cited.digest} of {cited.experiment or 'all experiments'}",
+    }
+    for name, text in lines.items():
+        field(name, text)
+    say(f"in Markdown: {marker(cited, form)}")

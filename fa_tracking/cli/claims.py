@@ -1,0 +1,64 @@
+"""`fa-track claims`: sentences that the database can walk back."""
+
+import json
+from pathlib import Path
+
+import click
+
+from fa_tracking.cli import _options
+from fa_tracking.cli._show import field, say
+
+ORDER = 5.7
+
+NOT_HELD = 3
+
+
+@click.group("claims")
+def command() -> None:
+    """Check the sentences of a paper against the database.
+
+    \b
+    Example:
+      fa-track claims check claims.yaml -o evidence.md
+    """
+
+
+@command.command("check")
+@click.argument(
+    "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), default="claims.yaml", required=False
+)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Evidence summary, Markdown.")
+@click.option("--record", "recording", is_flag=True, help="Write down beside FILE which claims hold today.")
+@click.option("--json", "as_json", is_flag=True, help="The verdicts as JSON, with every run id.")
+@_options.database
+def check_claims(file: Path, output: Path | None, recording: bool, as_json: bool, db: str) -> None:
+    """Say of every claim of FILE: holds, walked back, mixed or no evidence; exit with 3 where one does not hold.
+
+    FILE is claims.yaml by default: a list `claims`, each with a `sentence`, a `query` (a name of the catalogue, or
+    SQL), an `experiment`, `where` (which rows) and `holds` (a condition that is true of every such row).
+
+    \b
+    Example:
+      fa-track claims check claims.yaml --record -o evidence.md
+    """
+    from fa_tracking.results import claims
+    from fa_tracking.results.database import connect
+    from fa_tracking.results.files import write_whole
+
+    made, kept = claims.load(file), claims.history_path(file)
+    with connect(db) as connection:
+        checked = claims.check(connection, made, claims.read_history(kept))
+    if recording:
+        checked = claims.record(kept, checked)
+    if output:
+        write_whole(output, claims.summary(made.title, checked).encode())
+        say(f"written: {output}")
+    if as_json:
+        click.echo(json.dumps([c.to_dict() for c in checked], indent=2, ensure_ascii=False))
+    for c in () if as_json else checked:
+        runs = "not told by the query" if c.runs is None else " ".join(run[:8] for run in c.runs) or "none"
+        held = f"{c.last_held.date}, n = {c.last_held.n}" if c.last_held else "no record"
+        field(c.verdict, c.claim.sentence)
+        field("", f"{c.counted}; last held: {held}; runs: {runs}")
+    if any(c.verdict != claims.HOLDS for c in checked):
+        raise click.exceptions.Exit(NOT_HELD)

@@ -1,0 +1,43 @@
+"""`fa-track table`: a query's answer as a publication has it."""
+
+from pathlib import Path
+
+import click
+
+from fa_tracking.cli import _options
+from fa_tracking.cli._show import say
+from fa_tracking.results.publication import FORMATS
+
+ORDER = 5.1
+
+
+@click.command("table")
+@click.argument("name")
+@click.option("--experiment", metavar="NAME", help="Experiment that the table is about.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="md", show_default=True)
+@click.option("--columns", metavar="A,B", help="Only these columns of the query, in this order.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File  [default: stdout]")
+@_options.database
+def command(name: str, experiment: str | None, form: str, columns: str | None, output: Path | None, db: str) -> None:
+    """Print the answer of the query NAME as a table for a paper, with its n, units and provenance in the caption.
+
+    NAME may choose rows: QUERY[key=value,…]. A mean stands beside its standard deviation, rounded by it. CSV and JSON
+    hold every column with all its digits. LaTeX needs the package booktabs.
+
+    \b
+    Example:
+      fa-track table 'cross_seed[frozen_blocks=false]' --experiment demo --columns method,penalty,n,accuracy_mean
+    """
+    from fa_tracking.results.database import connect, sql_errors
+    from fa_tracking.results.files import write_whole
+    from fa_tracking.results.publication import publish
+    from fa_tracking.results.reference import Answers, parse
+
+    chosen = [column.strip() for column in columns.split(",")] if columns else None
+    with connect(db) as connection, sql_errors():
+        text = publish(Answers(connection, experiment), parse(name), form, chosen)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    write_whole(output, text.encode())
+    say(f"written: {output}")

@@ -1,0 +1,57 @@
+"""`fa-track verify`: no stale number in a document."""
+
+from pathlib import Path
+
+import click
+
+from fa_tracking.cli import _options
+from fa_tracking.cli._show import say
+
+ORDER = 5.4
+
+STALE = 3
+
+
+@click.command("verify")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--write", is_flag=True, help="Bring the stale values up to date in the files.")
+@click.option("--experiment", metavar="NAME", help="Experiment of the markers that name none.")
+@_options.database
+def command(files: tuple[Path, ...], write: bool, experiment: str | None, db: str) -> None:
+    """Recompute every marked value of Markdown and LaTeX FILES; exit with 3 where one is stale or cannot be computed.
+
+    \b
+    In Markdown:  <!-- fa: cross_seed[experiment=demo,method=bp].accuracy_mean .3f -->0.851<!-- /fa -->
+    A table:      <!-- fa-table: cross_seed[experiment=demo] method,n,accuracy_mean --> … <!-- /fa-table -->
+    In LaTeX:     \\newcommand{\\fa}[3]{#3}  \\fa{cross_seed[experiment=demo,method=bp].accuracy_mean}{.3f}{0.851}
+
+    \b
+    Example:
+      fa-track verify README.md docs/*.md paper.tex
+    """
+    from fa_tracking.results.database import connect, sql_errors
+    from fa_tracking.results.files import write_whole
+    from fa_tracking.results.markers import read, verify
+    from fa_tracking.results.reference import Answers
+
+    texts = {path: read(path) for path in files}
+    with connect(db) as connection, sql_errors():
+        answers = Answers(connection, experiment)
+        found = {path: verify(path, text, answers) for path, text in texts.items()}
+    for path, verified in found.items():
+        for finding in verified.findings:
+            where = f"{path}:{finding.line}: {finding.reference}"
+            if finding.problem:
+                click.echo(f"{where}: {' '.join(finding.problem.split())}")
+            elif finding.stale:
+                click.echo(f"{where}: {finding.old!r} is now {finding.new!r}")
+        for line, numbers in verified.unmarked:
+            say(f"{path}:{line}: no marker on {', '.join(numbers)} in a table")
+        if write and any(finding.stale for finding in verified.findings):
+            write_whole(path, verified.text.encode())
+    every = [finding for verified in found.values() for finding in verified.findings]
+    stale, problems = sum(f.stale for f in every), sum(f.problem is not None for f in every)
+    done = " and written" if write and stale else ""
+    say(f"{len(every)} markers in {len(files)} files: {stale} stale{done}, {problems} that cannot be computed")
+    if problems or (stale and not write):
+        raise click.exceptions.Exit(STALE)

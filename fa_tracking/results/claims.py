@@ -1,0 +1,289 @@
+"""Sentences that can be walked back: each with the rows it is about and a condition, checked against the database."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fa_tracking.errors import UsageError
+from fa_tracking.results.database import find_query, run_sql, sql_errors
+from fa_tracking.results.files import write_whole
+from fa_tracking.results.provenance import digest, runs_behind
+from fa_tracking.results.tables import numeric_columns, pipe_table, short
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
+
+HOLDS, WALKED_BACK, MIXED, NO_EVIDENCE = "holds", "walked back", "mixed", "no evidence"
+VERDICT = "holds"
+"""The column that a condition becomes, in an evidence summary."""
+
+
+class Claim(BaseModel):
+    """A sentence and what would make it true.
+
+    Attributes:
+        query: a name of the catalogue, or SQL that returns rows.
+        experiment: the query's ``$experiment``; SQL without it asks the whole database.
+        where: an SQL condition that chooses rows.
+        holds: an SQL condition of one row: the sentence holds where it is true on every chosen row. NULL: the row was
+            not measured.
+        show: columns, or SQL expressions, that the evidence summary shows of each row.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sentence: str = Field(min_length=1)
+    query: str = Field(min_length=1)
+    experiment: str | None = None
+    where: str = Field(default="true", min_length=1)
+    holds: str = Field(min_length=1)
+    show: tuple[str, ...] = ()
+
+    @property
+    def sql(self) -> str:
+        """The query as SQL.
+
+        Raises:
+            UsageError: it is a name that the catalogue does not hold.
+        """
+        return self.query if " " in self.query.strip() else find_query(self.query.strip()).sql
+
+    @property
+    def key(self) -> str:
+        """Changes with the sentence, the rows and the condition: an edited claim has no history."""
+        said = [self.sentence, self.query, self.experiment, self.where, self.holds]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+class Claims(BaseModel):
+    """A file of claims.
+
+    Attributes:
+        title: of the evidence summary.
+        experiment: of the claims that name none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str = "Claims"
+    experiment: str | None = None
+    claims: tuple[Claim, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Held:
+    """When a claim last held, to the record, and on which content."""
+
+    date: str
+    digest: str
+    n: int
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the database says of a claim.
+
+    Attributes:
+        verdict: ``HOLDS`` on every measured row, ``WALKED_BACK`` on none of them, ``MIXED`` on some, or
+            ``NO_EVIDENCE``: no row was measured.
+        true, false, unmeasured: rows on which the condition is true, false and NULL.
+        runs: ids of the runs behind the rows; None where the rows do not tell.
+        last_held: None where no record says so.
+        columns, rows: what is shown of each row, the condition last.
+        note: why there is no evidence; empty where the rows say it.
+    """
+
+    claim: Claim
+    verdict: str
+    true: int
+    false: int
+    unmeasured: int
+    runs: tuple[str, ...] | None
+    digest: str
+    last_held: Held | None
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    note: str = ""
+
+    @property
+    def n(self) -> int:
+        """Rows that were measured."""
+        return self.true + self.false
+
+    @property
+    def counted(self) -> str:
+        """The verdict's counts, in words."""
+        unmeasured = f"; not measured on {self.unmeasured}" if self.unmeasured else ""
+        return self.note or f"true on {self.true} of {self.n}{unmeasured}"
+
+    def to_dict(self) -> dict[str, Any]:
+        found = {k: v for k, v in asdict(self).items() if k not in ("claim", "columns", "rows")}
+        return self.claim.model_dump() | found | {"n": self.n}
+
+
+def load(path: Path) -> Claims:
+    """The claims of a YAML file, each with its experiment.
+
+    Raises:
+        UsageError: it is no YAML, or no file of claims; the message names what and where.
+    """
+    import yaml
+
+    try:
+        found = Claims.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
+        raise UsageError(f"{path}: {where or 'the file'}: {first['msg']}") from None
+    named = (c if c.experiment else c.model_copy(update={"experiment": found.experiment}) for c in found.claims)
+    return found.model_copy(update={"claims": tuple(named)})
+
+
+def check(connection: "DuckDBPyConnection", claims: Claims, history: dict[str, Held]) -> list[Checked]:
+    """Hold every claim against the database.
+
+    Raises:
+        UsageError: a query or condition is wrong; the message names the claim.
+    """
+    digests: dict[str | None, str] = {}
+    checked = []
+    for number, claim in enumerate(claims.claims, 1):
+        about = claim.experiment if "$experiment" in claim.sql else None
+        if about not in digests:
+            digests[about] = digest(connection, about)
+        try:
+            checked.append(_check(connection, claim, about, digests[about], history.get(claim.key)))
+        except UsageError as error:
+            raise UsageError(f"claim {number} ({claim.sentence}): {error}") from None
+    return checked
+
+
+def _check(
+    connection: "DuckDBPyConnection", claim: Claim, experiment: str | None, content: str, held: Held | None
+) -> Checked:
+    if "$experiment" in claim.sql and experiment is None:
+        raise UsageError(f"the query {claim.query!r} needs an experiment")
+    chosen = _chosen(connection, claim, experiment)
+    kind = chosen.types[chosen.columns.index(VERDICT)]
+    if str(kind) != "BOOLEAN":
+        raise UsageError(f"holds: {claim.holds!r} is no condition: it gives {kind}")
+    counts = ", ".join(f"count(*) filter ({VERDICT} is {value})" for value in ("true", "false", "null"))
+    with sql_errors():
+        true, false, unmeasured = chosen.aggregate(counts).fetchall()[0]
+        shown = chosen.project(", ".join((*claim.show, VERDICT)))
+        rows = tuple(shown.fetchall())
+        runs = runs_behind(connection, chosen, experiment)
+    verdict = MIXED if true and false else HOLDS if true else WALKED_BACK if false else NO_EVIDENCE
+    note = "" if rows else _why_no_row(connection, experiment)
+    columns = tuple(shown.columns)
+    return Checked(claim, verdict, true, false, unmeasured, runs, content, held, columns, rows, note)
+
+
+def _chosen(connection: "DuckDBPyConnection", claim: Claim, experiment: str | None) -> "DuckDBPyRelation":
+    """The rows that a claim is about, with its condition as the column ``VERDICT``."""
+    sql = claim.sql.strip().rstrip(";")
+    params = {"experiment": experiment} if experiment else None
+    conditions = {"where": claim.where, "holds": claim.holds}
+    parts = {"query": f"from ({sql}\n)"} | {name: f"select ({part}\n)" for name, part in conditions.items()}
+    for name, part in parts.items():
+        _refuse_malformed(connection, name, part)
+    return run_sql(
+        connection,
+        f"select *, ({claim.holds}\n) as {VERDICT} from (select * from ({sql}\n) where ({claim.where}\n))",
+        params,
+    )
+
+
+def _refuse_malformed(connection: "DuckDBPyConnection", name: str, sql: str) -> None:
+    """One part at a time, so that the message can name it."""
+    try:
+        with sql_errors():
+            if len(connection.extract_statements(sql)) != 1:
+                raise UsageError("SQL: it holds several statements")
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from None
+
+
+def _why_no_row(connection: "DuckDBPyConnection", experiment: str | None) -> str:
+    known = "select 1 from runs where experiment = $experiment or experiment glob $experiment limit 1"
+    if experiment and not len(run_sql(connection, known, {"experiment": experiment})):
+        return f"the database holds no experiment {experiment!r}"
+    return "no row is chosen"
+
+
+def history_path(claims: Path) -> Path:
+    """The record beside a file of claims."""
+    return claims.with_suffix(".history.json")
+
+
+def read_history(path: Path) -> dict[str, Held]:
+    """When claims last held, by their keys; empty where there is no record.
+
+    Raises:
+        UsageError: the file is no record.
+    """
+    if not path.exists():
+        return {}
+    try:
+        return {key: Held(**held) for key, held in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (ValueError, TypeError, AttributeError):
+        raise UsageError(f"{path} is no record of claims: restore it, or delete it to begin anew") from None
+
+
+def record(path: Path, checked: Sequence[Checked]) -> list[Checked]:
+    """Write down that the claims that hold do so today (UTC), and forget claims that are no longer made.
+
+    Raises:
+        FATrackError: the file cannot be written.
+    """
+    today = datetime.now(UTC).date().isoformat()
+    fresh = [
+        replace(c, last_held=Held(today, c.digest, c.n, c.claim.sentence)) if c.verdict == HOLDS else c for c in checked
+    ]
+    history = {c.claim.key: asdict(c.last_held) for c in fresh if c.last_held}
+    write_whole(path, f"{json.dumps(history, indent=2, ensure_ascii=False)}\n".encode())
+    return fresh
+
+
+def summary(title: str, checked: Sequence[Checked]) -> str:
+    """The evidence as Markdown: every claim with its verdict, then what the rows say."""
+    verdicts = Counter(c.verdict for c in checked)
+    counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in (HOLDS, MIXED, WALKED_BACK, NO_EVIDENCE))
+    cells = [
+        [str(i), c.claim.sentence, c.verdict, c.counted, c.last_held.date if c.last_held else "no record"]
+        for i, c in enumerate(checked, 1)
+    ]
+    table = pipe_table(["", "claim", "verdict", "rows", "last held"], cells, [True, False, False, False, False])
+    evidence = "\n".join(_evidence(i, c) for i, c in enumerate(checked, 1))
+    return f"# {title}\n\nOf {len(checked)} claims: {counts}.\n\n{table}\n{evidence}"
+
+
+def _evidence(number: int, checked: Checked) -> str:
+    claim = checked.claim
+    runs = "not told by the query" if checked.runs is None else ", ".join(run[:8] for run in checked.runs) or "none"
+    query = "SQL of the file of claims" if " " in claim.query.strip() else f"query `{claim.query}`"
+    experiment = claim.experiment if "$experiment" in claim.sql else "all experiments"
+    said = checked.note or f"`{_one_line(claim.holds)}` is {checked.counted}"
+    lines = [
+        f"## {number}. {claim.sentence}",
+        f"{checked.verdict.capitalize()}: {said}, where `{_one_line(claim.where)}`.",
+        f"From the {query}, {experiment}, database digest {checked.digest}. Runs: {runs}.",
+    ]
+    if claim.show and checked.rows:
+        cells = [[short(value) if value is not None else "–" for value in row] for row in checked.rows]
+        lines.append(pipe_table(checked.columns, cells, numeric_columns(checked.columns, checked.rows)).rstrip())
+    return "\n\n".join(lines) + "\n"
+
+
+def _one_line(sql: str) -> str:
+    return " ".join(sql.split())

@@ -1,0 +1,250 @@
+"""Numbers in documents that say where they come from: found, compared with the database, brought up to date.
+
+Markdown: ``<!-- fa: REFERENCE FORMAT -->0.368<!-- /fa -->``, which also stands in a table's cell, and around a table
+``<!-- fa-table: QUERY[SELECTION] COLUMN,COLUMN -->`` and ``<!-- /fa-table -->``. LaTeX:
+``\\fa{REFERENCE}{FORMAT}{0.368}`` with ``\\newcommand{\\fa}[3]{#3}``. What stands in code, verbatim or a comment of
+LaTeX is no marker.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.results.provenance import Cited
+from fa_tracking.results.publication import latex_escaped, markdown_body
+from fa_tracking.results.reference import Answers, parse, spell
+
+MARKDOWN = (".md", ".markdown")
+LATEX = (".tex",)
+FORMS = {
+    "fa": "<!-- fa: QUERY[key=value].COLUMN FORMAT -->0.1<!-- /fa -->",
+    "fa-table": "<!-- fa-table: QUERY[key=value] COLUMN,COLUMN --> … <!-- /fa-table -->",
+    "latex": r"\fa{QUERY[key=value].COLUMN}{FORMAT}{0.1}, a per cent sign as \%",
+}
+
+
+@dataclass(frozen=True)
+class Marker:
+    """A marked value of a document.
+
+    Attributes:
+        whole: where the marker begins and ends in the text.
+        value: where its value does.
+        body: the reference, then a format, or a table's columns.
+        problem: why it is no marker; None where it is one.
+    """
+
+    kind: str
+    whole: tuple[int, int]
+    value: tuple[int, int]
+    body: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the database says of one marker.
+
+    Attributes:
+        old, new: the value in the document and that of the database, or the first line of a table that differs.
+        problem: why there is no new value; None where there is one.
+    """
+
+    path: Path
+    line: int
+    reference: str
+    old: str
+    new: str
+    problem: str | None
+
+    @property
+    def stale(self) -> bool:
+        return self.problem is None and self.old != self.new
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A document held against the database.
+
+    Attributes:
+        text: the document with the database's values.
+        unmarked: lines of tables with numbers that have no marker, where the document has any marker; the first
+            column, which labels the rows, is not looked at.
+    """
+
+    findings: list[Finding]
+    unmarked: list[tuple[int, list[str]]]
+    text: str
+
+
+def marker(cited: Cited, form: str) -> str:
+    """The Markdown marker of a cited value."""
+    return f"<!-- fa: {' '.join(filter(None, (cited.reference, form)))} -->{cited.text}<!-- /fa -->"
+
+
+def read(path: Path) -> str:
+    """The text of a document, its line ends as they are.
+
+    Raises:
+        UsageError: it is neither Markdown nor LaTeX, or no UTF-8.
+    """
+    if path.suffix.lower() not in (*MARKDOWN, *LATEX):
+        raise UsageError(f"{path} is neither Markdown ({', '.join(MARKDOWN)}) nor LaTeX ({', '.join(LATEX)})")
+    try:
+        return path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def verify(path: Path, text: str, answers: Answers) -> Verified:
+    """Recompute every marked value of a document."""
+    latex = path.suffix.lower() in LATEX
+    plain = _without_code(text, latex)
+    found = list(_latex_markers(plain) if latex else _markdown_markers(plain))
+    findings, fresh, blank = [], text, plain
+    for each in reversed(found):
+        start, end = each.value
+        old = text[start:end]
+        new, problem = (None, each.problem) if each.problem else _recomputed(each, answers, latex)
+        if new is not None and "\r\n" in text:
+            new = new.replace("\n", "\r\n")
+        shown = _first_difference(old, new) if each.kind == "fa-table" and new is not None else (old, new or "")
+        line = text.count("\n", 0, each.whole[0]) + 1
+        findings.append(Finding(path, line, each.body, *shown, problem))
+        fresh = fresh if new is None else fresh[:start] + new + fresh[end:]
+        blank = _blank(blank, *each.whole)
+    unmarked = [*_unmarked(blank, latex)] if found else []
+    return Verified(findings[::-1], unmarked, fresh)
+
+
+def _recomputed(marker: Marker, answers: Answers, latex: bool) -> tuple[str | None, str | None]:
+    """The value of a marker, or why it has none."""
+    reference, _, rest = _split(marker.body)
+    try:
+        if marker.kind == "fa-table":
+            if not rest:
+                raise UsageError("a table's marker names its columns, such as method,n,accuracy_mean")
+            return f"\n{markdown_body(answers, parse(reference), rest.replace(' ', '').split(','))}", None
+        text = spell(answers.find(parse(reference)).value, rest)
+        return latex_escaped(text) if latex else text.replace("|", "\\|"), None
+    except FATrackError as error:
+        return None, str(error)
+
+
+def _split(body: str) -> tuple[str, str, str]:
+    """Reference and format; only a selection may hold spaces."""
+    end = body.find("]") + 1
+    reference, space, rest = body[end:].partition(" ")
+    return body[:end] + reference, space, rest.strip()
+
+
+_COMMENT = re.compile(
+    r"<!--\s*(?P<close>/?)(?P<kind>fa(?:-table)?)\b(?P<colon>:?)(?P<body>(?:(?!-->|<!--).)*)(?P<end>-->)?", re.S
+)
+
+
+def _markdown_markers(text: str) -> Iterator[Marker]:
+    opened: re.Match[str] | None = None
+    for comment in _COMMENT.finditer(text):
+        closes = bool(comment["close"]) and bool(comment["end"])
+        if opened and closes and comment["kind"] == opened["kind"]:
+            body = " ".join(opened["body"].split())
+            yield Marker(opened["kind"], (opened.start(), comment.end()), (opened.end(), comment.start()), body)
+            opened = None
+            continue
+        if opened:
+            yield _malformed(opened, "is not closed")
+        opened = None
+        if comment["close"] or not comment["colon"] or not comment["end"]:
+            yield _malformed(comment, "closes nothing" if closes else "is malformed")
+        else:
+            opened = comment
+    if opened:
+        yield _malformed(opened, "is not closed")
+
+
+def _malformed(found: re.Match[str], what: str) -> Marker:
+    head = found[0].splitlines()[0].strip()
+    return Marker(
+        found["kind"], found.span(), (found.end(), found.end()), head, f"{what}: write {FORMS[found['kind']]}"
+    )
+
+
+_MACRO = re.compile(r"\\fa(?![A-Za-z@])")
+_DEFINITION = re.compile(r"\\(?:(?:re)?newcommand|providecommand|def)\s*\*?\s*\{?\s*$")
+_ARGUMENTS = re.compile(r"\s*\{([^{}]*)\}\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
+
+
+def _latex_markers(text: str) -> Iterator[Marker]:
+    for macro in _MACRO.finditer(text):
+        if _DEFINITION.search(text, max(0, macro.start() - 40), macro.start()):
+            continue
+        found = _ARGUMENTS.match(text, macro.end())
+        if found:
+            body = " ".join(f"{found[1]} {found[2]}".replace("\\", "").split())
+            yield Marker("latex", (macro.start(), found.end()), found.span(3), body)
+        else:
+            nothing = (macro.end(), macro.end())
+            yield Marker("latex", macro.span(), nothing, macro[0], f"is malformed: write {FORMS['latex']}")
+
+
+_CODE = {
+    False: re.compile(
+        r"^[ \t>]*(?P<fence>```+|~~~+).*?(?:^[ \t>]*(?P=fence)|\Z)|(?P<tick>`+)(?:(?!\n\n).)*?(?P=tick)", re.M | re.S
+    ),
+    True: re.compile(r"(?<!\\)%[^\n]*|\\begin\{(?P<name>verbatim|lstlisting)\}.*?\\end\{(?P=name)\}", re.S),
+}
+
+
+def _without_code(text: str, latex: bool) -> str:
+    """The text with spaces in the place of code, verbatim and comments."""
+    for code in list(_CODE[latex].finditer(text)):
+        text = _blank(text, *code.span())
+    return text
+
+
+def _blank(text: str, start: int, end: int) -> str:
+    return text[:start] + re.sub(r"[^\n]", " ", text[start:end]) + text[end:]
+
+
+_NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?(?!\w)")
+_RULE = re.compile(r"\s*\|?(\s*:?-+:?\s*\|)+(\s*:?-+:?\s*)?")
+_TABULAR = re.compile(r"\\begin\{(tabular[x*]?|longtable|array)\}(.*?)\\end\{\1\}", re.S)
+_LAYOUT = re.compile(r"\\(?:cmidrule|cline|multicolumn|multirow|addlinespace|vspace)(?:[\[({][^\])}]*[\])}])*")
+
+
+def _unmarked(text: str, latex: bool) -> Iterator[tuple[int, list[str]]]:
+    for line, row in _latex_rows(text) if latex else _markdown_rows(text):
+        numbers = [number for cell in row[1:] for number in _NUMBER.findall(cell)]
+        if numbers:
+            yield line, numbers
+
+
+def _markdown_rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    inside = False
+    for number, line in enumerate(text.splitlines(), 1):
+        rule = bool(_RULE.fullmatch(line))
+        inside = rule or (inside and "|" in line)
+        if inside and not rule:
+            yield number, line.strip().strip("|").split("|")
+
+
+def _latex_rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    for table in _TABULAR.finditer(text):
+        at = table.start(2)
+        for row in _LAYOUT.sub(lambda command: " " * len(command[0]), table[2]).split(r"\\"):
+            begins = at + len(row) - len(row.lstrip())
+            yield text.count("\n", 0, begins) + 1, row.split("&")
+            at += len(row) + 2
+
+
+def _first_difference(old: str, new: str) -> tuple[str, str]:
+    """The first lines of two tables that differ; nothing where none does."""
+    before, after = old.strip().splitlines(), new.strip().splitlines()
+    for i in range(max(len(before), len(after))):
+        pair = ("".join(before[i : i + 1]), "".join(after[i : i + 1]))
+        if pair[0] != pair[1]:
+            return pair
+    return "", ""
