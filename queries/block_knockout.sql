@@ -2,16 +2,16 @@
 -- params: experiment
 -- columns: method, architecture, width, depth, epochs, penalty, frozen_blocks, augmentation, seed, samples, whole, without_all, worst_single, worst_block, run_id
 -- On the protocol's evaluation samples, so that whole may differ from the headline accuracy by its sampling error.
--- worst_single: the lowest accuracy with one branch removed, worst_block: which one. No row: not measured.
+-- worst_single: the lowest accuracy with one branch removed, worst_block: which one, the first of several. No row: not
+-- measured.
 select
-    r.method, r.architecture, r.width, r.depth, r.epochs, r.penalty, r.frozen_blocks, r.augmentation, r.seed,
+    method, architecture, width, depth, epochs, penalty, frozen_blocks, augmentation, seed,
     any_value(k.samples) as samples,
     max(k.accuracy) filter (removed = 'none') as whole,
     max(k.accuracy) filter (removed = 'all') as without_all,
     min(k.accuracy) filter (removed not in ('none', 'all')) as worst_single,
-    arg_min(k.removed, k.accuracy) filter (removed not in ('none', 'all')) as worst_block,
-    r.run_id
-from runs r join knockouts k using (run_id)
-where r.experiment = $experiment
+    arg_min(k.removed, (k.accuracy, try_cast(k.removed as integer))) filter (removed not in ('none', 'all')) as worst_block,
+    run_id
+from runs_of($experiment) join knockouts k using (run_id)
 group by all
-order by r.method, r.architecture, r.width, r.depth, r.epochs, r.penalty, r.frozen_blocks, r.augmentation, r.seed, r.run_id;
+order by method, architecture, width, depth, epochs, penalty, frozen_blocks, augmentation, seed, run_id;

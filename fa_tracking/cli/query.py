@@ -11,24 +11,29 @@ ORDER = 5
 
 @click.command("query")
 @click.argument("name", required=False)
-@click.option("--experiment", metavar="NAME", help="Experiment that the question is about.")
+@click.option("--experiment", metavar="NAME", help="Experiment that the question is about, or a pattern: 'repro*'.")
+@click.option("--explain", is_flag=True, help="Print the SQL, to paste into any DuckDB client; needs no database.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 @_options.database
-def command(name: str | None, experiment: str | None, form: str, db: str) -> None:
+def command(name: str | None, experiment: str | None, explain: bool, form: str, db: str) -> None:
     """Answer the question NAME of the catalogue; without NAME, list the catalogue.
 
     \b
     Example:
       fa-track query cross_seed --experiment dfa_penalty --format md
+      fa-track query cross_seed --experiment dfa_penalty --explain
     """
-    from fa_tracking.results.database import ask, connect, find_query, queries, sql_errors
+    from fa_tracking.results.database import ask, connect, explain_query, find_query, queries, sql_errors
     from fa_tracking.results.tables import render
 
     if name is None:
         for query in queries().values():
-            click.echo(f"{query.name:<16} {query.title}")
+            click.echo(f"{query.name:<22} {query.title}")
         say("next: fa-track query NAME --experiment NAME")
         return
     query = find_query(name)
+    if explain:
+        click.echo(explain_query(query, {"experiment": experiment}), nl=False)
+        return
     with connect(db) as connection, sql_errors():
         click.echo(render(ask(connection, query, {"experiment": experiment}), form), nl=False)

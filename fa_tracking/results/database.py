@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 DEFAULT_DATABASE = "fa_results.duckdb"
+
+KNOWN = "select distinct experiment, is_asked(experiment, $asked) from runs order by experiment"
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,24 @@ def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
     return connection
 
 
+def create_views(connection: "DuckDBPyConnection") -> None:
+    """What the queries share, over the tables of schema.sql: created, or brought up to date."""
+    connection.execute(files("fa_tracking.results").joinpath("views.sql").read_text())
+
+
 def _from_parquet(folder: Path) -> "DuckDBPyConnection":
-    """The tables of a folder in memory."""
+    """The tables of a folder in memory, empty where it holds none, and the views over them."""
     import duckdb
 
-    files = sorted(folder.glob("*.parquet"))
-    if not files:
+    tables = sorted(folder.glob("*.parquet"))
+    if not tables:
         raise UsageError(f"the folder {folder} holds no tables as Parquet")
     connection = duckdb.connect()
-    for file in files:
-        connection.execute(f'create table "{file.stem}" as select * from read_parquet($file)', {"file": str(file)})
+    connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
+    for file in tables:
+        create = f'create or replace table "{file.stem}" as select * from read_parquet($file)'
+        connection.execute(create, {"file": str(file)})
+    create_views(connection)
     return connection
 
 
@@ -90,20 +101,50 @@ def find_query(name: str) -> Query:
 def ask(connection: "DuckDBPyConnection", query: Query, params: Mapping[str, Any]) -> "DuckDBPyRelation":
     """The answer of a query of the catalogue.
 
+    Args:
+        params: ``experiment`` is a name, or a pattern of names such as ``reproduction*``.
+
     Raises:
-        UsageError: a parameter is missing, or the experiment is not in the database.
+        UsageError: a parameter is missing, or the database holds no such experiment.
+        FATrackError: the database is of another version, or the query failed while it ran.
     """
+    _refuse_missing(query, params)
+    try:
+        if "experiment" in query.params:
+            _refuse_unknown(connection, params["experiment"])
+        return run_sql(connection, query.sql, {p: params[p] for p in query.params})
+    except UsageError as error:
+        if str(error).startswith("SQL: "):  # the catalogue's own SQL is right: the database is of another version
+            advice = "`fa-track export` brings it up to date"
+            raise FATrackError(f"the query {query.name!r} does not fit the database ({error}): {advice}") from error
+        raise
+
+
+def explain_query(query: Query, params: Mapping[str, str | None]) -> str:
+    """The SQL of a query with its parameters as literals, for any DuckDB client.
+
+    Raises:
+        UsageError: a parameter is missing.
+    """
+    _refuse_missing(query, params)
+    quoted = {p: "'" + str(params[p]).replace("'", "''") + "'" for p in query.params}
+    return re.sub(r"\$(\w+)", lambda found: quoted[found[1]], query.sql)
+
+
+def _refuse_missing(query: Query, params: Mapping[str, Any]) -> None:
     missing = [p for p in query.params if params.get(p) is None]
     if missing:
         raise UsageError(f"the query {query.name!r} needs {' and '.join(f'--{p}' for p in missing)}")
-    if "experiment" in query.params:
-        known = [row[0] for row in connection.execute("select distinct experiment from runs order by 1").fetchall()]
-        if params["experiment"] not in known:
-            raise UsageError(
-                f"the database holds no experiment {params['experiment']!r}; it holds: {', '.join(known) or 'none'}"
-                " (`fa-track export` brings it up to date)"
-            )
-    return run_sql(connection, query.sql, {p: params[p] for p in query.params})
+
+
+def _refuse_unknown(connection: "DuckDBPyConnection", experiment: str) -> None:
+    known = run_sql(connection, KNOWN, {"asked": experiment}).fetchall()
+    if not any(asked for _, asked in known):
+        names = ", ".join(name for name, _ in known) or "none"
+        raise UsageError(
+            f"the database holds no experiment {experiment!r}; it holds: {names}"
+            " (`fa-track export` brings it up to date)"
+        )
 
 
 def run_sql(connection: "DuckDBPyConnection", sql: str, params: Mapping[str, Any] | None = None) -> "DuckDBPyRelation":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.codes import Codes
-from fa_tracking.results.database import DEFAULT_DATABASE, first_line
+from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_line
 from fa_tracking.results.sources import Snapshot, Source, open_source
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def _bring_up_to_date(
     points = _read_metrics(connection, source, changed, progress)
     _replace_runs(connection, source.uri)
     connection.execute(files("fa_tracking.results").joinpath("derive.sql").read_text())
+    create_views(connection)
     connection.execute("delete from marks where run_id in (select run_id from changed union select run_id from gone)")
     connection.execute(
         "insert into marks select unnest($1::varchar[]), $2, unnest($3::varchar[])",

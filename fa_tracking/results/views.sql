@@ -1,0 +1,174 @@
+-- What the queries share: views that take the experiment they are asked for, so each is a macro. They stand in the database
+-- file, so that any DuckDB client can ask what the catalogue asks: select * from cells_of('*').
+-- asked: the name of an experiment, or a pattern of names such as reproduction*.
+
+create or replace macro is_asked(experiment, asked) as experiment = asked or experiment glob asked;
+
+-- The finished runs beside their audits. sample: runs of one seed are one sample; a run without a seed is its own.
+create or replace macro runs_of(asked) as table
+select
+    r.* replace (coalesce(r.cell, '') as cell),
+    coalesce(cast(r.seed as varchar), r.run_id) as sample,
+    a.headline_accuracy as accuracy, a.margin_pp, a.max_block_growth as growth, a.deepest_grad_norm as grad_norm,
+    a.grad_gain, a.stability, a.flags, coalesce(a.verdict, 'not audited') as verdict,
+    a.run_id is not null as is_audited,
+    coalesce(a.fires_n, false) or coalesce(not isfinite(a.headline_accuracy), false) as is_diverged,
+    a.fires_n, a.fires_a, a.fires_b, a.fires_c, a.fires_d,
+    a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp
+from runs r left join audits a using (run_id)
+where r.status = 'FINISHED' and is_asked(r.experiment, asked);
+
+-- One row a cell and sample: the average of its runs. Runs that diverged or were aborted are in no number.
+create or replace macro samples_of(asked) as table
+select
+    cell, sample, any_value(seed) as seed,
+    avg(accuracy) filter (isfinite(accuracy)) as accuracy,
+    avg(margin_pp) filter (isfinite(margin_pp)) as margin_pp,
+    avg(stability) filter (isfinite(stability)) as stability,
+    median(growth) filter (isfinite(growth)) as growth,
+    median(grad_norm) filter (isfinite(grad_norm)) as grad_norm,
+    count(fires_d) as d_measured, count(*) filter (fires_d) as d_fired
+from runs_of(asked)
+where aborted_at is null and not is_diverged
+group by cell, sample;
+
+-- One row a cell. n: the samples behind the means, audited and with a finite accuracy. accuracies: by sample, for
+-- difference(). The verdict and flags are of all runs that ended as planned, the diverged among them.
+create or replace macro cells_of(asked) as table
+with asked_runs as (select * from runs_of(asked)),
+named as (
+    select
+        cell, any_value(method) as method, any_value(architecture) as architecture, any_value(width) as width,
+        any_value(depth) as depth, any_value(dataset) as dataset, any_value(epochs) as epochs, any_value(lr) as lr,
+        any_value(penalty) as penalty, any_value(frozen_blocks) as frozen_blocks,
+        any_value(augmentation) as augmentation,
+        count(*) as n_runs, count(*) filter (is_diverged) as n_diverged,
+        count(*) filter (aborted_at is not null) as n_aborted, count(*) filter (not is_audited) as n_unaudited
+    from asked_runs group by cell
+),
+measured as (
+    select
+        cell, count(accuracy) as n,
+        avg(accuracy) as accuracy_mean, stddev_samp(accuracy) as accuracy_sd,
+        avg(margin_pp) as margin_pp_mean, stddev_samp(margin_pp) as margin_pp_sd, count(margin_pp) as n_margin,
+        median(growth) as growth_median, median(grad_norm) as grad_norm_median, avg(stability) as stability_mean,
+        sum(d_measured) as d_measured, sum(d_fired) as d_fired,
+        string_agg(seed, ' ' order by seed) filter (accuracy is not null) as seeds,
+        map_from_entries(list((sample, accuracy) order by sample) filter (accuracy is not null)) as accuracies
+    from samples_of(asked) group by cell
+),
+verdicts as (
+    select
+        cell,
+        case
+            when count(*) = 1 then any_value(verdict)
+            else 'MIXED: ' || string_agg(runs || ' × ' || verdict, ', ' order by runs desc, verdict)
+        end as verdict
+    from (select cell, verdict, count(*) as runs from asked_runs where aborted_at is null group by all) group by cell
+),
+flagged as (
+    select cell, string_agg(flag || '×' || runs, ' ' order by flag) as flags
+    from (
+        select cell, flag, count(*) as runs
+        from (select cell, unnest(string_split(flags, ',')) as flag from asked_runs where aborted_at is null)
+        where flag <> '' group by all
+    )
+    group by cell
+)
+select
+    named.*, coalesce(n, 0) as n, measured.* exclude (cell, n, n_margin), coalesce(n_margin, 0) as n_margin,
+    coalesce(flags, '') as flags, verdict
+from named left join measured using (cell) left join verdicts using (cell) left join flagged using (cell);
+
+-- The cells, and in others all their params but those in varied: equal others differ in nothing else.
+create or replace macro siblings_of(asked, varied) as table
+select c.*, coalesce(o.others, []) as others
+from cells_of(asked) c left join (
+    select cell, list(key || '=' || value order by key) as others
+    from (select coalesce(cell, '') as cell, min(run_id) as run_id from runs group by all) join params using (run_id)
+    where key <> 'seed' and not list_contains(varied, key)
+    group by cell
+) o using (cell);
+
+-- What the runs that were measured say together of one flag.
+create or replace macro agreement(fired, measured) as case
+    when coalesce(measured, 0) = 0 then 'not measured'
+    when fired = 0 then 'passes'
+    when fired = measured then 'fires'
+    else 'MIXED'
+end;
+
+-- A less B of two accuracies by sample, in percentage points: over their common samples where there are two or more, else
+-- the difference of the two means, which has no sd here. `fa-track compare` gives its interval.
+create or replace macro paired_pp(a, b) as
+list_transform(list_intersect(map_keys(a), map_keys(b)), lambda sample: 100 * (a[sample] - b[sample]));
+create or replace macro difference(a, b) as {
+    'mean': if(
+        len(paired_pp(a, b)) > 1, list_avg(paired_pp(a, b)), 100 * (list_avg(map_values(a)) - list_avg(map_values(b)))
+    ),
+    'sd': list_stddev_samp(paired_pp(a, b)),
+    'n_pairs': coalesce(len(paired_pp(a, b)), 0),
+    'n_a': coalesce(cardinality(a), 0),
+    'n_b': coalesce(cardinality(b), 0)
+};
+
+-- Γ by layer at the last epoch that a run logged.
+create or replace macro last_layers_of(asked) as table
+select r.*, l.* exclude (run_id)
+from runs_of(asked) r
+join (select run_id, max(step) as step from layers group by run_id) using (run_id)
+join layers l using (run_id, step);
+
+-- One network's Γ under four aggregations: all layers or those above h_0, the mean over samples or all of them pooled.
+create or replace macro alignments_of(asked) as table
+select
+    run_id, any_value(step) as epoch,
+    count(alignment) filter (isfinite(alignment)) as n_layers,
+    count(alignment) filter (isfinite(alignment) and layer > 0) as n_deep,
+    avg(alignment) filter (isfinite(alignment)) as mean_all,
+    avg(alignment) filter (isfinite(alignment) and layer > 0) as mean_deep,
+    avg(alignment_pooled) filter (isfinite(alignment_pooled)) as pooled_all,
+    avg(alignment_pooled) filter (isfinite(alignment_pooled) and layer > 0) as pooled_deep
+from last_layers_of(asked)
+group by run_id;
+
+-- The epoch at which each flag first fires in an audited run, by its audit's thresholds. 0.95 is the error norm at chance
+-- of the protocol: where the gain times it is above the floor, a small gradient is explained by a small error.
+create or replace macro first_flags_of(asked) as table
+with points as (
+    select m.run_id, m.step, m.key, m.value, r.h_norm_explosion_ratio, r.g_norm_floor, r.stability_drift_ceiling
+    from metrics m join runs_of(asked) r using (run_id)
+    where r.is_audited and m.key in (
+        'accuracy/test', 'diagnostics/max_block_growth', 'diagnostics/deepest_grad_norm', 'diagnostics/grad_gain',
+        'diagnostics/stability'
+    )
+),
+fired as (
+    select
+        run_id, step, not isfinite(value) as n,
+        key = 'diagnostics/max_block_growth' and not isnan(value) and value > h_norm_explosion_ratio as a,
+        key = 'diagnostics/deepest_grad_norm' and value < g_norm_floor and (run_id, step) not in (
+            select (run_id, step) from points
+            where key = 'diagnostics/grad_gain' and isfinite(value) and value * 0.95 >= g_norm_floor
+        ) as b,
+        key = 'diagnostics/stability' and not isnan(value) and value > stability_drift_ceiling as c
+    from points
+),
+firsts as (
+    select
+        run_id, min(step) filter (a) as a_epoch, min(step) filter (b) as b_epoch, min(step) filter (c) as c_epoch,
+        min(step) filter (n) as n_epoch, min(step) filter (a or b or n) as first_epoch
+    from fired where a or b or c or n group by run_id
+),
+lasts as (select run_id, max(step) as final_epoch from points group by run_id)
+select r.*, f.* exclude (run_id), final_epoch, greatest(coalesce(r.epochs, 0), final_epoch) as planned
+from runs_of(asked) r join lasts using (run_id) left join firsts f using (run_id);
+
+-- The share of its planned epochs that a run saves by stopping at the end of one; NULL for a run of no epoch.
+create or replace macro share_saved(epoch, planned) as 1 - epoch / nullif(planned, 0);
+
+create or replace macro accuracies_of(asked) as table
+select run_id, step, max(value) as accuracy
+from metrics semi join runs_of(asked) using (run_id)
+where key = 'accuracy/test'
+group by run_id, step;

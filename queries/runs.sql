@@ -1,0 +1,15 @@
+-- title: Every run of any status: when, how long, how far, and with what verdict
+-- params: experiment
+-- columns: experiment, method, architecture, width, depth, dataset, epochs, penalty, frozen_blocks, seed, status, aborted_at, start_time, minutes, last_epoch, accuracy, verdict, run_id
+-- Times are UTC. accuracy: on the test set at last_epoch, the last epoch that logged one; NaN is carried.
+with accuracies as (
+    select run_id, max(step) as last_epoch, arg_max(value, step) as accuracy
+    from metrics where key = 'accuracy/test' group by run_id
+)
+select
+    experiment, method, architecture, width, depth, dataset, epochs, penalty, frozen_blocks, seed, status, aborted_at,
+    date_trunc('second', start_time) as start_time, epoch(end_time - start_time) / 60 as minutes, last_epoch, accuracy,
+    coalesce(verdict, 'not audited') as verdict, run_id
+from runs left join accuracies using (run_id) left join audits using (run_id)
+where is_asked(experiment, $experiment)
+order by experiment, start_time, run_id;
