@@ -13,7 +13,10 @@ import pytest
 import servers
 from mlflow import MlflowClient
 
+from fa_tracking.errors import UsageError
+from fa_tracking.results.database import connect
 from fa_tracking.results.export import export
+from fa_tracking.results.parquet import write_parquet
 from fa_tracking.results.sources import open_source
 from fa_tracking.results.sources import sql as direct
 
@@ -161,3 +164,21 @@ def test_a_run_in_training_never_waits_for_the_export(tmp_path: Path, monkeypatc
     next(reading)
     client.log_metric(run, "accuracy/test", 9.0, step=9)  # between two chunks the store is free
     assert sum(table.num_rows for table in reading) >= 8
+
+
+def test_a_copy_as_parquet_answers_as_the_database_does_and_replaces_only_itself(uri: str, tmp_path: Path) -> None:
+    database, copy = tmp_path / "r.duckdb", tmp_path / "copy"
+    export(database, uri)
+    for _ in range(2):
+        write_parquet(database, copy)
+    with connect(database) as there, connect(copy) as here:
+        for table in TABLES:
+            rows = [sorted(map(str, c.execute(f"from {table}").fetchall())) for c in (there, here)]
+            assert rows[0] == rows[1]
+        assert here.execute("select count(distinct experiment) from runs").fetchone() == (2,)
+    part = duckdb.sql(f"from read_parquet('{copy}/metrics/experiment=one/data.parquet')").fetchall()
+    assert part == sorted(part, key=lambda row: (row[1], row[0], row[2]))
+    (copy / "mine.txt").write_text("kept")
+    with pytest.raises(UsageError, match="other things"):
+        write_parquet(database, copy)
+    assert (copy / "mine.txt").read_text() == "kept"

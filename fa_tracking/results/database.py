@@ -40,7 +40,7 @@ def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
     """A read-only connection that can reach nothing outside the database: no files, no extensions, no network.
 
     Args:
-        path: a database file, or a folder of its tables as ``<table>.parquet``.
+        path: a database file, or a folder of its tables: ``<table>.parquet``, or as ``write_parquet`` lays them out.
 
     Raises:
         UsageError: there is no such file or folder.
@@ -69,14 +69,22 @@ def _from_parquet(folder: Path) -> "DuckDBPyConnection":
     """The tables of a folder in memory, empty where it holds none, and the views over them."""
     import duckdb
 
-    tables = sorted(folder.glob("*.parquet"))
-    if not tables:
-        raise UsageError(f"the folder {folder} holds no tables as Parquet")
     connection = duckdb.connect()
     connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
-    for file in tables:
-        create = f'create or replace table "{file.stem}" as select * from read_parquet($file)'
-        connection.execute(create, {"file": str(file)})
+    tables = [row[0] for row in connection.execute("select table_name from duckdb_tables()").fetchall()]
+    found = {table: [*folder.glob(f"{table}.parquet"), *folder.glob(f"{table}/*/*.parquet")] for table in tables}
+    if not found["runs"]:
+        raise UsageError(
+            f"the folder {folder} holds no runs.parquet, nor a folder runs as `export --parquet` writes it"
+        )
+    for table, parts in found.items():
+        if parts:
+            columns = ", ".join(connection.table(table).columns)
+            connection.execute(
+                f"create or replace table {table} as "
+                f"select {columns} from read_parquet($parts, hive_partitioning = true, hive_types_autocast = false)",
+                {"parts": [str(part) for part in parts]},
+            )
     create_views(connection)
     return connection
 
