@@ -1,11 +1,12 @@
--- title: What stopping at the first flag saves, over the seeds: share of the epochs, and the accuracy there and at the end
+-- title: What stopping at the first flag saves, over the seeds: share of the epochs, accuracy there and at the end
 -- params: experiment
 -- columns: method, architecture, width, depth, epochs, penalty, frozen_blocks, rule, n, n_flagged, n_aborted, first_epoch_min, first_epoch_max, share_saved_mean, share_saved_sd, n_accuracy, accuracy_at_first, accuracy_at_end, change_pp, change_sd
--- A row a cell and rule: stop at the end of the first epoch at which the flag fires; thresholds as in first_flag. n counts
--- the seeds with an audited run that ended as planned, n_flagged those in which the flag fires: the epochs and shares are
--- theirs, and where it never fires there are none. The accuracies are of n_accuracy of these, which did not diverge and
--- have one at both epochs. change_pp: at the end less at the first flag, so that at 0 or below stopping loses nothing.
--- A single flag that never fires has no row. Runs of one seed are averaged first. Aborted runs have no end: they are counted and are in no number.
+-- A row a cell and rule: stop at the end of the first epoch at which the flag fires; thresholds as in first_flag. n
+-- counts the seeds with an audited run that ended as planned, n_flagged those in which the flag fires: the epochs and
+-- shares are theirs, and where it never fires there are none. The accuracies are of n_accuracy of these, which did not
+-- diverge and have one at both epochs. change_pp: at the end less at the first flag, so that at 0 or below stopping
+-- loses nothing. A single flag that never fires has no row. Runs of one seed are averaged first. Aborted runs have no
+-- end: they are counted and are in no number.
 with stops as (
     select f.*, unnest([
         {'place': 1, 'rule': 'a', 'stop_epoch': a_epoch}, {'place': 2, 'rule': 'b', 'stop_epoch': b_epoch},

@@ -6,7 +6,8 @@ with deepest as (
 )
 select
     r.method, r.architecture, r.width, r.depth, r.epochs, r.lr, r.penalty, r.frozen_blocks, r.augmentation,
-    r.seed, step as epoch, l.residual_norm as deepest_residual_norm, l.grad_norm as deepest_grad_norm, p.accuracy, r.g_norm_floor, r.run_id
+    r.seed, step as epoch, l.residual_norm as deepest_residual_norm, l.grad_norm as deepest_grad_norm, p.accuracy,
+    r.g_norm_floor, r.run_id
 from runs_of($experiment) r
 join deepest using (run_id)
 join layers l using (run_id, layer)

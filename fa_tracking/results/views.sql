@@ -1,5 +1,5 @@
--- What the queries share: views that take the experiment they are asked for, so each is a macro. They stand in the database
--- file, so that any DuckDB client can ask what the catalogue asks: select * from cells_of('*').
+-- What the queries share: views that take the experiment they are asked for, so each is a macro. They stand in the
+-- database file, so that any DuckDB client can ask what the catalogue asks: select * from cells_of('*').
 -- asked: the name of an experiment, or a pattern of names such as reproduction*.
 
 create or replace macro is_asked(experiment, asked) as experiment = asked or experiment glob asked;
