@@ -17,14 +17,17 @@ with stops as (
 ),
 by_sample as (
     select
-        s.cell, place, rule, s.sample, min(stop_epoch) as earliest, max(stop_epoch) as latest,
+        cell, place, rule, sample, min(stop_epoch) as earliest, max(stop_epoch) as latest,
         avg(share_saved(stop_epoch, planned)) as share,
-        avg(there.accuracy) filter (has_both) as at_first, avg(at_end.accuracy) filter (has_both) as at_end
-    from stops s
-    left join accuracies_of($experiment) there on there.run_id = s.run_id and there.step = stop_epoch
-    left join accuracies_of($experiment) at_end on at_end.run_id = s.run_id and at_end.step = final_epoch,
-    lateral (select isfinite(there.accuracy) and isfinite(at_end.accuracy) and not s.is_diverged as has_both)
-    group by s.cell, place, rule, s.sample
+        avg(accuracy_at[stop_epoch]) filter (has_both) as at_first,
+        avg(accuracy_at[final_epoch]) filter (has_both) as at_end
+    from (
+        select
+            *,
+            isfinite(accuracy_at[stop_epoch]) and isfinite(accuracy_at[final_epoch]) and not is_diverged as has_both
+        from stops
+    )
+    group by cell, place, rule, sample
 ),
 by_rule as (
     select

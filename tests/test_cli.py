@@ -83,7 +83,7 @@ def test_thresholds_of_the_command_line_reach_the_verdict(trained: Path, cli: Cl
         (["nope"], 2, "No such command"),
         (["train", "bp", "--width", "0"], 2, "not in the range x>=1. See"),
         (["audit"], 2, "Missing option '--experiment'"),
-        (["query", "nope"], 2, "no query named 'nope'; there are: audit_table"),
+        (["query", "nope"], 2, "no query named 'nope'; there are: aggregation_spread"),
         (["query", "audit_table"], 2, "needs --experiment"),
         (["query", "audit_table", "--explain"], 2, "needs --experiment"),
         (["query", "audit_table", "--experiment", "nope"], 2, "holds no experiment 'nope'"),
