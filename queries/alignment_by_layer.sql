@@ -1,9 +1,10 @@
 -- title: Γ by layer at the last epoch, over the seeds, beside the null of fresh feedback
 -- params: experiment
 -- columns: method, architecture, width, depth, epochs, penalty, frozen_blocks, layer, n, n_missing, mean, sd, null_mean, null_sd, n_null, n_beyond_null
--- n counts the seeds in which Γ is a measurement at that layer, n_missing those in which it is none: its gradient is below
--- the floor. mean and sd: of Γ over the n seeds. null_mean and null_sd: of Γ over fresh draws of the feedback, averaged
--- over n_null seeds; n_beyond_null: seeds whose Γ is more than two null_sd from their null_mean. Runs that diverged or were aborted are left out, and runs that never had a Γ.
+-- n counts the seeds in which Γ is a measurement at that layer, n_missing those in which it is none: its gradient is
+-- below the floor. mean and sd: of Γ over the n seeds. null_mean and null_sd: of Γ over fresh draws of the feedback,
+-- averaged over n_null seeds; n_beyond_null: seeds whose Γ is more than two null_sd from their null_mean. Runs that
+-- diverged or were aborted are left out, and runs that never had a Γ.
 with by_sample as (
     select
         cell, layer, sample,

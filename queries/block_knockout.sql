@@ -10,7 +10,8 @@ select
     max(k.accuracy) filter (removed = 'none') as whole,
     max(k.accuracy) filter (removed = 'all') as without_all,
     min(k.accuracy) filter (removed not in ('none', 'all')) as worst_single,
-    arg_min(k.removed, (k.accuracy, try_cast(k.removed as integer))) filter (removed not in ('none', 'all')) as worst_block,
+    arg_min(k.removed, (k.accuracy, try_cast(k.removed as integer)))
+        filter (removed not in ('none', 'all')) as worst_block,
     run_id
 from runs_of($experiment) join knockouts k using (run_id)
 group by all

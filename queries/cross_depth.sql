@@ -1,8 +1,9 @@
 -- title: Each method over depths: whether accuracy, growth and verdict stay as they are
 -- params: experiment
 -- columns: method, architecture, width, penalty, frozen_blocks, depth, n, n_runs, accuracy_mean, accuracy_sd, change_pp, change_sd, n_pairs, growth_median, grad_norm_median, flags, verdict, n_depths, same_verdict
--- Cells that differ in depth alone stand together. change_pp: accuracy less that of the shallowest of them, paired by seed
--- where they share two or more (n_pairs), else of the means. same_verdict: whether the verdict is one at all n_depths.
+-- Cells that differ in depth alone stand together. change_pp: accuracy less that of the shallowest of them, paired by
+-- seed where they share two or more (n_pairs), else of the means. same_verdict: whether the verdict is one at all
+-- n_depths.
 with placed as (
     select *, case when row_number() over depths > 1 then first(accuracies) over depths end as shallowest,
         count(*) over alike as n_depths,

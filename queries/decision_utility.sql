@@ -1,10 +1,10 @@
 -- title: Seven reporting strategies: which methods each of them walks back
 -- params: experiment
 -- columns: architecture, width, depth, dataset, strategy, n_methods, n_runs, n_walked_back, n_mixed, n_kept, n_not_measured, walked_back, mixed
--- A method is a cell: its audited runs that ended as planned, without the frozen controls, so that a method at two learning
--- rates counts twice. It is walked back where every run that was measured is, mixed where the runs disagree. Accuracy
--- walks back what is not finite and nothing else: the protocol does not flag a low one. Γ adds a mean over the measured
--- layers that is not above 0; BP has none, and below the floor there is none. all: the verdict.
+-- A method is a cell: its audited runs that ended as planned, without the frozen controls, so that a method at two
+-- learning rates counts twice. It is walked back where every run that was measured is, mixed where the runs disagree.
+-- Accuracy walks back what is not finite and nothing else: the protocol does not flag a low one. Γ adds a mean over the
+-- measured layers that is not above 0; BP has none, and below the floor there is none. all: the verdict.
 with judged as (
     select
         r.*,

@@ -24,7 +24,7 @@ accuracies as (
 )
 select
     method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, seed, status, aborted_at,
-    first_epoch, first_metric, coalesce(n_metrics, 0) as n_metrics, coalesce(n_points, 0) as n_points, last_epoch, accuracy_before,
-    coalesce(verdict, 'not audited') as verdict, run_id
+    first_epoch, first_metric, coalesce(n_metrics, 0) as n_metrics, coalesce(n_points, 0) as n_points,
+    last_epoch, accuracy_before, coalesce(verdict, 'not audited') as verdict, run_id
 from found left join accuracies using (run_id)
 order by method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, seed, run_id;

@@ -1,9 +1,9 @@
 -- title: Layer-wise (fa) against direct feedback (dfa), in cells that differ in nothing else
 -- params: experiment
 -- columns: architecture, width, depth, epochs, penalty, frozen_blocks, augmentation, fa_n, fa_accuracy, fa_sd, dfa_n, dfa_accuracy, dfa_sd, difference_pp, difference_sd, n_pairs, fa_growth, dfa_growth, fa_grad_norm, dfa_grad_norm, fa_deep_alignment, fa_n_aligned, dfa_deep_alignment, dfa_n_aligned, fa_verdict, dfa_verdict
--- difference_pp: fa less dfa, paired by seed where they share two or more (n_pairs), else of the means. Deep alignment: Γ
--- above h_0 at the last epoch, a mean over layers, then over the n_aligned runs in which it is a measurement; NULL where
--- the gradient is below the floor in all. A cell without its counterpart is left out.
+-- difference_pp: fa less dfa, paired by seed where they share two or more (n_pairs), else of the means. Deep alignment:
+-- Γ above h_0 at the last epoch, a mean over layers, then over the n_aligned runs in which it is a measurement; NULL
+-- where the gradient is below the floor in all. A cell without its counterpart is left out.
 with aligned as (
     select cell, avg(mean_deep) as deep_alignment, count(mean_deep) as n_aligned
     from runs_of($experiment) join alignments_of($experiment) using (run_id)

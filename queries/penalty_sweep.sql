@@ -1,10 +1,11 @@
 -- title: The residual penalty swept: margin over the frozen control and (d), per seed and over the seeds
 -- params: experiment
 -- columns: method, architecture, width, depth, epochs, penalty, seed, n, n_margin, accuracy, accuracy_sd, gain_pp, gain_sd, n_pairs, margin_pp, margin_sd, growth, grad_norm, d_verdict
--- A row a seed, then one with seed = all: mean and sample standard deviation over the n seeds, growth and ‖g_L‖ by median,
--- the margin over n_margin of them. gain_pp: accuracy less that of the same runs without penalty, over all seeds paired
--- where two or more are shared (n_pairs), else of the means. d_verdict: MIXED where the seeds disagree, not measured
--- without a frozen control. What was never trained with a penalty is left out. Frozen controls are left out, as are runs that diverged or were aborted.
+-- A row a seed, then one with seed = all: mean and sample standard deviation over the n seeds, growth and ‖g_L‖ by
+-- median, the margin over n_margin of them. gain_pp: accuracy less that of the same runs without penalty, over all
+-- seeds paired where two or more are shared (n_pairs), else of the means. d_verdict: MIXED where the seeds disagree,
+-- not measured without a frozen control. What was never trained with a penalty is left out. Frozen controls are left
+-- out, as are runs that diverged or were aborted.
 with cells as (
     select c.*, z.accuracies as unpenalised, difference(c.accuracies, z.accuracies) as gain
     from siblings_of($experiment, ['penalty']) c

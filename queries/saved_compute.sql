@@ -1,11 +1,12 @@
--- title: What stopping at the first flag saves, over the seeds: share of the epochs, and the accuracy there and at the end
+-- title: What stopping at the first flag saves, over the seeds: share of the epochs, accuracy there and at the end
 -- params: experiment
 -- columns: method, architecture, width, depth, epochs, penalty, frozen_blocks, rule, n, n_flagged, n_aborted, first_epoch_min, first_epoch_max, share_saved_mean, share_saved_sd, n_accuracy, accuracy_at_first, accuracy_at_end, change_pp, change_sd
--- A row a cell and rule: stop at the end of the first epoch at which the flag fires; thresholds as in first_flag. n counts
--- the seeds with an audited run that ended as planned, n_flagged those in which the flag fires: the epochs and shares are
--- theirs, and where it never fires there are none. The accuracies are of n_accuracy of these, which did not diverge and
--- have one at both epochs. change_pp: at the end less at the first flag, so that at 0 or below stopping loses nothing.
--- A single flag that never fires has no row. Runs of one seed are averaged first. Aborted runs have no end: they are counted and are in no number.
+-- A row a cell and rule: stop at the end of the first epoch at which the flag fires; thresholds as in first_flag. n
+-- counts the seeds with an audited run that ended as planned, n_flagged those in which the flag fires: the epochs and
+-- shares are theirs, and where it never fires there are none. The accuracies are of n_accuracy of these, which did not
+-- diverge and have one at both epochs. change_pp: at the end less at the first flag, so that at 0 or below stopping
+-- loses nothing. A single flag that never fires has no row. Runs of one seed are averaged first. Aborted runs have no
+-- end: they are counted and are in no number.
 with stops as (
     select f.*, unnest([
         {'place': 1, 'rule': 'a', 'stop_epoch': a_epoch}, {'place': 2, 'rule': 'b', 'stop_epoch': b_epoch},
@@ -16,14 +17,17 @@ with stops as (
 ),
 by_sample as (
     select
-        s.cell, place, rule, s.sample, min(stop_epoch) as earliest, max(stop_epoch) as latest,
+        cell, place, rule, sample, min(stop_epoch) as earliest, max(stop_epoch) as latest,
         avg(share_saved(stop_epoch, planned)) as share,
-        avg(there.accuracy) filter (has_both) as at_first, avg(at_end.accuracy) filter (has_both) as at_end
-    from stops s
-    left join accuracies_of($experiment) there on there.run_id = s.run_id and there.step = stop_epoch
-    left join accuracies_of($experiment) at_end on at_end.run_id = s.run_id and at_end.step = final_epoch,
-    lateral (select isfinite(there.accuracy) and isfinite(at_end.accuracy) and not s.is_diverged as has_both)
-    group by s.cell, place, rule, s.sample
+        avg(accuracy_at[stop_epoch]) filter (has_both) as at_first,
+        avg(accuracy_at[final_epoch]) filter (has_both) as at_end
+    from (
+        select
+            *,
+            isfinite(accuracy_at[stop_epoch]) and isfinite(accuracy_at[final_epoch]) and not is_diverged as has_both
+        from stops
+    )
+    group by cell, place, rule, sample
 ),
 by_rule as (
     select

@@ -1,10 +1,10 @@
 -- title: Cross-batch stability (c) as a sub-mode: drift or noise, among degenerate runs and among the others
 -- params: experiment
 -- columns: method, architecture, width, depth, epochs, penalty, frozen_blocks, regime, n, n_drift, n_noise, stability_mean, stability_sd, submode, by_seed
--- drift: the batches' gradients share a direction, above the audit's ceiling; noise: they do not. (c) does not tell healthy
--- from degenerate, so a cell has a row for each regime that its runs are in: degenerate where (a) or (b) fires, healthy
--- where neither does. n counts seeds, repeated runs of one averaged; submode is MIXED where they disagree. Runs that
--- diverged or were aborted are left out, and runs without an audit.
+-- drift: the batches' gradients share a direction, above the audit's ceiling; noise: they do not. (c) does not tell
+-- healthy from degenerate, so a cell has a row for each regime that its runs are in: degenerate where (a) or (b) fires,
+-- healthy where neither does. n counts seeds, repeated runs of one averaged; submode is MIXED where they disagree. Runs
+-- that diverged or were aborted are left out, and runs without an audit.
 with by_sample as (
     select
         cell, fires_a or fires_b as is_degenerate, sample, any_value(seed) as seed,

@@ -15,6 +15,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
         ("diagnostics_cost.py", ["--rounds", "1"], "diagnostics / training"),
         ("epoch.py", ["--images", "1280", "--rounds", "1"], "dfa / plain torch BP"),
         ("export.py", ["--runs", "3", "--calls", "2"], "one new run / full"),
+        ("queries.py", ["--runs", "40", "--rounds", "1"], "slowest query"),
         ("tracking_overhead.py", ["--epochs", "1", "--images", "512"], "tracking / epoch"),
     ],
 )
@@ -25,5 +26,5 @@ def test_a_benchmark_runs_and_prints_its_ratio(script: str, arguments: list[str]
 
 
 def test_every_benchmark_is_tried() -> None:
-    tried = {"diagnostics_cost.py", "epoch.py", "export.py", "tracking_overhead.py"}
+    tried = {"diagnostics_cost.py", "epoch.py", "export.py", "queries.py", "tracking_overhead.py"}
     assert {p.name for p in BENCHMARKS.glob("[!_]*.py")} == tried

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import pytest
 from conftest import Cli
 from mlflow import MlflowClient
@@ -54,6 +55,11 @@ def test_train_audit_export_and_query_follow_each_other(trained: Path, cli: Cli)
         csv = cli("query", name, "--experiment", "hand", "--format", "csv").stdout.splitlines()
         assert (csv[0].split(","), len(csv)) == (list(as_json[0]), 3)
         assert cli("query", name, "--experiment", "hand", "--format", "md").stdout.count("\n") == 4
+    pasted = cli("query", "audit_table", "--experiment", "hand", "--explain").stdout
+    with duckdb.connect(str(trained / "fa_results.duckdb"), read_only=True) as plain:
+        verdicts = [row[plain.sql(pasted).columns.index("verdict")] for row in plain.sql(pasted).fetchall()]
+    answered = json.loads(cli("query", "audit_table", "--experiment", "h*", "--format", "json").stdout)
+    assert verdicts == [row["verdict"] for row in answered]
     assert cli("sql", "select count(*) as n from runs", "--format", "csv").stdout == "n\n2\n"
     page = cli("dashboard", "--experiment", "hand", "-o", "hand.html", "--png")
     assert page.stdout.split() == ["hand.html", "hand-audit_panels.png", "hand-trajectories.png"]
@@ -77,8 +83,9 @@ def test_thresholds_of_the_command_line_reach_the_verdict(trained: Path, cli: Cl
         (["nope"], 2, "No such command"),
         (["train", "bp", "--width", "0"], 2, "not in the range x>=1. See"),
         (["audit"], 2, "Missing option '--experiment'"),
-        (["query", "nope"], 2, "no query named 'nope'; there are: audit_table"),
+        (["query", "nope"], 2, "no query named 'nope'; there are: aggregation_spread"),
         (["query", "audit_table"], 2, "needs --experiment"),
+        (["query", "audit_table", "--explain"], 2, "needs --experiment"),
         (["query", "audit_table", "--experiment", "nope"], 2, "holds no experiment 'nope'"),
         (["query", "audit_table", "--experiment", "x", "--db", "no.duckdb"], 2, "there is no database no.duckdb"),
         (["sql", "delete from runs"], 2, "read-only"),

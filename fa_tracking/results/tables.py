@@ -54,8 +54,11 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], width: int
     """A table that fits ``width`` columns of text.
 
     Where it would be wider, columns that say the same in every row move above it, long verdicts and run ids are
-    shortened (and that is said), and at last each row becomes a block, so that nothing is cut without a word.
+    shortened (and that is said), and at last each row becomes a block, so that nothing is cut without a word. Without
+    a row it says so.
     """
+    if not rows:
+        return "no rows\n"
     every = range(len(columns))
     full = _draw(columns, rows, every, short)
     if _width(full) <= width:

@@ -1,5 +1,5 @@
--- What the queries share: views that take the experiment they are asked for, so each is a macro. They stand in the database
--- file, so that any DuckDB client can ask what the catalogue asks: select * from cells_of('*').
+-- What the queries share: views that take the experiment they are asked for, so each is a macro. They stand in the
+-- database file, so that any DuckDB client can ask what the catalogue asks: select * from cells_of('*').
 -- asked: the name of an experiment, or a pattern of names such as reproduction*.
 
 create or replace macro is_asked(experiment, asked) as experiment = asked or experiment glob asked;
@@ -132,43 +132,49 @@ select
 from last_layers_of(asked)
 group by run_id;
 
--- The epoch at which each flag first fires in an audited run, by its audit's thresholds. 0.95 is the error norm at chance
--- of the protocol: where the gain times it is above the floor, a small gradient is explained by a small error.
+-- The epoch at which each flag first fires in an audited run, by its audit's thresholds, and the accuracy at these epochs
+-- and the last. 0.95 is the error norm at chance of the protocol: where the gain times it is above the floor, a small
+-- gradient is explained by a small error.
 create or replace macro first_flags_of(asked) as table
-with points as (
-    select m.run_id, m.step, m.key, m.value, r.h_norm_explosion_ratio, r.g_norm_floor, r.stability_drift_ceiling
-    from metrics m join runs_of(asked) r using (run_id)
-    where r.is_audited and m.key in (
+with firsts as (
+    select
+        run_id, max(step) as final_epoch, min(step) filter (not isfinite(value)) as n_epoch,
+        min(step) filter (
+            key = 'diagnostics/max_block_growth' and value > h_norm_explosion_ratio and not isnan(value)
+        ) as a_epoch,
+        list(step) filter (key = 'diagnostics/deepest_grad_norm' and value < g_norm_floor) as small,
+        list(step) filter (
+            key = 'diagnostics/grad_gain' and value * 0.95 >= g_norm_floor and isfinite(value)
+        ) as explained,
+        min(step) filter (
+            key = 'diagnostics/stability' and value > stability_drift_ceiling and not isnan(value)
+        ) as c_epoch
+    from metrics join runs_of(asked) using (run_id)
+    where is_audited and key in (
         'accuracy/test', 'diagnostics/max_block_growth', 'diagnostics/deepest_grad_norm', 'diagnostics/grad_gain',
         'diagnostics/stability'
     )
+    group by run_id
 ),
-fired as (
+found as (
     select
-        run_id, step, not isfinite(value) as n,
-        key = 'diagnostics/max_block_growth' and not isnan(value) and value > h_norm_explosion_ratio as a,
-        key = 'diagnostics/deepest_grad_norm' and value < g_norm_floor and (run_id, step) not in (
-            select (run_id, step) from points
-            where key = 'diagnostics/grad_gain' and isfinite(value) and value * 0.95 >= g_norm_floor
-        ) as b,
-        key = 'diagnostics/stability' and not isnan(value) and value > stability_drift_ceiling as c
-    from points
+        r.*, f.* exclude (run_id, small, explained), greatest(coalesce(r.epochs, 0), final_epoch) as planned,
+        list_min(list_filter(small, lambda epoch: not list_contains(coalesce(explained, []), epoch))) as b_epoch,
+        least(a_epoch, b_epoch, n_epoch) as first_epoch
+    from runs_of(asked) r join firsts f using (run_id)
 ),
-firsts as (
-    select
-        run_id, min(step) filter (a) as a_epoch, min(step) filter (b) as b_epoch, min(step) filter (c) as c_epoch,
-        min(step) filter (n) as n_epoch, min(step) filter (a or b or n) as first_epoch
-    from fired where a or b or c or n group by run_id
-),
-lasts as (select run_id, max(step) as final_epoch from points group by run_id)
-select r.*, f.* exclude (run_id), final_epoch, greatest(coalesce(r.epochs, 0), final_epoch) as planned
-from runs_of(asked) r join lasts using (run_id) left join firsts f using (run_id);
+reached as (
+    select run_id, map_from_entries(list((step, accuracy))) as accuracy_at
+    from (
+        select run_id, step, max(value) as accuracy
+        from metrics semi join (
+            select run_id, unnest([a_epoch, b_epoch, c_epoch, n_epoch, final_epoch]) as step from found
+        ) using (run_id, step)
+        where key = 'accuracy/test' group by run_id, step
+    )
+    group by run_id
+)
+select * from found left join reached using (run_id);
 
 -- The share of its planned epochs that a run saves by stopping at the end of one; NULL for a run of no epoch.
 create or replace macro share_saved(epoch, planned) as 1 - epoch / nullif(planned, 0);
-
-create or replace macro accuracies_of(asked) as table
-select run_id, step, max(value) as accuracy
-from metrics semi join runs_of(asked) using (run_id)
-where key = 'accuracy/test'
-group by run_id, step;
