@@ -1,6 +1,7 @@
 """Learning rules where theory knows the answer."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -10,12 +11,12 @@ from torch import Tensor, nn
 
 from fa_tracking import catalogue
 from fa_tracking.protocol.probe import capture
-from trainers import methods
+from trainers import methods, models
 from trainers.feedback import FeedbackPass, key, layer_weights
 from trainers.method import LearningRule
 from trainers.methods import bp, brsf, dfa, ep, fa, frsf, kolen_pollack, usf
 from trainers.model import BlockModel
-from trainers.models import preact_resnet, resmlp, small_cnn, vit_mini
+from trainers.models import resmlp, small_cnn, vit_mini
 
 CLASSES, FEATURES = 5, 6
 
@@ -57,13 +58,14 @@ def images() -> tuple[Tensor, Tensor]:
 
 
 def of_images(module: object) -> BlockModel:
-    config = {"input_shape": (3, 8, 8), "classes": CLASSES, "width": 32, "depth": 2}
+    depth = 3 if module is small_cnn else 2
+    config = {"input_shape": (3, 8, 8), "classes": CLASSES, "width": 32, "depth": depth}
     model = module.Model(**config)  # type: ignore[attr-defined]
     model.config = config
     return model
 
 
-@pytest.mark.parametrize("architecture", [resmlp, vit_mini, preact_resnet])
+@pytest.mark.parametrize("architecture", [catalogue.load(models, name) for name in catalogue.names(models)])
 def test_fa_with_the_weights_themselves_is_bp(architecture: object) -> None:
     model, (x, y) = of_images(architecture), images()
     rule = fa.Method(model, 1)
@@ -127,6 +129,7 @@ def test_kolen_pollack_feedback_converges_to_the_weights_under_weight_decay() ->
         return [(weight - rule.get_parameter(key(name))).norm().item() for name, weight in layer_weights(model).items()]
 
     before, steps = distances(), 600
+    assert min(before) > 0.1  # the feedback starts random
     for _ in range(steps):
         optimizer.zero_grad()
         rule.backward(model, x, y)
@@ -166,26 +169,27 @@ def losses(make: Callable[[BlockModel], LearningRule], steps: int = 500) -> list
     return seen
 
 
-def test_bridges_are_trained_and_never_see_a_gradient_of_a_block() -> None:
-    from trainers.methods import credit_bridge, state_bridge
-
-    for method in (state_bridge, credit_bridge):
-        model, (x, y) = Smooth(depth=2), batch()
-        rule = method.Method(model, 1)
-        states = [h.detach() for h in model(x, return_hidden=True)[1]]
-        seen = capture(model, x, y)
-        before = rule.credit(model, seen)
-        with torch.no_grad():
-            for p in model.blocks.parameters():
-                p.add_(torch.randn_like(p))
-        # the same hidden states and labels give the same credit, whatever the blocks have become
-        assert all(torch.equal(a, b) for a, b in zip(rule.credit(model, seen), before, strict=True))
-        assert len(states) == len(before)
-        start = {n: p.detach().clone() for n, p in rule.named_parameters()}
-        optimizer = torch.optim.AdamW([*model.parameters(), *rule.parameters()], lr=1e-2)
-        rule.backward(model, x, y)
-        optimizer.step()
-        assert all(not torch.equal(p, start[n]) for n, p in rule.named_parameters())
+@pytest.mark.parametrize("method", ["dfa", "drtp", "state_bridge", "state_bridge_direct", "credit_bridge"])
+def test_a_block_learns_from_its_local_credit_and_from_no_true_gradient(method: str) -> None:
+    model, (x, y) = Smooth(depth=2), batch()
+    rule = catalogue.load(methods, method).Method(model, 1)
+    seen = capture(model, x, y)
+    poisoned = dataclasses.replace(seen, grads=[torch.full_like(g, torch.nan) for g in seen.grads])
+    credit = rule.credit(model, poisoned)
+    with torch.no_grad():
+        for p in model.blocks.parameters():
+            p.add_(1.0)  # whatever the blocks become, the same states have the same credit
+        assert all(torch.equal(a, b) for a, b in zip(rule.credit(model, poisoned), credit, strict=True))
+        for p in model.blocks.parameters():
+            p.sub_(1.0)
+    per_batch = 1 if method.startswith("state_bridge") else len(y)  # whose credit is of the mean loss already
+    found = gradients(model, rule, x, y)
+    outputs = [model.embed(x), *(block(h) for block, h in zip(model.blocks, seen.hidden, strict=False))]
+    for part, out, a in zip(["embed", "blocks.0", "blocks.1"], outputs, credit, strict=True):
+        parameters = dict(model.get_submodule(part).named_parameters())
+        expected = torch.autograd.grad(out, list(parameters.values()), a / per_batch)
+        for name, wanted in zip(parameters, expected, strict=True):
+            torch.testing.assert_close(found[f"{part}.{name}"], wanted, rtol=1e-3, atol=1e-7, msg=f"{part}.{name}")
 
 
 def test_ep_reaches_the_embedding_of_a_deep_network() -> None:
@@ -194,14 +198,15 @@ def test_ep_reaches_the_embedding_of_a_deep_network() -> None:
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
 
 
-@pytest.mark.parametrize("method", [usf, frsf])
+@pytest.mark.parametrize("method", [usf, frsf, brsf])
 def test_sign_symmetry_sends_the_error_back_through_its_matrices(method: object) -> None:
     model, (x, y) = Smooth(depth=2), batch()
     rule = method.Method(model, 1)  # type: ignore[attr-defined]
+    drawn = copy.deepcopy(rule).matrices(model)  # those of the first batch, also where each has its own
     rule.backward(model, x, y)
     found = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
-    matrices = {w: rule.matrices(model)[name] for name, w in layer_weights(model).items()}
+    matrices = {w: drawn[name] for name, w in layer_weights(model).items()}
     with FeedbackPass(matrices):
         loss = F.cross_entropy(model(x), y)
     loss.backward()

@@ -112,6 +112,9 @@ def describe(config: RunConfig) -> str:
     parts += [f"λ={config.penalty:g}"] if config.penalty else []
     parts += ["frozen"] if config.frozen_blocks else []
     parts += [config.augmentation] if config.augmentation != "none" else []
+    for name in ("batch_size", "optimizer", "lr", "weight_decay"):
+        value = getattr(config, name)
+        parts += [f"{name}={value}"] if value != getattr(RunConfig, name, None) else []
     return f"{' '.join(parts)}, {config.dataset}, {config.epochs} epochs, seed {config.seed}"
 
 

@@ -52,7 +52,7 @@ def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str
     for cell in found:
         elsewhere = f" (in {cell.held.experiment})" if cell.held.experiment != chosen.experiment else ""
         click.echo(f"{cell.held.state:<8} {study.describe(cell.config)}{elsewhere}")
-    say(_counts(found))
+    say(f"{_counts(found)}; experiment {chosen.experiment}")
 
 
 @command.command("status")
@@ -90,18 +90,27 @@ def run_study(chosen: "Study", jobs: int, data_dir: str | None, tracking_uri: st
 
     before = schedule.cells(chosen, tracking_uri)
     say(f"{chosen.experiment}: {_counts(before)}")
-    began = time.monotonic()
+    ends = [time.monotonic()]
     with progress(chosen.experiment) as update:
 
         def finished(config: "RunConfig", outcome: str, done: int, total: int) -> None:
             update(done, total)
-            left = (time.monotonic() - began) / done * (total - done)
+            ends.append(time.monotonic())
+            left = _pace(ends, jobs) * (total - done)
             state = outcome if outcome in (schedule.DONE, schedule.SKIPPED) else f"failed: {outcome}"
             remaining = f"; about {max(1, round(left / 60))} min left" if done < total else ""
             say(f"{done} of {total}: {study.describe(config)}: {state}{remaining}")
 
         problems = schedule.run(chosen, tracking_uri, data_dir, jobs, finished)
+    say(f"{chosen.experiment}: {_counts(schedule.cells(chosen, tracking_uri))}")
     return not problems
+
+
+def _pace(ends: list[float], jobs: int) -> float:
+    """Seconds a run, from the start and the ends so far; the first of each job holds its start-up, and is left out."""
+    if len(ends) > jobs + 1:
+        return (ends[-1] - ends[1]) / (len(ends) - 2)
+    return (ends[-1] - ends[0]) / jobs
 
 
 def _study(name: str, reduced: bool) -> "Study":

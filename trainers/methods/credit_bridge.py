@@ -4,7 +4,7 @@ The reference names CB and says that it has a bridge predictor; it does not defi
 
     a_l = bridge(LN(h_l), e, l) predicts g_L = ∂ℓ/∂h_L,    trained on ‖a_l − g_L‖², averaged over features and samples
 
-g_L is the gradient of the read-out alone at the detached h_L: no gradient of a hidden layer is ever used. Where h_l has
+g_L is the true gradient at h_L, but of the read-out alone: no gradient has passed through a block. Where h_l has
 another size than h_L, the bridge predicts g_L R_l with a fixed random R_l, entries N(0, 1/d_L). Block l learns from
 ⟨f_l(h_l), a_{l+1}⟩ with h_l detached, the embedding from ⟨h_0, a_0⟩.
 """
