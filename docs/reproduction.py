@@ -91,13 +91,20 @@ def main() -> None:
     published = tomllib.loads((HERE / "published.toml").read_text())
     page = (HERE / "reproduction.template.md").read_text()
     parts = {name: part(results, published) for name, part in PARTS.items()}
-    parts |= {name: _number(next(iter(results.rows(sql)[0].values())), form) for name, (sql, form) in VALUES.items()}
+    parts |= {name: _value(results, sql, form) for name, (sql, form) in VALUES.items()}
     parts |= _flat(published, "published")
     for name, text in parts.items():
         page = page.replace("{{" + name + "}}", text)
     if left := re.findall(r"{{.*?}}", page):
         raise SystemExit(f"reproduction.template.md asks for what is not there: {', '.join(left)}")
     print(page, end="")
+
+
+def _value(results: Results, sql: str, form: str) -> str:
+    """A single number of the text; "not run" where nothing holds it."""
+    found = results.rows(sql)
+    value = next(iter(found[0].values())) if found else None
+    return "not run" if value is None else format(value, form)
 
 
 def _flat(table: dict[str, Any], name: str) -> dict[str, str]:
@@ -302,7 +309,50 @@ LAST_TEN = (
 )
 PENALISED = "from audited where experiment = 'reproduction' and method = 'dfa' and penalty = 0.01"
 DIRECT = "from audited where method = 'state_bridge_direct' and dataset = 'cifar10'"
+FIRES = "select count(*) filter (fires_{}) || ' of ' || count(*) {}"
+WEAK = "from audited where experiment = 'reproduction' and method = 'dfa' and penalty = 0.001"
+BP_COST = (
+    "select 100 * (avg(accuracy) filter (penalty = 0) - avg(accuracy) filter (penalty = 0.01)) "
+    "from audited where experiment = 'reproduction' and method = 'bp' and not frozen_blocks"
+)
+FIRST_BELOW = """
+select string_agg(first, ', ' order by seed) from (
+    select r.seed, min(m.step) as first from runs r join metrics m using (run_id)
+    where r.experiment = 'reproduction' and r.method = 'dfa' and r.penalty = 0 and not r.frozen_blocks
+        and m.key = 'diagnostics/deepest_grad_norm' and m.value * {} < 1e-7
+    group by r.seed
+)
+"""
+KNOCKED = """
+select avg(k.accuracy) from runs r join knockouts k using (run_id)
+where r.experiment = 'reproduction' and r.method = 'dfa' and r.penalty = 0 and not r.frozen_blocks and k.removed = '{}'
+"""
 VALUES = {
+    "bp_c": (FIRES.format("c", MAIN) + " and method = 'bp'", ""),
+    "fa_c": (FIRES.format("c", MAIN) + " and method = 'fa'", ""),
+    "sb_c": (FIRES.format("c", MAIN) + " and method = 'state_bridge'", ""),
+    "fa_crop_c": (f"select stability {CROP} 'fa'", ".2f"),
+    "sb_crop_c": (f"select stability {CROP} 'state_bridge'", ".2f"),
+    "fa_seed_c": (f"select stability {MAIN} and method = 'fa' and seed = 42", ".2f"),
+    "sb_seed_c": (f"select stability {MAIN} and method = 'state_bridge' and seed = 42", ".2f"),
+    "fa_test": (f"select avg(accuracy) {MAIN} and method = 'fa'", ".3f"),
+    "fa_crop_test": (f"select accuracy {CROP} 'fa'", ".3f"),
+    "cb_test": (f"select avg(accuracy) {MAIN} and method = 'credit_bridge'", ".3f"),
+    "b_first": (FIRST_BELOW.format(1), ""),
+    "b_first_1280": (FIRST_BELOW.format(0.1), ""),
+    "weak_n": (f"select count(*) {WEAK}", "d"),
+    "weak_pass": (f"select count(*) {WEAK} and not fires_d", "d"),
+    "weak_margin": (f"select avg(margin_pp) {WEAK}", "+.1f"),
+    "bp_cost": (BP_COST, ".1f"),
+    "ep_n": (f"select count(*) {MAIN} and method = 'ep'", "d"),
+    "ep_a": (f"select count(*) filter (fires_a) {MAIN} and method = 'ep'", "d"),
+    "ep_b": (f"select count(*) filter (fires_b) {MAIN} and method = 'ep'", "d"),
+    "ep_epochs": (f"select min(epochs) {MAIN} and method = 'ep'", "d"),
+    "ep_low": (f"select min(accuracy) {MAIN} and method = 'ep'", ".3f"),
+    "ep_high": (f"select max(accuracy) {MAIN} and method = 'ep'", ".3f"),
+    "dfa_whole": (KNOCKED.format("none"), ".2f"),
+    "dfa_without": (KNOCKED.format("all"), ".2f"),
+    "direct_epochs": (f"select audited_epoch {DIRECT}", "d"),
     "bp_stability": (f"select avg(stability) {MAIN} and method = 'bp'", ".2f"),
     "bp_test": (f"select avg(accuracy) {MAIN} and method = 'bp'", ".3f"),
     "bp_train": (f"select avg(accuracy_train) {MAIN} and method = 'bp'", ".2f"),
