@@ -1,6 +1,6 @@
 -- title: Each method over depths: whether accuracy, growth and verdict stay as they are
 -- params: experiment
--- columns: method, architecture, width, penalty, frozen_blocks, depth, n, n_runs, accuracy_mean, accuracy_sd, change_pp, change_sd, n_pairs, growth_median, grad_norm_median, flags, verdict, n_depths, same_verdict
+-- columns: method, architecture, width, epochs, penalty, frozen_blocks, also, depth, n, n_runs, accuracy_mean, accuracy_sd, change_pp, change_sd, n_pairs, growth_median, grad_norm_median, flags, verdict, n_depths, same_verdict
 -- Cells that differ in depth alone stand together. change_pp: accuracy less that of the shallowest of them, paired by
 -- seed where they share two or more (n_pairs), else of the means. same_verdict: whether the verdict is one at all
 -- n_depths.
@@ -12,7 +12,7 @@ with placed as (
     window alike as (partition by others), depths as (partition by others order by depth, cell)
 )
 select
-    method, architecture, width, penalty, frozen_blocks, depth, n, n_runs, accuracy_mean, accuracy_sd,
+    method, architecture, width, epochs, penalty, frozen_blocks, also, depth, n, n_runs, accuracy_mean, accuracy_sd,
     d.mean as change_pp, d.sd as change_sd, d.n_pairs, growth_median, grad_norm_median, flags, verdict,
     n_depths, same_verdict
 from (select *, difference(accuracies, shallowest) as d from placed)

@@ -1,6 +1,6 @@
 -- title: Layer-wise (fa) against direct feedback (dfa), in cells that differ in nothing else
 -- params: experiment
--- columns: architecture, width, depth, epochs, penalty, frozen_blocks, augmentation, fa_n, fa_accuracy, fa_sd, dfa_n, dfa_accuracy, dfa_sd, difference_pp, difference_sd, n_pairs, fa_growth, dfa_growth, fa_grad_norm, dfa_grad_norm, fa_deep_alignment, fa_n_aligned, dfa_deep_alignment, dfa_n_aligned, fa_verdict, dfa_verdict
+-- columns: architecture, width, depth, epochs, penalty, frozen_blocks, augmentation, also, fa_n, fa_accuracy, fa_sd, dfa_n, dfa_accuracy, dfa_sd, difference_pp, difference_sd, n_pairs, fa_growth, dfa_growth, fa_grad_norm, dfa_grad_norm, fa_deep_alignment, fa_n_aligned, dfa_deep_alignment, dfa_n_aligned, fa_verdict, dfa_verdict
 -- difference_pp: fa less dfa, paired by seed where they share two or more (n_pairs), else of the means. Deep alignment:
 -- Γ above h_0 at the last epoch, a mean over layers, then over the n_aligned runs in which it is a measurement; NULL
 -- where the gradient is below the floor in all. A cell without its counterpart is left out.
@@ -15,7 +15,7 @@ cells as (
     from siblings_of($experiment, ['method']) s left join aligned using (cell)
 )
 select
-    fa.architecture, fa.width, fa.depth, fa.epochs, fa.penalty, fa.frozen_blocks, fa.augmentation,
+    fa.architecture, fa.width, fa.depth, fa.epochs, fa.penalty, fa.frozen_blocks, fa.augmentation, fa.also,
     fa.n as fa_n, fa.accuracy_mean as fa_accuracy, fa.accuracy_sd as fa_sd,
     dfa.n as dfa_n, dfa.accuracy_mean as dfa_accuracy, dfa.accuracy_sd as dfa_sd,
     difference(fa.accuracies, dfa.accuracies).mean as difference_pp,

@@ -1,6 +1,6 @@
 -- title: The residual penalty swept: margin over the frozen control and (d), per seed and over the seeds
 -- params: experiment
--- columns: method, architecture, width, depth, epochs, penalty, seed, n, n_margin, accuracy, accuracy_sd, gain_pp, gain_sd, n_pairs, margin_pp, margin_sd, growth, grad_norm, d_verdict
+-- columns: method, architecture, width, depth, epochs, penalty, also, seed, n, n_margin, accuracy, accuracy_sd, gain_pp, gain_sd, n_pairs, margin_pp, margin_sd, growth, grad_norm, d_verdict
 -- A row a seed, then one with seed = all: mean and sample standard deviation over the n seeds, growth and ‖g_L‖ by
 -- median, the margin over n_margin of them. gain_pp: accuracy less that of the same runs without penalty, over all
 -- seeds paired where two or more are shared (n_pairs), else of the means. d_verdict: MIXED where the seeds disagree,
@@ -30,7 +30,7 @@ rows as (
     from cells
 )
 select
-    c.method, c.architecture, c.width, c.depth, c.epochs, c.penalty, r.seed, r.n, r.n_margin, r.accuracy, r.accuracy_sd,
+    c.method, c.architecture, c.width, c.depth, c.epochs, c.penalty, c.also, r.seed, r.n, r.n_margin, r.accuracy, r.accuracy_sd,
     r.gain_pp, r.gain_sd, r.n_pairs, r.margin_pp, r.margin_sd, r.growth, r.grad_norm, r.d_verdict
 from rows r join cells c using (cell)
 order by

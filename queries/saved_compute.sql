@@ -1,6 +1,6 @@
 -- title: What stopping at the first flag saves, over the seeds: share of the epochs, accuracy there and at the end
 -- params: experiment
--- columns: method, architecture, width, depth, epochs, penalty, frozen_blocks, rule, n, n_flagged, n_aborted, first_epoch_min, first_epoch_max, share_saved_mean, share_saved_sd, n_accuracy, accuracy_at_first, accuracy_at_end, change_pp, change_sd
+-- columns: method, architecture, width, depth, epochs, penalty, frozen_blocks, also, rule, n, n_flagged, n_aborted, first_epoch_min, first_epoch_max, share_saved_mean, share_saved_sd, n_accuracy, accuracy_at_first, accuracy_at_end, change_pp, change_sd
 -- A row a cell and rule: stop at the end of the first epoch at which the flag fires; thresholds as in first_flag. n
 -- counts the seeds with an audited run that ended as planned, n_flagged those in which the flag fires: the epochs and
 -- shares are theirs, and where it never fires there are none. The accuracies are of n_accuracy of these, which did not
@@ -39,7 +39,7 @@ by_rule as (
     from by_sample group by cell, place, rule
 )
 select
-    c.method, c.architecture, c.width, c.depth, c.epochs, c.penalty, c.frozen_blocks, rule,
+    c.method, c.architecture, c.width, c.depth, c.epochs, c.penalty, c.frozen_blocks, c.also, rule,
     r.n, n_flagged, c.n_aborted, r.* exclude (cell, place, rule, n, n_flagged)
 from by_rule r join cells_of($experiment) c using (cell)
 where n_flagged > 0 or place = 5

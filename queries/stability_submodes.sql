@@ -1,6 +1,6 @@
 -- title: Cross-batch stability (c) as a sub-mode: drift or noise, among degenerate runs and among the others
 -- params: experiment
--- columns: method, architecture, width, depth, epochs, penalty, frozen_blocks, regime, n, n_drift, n_noise, stability_mean, stability_sd, submode, by_seed
+-- columns: method, architecture, width, depth, epochs, penalty, frozen_blocks, also, regime, n, n_drift, n_noise, stability_mean, stability_sd, submode, by_seed
 -- drift: the batches' gradients share a direction, above the audit's ceiling; noise: they do not. (c) does not tell
 -- healthy from degenerate, so a cell has a row for each regime that its runs are in: degenerate where (a) or (b) fires,
 -- healthy where neither does. n counts seeds, repeated runs of one averaged; submode is MIXED where they disagree. Runs
@@ -22,7 +22,7 @@ by_regime as (
     from by_sample group by cell, is_degenerate
 )
 select
-    c.method, c.architecture, c.width, c.depth, c.epochs, c.penalty, c.frozen_blocks, regime,
+    c.method, c.architecture, c.width, c.depth, c.epochs, c.penalty, c.frozen_blocks, c.also, regime,
     r.n, n_drift, n_noise, r.stability_mean, stability_sd,
     case when n_noise = 0 then 'drift' when n_drift = 0 then 'noise' else 'MIXED' end as submode, by_seed
 from by_regime r join cells_of($experiment) c using (cell)

@@ -17,8 +17,9 @@ from fa_tracking.errors import UsageError
 from fa_tracking.results.database import connect
 from fa_tracking.results.export import export
 from fa_tracking.results.parquet import write_parquet
-from fa_tracking.results.sources import open_source
+from fa_tracking.results.sources import open_source, without_password
 from fa_tracking.results.sources import sql as direct
+from fa_tracking.results.sources.sql import SqlSource
 
 TABLES = ("runs", "params", "tags", "metrics", "layers", "audits", "knockouts")
 
@@ -182,3 +183,9 @@ def test_a_copy_as_parquet_answers_as_the_database_does_and_replaces_only_itself
     with pytest.raises(UsageError, match="other things"):
         write_parquet(database, copy)
     assert (copy / "mine.txt").read_text() == "kept"
+
+
+def test_a_password_in_the_address_of_a_store_goes_no_further() -> None:
+    assert without_password("postgresql://me:s3cret@host:5432/runs") == "postgresql://me@host:5432/runs"
+    assert SqlSource("mysql+pymysql://me:s3cret@host/runs").uri == "mysql+pymysql://me@host/runs"
+    assert without_password("sqlite:////a:b@c.db") == "sqlite:////a:b@c.db"

@@ -22,12 +22,16 @@ def command(experiment: str | None, full: bool, parquet: str | None, db: str, tr
       fa-track export --db fa_results.duckdb --parquet results
     """
     from fa_tracking.results.export import export
-    from fa_tracking.results.parquet import write_parquet
+    from fa_tracking.results.parquet import refuse_other_folders, write_parquet
 
+    if parquet:
+        refuse_other_folders(parquet)
     with progress("export") as update:
         done = export(db, tracking_uri, experiment, update, say, full)
     gone = f", {done.removed} removed" if done.removed else ""
-    click.echo(f"{db}: {done.runs} runs, {done.read} of them new or changed{gone}; {done.metrics} metric points read")
+    click.echo(
+        f"{db}: {done.runs} runs, {done.changed} of them new or changed{gone}; {done.metrics} metric points read"
+    )
     if parquet:
         click.echo(f"{parquet}: {write_parquet(db, parquet)} files")
     say("next: fa-track query, which lists the questions it can answer")

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking.errors import UsageError
-from fa_tracking.results.database import run_sql
+from fa_tracking.results.database import refuse_unknown, run_sql
 from fa_tracking.results.statistics import LEVEL, Difference, Summary, difference, holm, summarise
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ SELECTED = """
 select r.run_id, coalesce(cast(r.seed as varchar), r.run_id) as seed, r.cell,
     (select arg_max(m.value, m.step) from metrics m where m.run_id = r.run_id and m.key = $metric) as value
 from runs r
-where r.status = 'FINISHED' and r.experiment = coalesce($experiment, r.experiment) and len($conditions) = (
+where r.status = 'FINISHED' and is_asked(r.experiment, coalesce($experiment, '*')) and len($conditions) = (
     select count(*) from params p join (select unnest($conditions) as wanted) on p.key = wanted[1]
     where p.run_id = r.run_id
         and (lower(p.value) = lower(wanted[2]) or try_cast(p.value as double) = try_cast(wanted[2] as double))
@@ -103,9 +103,16 @@ def compare(
         threshold: what the difference is asked to exceed.
 
     Raises:
-        UsageError: a selection is malformed, matches no run or several cells, or no run of it logs the metric.
+        UsageError: a selection is malformed, matches no run or several cells, or no run of it logs the metric; both
+            match the same runs; the database holds no such experiment; the threshold is not finite.
     """
+    if not math.isfinite(threshold):
+        raise UsageError(f"a threshold of {threshold} can be neither exceeded nor missed: give a number")
+    if experiment is not None:
+        refuse_unknown(connection, experiment)
     first, second = (_cell_of(connection, metric, text, experiment) for text in (a, b))
+    if first.runs == second.runs:
+        raise UsageError(f"{a!r} and {b!r} match the same runs: there is nothing to compare")
     named = {key for text in (a, b) for key, _ in _parse(text)}
     differing = run_sql(connection, DIFFERING, {"runs": [*first.runs, *second.runs]}).fetchall()
     try:
@@ -120,6 +127,9 @@ def _cell_of(connection: "DuckDBPyConnection", metric: str, text: str, experimen
     params = {"metric": metric, "experiment": experiment, "conditions": conditions}
     rows = run_sql(connection, SELECTED, params).fetchall()
     if not rows:
+        known = {key for (key,) in run_sql(connection, "select distinct key from params").fetchall()}
+        if unknown := [key for key, _ in _parse(text) if key not in known]:
+            raise UsageError(f"no run has a param named {' or '.join(unknown)}; there are: {', '.join(sorted(known))}")
         raise UsageError(
             f'no finished run matches {text!r}; `fa-track sql "select distinct cell from runs"` lists cells'
         )

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DEFAULT_DATABASE = "fa_results.duckdb"
 
+WRITES = frozenset({"ALTER", "CREATE", "DELETE", "DROP", "INSERT", "MERGE_INTO", "TRANSACTION", "UPDATE", "VACUUM"})
+
 KNOWN = "select distinct experiment, is_asked(experiment, $asked) from runs order by experiment"
 
 
@@ -53,7 +55,8 @@ def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
         raise UsageError(f"there is no database {path}: write it with `fa-track export --db {path}`")
     try:
         connection = _from_parquet(Path(path)) if folder else duckdb.connect(str(path), read_only=True)
-        connection.execute("set enable_external_access = false")
+        for setting in ("enable_external_access", "autoinstall_known_extensions", "autoload_known_extensions"):
+            connection.execute(f"set {setting} = false")
         connection.execute("set lock_configuration = true")
     except duckdb.Error as error:
         raise FATrackError(f"the database {path} cannot be opened: {first_line(error)}") from error
@@ -119,7 +122,7 @@ def ask(connection: "DuckDBPyConnection", query: Query, params: Mapping[str, Any
     _refuse_missing(query, params)
     try:
         if "experiment" in query.params:
-            _refuse_unknown(connection, params["experiment"])
+            refuse_unknown(connection, params["experiment"])
         return run_sql(connection, query.sql, {p: params[p] for p in query.params})
     except UsageError as error:
         if str(error).startswith("SQL: "):  # the catalogue's own SQL is right: the database is of another version
@@ -145,7 +148,12 @@ def _refuse_missing(query: Query, params: Mapping[str, Any]) -> None:
         raise UsageError(f"the query {query.name!r} needs {' and '.join(f'--{p}' for p in missing)}")
 
 
-def _refuse_unknown(connection: "DuckDBPyConnection", experiment: str) -> None:
+def refuse_unknown(connection: "DuckDBPyConnection", experiment: str) -> None:
+    """Refuse a name or pattern of experiments that the database does not hold.
+
+    Raises:
+        UsageError: always then; the message lists what it holds.
+    """
     known = run_sql(connection, KNOWN, {"asked": experiment}).fetchall()
     if not any(asked for _, asked in known):
         names = ", ".join(name for name, _ in known) or "none"
@@ -163,8 +171,11 @@ def run_sql(connection: "DuckDBPyConnection", sql: str, params: Mapping[str, Any
         FATrackError: it failed while it ran.
     """
     with sql_errors():
-        if len(connection.extract_statements(sql)) != 1:
+        statements = connection.extract_statements(sql)
+        if len(statements) != 1:
             raise UsageError("SQL: give one statement at a time")
+        if statements[0].type.name in WRITES:  # also where the tables are copies in memory
+            raise UsageError(f"SQL: {statements[0].type.name.lower()}: the database is read-only")
         relation = connection.sql(sql, params=dict(params)) if params else connection.sql(sql)
         if relation is None:
             raise UsageError("SQL: the statement gives no rows; the database is read-only")

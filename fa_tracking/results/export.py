@@ -35,12 +35,14 @@ class Exported:
 
     Attributes:
         runs: of the store, or of its one experiment.
-        read: runs that were new or changed, whose metrics were read.
+        changed: runs that were new, or had changed in anything.
+        read: those of them whose metrics were read.
         removed: runs that the database held and the store has no longer.
         metrics: metric points that were read.
     """
 
     runs: int
+    changed: int
     read: int
     removed: int
     metrics: int
@@ -116,7 +118,10 @@ def _bring_up_to_date(
         "coalesce((select metrics from exports where source = $1), 0) + $2",
         [source.uri, points - dropped],
     )
-    return Exported(found.runs.num_rows, len(changed), removed, points)
+    (differing,) = connection.execute(
+        "select count(*) from (from changed union from touched) anti join gone using (run_id)"
+    ).fetchone() or (0,)
+    return Exported(found.runs.num_rows, differing, len(changed), removed, points)
 
 
 def _typed(table: "pa.Table") -> "pa.Table":

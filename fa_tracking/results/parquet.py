@@ -36,8 +36,7 @@ def write_parquet(database: str | Path, folder: str | Path) -> int:
     import duckdb
 
     folder = Path(folder)
-    if folder.exists() and not _is_copy(folder):
-        raise UsageError(f"{folder} holds other things than a copy of a database: give --parquet a new folder")
+    refuse_other_folders(folder)
     try:
         with tempfile.TemporaryDirectory(prefix=".fa-track-", dir=folder.absolute().parent) as scratch:
             fresh = Path(scratch) / "new"
@@ -64,6 +63,16 @@ def _write(connection: "DuckDBPyConnection", folder: Path) -> int:
                 {"experiment": experiment, "file": str(part / "data.parquet")},
             )
     return len(ORDERS) * len(experiments)
+
+
+def refuse_other_folders(folder: str | Path) -> None:
+    """Never put a copy in the place of anything else.
+
+    Raises:
+        UsageError: ``folder`` holds something else.
+    """
+    if Path(folder).exists() and not _is_copy(Path(folder)):
+        raise UsageError(f"{folder} holds other things than a copy of a database: give --parquet a new folder")
 
 
 def _is_copy(folder: Path) -> bool:

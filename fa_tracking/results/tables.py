@@ -121,7 +121,7 @@ def short(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}" if math.isfinite(value) else str(plain(value))
-    return str(value)
+    return " ".join(str(value).splitlines())
 
 
 _VERDICTS = {"trustworthy": "✓ trustworthy", "needs walk-back": "⚑ walk back"}

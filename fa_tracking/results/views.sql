@@ -4,6 +4,21 @@
 
 create or replace macro is_asked(experiment, asked) as experiment = asked or experiment glob asked;
 
+-- What else sets finished runs apart: their params that vary among those asked for, less those that every answer shows.
+create or replace macro also_of(asked) as table
+with told as (
+    select run_id, key, value from params semi join (
+        from runs where status = 'FINISHED' and is_asked(experiment, asked)
+    ) using (run_id)
+    where key not in ('method', 'architecture', 'width', 'depth', 'epochs', 'penalty', 'frozen_blocks', 'seed')
+),
+varied as (
+    select key from told group by key
+    having count(distinct value) > 1 or count(*) < (select count(distinct run_id) from told)
+)
+select run_id, string_agg(key || '=' || value, ' ' order by key) as also
+from told semi join varied using (key) group by run_id;
+
 -- The finished runs beside their audits. sample: runs of one seed are one sample; a run without a seed is its own.
 create or replace macro runs_of(asked) as table
 select
@@ -14,8 +29,9 @@ select
     a.run_id is not null as is_audited,
     coalesce(a.fires_n, false) or coalesce(not isfinite(a.headline_accuracy), false) as is_diverged,
     a.fires_n, a.fires_a, a.fires_b, a.fires_c, a.fires_d,
-    a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp
-from runs r left join audits a using (run_id)
+    a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp,
+    coalesce(also, '') as also
+from runs r left join audits a using (run_id) left join also_of(asked) using (run_id)
 where r.status = 'FINISHED' and is_asked(r.experiment, asked);
 
 -- One row a cell and sample: the average of its runs. Runs that diverged or were aborted are in no number.
@@ -41,7 +57,7 @@ named as (
         cell, any_value(method) as method, any_value(architecture) as architecture, any_value(width) as width,
         any_value(depth) as depth, any_value(dataset) as dataset, any_value(epochs) as epochs, any_value(lr) as lr,
         any_value(penalty) as penalty, any_value(frozen_blocks) as frozen_blocks,
-        any_value(augmentation) as augmentation,
+        any_value(augmentation) as augmentation, any_value(also) as also,
         count(*) as n_runs, count(*) filter (is_diverged) as n_diverged,
         count(*) filter (aborted_at is not null) as n_aborted, count(*) filter (not is_audited) as n_unaudited
     from asked_runs group by cell

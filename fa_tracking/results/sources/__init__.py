@@ -12,9 +12,14 @@ and never writes to the store. Values are as the store holds them: the export un
 """
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from fa_tracking.errors import FATrackError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,9 +66,33 @@ def open_source(tracking_uri: str | None, say: Say) -> Source:
         version = schema_version(uri)
         if version in KNOWN_SCHEMAS:
             return SqlSource(uri)
-        said = f"has a schema ({version}) that is not known here" if version else "holds no tables of MLflow's"
-        say(f"{uri} {said}: reading it through MLflow's client, which is slower")
+        said = f"has a schema ({version}) that is not known here"
+        say(f"{without_password(uri)} {said}: reading it through MLflow's client, which is slower")
+    if uri and uri.startswith(("http://", "https://")):
+        _refuse_silent(uri)
     return _by_client(tracking_uri)
+
+
+def without_password(uri: str) -> str:
+    """A tracking URI as it may be shown and handed on."""
+    address = urlsplit(uri)
+    if address.password is None:
+        return uri
+    return uri.replace(f":{address.password}@", "@", 1)
+
+
+def _refuse_silent(uri: str) -> None:
+    """Say at once what MLflow's client would say after minutes of trying again."""
+    address = urlsplit(uri)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    if getproxies().get(address.scheme) and not proxy_bypass(address.hostname or ""):
+        return
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=10).close()
+    except OSError as error:
+        raise FATrackError(
+            f"the tracking server {without_password(uri)} does not answer: {error.strerror or error}"
+        ) from error
 
 
 def _by_client(tracking_uri: str | None) -> Source:

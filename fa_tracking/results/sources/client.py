@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from fa_tracking.results.sources import METRICS, PAIRS, RUNS, Snapshot
+from fa_tracking.results.sources import METRICS, PAIRS, RUNS, Snapshot, without_password
 from fa_tracking.tracking import store
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class ClientSource:
     """A tracking server, or a store of any kind that MLflow knows."""
 
     def __init__(self, client: "MlflowClient") -> None:
-        self.uri = client.tracking_uri
+        self.uri = without_password(client.tracking_uri)
         self._client = client
         self._keys: dict[str, list[str]] = {}
 

@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fa_tracking.errors import FATrackError
-from fa_tracking.results.sources import Snapshot
+from fa_tracking.results.sources import Snapshot, without_password
 from fa_tracking.tracking.store import client, find_experiment, store_errors
 
 if TYPE_CHECKING:
@@ -54,32 +55,42 @@ def is_sql(uri: str) -> bool:
     return uri.split(":", 1)[0].split("+", 1)[0] in SCHEMES
 
 
-def schema_version(uri: str) -> str | None:
-    """The Alembic version of a store, None where it cannot be read."""
-    try:
-        with _connection(uri) as connection:
+def schema_version(uri: str) -> str:
+    """The Alembic version of a store.
+
+    Raises:
+        FATrackError: it does not answer, or is no store of MLflow's, which its client would make of it.
+    """
+    from adbc_driver_manager import Error
+    from sqlalchemy.exc import SQLAlchemyError
+
+    with _connection(uri) as connection:
+        try:
             rows = connection.table("select version_num from alembic_version").to_pylist()
-    except FATrackError:
-        return None
-    return rows[0]["version_num"] if len(rows) == 1 else None
+        except (Error, SQLAlchemyError):
+            rows = []
+    if len(rows) != 1:
+        raise FATrackError(f"{without_password(uri)} holds no tables of MLflow's: give the --tracking-uri of a store")
+    return str(rows[0]["version_num"])
 
 
 class SqlSource:
     """A SQL store of a known schema."""
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri
+        self.uri = without_password(uri)
+        self._uri = uri
         self._is_sqlite = uri.startswith("sqlite")
         self._total = 0
 
     def snapshot(self, experiment: str | None) -> Snapshot:
-        with _connection(self.uri) as connection:
+        with _connection(self._uri) as connection:
             only = ""
             if experiment is not None:
                 active = "select name, experiment_id from experiments where lifecycle_stage = 'active'"
                 ids = {row["name"]: row["experiment_id"] for row in connection.table(active).to_pylist()}
                 if experiment not in ids:
-                    find_experiment(client(self.uri), experiment)  # says what there is
+                    find_experiment(client(self._uri), experiment)  # says what there is
                 only = f" and e.experiment_id = {ids[experiment]}"
             runs = connection.table(f"{RUNS} {ACTIVE} {only} order by r.start_time, r.run_uuid")
             active = f"run_uuid in (select r.run_uuid {ACTIVE} {only})"
@@ -91,7 +102,7 @@ class SqlSource:
     def marks(self, snapshot: Snapshot, known: Mapping[str, str]) -> dict[str, str]:
         """SQLite: the newest row that had been written when the run was read; else how many points a run has."""
         run_ids = snapshot.runs["run_id"].to_pylist()
-        with _connection(self.uri) as connection:
+        with _connection(self._uri) as connection:
             if self._is_sqlite:
                 return _row_marks(connection, run_ids, known)
             found = {row["run_id"]: f"{row['points']} {row['newest']}" for row in connection.table(COUNTS).to_pylist()}
@@ -100,9 +111,9 @@ class SqlSource:
     def metrics(self, run_ids: Sequence[str]) -> "Iterator[pa.Table]":
         few = len(run_ids) <= max(1, FEW * self._total)
         if self._is_sqlite and not few:
-            yield from _by_chunks(self.uri)
+            yield from _by_chunks(self._uri)
             return
-        with _connection(self.uri) as connection:
+        with _connection(self._uri) as connection:
             if not few:
                 yield from connection.batches(POINTS)
                 return
@@ -193,7 +204,10 @@ def _adbc(uri: str) -> "Connection":
     if uri.startswith("sqlite"):
         import adbc_driver_sqlite.dbapi as sqlite
 
-        return sqlite.connect(f"file:{quote(uri.partition(':///')[2])}?mode=ro")
+        path = uri.partition(":///")[2]
+        if not Path(path).is_file():
+            raise FATrackError(f"there is no store {path}")
+        return sqlite.connect(f"file:{quote(path)}?mode=ro")
     import adbc_driver_postgresql.dbapi as postgresql
 
     return postgresql.connect("postgresql://" + uri.split("://", 1)[1])
@@ -205,7 +219,11 @@ class _Rows:
     def __init__(self, uri: str) -> None:
         from sqlalchemy import create_engine
 
-        self._engine = create_engine(uri)
+        try:
+            self._engine = create_engine(uri)
+        except ImportError as error:
+            driver = f"{uri.split(':', maxsplit=1)[0]}:// needs the Python package {error.name}"
+            raise FATrackError(f"{driver}: install it, or name another driver, as mysql+pymysql:// does") from error
 
     def __enter__(self) -> "_Rows":
         self._connection = self._engine.connect().execution_options(stream_results=True, yield_per=CHUNK)
