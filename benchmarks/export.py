@@ -28,13 +28,14 @@ KEYS = [f"residual_norm/h{i}" for i in range(20)] + [f"grad_norm/g{i}" for i in 
 STEPS = 100
 
 EXPORT = """
-import json, resource, sys, time
-import adbc_driver_sqlite.dbapi, duckdb  # their import is no part of the export
+import json, sys, time
+import adbc_driver_sqlite.dbapi, duckdb, pyarrow.compute  # their import is no part of the export
 from fa_tracking.results.export import export
 began = time.perf_counter()
 done = export(sys.argv[2], sys.argv[1])
 seconds = time.perf_counter() - began
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+lines = open("/proc/self/status").read().splitlines()
+peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 print(json.dumps({"seconds": seconds, "peak_mb": peak, "points": done.metrics, "read": done.read}))
 """
 

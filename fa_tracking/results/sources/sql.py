@@ -62,12 +62,11 @@ def schema_version(uri: str) -> str:
         FATrackError: it does not answer, or is no store of MLflow's, which its client would make of it.
     """
     from adbc_driver_manager import Error
-    from sqlalchemy.exc import SQLAlchemyError
 
     with _connection(uri) as connection:
         try:
             rows = connection.table("select version_num from alembic_version").to_pylist()
-        except (Error, SQLAlchemyError):
+        except (Error, FATrackError):
             rows = []
     if len(rows) != 1:
         raise FATrackError(f"{without_password(uri)} holds no tables of MLflow's: give the --tracking-uri of a store")
@@ -236,7 +235,8 @@ class _Rows:
     def execute(self, sql: str) -> None:
         if self._engine.name in ("mysql", "mariadb"):
             sql = re.sub(r"\bkey\b", "`key`", sql)  # a reserved word there
-        self._result = self._connection.exec_driver_sql(sql)
+        with store_errors():
+            self._result = self._connection.exec_driver_sql(sql)
 
     def fetch_record_batch(self) -> "pa.RecordBatchReader":
         import pyarrow as pa
