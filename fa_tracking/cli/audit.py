@@ -102,12 +102,13 @@ def audit_table(result: "Audit") -> str:
             a.report.bp_grad_norms[-1],
             a.report.cross_batch_stability,
             frozen_control.value(a.report),
-            "✓ trustworthy" if a.report.verdict == TRUSTWORTHY else f"⚑ {' '.join(a.report.flags) or 'inconclusive'}",
+            "✓" if a.report.verdict == TRUSTWORTHY else f"⚑ {' '.join(a.report.flags) or 'inconclusive'}",
         )
         for a in result.runs
         if a.report
     ]
     fired = {flag for a in result.runs if a.report for flag in a.report.flags}
     legend = [f"⚑ needs walk-back   {d.FLAG}: {d.WORDING}" for d in catalogue() if d.FLAG in fired]
-    columns = ("run", "epoch", "accuracy", "(a)_growth", "(b)_‖g‖", "(c)_stability", "(d)_margin pp", "verdict")
+    legend += ["✓ trustworthy"] if any(a.report and a.report.verdict == TRUSTWORTHY for a in result.runs) else []
+    columns = ("run", "epoch", "accuracy", "(a)_growth", "(b)_‖g‖", "(c)_cosine", "(d)_margin", "verdict")
     return text_table(columns, rows) + "".join(f"{line}\n" for line in ["", *legend] if legend)
