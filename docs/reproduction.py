@@ -31,7 +31,7 @@ where r.status = 'FINISHED'
 CELL = """
 select {by}, count(*) as n, avg(accuracy) as accuracy, stddev_samp(accuracy) as accuracy_sd, avg(margin_pp) as margin_pp,
     median(growth) as growth, median(g_norm) as g_norm, avg(stability) as stability,
-    string_agg(distinct coalesce(nullif(flags, ''), 'none'), ' | ') as flags
+    string_agg(distinct coalesce(nullif(flags, ''), 'none'), ' or ') as flags
 from audited where {where} group by {by} order by {by}
 """
 
@@ -310,6 +310,7 @@ LAST_TEN = (
 PENALISED = "from audited where experiment = 'reproduction' and method = 'dfa' and penalty = 0.01"
 DIRECT = "from audited where method = 'state_bridge_direct' and dataset = 'cifar10'"
 FIRES = "select count(*) filter (fires_{}) || ' of ' || count(*) {}"
+WIDE = "select {} from audited where experiment = 'reproduction_wide' and method = 'dfa' and architecture = '{}'"
 WEAK = "from audited where experiment = 'reproduction' and method = 'dfa' and penalty = 0.001"
 BP_COST = (
     "select 100 * (avg(accuracy) filter (penalty = 0) - avg(accuracy) filter (penalty = 0.01)) "
@@ -328,6 +329,14 @@ select avg(k.accuracy) from runs r join knockouts k using (run_id)
 where r.experiment = 'reproduction' and r.method = 'dfa' and r.penalty = 0 and not r.frozen_blocks and k.removed = '{}'
 """
 VALUES = {
+    "cnn_growth": (WIDE.format("growth", "small_cnn"), ".1f"),
+    "cnn_epochs": (WIDE.format("audited_epoch", "small_cnn"), "d"),
+    "student_growth": (WIDE.format("growth", "student_net"), ".1f"),
+    "student_epochs": (WIDE.format("audited_epoch", "student_net"), "d"),
+    "vit_growth": (WIDE.format("growth", "vit_mini"), ".0e"),
+    "vit_epochs": (WIDE.format("audited_epoch", "vit_mini"), "d"),
+    "wide_growth": (WIDE.format("growth", "resmlp"), ".0f"),
+    "wide_epochs": (WIDE.format("audited_epoch", "resmlp"), "d"),
     "bp_c": (FIRES.format("c", MAIN) + " and method = 'bp'", ""),
     "fa_c": (FIRES.format("c", MAIN) + " and method = 'fa'", ""),
     "sb_c": (FIRES.format("c", MAIN) + " and method = 'state_bridge'", ""),
@@ -347,6 +356,7 @@ VALUES = {
     "ep_n": (f"select count(*) {MAIN} and method = 'ep'", "d"),
     "ep_a": (f"select count(*) filter (fires_a) {MAIN} and method = 'ep'", "d"),
     "ep_b": (f"select count(*) filter (fires_b) {MAIN} and method = 'ep'", "d"),
+    "ep_d": (f"select count(*) filter (fires_d) {MAIN} and method = 'ep'", "d"),
     "ep_epochs": (f"select min(epochs) {MAIN} and method = 'ep'", "d"),
     "ep_low": (f"select min(accuracy) {MAIN} and method = 'ep'", ".3f"),
     "ep_high": (f"select max(accuracy) {MAIN} and method = 'ep'", ".3f"),
@@ -360,7 +370,7 @@ VALUES = {
     "crop_test": (f"select accuracy {CROP} 'bp'", ".3f"),
     "crop_train": (f"select accuracy_train {CROP} 'bp'", ".2f"),
     "crop_stability_mean": (LAST_TEN.format("augmentation = 'crop_flip' and method = 'bp'"), ".2f"),
-    "bp_stability_mean": (LAST_TEN.format("experiment = 'reproduction' and method = 'bp'"), ".2f"),
+    "bp_stability_mean": (LAST_TEN.format("experiment = 'reproduction' and method = 'bp' and penalty = 0"), ".2f"),
     "dfa_test": (f"select avg(accuracy) {MAIN} and method = 'dfa'", ".3f"),
     "dfa_crop_test": (f"select accuracy {CROP} 'dfa'", ".3f"),
     "dfa_crop_g": (f"select g_norm {CROP} 'dfa'", ".1e"),

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from click.testing import CliRunner
 from conftest import Cli
 from mlflow import MlflowClient
+
+from fa_tracking.cli import main
 
 TINY = ["--width", "16", "--depth", "2", "--dataset", "digits", "--epochs", "1", "--lr", "0.01"]
 
@@ -130,13 +133,14 @@ def test_thresholds_of_the_command_line_reach_the_verdict(trained: Path, cli: Cl
         (["audit", "--experiment", "hand", "--tracking-uri", "http://127.0.0.1:9"], 1, "the MLflow store failed"),
     ],
 )
-def test_bad_input_gets_one_line_and_its_exit_code(
-    trained: Path, cli: Cli, args: list[str], code: int, says: str
-) -> None:
+def test_bad_input_gets_one_line_and_its_exit_code(trained: Path, args: list[str], code: int, says: str) -> None:
+    """In this process, in which MLflow is imported once, not once a case."""
     before = {p.name for p in trained.iterdir()}
     runs = len(MlflowClient(f"sqlite:///{trained / 'mlflow.db'}").search_runs(["1"]))
-    env = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    one_line_error(cli(*args, **env), code, says)
+    env = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "FA_TRACK_DATA": None}
+    done = CliRunner().invoke(main, args, env=env, prog_name="fa-track")
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    one_line_error(subprocess.CompletedProcess(args, done.exit_code, done.stdout, done.stderr), code, says)
     assert {p.name for p in trained.iterdir()} == before
     assert len(MlflowClient(f"sqlite:///{trained / 'mlflow.db'}").search_runs(["1"])) == runs
 
