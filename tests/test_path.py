@@ -329,7 +329,7 @@ def test_a_folder_of_parquet_is_asked_like_a_database(database: Path, tmp_path: 
         with connect(source) as connection:
             answers.append(ask(connection, find_query("audit_table"), {"experiment": "first"}).fetchall())
     assert answers[0] == answers[1] and answers[0]
-    with pytest.raises(UsageError, match="no tables as Parquet"):
+    with pytest.raises(UsageError, match="holds no runs"):
         connect(empty)
 
 

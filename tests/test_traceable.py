@@ -17,7 +17,7 @@ from fa_tracking.results.provenance import TABLES, cite, digest
 from fa_tracking.results.publication import mean_and_sd
 
 ROOT = Path(__file__).parent.parent
-SCHEMA = (ROOT / "fa_tracking/results/schema.sql").read_text()
+SCHEMA = "".join((ROOT / f"fa_tracking/results/{name}.sql").read_text() for name in ("schema", "views"))
 
 RUNS = [  # experiment, method, frozen, seed, accuracy, growth, margin, fires_a, fires_d
     ("e_1", "dfa", False, 1, 0.30, 200.0, -4.0, True, True),
