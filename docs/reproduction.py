@@ -31,7 +31,7 @@ where r.status = 'FINISHED'
 CELL = """
 select {by}, count(*) as n, avg(accuracy) as accuracy, stddev_samp(accuracy) as accuracy_sd, avg(margin_pp) as margin_pp,
     median(growth) as growth, median(g_norm) as g_norm, avg(stability) as stability,
-    string_agg(distinct coalesce(nullif(flags, ''), 'none'), ' or ') as flags
+    array_to_string(list_sort(list(distinct coalesce(nullif(flags, ''), 'none'))), ' or ') as flags
 from audited where {where} group by {by} order by {by}
 """
 
