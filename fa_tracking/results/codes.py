@@ -40,11 +40,7 @@ class Codes:
         return pa.table({"code": pa.array(range(len(self._runs)), pa.int32()), "run_id": self._runs})
 
     def keys(self) -> "pa.Table":
-        """``code, key, rank``, the last a key's place in the alphabet."""
+        """``code, key``."""
         import pyarrow as pa
 
-        rank = {key: place for place, key in enumerate(sorted(self._keys))}
-        columns = zip(*((code, key, rank[key]) for key, code in self._keys.items()), strict=True)
-        types = {"code": pa.int32(), "key": pa.string(), "rank": pa.int32()}
-        filled = list(columns) or [(), (), ()]
-        return pa.table({name: pa.array(c, kind) for (name, kind), c in zip(types.items(), filled, strict=True)})
+        return pa.table({"code": pa.array(self._keys.values(), pa.int32()), "key": pa.array(self._keys, pa.string())})

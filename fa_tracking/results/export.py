@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 LARGEST = 1.7976931348623157e308
 """What MLflow's SQL stores write for infinity."""
 
-MEMORY = "150MB"
+MEMORY = "175MB"
 """DuckDB's own share while it sorts; beyond it DuckDB sorts on disk."""
 
 
@@ -141,7 +141,7 @@ def _drop_metrics(connection: "DuckDBPyConnection", known: list[str]) -> int:
 
 
 def _read_metrics(connection: "DuckDBPyConnection", source: Source, run_ids: list[str], progress: Progress) -> int:
-    """Add the points of ``run_ids``, sorted by key, run and step: the order in which queries ask for them."""
+    """Add the points of ``run_ids``, in the order in which queries ask for them: key by key, each by run and step."""
     import pyarrow as pa
 
     codes = Codes(run_ids)
@@ -174,9 +174,7 @@ def _read_metrics(connection: "DuckDBPyConnection", source: Source, run_ids: lis
     (inserted,) = connection.execute("""
         insert into metrics
         select r.run_id, k.key, p.step, p.value, p.timestamp
-        from (
-            select points.* from points join key_codes k on k.code = points.key order by k.rank, run, step, timestamp
-        ) p
+        from (from points order by key, run, step, timestamp) p
         join run_codes r on r.code = p.run join key_codes k on k.code = p.key
     """).fetchone() or (0,)
     return int(inserted)
