@@ -330,9 +330,17 @@ class Lost(Net):
         return {"scores": super().forward(x)}
 
 
+class Parallel(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.stem(x)
+        return self.out(sum(stage(h) for stage in self.stages))
+
+
 def test_what_cannot_be_found_is_said_with_what_to_do() -> None:
     with pytest.raises(ValueError, match=r"no module 'stage.1'; it has, among others, stages.1"):
         diagnose(Net(Block, lambda b, h: b(h)), vectors(), layers=["stage.1"])
+    with pytest.raises(ValueError, match="Parallel shows no hidden states"):
+        diagnose(Parallel(Block, lambda b, h: b(h)), vectors())
     with pytest.raises(ValueError, match="layers names no module"):
         diagnose(Net(Block, lambda b, h: b(h)), vectors(), layers=[])
     with pytest.raises(ValueError, match="scripted model"):

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count, groupby, pairwise
+from itertools import combinations, count, groupby, pairwise
 from typing import Any
 
 import torch
@@ -229,7 +229,7 @@ def _parameters(modules: Mapping[str, nn.Module]) -> int:
 def _along(blocks: Sequence[_Pass], passes: Sequence[_Pass]) -> list[Tap]:
     """Blocks that return the next state: the first one's input and all outputs. Blocks that return a residual branch:
     their inputs, and the input of the first module after them that takes a tensor of the same shape."""
-    if not blocks:
+    if not blocks or any(a.given is b.given for a, b in combinations(blocks, 2)):  # side by side: no chain
         return []
     inputs = [Tap(p.name, p.module, INPUT) for p in blocks]
     if any(before.returned is after.given for before, after in pairwise(blocks)):
