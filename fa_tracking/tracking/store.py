@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 PAGE = 1000
+METRICS_PER_BATCH = 1000
+"""More at once MLflow refuses."""
 
 
 def client(tracking_uri: str | None = None) -> "MlflowClient":
