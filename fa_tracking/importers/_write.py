@@ -12,7 +12,7 @@ from fa_tracking.importers._standard import Log
 from fa_tracking.tracking import names, store
 
 if TYPE_CHECKING:
-    pass
+    from mlflow import MlflowClient
 
 Item = TypeVar("Item")
 
