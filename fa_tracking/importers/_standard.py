@@ -19,6 +19,7 @@ REFERENCE_BATCH = 128
 LARGEST_STEP = 2**31 - 1
 DEEPEST = 9999
 LONGEST_PARAM = 6000
+RENAMED = "renamed, as MLflow refuses the name"
 
 NOT_FINITE = {word: float(word) for word in ("nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")}
 WHOLE = ("width", "depth", "seed", "epochs", "batch_size")
@@ -105,30 +106,37 @@ def standard(source: Path, raw: Raw, fields: Fields, given: Given) -> Log:
     if missing := [key for key in ("method", "seed") if key not in params]:
         says = " and ".join(missing)
         notes.append(f"it says no {says}, which the comparison of seeds needs: --param {missing[0]}=…, or a --map")
-    said: dict[str, Any] = {"h0_norm": given.h0_norm, "control_accuracy": given.control_accuracy}
-    said |= {"grad_batch": given.grad_batch, "params": by_hand or None}
+    handed = _handed(given, by_hand, points, notes)
+    return Log(source, _sha256(raw.files.values()), raw.files, params, points, len(raw.steps), handed, tuple(notes))
+
+
+def _handed(given: Given, params: list[str], points: dict[str, list[Point]], notes: list[str]) -> dict[str, Any]:
+    """What of the run was given by hand, as its tag says it."""
+    said: dict[str, Any] = {"control_accuracy": given.control_accuracy, "grad_batch": given.grad_batch}
     if given.h0_norm is not None and names.residual_norm(0) in points:
         notes.append("its own ‖h_0‖ is used, not --h0-norm")
-        del said["h0_norm"]
-    handed = {key: value for key, value in said.items() if value is not None}
-    return Log(source, _sha256(raw.files.values()), raw.files, params, points, len(raw.steps), handed, tuple(notes))
+    else:
+        said["h0_norm"] = given.h0_norm
+    return {key: value for key, value in said.items() if value is not None} | ({"params": params} if params else {})
 
 
 def _params(source: Path, raw: Raw, fields: Fields, given: Given, notes: list[str]) -> tuple[dict[str, str], list[str]]:
     """The params, and which of them were given by hand."""
     found: dict[str, str] = {}
     origin: dict[str, str] = {}
-    left_out = []
+    left_out, renamed = [], []
     for key, value in [*raw.params.items(), *_of_the_path(source, fields, notes)]:
-        name = fields.param(key) or safe(key)
-        text = _spell(name, key, value)
         if key == fields.final_accuracy.key or fields.ignores(key) or value is None:
             continue
+        name = fields.param(key) or safe(key)
+        text = _spell(name, key, value)
         if text is None or len(text) > LONGEST_PARAM:
             left_out.append(key)
         elif found.setdefault(name, text) != text:
             raise FATrackError(f"{_both(origin[name], key, f'the param {name}')}: {found[name]!r} and {text!r}")
         origin.setdefault(name, key)
+        renamed += [key] if name != key and not fields.param(key) and name in found else []
+    notes += _listed(RENAMED, renamed)
     notes += _listed("not imported, as it is neither a number nor a text of a line", left_out)
     notes += _listed("in the map, but not in the log", [k for k in fields.params.values() if raw.params.get(k) is None])
     by_hand = [key for key in given.params if key not in found]
@@ -195,7 +203,7 @@ def _points(raw: Raw, fields: Fields, depth: int | None, given: Given, notes: li
             origin.setdefault(name, key)
     notes += _listed("not imported where it is no number", not_numbers)
     notes += _listed("not measured in any epoch", never)
-    notes += _listed("renamed, as MLflow refuses the name", renamed)
+    notes += _listed(RENAMED, renamed)
     notes += _listed("in the map, but in no epoch", [n.key for n in fields.metrics.values() if n.key not in raw.points])
     if given.grad_batch is None and any(map(_is_gradient, found)):
         notes.append(
