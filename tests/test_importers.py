@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sqlite3
 import sys
 from pathlib import Path
@@ -283,3 +284,19 @@ def test_without_tensorboard_the_error_names_the_extra(tmp_path: Path, monkeypat
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(FATrackError, match=r"pip install 'fa-track\[tensorboard\]'"):
         import_logs("tensorboard", [tmp_path], "missing", dry_run=True)
+
+
+def test_the_document_s_log_and_map_are_read(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "import.md").read_text()
+    (tmp_path / "x.json").write_text(re.findall(r"```json\n(.*?)```", text, re.DOTALL)[0])
+    (tmp_path / "map.toml").write_text(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0])
+    (plain,) = import_logs("json", [tmp_path], "document", dry_run=True)
+    assert set(plain.metrics) == {"accuracy/test", "residual_norm/h4", "grad_norm/g2", "final_test_acc"}
+    entry = {"step": 1, "val": {"acc": 50}, "norms": {"deepest": 9.0, "g": [1, 2, 3]}, "cosine": 0.1}
+    run = {"history": [entry], "config": {"model": "vit", "lambda": 0, "shape": [64, 4]}, "final": 50, "git": "0"}
+    (tmp_path / "dfa_seed3.json").write_text(json.dumps({"run": run}))
+    (mapped,) = import_logs("json", [tmp_path / "dfa_seed3.json"], "d", map_file=tmp_path / "map.toml", dry_run=True)
+    assert mapped.problem is None
+    wanted = {"method": "dfa", "seed": "3", "architecture": "vit", "penalty": "0", "depth": "4"}
+    assert mapped.params == {**wanted, "run.config.shape.0": "64"}
+    assert {"accuracy/test", "residual_norm/h4", "grad_norm/g2", "diagnostics/stability"} <= set(mapped.metrics)
