@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from conftest import Cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from fa_tracking.cli import main
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.importers import Imported, import_logs
 from fa_tracking.results.export import LARGEST
@@ -223,20 +225,38 @@ def test_what_is_no_json_object_is_one_line(text: str, tmp_path: Path) -> None:
 def test_the_command_goes_on_after_a_bad_file_and_says_what_is_next(tmp_path: Path, cli: Cli) -> None:
     written(tmp_path, "bad.json", log=3)
     written(tmp_path, "good.json")
-    tried = cli("import", "json", str(tmp_path), "--experiment", "fresh", "--dry-run", "--json")
-    assert [each["state"] for each in json.loads(tried.stdout)] == ["failed", "found"]
     done = cli("import", "json", f"{tmp_path}/*.json", "--experiment", "fresh", "--param", "width=64")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert f"{tmp_path}/bad.json: 'log' is a number, not a list of epochs" in done.stderr.splitlines()
     assert "good.json" in done.stdout and "imported" in done.stdout
     assert "next: fa-track audit --experiment fresh; fa-track replay --experiment fresh" in done.stderr
-    for args, says in (
+
+
+def test_a_dry_run_writes_nothing_and_its_json_is_data_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, "bad.json", log=3)
+    written(tmp_path, "good.json")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    tried = CliRunner().invoke(main, ["import", "json", "..", "--experiment", "x", "--dry-run", "--json"])
+    assert tried.exit_code == 1
+    assert [each["state"] for each in json.loads(tried.stdout)] == ["failed", "found"]
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
         (["nowhere"], "there is no nowhere"),
-        ([str(tmp_path), "--param", "width"], "'width' is not KEY=VALUE"),
-        ([str(tmp_path), "--control-accuracy", "34.9"], "must be a share in [0, 1]"),
-    ):
-        refused = cli("import", "json", *args, "--experiment", "fresh", "--dry-run")
-        assert refused.returncode == 2 and says in refused.stderr.splitlines()[-1]
+        ([".", "--param", "width"], "'width' is not KEY=VALUE"),
+        ([".", "--param", "frozen_blocks=perhaps"], "frozen_blocks is true or false"),
+        ([".", "--control-accuracy", "34.9"], "must be a share in [0, 1]"),
+        ([".", "--h0-norm", "nan"], "must be above 0 and finite"),
+        ([".", "--map", "nowhere.toml"], "the map nowhere.toml cannot be read"),
+    ],
+)
+def test_wrong_usage_is_refused_before_anything_is_read(args: list[str], says: str) -> None:
+    refused = CliRunner().invoke(main, ["import", "json", *args, "--experiment", "x"], prog_name="fa-track")
+    assert refused.exit_code == 2 and says in refused.stderr.splitlines()[-1]
 
 
 def events(folder: Path, steps: int) -> Path:

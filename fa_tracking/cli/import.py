@@ -103,8 +103,8 @@ def _command(form: str, title: str) -> click.Command:
 
 _HELP = """{title}
 
-A PATH is a file, a folder or a glob in quotes. What a log lacks can be given by hand, and is recorded so in the tag
-fa.given. A log that the experiment holds already is skipped.
+A PATH is a file, a folder with all below it, or a glob in quotes. What a log lacks can be given by hand, and is
+recorded so in the tag fa.given. A log that the experiment holds already is skipped.
 
 \b
 Example:

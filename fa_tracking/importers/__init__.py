@@ -3,7 +3,7 @@
 A format offers
 
     NAME                 as ``fa-track import NAME`` spells it
-    TITLE                what it reads and what it takes as a run, in a line
+    TITLE                what it reads, in a line
     PATTERN              which files of a folder are meant, for a message
     find(path)           the logs at or below a path, a log a run
     read(log, fields)    what stands in it, under its own names, as a ``_standard.Raw``

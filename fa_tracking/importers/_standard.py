@@ -72,6 +72,10 @@ class Given:
         wrong = [key for key in self.params if not is_safe(key)]
         if wrong:
             raise UsageError(f"{wrong[0]!r} is no name of a param: MLflow takes letters, digits and _ - . / and spaces")
+        try:
+            _depth({key: str(_spell(key, key, value)) for key, value in self.params.items()})
+        except FATrackError as error:
+            raise UsageError(str(error)) from None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from fa_tracking.importers._fields import Fields
 from fa_tracking.importers._standard import Point, Raw, as_number
 
 NAME = "json"
-TITLE = "Per-epoch JSON logs, one file a run; of a folder every *.json in it and below it."
+TITLE = "Per-epoch JSON logs, one file a run."
 PATTERN = "*.json"
 
 LARGEST = 2**28

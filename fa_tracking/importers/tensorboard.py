@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
 NAME = "tensorboard"
-TITLE = "TensorBoard event files, one folder a run; of a folder every such folder in it and below it."
+TITLE = "TensorBoard event files, one folder a run."
 PATTERN = "*tfevents*"
 
 _ADD_HPARAMS = re.compile(r"\d+\.\d+")
