@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from torch import Tensor, nn
 
-METRICS_PER_BATCH = 1000
-
 
 @contextmanager
 def start_run(
@@ -147,8 +145,8 @@ class TrackedRun:
 
         now = int(time.time() * 1000)
         batch = [Metric(key, float(value), now, step) for key, value in values.items()]
-        for start in range(0, len(batch), METRICS_PER_BATCH):
-            part = batch[start : start + METRICS_PER_BATCH]
+        for start in range(0, len(batch), store.METRICS_PER_BATCH):
+            part = batch[start : start + store.METRICS_PER_BATCH]
             self._writer.submit(self._client.log_batch, self.run_id, metrics=part)
 
     def set_tag(self, key: str, value: str) -> None:
