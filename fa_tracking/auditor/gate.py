@@ -142,7 +142,8 @@ def gate(experiment: str, requirement: Requirement, tracking_uri: str | None = N
     for run in asked:
         by_cell[tuple(sorted(_cell(run).items()))].append(run)
     varied = _varied([dict(cell) for cell in by_cell])
-    cells = tuple(_cell_of(dict(key), varied, map(judge, runs), requirement) for key, runs in by_cell.items())
+    ordered = sorted(by_cell.items(), key=lambda cell: cell[0])
+    cells = tuple(_cell_of(dict(key), varied, map(judge, runs), requirement) for key, runs in ordered)
     return Gate(experiment, requirement, cells, _problems(found, cells, requirement))
 
 
@@ -214,9 +215,9 @@ def _falls_short(tags: Mapping[str, str], verdict: str, requirement: Requirement
 
 
 def _head(verdict: str) -> str:
-    """The one of ``VERDICTS`` that a verdict is; trustworthy is one without more words."""
+    """The one of ``VERDICTS`` that a verdict is; trustworthy has no more words, the others have."""
     head, more, _ = verdict.partition(":")
-    return head.removeprefix("needs ") if more or head == VERDICTS[0] else ""
+    return "" if bool(more) == (head == VERDICTS[0]) else head.removeprefix("needs ")
 
 
 def _fired(tags: Mapping[str, str]) -> dict[str, bool | None]:
@@ -231,7 +232,7 @@ def _cell_of(
     params: dict[str, str], varied: Collection[str], judged: Iterable[Judged], requirement: Requirement
 ) -> Cell:
     runs = tuple(judged)
-    seeds = tuple(dict.fromkeys(r.seed or r.run_id for r in runs if r.outcome == PASSES))
+    seeds = tuple(sorted({r.seed or r.run_id for r in runs if r.outcome == PASSES}, key=lambda s: (len(s), s)))
     apart = [f"{key}={params.get(key, '')}" for key in sorted(varied)]
     why = ""
     if any(r.outcome != LEFT_OUT for r in runs) and len(seeds) < requirement.min_seeds > 1:

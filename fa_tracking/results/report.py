@@ -135,15 +135,17 @@ def _configuration(cell: Cell) -> Table:
     for tag in ENVIRONMENT:
         if any(tag in run["tags"] for run in cell.runs):
             rows.append([tag, _joined(run["tags"].get(tag) for run in cell.runs)])
-    return Table("Params of the runs, and what they ran on.", ["", "value"], rows, [False, False])
+    return Table("Params of the runs, and what they ran on.", ["param", "value"], rows, [False, False])
 
 
 def _runs(cell: Cell) -> Table:
     """Of any status, with their whole ids."""
-    headings = {"seed": "seed", "run_id": "run", "experiment": "experiment", "status": "status"}
-    headings |= {"evidence": "evidence", "audited_at": "audited at (UTC)"}
+    headings = {"seed": "seed", "run_id": "run", "run_name": "name", "status": "status"}
+    if len({run["experiment"] for run in cell.runs}) > 1:
+        headings["experiment"] = "experiment"
+    headings["audited_at"] = "audited at (UTC)"
     rows = [[_cell(run[column]) for column in headings] for run in cell.runs]
-    return Table("The runs.", list(headings.values()), rows, [True, *[False] * 5])
+    return Table("The runs.", list(headings.values()), rows, [True, *[False] * (len(headings) - 1)])
 
 
 def _diagnostics(cell: Cell) -> Table:
