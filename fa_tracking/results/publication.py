@@ -31,7 +31,7 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         **{c: f"\\{c}" for c in "&%$#_{}"},
         **{"‖": r"$\|$", "±": r"$\pm$", "×": r"$\times$", "λ": r"$\lambda$", "Γ": r"$\Gamma$"},
-        **{"<": r"\textless{}", ">": r"\textgreater{}", "[": "{[}", "*": "{*}"},  # the last two follow \\ otherwise
+        **{"<": r"\textless{}", ">": r"\textgreater{}"},
         **{"≥": r"$\geq$", "≤": r"$\leq$", "−": "$-$", "·": r"$\cdot$", "–": "--", "…": r"\dots{}"},
     }
 )
@@ -188,7 +188,8 @@ def _latex(table: Table) -> str:
 
 def latex_row(cells: list[str]) -> str:
     """Cells that are LaTeX already, as a row of a table."""
-    return f"    {' & '.join(cells)} \\\\"
+    guard = "{}" if cells[0].startswith(("[", "*")) else ""  # else an argument of the \\ of the row above
+    return f"    {guard}{' & '.join(cells)} \\\\"
 
 
 def latex_cell(cell: str, numeric: bool) -> str:
