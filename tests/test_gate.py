@@ -104,6 +104,7 @@ def test_trustworthy_runs_pass_in_silence_and_without_torch(make: Make, experime
     done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert "gate passed: 2 of 2 runs pass (trustworthy)" in done.stderr
+    assert "not measured in 2 of the 2 that pass: d" in done.stderr
 
 
 def test_every_offence_has_its_line_and_its_reason(make: Make, experiment: str) -> None:

@@ -72,6 +72,7 @@ class Judged:
     Attributes:
         outcome: ``PASSES``, ``FAILS``, ``NO_VERDICT`` or ``LEFT_OUT``.
         why: empty where it passes.
+        unmeasured: letters of the diagnostics that its audit could not measure, such as d without a frozen control.
         seconds: from its start to its end; None: it has not ended.
     """
 
@@ -81,6 +82,7 @@ class Judged:
     verdict: str | None
     outcome: str
     why: str
+    unmeasured: tuple[str, ...]
     seconds: float | None
 
     @property
@@ -159,8 +161,16 @@ class _Judge:
         outcome, why = self._of(run)
         ended = run.info.end_time
         seconds = (ended - run.info.start_time) / 1000 if ended and run.info.start_time else None
-        params, verdict = run.data.params, run.data.tags.get(names.TAG_VERDICT)
-        return Judged(run.info.run_id, run.info.run_name or "", params.get("seed"), verdict, outcome, why, seconds)
+        return Judged(
+            run_id=run.info.run_id,
+            run_name=run.info.run_name or "",
+            seed=run.data.params.get("seed"),
+            verdict=run.data.tags.get(names.TAG_VERDICT),
+            outcome=outcome,
+            why=why,
+            unmeasured=tuple(flag for flag, fires in _fired(run.data.tags).items() if fires is None),
+            seconds=seconds,
+        )
 
     def _of(self, run: "Run") -> tuple[str, str]:
         verdict = run.data.tags.get(names.TAG_VERDICT)

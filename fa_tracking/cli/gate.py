@@ -1,6 +1,7 @@
 """`fa-track gate`: CI fails where a run does not have the verdict that is asked for."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +70,7 @@ def command(
     from fa_tracking.results.files import write_whole
 
     if github and as_json:
-        raise click.UsageError("--github and --json both write to stdout: choose one")
+        raise click.UsageError("--github and --json both write to stdout: choose one.")
     flags = tuple(flag.strip() for flag in forbid.split(",")) if forbid is not None else ()
     asked = verdicts or (() if flags else VERDICTS[:1])
     requirement = Requirement(tuple(dict.fromkeys(asked)), flags, methods, min_seeds, allow_partial, controls)
@@ -107,6 +108,9 @@ def _summarise(found: "Gate") -> None:
         f"gate {'passed' if found.passed else 'failed'}: {passing} of {len(judged)} runs pass ({found.requirement})"
         + (f"; left out: {counts}" if left_out else "")
     )
+    unmeasured = Counter(flag for r in judged if r.outcome == PASSES for flag in r.unmeasured)
+    for flag, runs in sorted(unmeasured.items()):
+        say(f"not measured in {runs} of the {passing} that pass: {flag}; with --forbid {flag} they would not")
     if any(r.outcome == NO_VERDICT for r in judged):
         say(f"next: fa-track audit --experiment {found.experiment}")
     elif judged:

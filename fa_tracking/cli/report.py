@@ -30,7 +30,7 @@ def command(experiment: str | None, runs: tuple[str, ...], form: str, output: Pa
     \b
     Example:
       fa-track report --experiment demo --format html -o demo.html
-      fa-track report --run 52a7207d
+      fa-track report --run 25132f40 --db docs/reference-results
     """
     from fa_tracking.protocol.report import DiagnosticThresholds
     from fa_tracking.results.database import connect, sql_errors
@@ -39,7 +39,7 @@ def command(experiment: str | None, runs: tuple[str, ...], form: str, output: Pa
     from fa_tracking.results.report import report
 
     if (experiment is None) == (not runs):
-        raise click.UsageError("give either --experiment or --run")
+        raise click.UsageError("give either --experiment or --run.")
     with connect(db) as connection, sql_errors():
         text = FORMATS[form](report(connection, experiment, runs, asdict(DiagnosticThresholds())))
     if output is None:

@@ -48,6 +48,12 @@ where step = coalesce(r.epoch, (select max(step) from layers o where o.run_id = 
 order by r.run_id, layer
 """
 
+SIZES = """
+select coalesce(cell, '') as cell, count(*) as n
+from runs semi join (select distinct experiment from runs where list_contains($ids, run_id)) using (experiment)
+group by all
+"""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -98,8 +104,9 @@ class Cell:
     @property
     def control_values(self) -> list[float]:
         """The accuracies of the control runs that the database holds, one a seed; what is not finite is in none."""
-        found = (self.controls[i] for i in self.control_ids if i in self.controls)
-        return per_sample([c for c in found if isfinite(c["last_accuracy"] or nan)], lambda run: run["last_accuracy"])
+        found = [self.controls[i] for i in self.control_ids if i in self.controls]
+        finite = [c for c in found if c["last_accuracy"] is not None and isfinite(c["last_accuracy"])]
+        return per_sample(finite, lambda run: run["last_accuracy"])
 
     def values(self, column: str) -> list[float]:
         """One value a seed of the measured runs, repeated runs of one averaged; NaN where none is finite."""
@@ -124,11 +131,32 @@ def read(connection: "DuckDBPyConnection", experiment: str | None, runs: Sequenc
     else:
         ids = [_whole(connection, run) for run in runs]
         asked = _runs(connection, "list_contains($ids, r.run_id)", ids=ids)
+    ids = [run["run_id"] for run in asked]
+    named = sorted({control for run in asked for control in run["control_runs"] or ()})
+    layers = _rows(connection, LAYERS, {"ids": ids})
+    controls = _runs(connection, "list_contains($ids, r.run_id)", ids=named)
+    served = _runs(connection, "list_has_any(coalesce(a.control_runs, []), $ids)", ids=ids)
+    whole = _rows(connection, SIZES, {"ids": ids})
     by_cell: dict[str, list[Row]] = defaultdict(list)
-    for row in asked:
-        by_cell[row["cell"]].append(row)
+    for run in asked:
+        by_cell[run["cell"]].append(run)
     varied = _varied([rows[0]["params"] for rows in by_cell.values()])
-    return [_cell(connection, rows, varied) for rows in by_cell.values()]
+    found = []
+    for cell, rows in by_cell.items():
+        inside = {run["run_id"] for run in rows}
+        used = {control for run in rows for control in run["control_runs"] or ()}
+        serves = [run for run in served if inside & {*run["control_runs"]}]
+        found.append(
+            Cell(
+                name=described(rows[0], varied),
+                runs=rows,
+                layers=[row for row in layers if row["run_id"] in inside],
+                controls={run["run_id"]: run for run in controls if run["run_id"] in used},
+                serves=list(dict.fromkeys(f"{described(run, varied)} ({run['experiment']})" for run in serves)),
+                others=sum(size["n"] for size in whole if size["cell"] == cell) - len(rows),
+            )
+        )
+    return found
 
 
 def per_sample(rows: Sequence[Row], value: Callable[[Row], float | None]) -> list[float]:
@@ -147,25 +175,6 @@ def described(run: Mapping[str, Any], varied: Collection[str]) -> str:
     named = [params.get("method", "no method"), *(params[key] for key in FREE[1:] if key in params)]
     apart = [f"{key} = {params.get(key, '–')}" for key in sorted(set(varied) - {"frozen_blocks"})]
     return ", ".join([*named, *apart, *(["frozen blocks"] if run["frozen_blocks"] else [])])
-
-
-def _cell(connection: "DuckDBPyConnection", runs: list[Row], varied: set[str]) -> Cell:
-    ids = [run["run_id"] for run in runs]
-    layers = _rows(connection, LAYERS, {"ids": ids})
-    controls = list(dict.fromkeys(control for run in runs for control in run["control_runs"] or ()))
-    served = _runs(connection, "list_has_any(coalesce(a.control_runs, []), $ids)", ids=ids)
-    counted = "select count(*) as n from runs where coalesce(cell, '') = $cell and experiment = $experiment"
-    experiments = sorted({run["experiment"] for run in runs})
-    cell = runs[0]["cell"]
-    whole = sum(_rows(connection, counted, {"cell": cell, "experiment": e})[0]["n"] for e in experiments)
-    return Cell(
-        name=described(runs[0], varied),
-        runs=runs,
-        layers=layers,
-        controls={row["run_id"]: row for row in _runs(connection, "list_contains($ids, r.run_id)", ids=controls)},
-        serves=list(dict.fromkeys(f"{described(row, varied)} ({row['experiment']})" for row in served)),
-        others=whole - len(runs),
-    )
 
 
 def _runs(connection: "DuckDBPyConnection", which: str, **params: Any) -> list[Row]:
