@@ -70,7 +70,6 @@ def checkpoint(epoch: int) -> str:
 TAG_VERDICT = "fa.verdict"
 TAG_FLAGS = "fa.flags"
 TAG_EVIDENCE = "fa.evidence"
-TAG_GIVEN = "fa.given"
 TAG_CONTROL_RUNS = "fa.control_runs"
 TAG_PROTOCOL_VERSION = "fa.protocol_version"
 TAG_THRESHOLDS = "fa.thresholds"
