@@ -114,8 +114,8 @@ class Verdict:
             "protocol_version": VERSION,
             "evidence": self.EVIDENCE,
             "kinds": self.kinds,
-            "max_per_block_growth": _plain(values[residual_norm.FLAG]),
-            "margin_pp": _plain(values[frozen_control.FLAG]),
+            "max_per_block_growth": plain(values[residual_norm.FLAG]),
+            "margin_pp": plain(values[frozen_control.FLAG]),
             "flags": list(self.flags),
             "verdict": self.verdict,
         }
@@ -215,5 +215,6 @@ class DiagnosticReport(Verdict):
 _FLOAT = TypeAdapter(float | None, config=STRICT)
 
 
-def _plain(value: float | None) -> Any:
+def plain(value: float | None) -> Any:
+    """A number as JSON can carry it: NaN and infinities as strings."""
     return json.loads(_FLOAT.dump_json(value))
