@@ -6,6 +6,7 @@ Names are loaded on first use: importing this package imports neither torch nor 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fa_tracking.auditor.replay import replay as replay
     from fa_tracking.auditor.run import audit as audit
     from fa_tracking.protocol.diagnose import diagnose as diagnose
     from fa_tracking.protocol.report import DiagnosticReport as DiagnosticReport
@@ -21,6 +22,7 @@ _HOMES = {
     "audit": "fa_tracking.auditor.run",
     "connect": "fa_tracking.results.database",
     "diagnose": "fa_tracking.protocol.diagnose",
+    "replay": "fa_tracking.auditor.replay",
     "start_run": "fa_tracking.tracking.run",
 }
 
@@ -31,6 +33,7 @@ __all__ = [
     "audit",
     "connect",
     "diagnose",
+    "replay",
     "start_run",
 ]
 

@@ -13,6 +13,13 @@ from fa_tracking.protocol.report import STRICT, Accuracy, DiagnosticReport, Diag
 
 INCONCLUSIVE = "inconclusive: partial evidence: "
 
+GIVEN = {
+    "h0_norm": "‖h_0‖",
+    "control_accuracy": "accuracy of the frozen control",
+    "grad_batch": f"batch of the logged gradients, which the import brought to {grad_norm.REFERENCE_BATCH},",
+}
+"""What may be given by hand, as it is printed."""
+
 
 def _is_norm(norm: float) -> float:
     if norm < 0:
@@ -132,7 +139,7 @@ class PartialReport(Verdict):
             section._replace(heading=f"{section.heading}: {self.kinds[d.FLAG]}" if d is not finite else section.heading)
             for d, section in zip(catalogue(), super().sections(), strict=True)
         ]
-        by_hand = [f"{name} = {number:g}" for name, number in self.given.items()]
+        by_hand = [f"{GIVEN.get(name, name)} = {number:g}" for name, number in self.given.items()]
         return [*sections, Section("given by hand", by_hand)] if by_hand else sections
 
 

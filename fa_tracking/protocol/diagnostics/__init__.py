@@ -26,8 +26,8 @@ class Kind(StrEnum):
     """How far a diagnostic's number is known, the best first."""
 
     EXACT = "exact"
-    PROXY = "proxy"
     BOUND = "bound"
+    PROXY = "proxy"
     NOT_MEASURED = "not measured"
 
 
