@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from fa_tracking.auditor.replay import replay as replay
     from fa_tracking.auditor.run import audit as audit
     from fa_tracking.protocol.diagnose import diagnose as diagnose
+    from fa_tracking.protocol.partial import PartialReport as PartialReport
     from fa_tracking.protocol.report import DiagnosticReport as DiagnosticReport
     from fa_tracking.protocol.report import DiagnosticThresholds as DiagnosticThresholds
     from fa_tracking.results.database import connect as connect
@@ -19,6 +20,7 @@ _HOMES = {
     "DataSource": "fa_tracking.tracking.checkpoint",
     "DiagnosticReport": "fa_tracking.protocol.report",
     "DiagnosticThresholds": "fa_tracking.protocol.report",
+    "PartialReport": "fa_tracking.protocol.partial",
     "audit": "fa_tracking.auditor.run",
     "connect": "fa_tracking.results.database",
     "diagnose": "fa_tracking.protocol.diagnose",
@@ -30,6 +32,7 @@ __all__ = [
     "DataSource",
     "DiagnosticReport",
     "DiagnosticThresholds",
+    "PartialReport",
     "audit",
     "connect",
     "diagnose",

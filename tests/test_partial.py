@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import statistics
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from click.testing import CliRunner, Result
 from conftest import tiny
@@ -295,3 +297,11 @@ def test_replay_on_the_command_line(uri: str) -> None:
     for args, says in ((["--abort-on", "d"], "choose among n, a, b, c"), (["--patience", "0"], "patience of 0")):
         done = replayed(*args)
         assert done.exit_code == 2 and says in done.stderr
+
+
+def test_numbers_of_another_loop_are_judged_as_the_document_says(uri: str) -> None:
+    text = (Path(__file__).parent.parent / "docs/partial-evidence.md").read_text()
+    mlflow.set_tracking_uri(uri)
+    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], {})
+    (audited,) = fa_tracking.audit("old_logs", uri).runs
+    assert audited.report is not None and "(by proxy ‖g_2‖)" in audited.report.verdict

@@ -143,10 +143,10 @@ class PartialReport(Verdict):
         return [*sections, Section("given by hand", by_hand)] if by_hand else sections
 
 
-Report = DiagnosticReport | PartialReport
-
-
 def _with_gaps(norms: Mapping[int, float], depth: int | None) -> tuple[float | None, ...]:
     """By layer, None where it is not known; a last None where more layers may follow."""
     layers = range(1 + (max(norms, default=-1) + 1 if depth is None else depth))
     return tuple(norms.get(layer) for layer in layers)
+
+
+Report = DiagnosticReport | PartialReport
