@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fa_tracking.errors import CheckpointError, FATrackError, UsageError
+from fa_tracking.errors import FATrackError, NoCheckpointError, UsageError
 from fa_tracking.protocol.batches import Normalisation, evaluation_batches
 from fa_tracking.tracking import checkpoint, names
 from fa_tracking.tracking.checkpoint import Checkpoint, DataSource
@@ -24,7 +24,8 @@ def last_checkpoint(store: "MlflowClient", run: "Run", scratch: Path) -> Checkpo
     """The checkpoint of the latest epoch, downloaded into ``scratch`` where it does not lie on this machine.
 
     Raises:
-        CheckpointError: the run has none, or it is damaged.
+        NoCheckpointError: the run has none.
+        CheckpointError: it is damaged.
     """
     import mlflow
 
@@ -32,7 +33,7 @@ def last_checkpoint(store: "MlflowClient", run: "Run", scratch: Path) -> Checkpo
         found = [a.path for a in store.list_artifacts(run.info.run_id, names.CHECKPOINTS)]
         epochs = {int(m.group(1)): path for path in found if (m := _EPOCH.fullmatch(path))}
         if not epochs:
-            raise CheckpointError("no checkpoint: save one with `run.log_checkpoint(…)` in the training loop")
+            raise NoCheckpointError("no checkpoint: save one with `run.log_checkpoint(…)` in the training loop")
         path = mlflow.artifacts.download_artifacts(
             run_id=run.info.run_id,
             artifact_path=epochs[max(epochs)],

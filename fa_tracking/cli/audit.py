@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import click
 
 from fa_tracking.cli import _options
-from fa_tracking.cli._show import progress, say
+from fa_tracking.cli._show import MARKS_EXPLAINED, marked, progress, say
 
 if TYPE_CHECKING:
     from fa_tracking.auditor.run import Audit
+    from fa_tracking.protocol.partial import Report
+    from fa_tracking.protocol.report import DiagnosticThresholds
 
 ORDER = 3
 
@@ -17,43 +19,26 @@ ORDER = 3
 @click.command("audit")
 @_options.experiment
 @click.option("--data-dir", metavar="DIR", help="Folder of the data  [default: FA_TRACK_DATA, else that of training]")
-@click.option("--explosion-ratio", type=float, help="(a) fires above this growth per block  [default: 50]")
-@click.option("--grad-floor", type=float, help="(b) fires below this ‖g_L‖  [default: 1e-7]")
-@click.option("--drift-ceiling", type=float, help="(c) fires above this cosine  [default: 0.30]")
-@click.option("--margin-pp", type=float, help="(d) fires below this margin in percentage points  [default: 2.0]")
+@_options.thresholds
 @click.option("--json", "as_json", is_flag=True, help="The reports as JSON on stdout, instead of the table.")
 @_options.tracking_uri
 def command(
     experiment: str,
     data_dir: str | None,
-    explosion_ratio: float | None,
-    grad_floor: float | None,
-    drift_ceiling: float | None,
-    margin_pp: float | None,
+    thresholds: "DiagnosticThresholds",
     as_json: bool,
     tracking_uri: str | None,
 ) -> None:
     """Measure the last checkpoint of every finished run and write its verdict as tags, note and report.
 
+    A run without a checkpoint is judged by the diagnostics that it logged: its evidence is partial.
+
     \b
     Example:
       fa-track audit --experiment dfa_penalty
     """
-    from pydantic import ValidationError
-
     from fa_tracking.auditor.run import audit
-    from fa_tracking.protocol.report import DiagnosticThresholds
 
-    given = {
-        "h_norm_explosion_ratio": explosion_ratio,
-        "g_norm_floor": grad_floor,
-        "stability_drift_ceiling": drift_ceiling,
-        "frozen_acc_margin_pp": margin_pp,
-    }
-    try:
-        thresholds = DiagnosticThresholds(**{k: v for k, v in given.items() if v is not None})
-    except ValidationError as error:
-        raise _options.as_usage(error) from error
     with progress("audit") as update:
         result = audit(experiment, tracking_uri, data_dir, thresholds, update)
     for audited in result.problems:
@@ -89,7 +74,14 @@ def command(
 
 def audit_table(result: "Audit") -> str:
     """A row a run: what was measured, and the letters of what fired, spelled out below."""
-    from fa_tracking.protocol.diagnostics import catalogue, frozen_control
+    from fa_tracking.protocol.diagnostics import (
+        catalogue,
+        direction_stability,
+        frozen_control,
+        grad_norm,
+        residual_norm,
+    )
+    from fa_tracking.protocol.partial import PartialReport
     from fa_tracking.protocol.report import TRUSTWORTHY
     from fa_tracking.results.tables import text_table
 
@@ -98,11 +90,11 @@ def audit_table(result: "Audit") -> str:
             a.run_name,
             a.epoch,
             a.report.headline_acc,
-            a.report.max_per_block_growth,
-            a.report.bp_grad_norms[-1],
-            a.report.cross_batch_stability,
-            frozen_control.value(a.report),
-            "✓" if a.report.verdict == TRUSTWORTHY else f"⚑ {' '.join(a.report.flags) or 'inconclusive'}",
+            *(
+                marked(d.value(a.report), a.report.kinds[d.FLAG])
+                for d in (residual_norm, grad_norm, direction_stability, frozen_control)
+            ),
+            _verdict(a.report),
         )
         for a in result.runs
         if a.report
@@ -110,5 +102,15 @@ def audit_table(result: "Audit") -> str:
     fired = {flag for a in result.runs if a.report for flag in a.report.flags}
     legend = [f"⚑ needs walk-back   {d.FLAG}: {d.WORDING}" for d in catalogue() if d.FLAG in fired]
     legend += ["✓ trustworthy"] if any(a.report and a.report.verdict == TRUSTWORTHY for a in result.runs) else []
+    if any(isinstance(a.report, PartialReport) for a in result.runs):
+        legend += ["partial: judged by what it logged, without a checkpoint", MARKS_EXPLAINED]
     columns = ("run", "epoch", "accuracy", "(a)_growth", "(b)_‖g‖", "(c)_cosine", "(d)_margin", "verdict")
     return text_table(columns, rows) + "".join(f"{line}\n" for line in ["", *legend] if legend)
+
+
+def _verdict(report: "Report") -> str:
+    from fa_tracking.protocol.partial import PartialReport
+    from fa_tracking.protocol.report import TRUSTWORTHY
+
+    said = "✓" if report.verdict == TRUSTWORTHY else f"⚑ {' '.join(report.flags)}" if report.flags else "? inconclusive"
+    return f"{said} partial" if isinstance(report, PartialReport) else said
