@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from fa_tracking.tracking.checkpoint import Checkpoint
-
 FULL_EVIDENCE = "full"
 
 AUDIT_TAGS = (
@@ -35,15 +33,21 @@ AUDIT_TAGS = (
 
 
 def write(
-    client: "MlflowClient", run: "Run", report: DiagnosticReport, saved: "Checkpoint", removed: Knockout | str
+    client: "MlflowClient",
+    run: "Run",
+    report: DiagnosticReport,
+    epoch: int,
+    sha256: str | None,
+    removed: Knockout | str,
 ) -> None:
     """Tags, note and ``audit/report.{txt,json,html}``; what an earlier audit wrote is replaced.
 
     Args:
+        sha256: of the file of weights; None where there is none.
         removed: the block knock-out, or why there is none.
     """
     run_id = run.info.run_id
-    further = {"Γ by layer": _alignment_lines(client, run, saved.config.epoch), "block knock-out": str(removed)}
+    further = {"Γ by layer": _alignment_lines(client, run, epoch), "block knock-out": str(removed)}
     text = "\n\n".join([str(report), *(f"{title}\n{lines}" for title, lines in further.items())]) + "\n"
     found = {"not_measured": removed} if isinstance(removed, str) else removed.to_dict()
     content = json.dumps({**report.to_dict(), "knockout": found}, indent=2, ensure_ascii=False, allow_nan=False)
@@ -54,8 +58,8 @@ def write(
         names.TAG_CONTROL_RUNS: _cut(",".join(report.control_runs)),
         names.TAG_PROTOCOL_VERSION: VERSION,
         names.TAG_THRESHOLDS: json.dumps(report.to_dict()["thresholds"]),
-        names.TAG_MEASURED: json.dumps(_measured(report, saved.config.epoch, removed), allow_nan=False),
-        names.TAG_CHECKPOINT_SHA256: saved.sha256,
+        names.TAG_MEASURED: json.dumps(_measured(report, epoch, removed), allow_nan=False),
+        **({names.TAG_CHECKPOINT_SHA256: sha256} if sha256 else {}),
         names.TAG_AUDITED_AT: datetime.now(UTC).isoformat(timespec="seconds"),
         names.TAG_NOTE: _cut(f"**{report.verdict}**\n\n```\n{text}", "\n```\n"),
     }

@@ -1,6 +1,7 @@
 """`fa-track audit`: a verdict on every finished run of an experiment."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +22,14 @@ ORDER = 3
 @click.option("--grad-floor", type=float, help="(b) fires below this ‖g_L‖  [default: 1e-7]")
 @click.option("--drift-ceiling", type=float, help="(c) fires above this cosine  [default: 0.30]")
 @click.option("--margin-pp", type=float, help="(d) fires below this margin in percentage points  [default: 2.0]")
+@click.option(
+    "--eval-data",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help=".safetensors or .npz of `inputs` (N, …) and `labels` (N,): for logged models of runs that record no data.",
+)
+@click.option("--layers", metavar="A,B,…", help="Modules of logged models that are h_0 … h_L  [default: found]")
+@click.option("--trust-pickles", is_flag=True, help="Load logged models that run their author's code when loaded.")
 @click.option("--json", "as_json", is_flag=True, help="The reports as JSON on stdout, instead of the table.")
 @_options.tracking_uri
 def command(
@@ -30,14 +39,20 @@ def command(
     grad_floor: float | None,
     drift_ceiling: float | None,
     margin_pp: float | None,
+    eval_data: Path | None,
+    layers: str | None,
+    trust_pickles: bool,
     as_json: bool,
     tracking_uri: str | None,
 ) -> None:
     """Measure the last checkpoint of every finished run and write its verdict as tags, note and report.
 
+    Of a run without a checkpoint, the model that it logged with mlflow.pytorch.log_model is measured.
+
     \b
     Example:
       fa-track audit --experiment dfa_penalty
+      fa-track audit --experiment mine --eval-data test.npz
     """
     from pydantic import ValidationError
 
@@ -54,8 +69,18 @@ def command(
         thresholds = DiagnosticThresholds(**{k: v for k, v in given.items() if v is not None})
     except ValidationError as error:
         raise _options.as_usage(error) from error
+    chosen = [name.strip() for name in layers.split(",")] if layers else None
     with progress("audit") as update:
-        result = audit(experiment, tracking_uri, data_dir, thresholds, update)
+        result = audit(
+            experiment,
+            tracking_uri,
+            data_dir,
+            thresholds,
+            update,
+            eval_data=eval_data,
+            layers=chosen,
+            trust_pickles=trust_pickles,
+        )
     for audited in result.problems:
         say(f"{audited.run_id} ({audited.run_name}): {audited.problem}")
     if result.unfinished:

@@ -60,6 +60,7 @@ def alignment_null_sd(layer: int) -> str:
 
 CHECKPOINTS = "checkpoints"
 AUDIT = "audit"
+DATA_SOURCE = "data_source.json"
 
 
 def checkpoint(epoch: int) -> str:
