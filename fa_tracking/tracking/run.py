@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.alignment import Alignment, Credit, alignment
-from fa_tracking.protocol.diagnose import capture_all, measure
+from fa_tracking.protocol.diagnose import measure
+from fa_tracking.protocol.probe import capture_all
 from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
 from fa_tracking.tracking import checkpoint, names, store
 from fa_tracking.tracking.writer import Writer
@@ -82,13 +83,14 @@ class TrackedRun:
         self,
         epoch: int,
         model: "nn.Module",
-        eval_batches: "Iterable[tuple[Tensor, Tensor]]",
+        eval_batches: "Iterable[tuple[Any, Tensor]]",
         accuracy: float | None = None,
         credit: Credit | None = None,
         credit_null: Sequence[Credit] = (),
         metrics: Mapping[str, float] | None = None,
         thresholds: DiagnosticThresholds | None = None,
         null_batches: int | None = None,
+        layers: Sequence[str] | None = None,
     ) -> DiagnosticReport:
         """Measure the protocol's diagnostics and log them with ``accuracy/test`` as one batch of metrics.
 
@@ -103,6 +105,7 @@ class TrackedRun:
             credit_null: the same credit with fresh feedback, ten draws or more.
             metrics: further metrics of this epoch.
             null_batches: on how many of the batches the null is measured; None: on all.
+            layers: the modules whose outputs are the hidden states, as ``diagnose`` takes them.
 
         Returns:
             The report, without a frozen control, for a loop that acts on it.
@@ -110,7 +113,7 @@ class TrackedRun:
         began = time.perf_counter()
         self._last_epoch = epoch
         thresholds = thresholds or DiagnosticThresholds()
-        captures = capture_all(model, eval_batches)
+        captures = capture_all(model, eval_batches, layers)
         report = DiagnosticReport(
             method_name=self._method,
             notes=f"epoch {epoch}",
