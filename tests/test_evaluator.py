@@ -192,6 +192,40 @@ def test_what_the_evaluator_cannot_use_is_named_in_one_line(
     assert "\n" not in str(error.value)
 
 
+def test_a_frame_of_logged_diagnostics_gives_a_partial_verdict(workspace: Path, uri: str) -> None:
+    import pandas as pd
+
+    mlflow.set_tracking_uri(uri)
+    rows = {"epoch": [1, 2], "residual_norm/h4": [90.0, 4e8], "grad_norm/g2": [1e-3, 4e-9], "accuracy/test": [0.2, 0.3]}
+    config = {"depth": 4, "h0_norm": 8.7, "frozen_baseline_acc": 0.349, "method_name": "DFA"}
+    with mlflow.start_run() as run:
+        result = frame_verdict(pd.DataFrame(rows), config)
+    report = result.artifacts["report.json"].content
+    assert (report["evidence"], report["flags"]) == ("partial", ["a", "b", "d"])
+    assert report["max_per_block_growth"] == pytest.approx((4e8 / 8.7) ** (1 / 4))
+    client = MlflowClient(uri)
+    assert client.get_run(run.info.run_id).data.tags["fa.evidence"] == "partial"
+    history = client.get_metric_history(run.info.run_id, "residual_norm/h4")
+    assert [(m.step, m.value) for m in history] == [(1, 90.0), (2, 4e8)]
+    with mlflow.start_run():
+        assert "trustworthy" not in str(
+            frame_verdict(pd.DataFrame({**rows, "residual_norm/h4": 9.0}), config).artifacts
+        )
+    for wrong, given, says in (
+        (pd.DataFrame({"epoch": [1], "test_acc": [0.1]}), config, "it has: epoch, test_acc"),
+        (pd.DataFrame({**rows, "epoch": [1, 1]}), config, "2 rows and 1 epochs"),
+        (pd.DataFrame(rows), {"layers": ["x"]}, "without a model there is no use of layers"),
+    ):
+        with mlflow.start_run(), pytest.raises(UsageError, match=says):
+            frame_verdict(wrong, given)
+
+
+def frame_verdict(frame: object, config: dict) -> "mlflow.models.EvaluationResult":
+    return mlflow.models.evaluate(
+        data=frame, model_type="feedback_alignment", evaluators="fa_protocol", evaluator_config=config
+    )
+
+
 @pytest.mark.parametrize(("how", "trusted"), [({}, False), ({"serialization_format": "pickle"}, True)])
 def test_the_audit_measures_a_logged_model(
     how: dict, trusted: bool, data: tuple[Tensor, Tensor], file: Path, uri: str

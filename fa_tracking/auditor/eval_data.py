@@ -81,11 +81,12 @@ def every(inputs: "Tensor", labels: "Tensor") -> Batches:
 
 
 def fitted(given: Batches, model: "nn.Module") -> Batches:
-    """The batches where the model's parameters are, floating-point inputs in their precision."""
-    like = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if like is None:
-        return given
-    return [(x.to(like) if x.is_floating_point() else x.to(like.device), y.to(like.device)) for x, y in given]
+    """The batches with floating-point inputs as the model's parameters are, float32 or wider."""
+    import torch
+
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    wide = torch.promote_types(dtype, torch.float32)
+    return [(x.to(wide) if x.is_floating_point() else x, y) for x, y in given]
 
 
 def _npz(path: Path) -> dict[str, Any]:

@@ -1,14 +1,15 @@
-"""One model on data that a user gives, measured and written to a run: what MLflow's evaluator ``fa_protocol`` does."""
+"""What MLflow's evaluator ``fa_protocol`` does: judges a model on data that a user gives, or a frame of diagnostics."""
 
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fa_tracking.auditor import eval_data, exported, logged_model
+from fa_tracking.auditor import eval_data, exported, frame, logged_model
 from fa_tracking.auditor.control import Control, Controls
 from fa_tracking.auditor.measure import Subject, accuracy, measure
 from fa_tracking.auditor.write import write
@@ -36,6 +37,7 @@ class Config(BaseModel):
         frozen_baseline_acc: of the frozen control; the matching runs of the store where None.
         method_name: the run's param ``method`` where None.
         layers: the modules taken as h_0 … h_L, where the model does not show them.
+        depth, h0_norm: L and ‖h_0‖, for a frame of logged diagnostics that lacks them.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -48,18 +50,30 @@ class Config(BaseModel):
     method_name: str | None = None
     thresholds: DiagnosticThresholds = DiagnosticThresholds()
     layers: list[str] | None = None
+    depth: int | None = Field(default=None, ge=0)
+    h0_norm: float | None = Field(default=None, ge=0)
+
+
+NEEDS_MODEL = {"input_shape", "eval_data", "eval_batches", "headline_acc", "layers"}
+"""What of it is of no use without a model."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What was measured, by its names in MLflow: by epoch, and of the epoch that the verdict is of."""
+
+    run: "Run"
+    history: Mapping[int, Mapping[str, float]]
+    metrics: dict[str, float]
 
 
 def evaluate(
     run_id: str, model: "PyFuncModel | None", dataset: "EvaluationDataset", given: Mapping[str, Any]
-) -> tuple[dict[str, float], str]:
-    """Measure ``model`` and write tags, note and reports to the run.
+) -> Evaluated:
+    """Judge ``model``, or without one a frame of logged diagnostics, and write tags, note and reports to the run.
 
     Args:
         given: as ``Config``.
-
-    Returns:
-        What was measured by its names in MLflow, and the address of the run's artifacts.
 
     Raises:
         UsageError: the configuration or the data makes no sense.
@@ -69,6 +83,8 @@ def evaluate(
     client = store.client()
     with store.store_errors():
         run = client.get_run(run_id)
+    if model is None:
+        return _of_frame(client, run, dataset, config)
     with tempfile.TemporaryDirectory(prefix="fa-track-") as scratch:
         subject = _subject(client, model, dataset, config, Path(scratch))
     control = _control(client, run, config)
@@ -82,12 +98,30 @@ def evaluate(
         control_note=control.note,
     )
     write(client, run, report, subject.epoch, subject.sha256, removed)
-    headline = {} if report.headline_acc is None else {names.ACCURACY_TEST: report.headline_acc}
-    return report_metrics(report) | headline, run.info.artifact_uri
+    metrics = report_metrics(report)
+    if report.headline_acc is not None:
+        metrics[names.ACCURACY_TEST] = report.headline_acc
+    return Evaluated(run, {subject.epoch: metrics}, metrics)
 
 
-def log_metrics(run_id: str, metrics: Mapping[str, float]) -> None:
-    """Log metrics of one step.
+def _of_frame(client: "MlflowClient", run: "Run", dataset: "EvaluationDataset", config: Config) -> Evaluated:
+    """Partial evidence: the last epoch of a frame."""
+    if unused := sorted(config.model_fields_set & NEEDS_MODEL):
+        raise UsageError(f"evaluator_config: without a model there is no use of {', '.join(unused)}")
+    by_hand = {"h0_norm": config.h0_norm, "control_accuracy": config.frozen_baseline_acc}
+    given = {name: value for name, value in by_hand.items() if value is not None}
+    log = frame.read(dataset.features_data, run, config.depth, given)
+    epoch = log.epochs[-1]
+    control = Controls(client).of(run)
+    report = log.report(epoch, control, config.thresholds, f"epoch {epoch} of a frame of logged diagnostics")
+    if config.method_name:
+        report = replace(report, method_name=config.method_name)
+    write(client, run, report, epoch, None, "not measured: no model")
+    return Evaluated(run, log.values, log.values[epoch])
+
+
+def log_metrics(run_id: str, history: Mapping[int, Mapping[str, float]]) -> None:
+    """Log metrics by step.
 
     Raises:
         FATrackError: the store failed.
@@ -95,10 +129,10 @@ def log_metrics(run_id: str, metrics: Mapping[str, float]) -> None:
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    batch = [Metric(key, value, now, 0) for key, value in metrics.items()]
     client = store.client()
     with store.store_errors():
-        client.log_batch(run_id, metrics=batch)
+        for step, metrics in history.items():
+            client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
 
 
 def _config(given: Mapping[str, Any]) -> Config:
@@ -112,7 +146,7 @@ def _config(given: Mapping[str, Any]) -> Config:
 
 
 def _subject(
-    client: "MlflowClient", model: "PyFuncModel | None", dataset: "EvaluationDataset", config: Config, scratch: Path
+    client: "MlflowClient", model: "PyFuncModel", dataset: "EvaluationDataset", config: Config, scratch: Path
 ) -> Subject:
     network, sha256, name = _network(client, model, scratch)
     given, whole = _data(dataset, config)
@@ -125,7 +159,7 @@ def _subject(
     return Subject(name, 0, sha256, network, batches, headline, config.layers, tuple(notes))
 
 
-def _network(client: "MlflowClient", model: "PyFuncModel | None", scratch: Path) -> "tuple[nn.Module, str | None, str]":
+def _network(client: "MlflowClient", model: "PyFuncModel", scratch: Path) -> "tuple[nn.Module, str | None, str]":
     """The PyTorch module behind what MLflow has loaded, the digest of its weights, and its name.
 
     An exported model shows no modules in the form in which MLflow has loaded it, so it is loaded anew.
@@ -133,7 +167,7 @@ def _network(client: "MlflowClient", model: "PyFuncModel | None", scratch: Path)
     from torch import fx, nn
 
     found = model.get_raw_model() if hasattr(model, "get_raw_model") else model
-    if model is None or not isinstance(found, nn.Module):
+    if not isinstance(found, nn.Module):
         kind = type(found).__name__
         raise UsageError(f"fa_protocol measures models logged with mlflow.pytorch.log_model, not a {kind}")
     logged = _logged(client, model, scratch)

@@ -1,14 +1,17 @@
 """Measures one network, wherever it comes from: the report and, beside it, the block knock-out."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from fa_tracking.errors import FATrackError
 from fa_tracking.protocol.diagnose import diagnose
 from fa_tracking.protocol.knockout import Knockout, knockout
+from fa_tracking.protocol.knockout import accuracy as share_right
 from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
+from fa_tracking.protocol.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -68,7 +71,7 @@ def measure(subject: Subject, **known: Any) -> tuple[DiagnosticReport, Knockout 
         known["layers"] = list(subject.layers)
     try:
         report = diagnose(subject.model, subject.batches, headline_acc=subject.headline_acc, **known)
-    except Exception as error:  # another's forward pass may raise anything
+    except Exception as error:  # likewise below: another's forward pass may raise anything
         raise FATrackError(f"{subject.name} cannot be measured: {_first_line(error)}") from error
     try:
         return report, knockout(subject.model, subject.batches)
@@ -76,26 +79,17 @@ def measure(subject: Subject, **known: Any) -> tuple[DiagnosticReport, Knockout 
         return report, f"not measured: {_first_line(error)}"
 
 
+@torch.no_grad()
 def accuracy(model: "nn.Module", batches: Batches) -> float:
-    """The share of samples that a network gets right in evaluation mode, in which it stays; NaN with its logits.
+    """The share of samples that a network gets right, in [0, 1]; NaN where its logits are not finite.
 
     Raises:
-        FATrackError: the model cannot take them.
+        FATrackError: the model does not take them.
     """
-    import torch
-
-    model.eval()
-    correct = 0
     try:
-        with torch.no_grad():
-            for x, y in batches:
-                logits = model(x)
-                if not logits.isfinite().all():
-                    return math.nan
-                correct += int((logits.argmax(1) == y).sum())
+        return undisturbed(model, lambda call: share_right(call, batches))
     except Exception as error:
         raise FATrackError(f"the model does not take the evaluation data: {_first_line(error)}") from error
-    return correct / sum(len(y) for _, y in batches)
 
 
 def _first_line(error: Exception) -> str:

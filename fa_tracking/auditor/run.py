@@ -4,16 +4,17 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fa_tracking.auditor import eval_data as eval_files
-from fa_tracking.auditor import load, logged_model
+from fa_tracking.auditor import load, logged, logged_model
 from fa_tracking.auditor.control import Control, Controls
-from fa_tracking.auditor.measure import Options, Subject, measure
+from fa_tracking.auditor.measure import Options, measure
 from fa_tracking.auditor.write import withdraw, write
 from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError, UsageError
 from fa_tracking.protocol.knockout import Knockout
-from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
+from fa_tracking.protocol.partial import Report
+from fa_tracking.protocol.report import DiagnosticThresholds
 from fa_tracking.tracking import names, store
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ Progress = Callable[[int, int], None]
 class Audited:
     """What became of one run: a report, or the reason why there is none; ``removed``: the block knock-out likewise.
 
-    ``epoch`` is that of the checkpoint.
+    ``epoch`` is that of the checkpoint, or of the last numbers that were logged.
     """
 
     run_id: str
     run_name: str
     params: dict[str, str]
-    report: DiagnosticReport | None
+    report: Report | None
     problem: str | None
     removed: dict[str, Any] | None = None
     epoch: int | None = None
@@ -65,10 +66,13 @@ def audit(
 ) -> Audit:
     """Measure the last checkpoint of every finished run, match its control, write tags, note and report artifacts.
 
-    A run without one is measured by the last model that it logged with ``mlflow.pytorch.log_model``. Auditing again,
-    with other thresholds or more controls, replaces what the last audit wrote. A run whose checkpoint is missing or
-    damaged is reported as a problem and keeps no verdict of an earlier audit; one that cannot be measured for another
-    reason (its data is not at hand, the store failed) keeps it. The others go on.
+    A run that never saved one is measured by the last model that it logged with ``mlflow.pytorch.log_model``; one
+    without either is judged by what it logged: a ``PartialReport`` of its last epoch.
+
+    Auditing again, with other thresholds or more controls, replaces what the last audit wrote. A run whose checkpoint
+    is damaged, or that has neither a model nor logged diagnostics, is reported as a problem and keeps no verdict of
+    an earlier audit; one that cannot be measured for another reason (its data is not at hand, its model is pickled, the
+    store failed) keeps it. The others go on.
 
     Args:
         eval_data: a .safetensors or .npz file of ``inputs`` (N, …) and ``labels`` (N,), for logged models of runs that
@@ -96,52 +100,69 @@ def audit(
     return Audit(tuple(results), {status: others.count(status) for status in sorted(set(others))})
 
 
+class Judged(NamedTuple):
+    """A report, the epoch that it is of, the SHA-256 of the weights and the block knock-out, or why there is none."""
+
+    report: Report
+    epoch: int
+    sha256: str | None
+    removed: Knockout | str
+
+
 def _audit_run(client: "MlflowClient", run: "Run", controls: Controls, options: Options) -> Audited:
     report, problem, found, epoch = None, None, None, None
     try:
-        with tempfile.TemporaryDirectory(prefix="fa-track-") as scratch:
-            subject = _subject(client, run, Path(scratch), options)
-            epoch = subject.epoch
-            report, removed = _measure(run, subject, controls.of(run), options)
-        write(client, run, report, subject.epoch, subject.sha256, removed)
+        judged = _judge(client, run, controls.of(run), options)
+        write(client, run, *judged)
+        report, epoch, _, removed = judged
         found = {"not_measured": removed} if isinstance(removed, str) else removed.to_dict()
     except CheckpointError as error:
-        report, problem = None, str(error)
+        problem = str(error)
         withdraw(client, run, problem)
     except UsageError as error:
         if options.data_dir:
             raise
         problem = str(error)
     except FATrackError as error:
-        report, problem = None, str(error)
+        problem = str(error)
     return Audited(run.info.run_id, run.info.run_name or "", dict(run.data.params), report, problem, found, epoch)
 
 
-def _subject(client: "MlflowClient", run: "Run", scratch: Path, options: Options) -> Subject:
-    """Our checkpoint, else the model that MLflow logged."""
+def _judge(client: "MlflowClient", run: "Run", control: Control, options: Options) -> Judged:
+    """By its model; of a run that never saved one, by what it logged."""
     try:
-        return load.subject(client, run, scratch, options.data_dir)
-    except NoCheckpointError:
-        return logged_model.subject(client, run, scratch, options)
+        return _by_model(client, run, control, options)
+    except NoCheckpointError as missing:
+        log = logged.read(client, run)
+        if not log.epochs:
+            raise NoCheckpointError(f"{missing}, or log diagnostics with `run.log_epoch(…)`") from missing
+        epoch = log.epochs[-1]
+        report = log.report(epoch, control, options.thresholds, _notes(run, epoch))
+        return Judged(report, epoch, None, "not measured: no checkpoint")
 
 
-def _measure(
-    run: "Run", subject: Subject, control: Control, options: Options
-) -> tuple[DiagnosticReport, Knockout | str]:
-    return measure(
-        subject,
-        frozen_baseline_acc=control.accuracy,
-        method_name=run.data.params.get("method", ""),
-        notes=_notes(run, subject),
-        thresholds=options.thresholds,
-        control_runs=control.runs,
-        control_note=control.note,
-    )
+def _by_model(client: "MlflowClient", run: "Run", control: Control, options: Options) -> Judged:
+    """Of our checkpoint, else of the model that MLflow logged."""
+    with tempfile.TemporaryDirectory(prefix="fa-track-") as scratch:
+        try:
+            subject = load.subject(client, run, Path(scratch), options.data_dir)
+        except NoCheckpointError:
+            subject = logged_model.subject(client, run, Path(scratch), options)
+        report, removed = measure(
+            subject,
+            frozen_baseline_acc=control.accuracy,
+            method_name=run.data.params.get("method", ""),
+            notes=", ".join([_notes(run, subject.epoch), *subject.notes]),
+            thresholds=options.thresholds,
+            control_runs=control.runs,
+            control_note=control.note,
+        )
+    return Judged(report, subject.epoch, subject.sha256, removed)
 
 
-def _notes(run: "Run", subject: Subject) -> str:
+def _notes(run: "Run", epoch: int) -> str:
     p = run.data.params
-    parts = [p.get("architecture"), p.get("dataset"), f"epoch {subject.epoch}", f"seed {p.get('seed')}"]
+    parts = [p.get("architecture"), p.get("dataset"), f"epoch {epoch}", f"seed {p.get('seed')}"]
     if {"depth", "width"} <= p.keys():
         parts.insert(1, f"{p['depth']} blocks, d = {p['width']}")
     if p.get("penalty", "0") not in ("0", "0.0"):
@@ -150,4 +171,4 @@ def _notes(run: "Run", subject: Subject) -> str:
         parts.append("frozen blocks")
     if aborted := run.data.tags.get(names.TAG_ABORTED_AT):
         parts.append(f"aborted at epoch {aborted} of {p.get('epochs')}")
-    return ", ".join(str(part) for part in [*parts, *subject.notes] if part)
+    return ", ".join(str(part) for part in parts if part)

@@ -27,6 +27,7 @@ REPORTS = {"txt": TextEvaluationArtifact, "html": TextEvaluationArtifact, "json"
 class FAProtocolEvaluator(ModelEvaluator):
     """Measures a model logged with ``mlflow.pytorch.log_model``; verdict, report and metrics go to the active run.
 
+    Without a model, ``data`` is a frame of diagnostics that were logged elsewhere, and the evidence is partial.
     What ``evaluator_config`` takes: ``fa_tracking.auditor.evaluate.Config``.
     """
 
@@ -58,9 +59,9 @@ class FAProtocolEvaluator(ModelEvaluator):
 
         if unused := [name for name in ("extra_metrics", "custom_artifacts") if others.get(name)]:
             raise UsageError(f"fa_protocol takes no {' and no '.join(unused)}")
-        metrics, artifact_uri = evaluate(run_id, model, dataset, evaluator_config or {})
+        found = evaluate(run_id, model, dataset, evaluator_config or {})
         if model_id is None:  # of a logged model, MLflow itself logs what is returned
-            log_metrics(run_id, metrics)
-        folder = f"{artifact_uri.rstrip('/')}/{names.AUDIT}"
+            log_metrics(run_id, found.history)
+        folder = f"{found.run.info.artifact_uri.rstrip('/')}/{names.AUDIT}"
         reports = {f"report.{kind}": artifact(f"{folder}/report.{kind}") for kind, artifact in REPORTS.items()}
-        return EvaluationResult(metrics, reports, run_id)
+        return EvaluationResult(found.metrics, reports, run_id)
