@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -373,3 +375,26 @@ def test_evaluation_data_is_never_unpickled(tmp_path: Path) -> None:
     (tmp_path / "y.pkl").write_bytes(os.urandom(9))
     with pytest.raises(UsageError, match="safetensors or"):
         eval_data.read(tmp_path / "y.pkl")
+
+
+def test_the_document_does_what_it_says(workspace: Path, cli: Cli) -> None:
+    text = (Path(__file__).parent.parent / "docs/mlflow.md").read_text()
+    for script in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        quick = script.replace("input_example=", 'pip_requirements=["torch"], input_example=')
+        command = [sys.executable, "-c", quick]
+        done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=True)
+        assert re.search("walk-back|trustworthy|inconclusive", done.stdout)
+    (line,) = re.findall(r"```sh\nfa-track (.*?)\n```", text)
+    audited = cli(*line.split())
+    assert audited.returncode == 0, audited.stderr
+    assert len(re.findall(r"^\S.*(?:✓|⚑ )", audited.stdout, re.MULTILINE)) >= 1
+    assert "left as MLflow's evaluator judged them: 1 runs" in audited.stderr
+
+
+def test_layers_of_a_logged_model_are_those_that_are_named(data: tuple[Tensor, Tensor], file: Path, uri: str) -> None:
+    log(net(), "named", uri)
+    (audited,) = fa_tracking.audit("named", uri, eval_data=file, layers=["embed", "blocks.1"]).runs
+    assert audited.report is not None, audited.problem
+    assert len(audited.report.residual_norms) == 2
+    (wrong,) = fa_tracking.audit("named", uri, eval_data=file, layers=["nope"]).runs
+    assert wrong.problem is not None and "no module 'nope'" in wrong.problem and "\n" not in wrong.problem

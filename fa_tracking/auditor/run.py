@@ -43,10 +43,14 @@ class Audited:
 
 @dataclass(frozen=True)
 class Audit:
-    """What became of an experiment's finished runs, and how many others there were, by status."""
+    """What became of an experiment's finished runs, and how many others there were, by status.
+
+    ``evaluated`` counts those that MLflow's evaluator judged on data that is not at hand: they are left as they are.
+    """
 
     runs: tuple[Audited, ...]
     unfinished: dict[str, int]
+    evaluated: int = 0
 
     @property
     def problems(self) -> list[Audited]:
@@ -90,6 +94,8 @@ def audit(
     found = list(store.search_runs(client, [store.find_experiment(client, experiment).experiment_id]))
     finished = [run for run in found if run.info.status == "FINISHED"]
     others = [run.info.status for run in found if run.info.status != "FINISHED"]
+    evaluated = [run for run in finished if names.TAG_EVALUATED in run.data.tags]
+    finished = [run for run in finished if run not in evaluated]
     controls = Controls(client) if finished else None
     results = []
     for done, run in enumerate(finished, start=1):
@@ -97,7 +103,8 @@ def audit(
         results.append(_audit_run(client, run, controls, options))
         if progress:
             progress(done, len(finished))
-    return Audit(tuple(results), {status: others.count(status) for status in sorted(set(others))})
+    unfinished = {status: others.count(status) for status in sorted(set(others))}
+    return Audit(tuple(results), unfinished, len(evaluated))
 
 
 class Judged(NamedTuple):

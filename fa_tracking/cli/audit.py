@@ -70,6 +70,8 @@ def command(
     if result.unfinished:
         counts = ", ".join(f"{n} {status}" for status, n in result.unfinished.items())
         say(f"not audited, because not finished: {counts}")
+    if result.evaluated:
+        say(f"left as MLflow's evaluator judged them: {result.evaluated} runs")
     if as_json:
         click.echo(
             json.dumps(
