@@ -100,16 +100,16 @@ def read(store: "MlflowClient", run: "Run") -> Log:
         FATrackError: the store failed, or the tag of what was given by hand is broken.
     """
     values: dict[int, dict[str, float]] = defaultdict(dict)
-    for key in filter(_is_read, run.data.metrics):
+    for key in filter(is_read, run.data.metrics):
         with store_errors():
             history = store.get_metric_history(run.info.run_id, key)
         for metric in history:
             is_infinite = abs(metric.value) >= LARGEST
             values[metric.step][key] = math.copysign(math.inf, metric.value) if is_infinite else metric.value
-    return Log(run, dict(values), _depth(run, values), _given(run))
+    return Log(run, dict(values), depth(run, values), _given(run))
 
 
-def _is_read(key: str) -> bool:
+def is_read(key: str) -> bool:
     is_scalar = key == names.ACCURACY_TEST or (key.startswith(names.DIAGNOSTICS) and key != names.ALIGNMENT_MISSING)
     return is_scalar or any(_by_layer({key: 0.0}, name) for name in (names.residual_norm, names.grad_norm))
 
@@ -120,7 +120,7 @@ def _by_layer(found: Mapping[str, float], name: Callable[[int], str]) -> dict[in
     return {int(layer): value for layer, value in layers.items() if layer.isdecimal()}
 
 
-def _depth(run: "Run", values: Mapping[int, Mapping[str, float]]) -> int | None:
+def depth(run: "Run", values: Mapping[int, Mapping[str, float]]) -> int | None:
     """The deepest layer with a gradient where that is the deepest gradient of the network; else what the run says."""
     for found in values.values():
         grads = _by_layer(found, names.grad_norm)

@@ -39,7 +39,7 @@ def write(
     """Tags, note and ``audit/report.{txt,json,html}``; what an earlier audit wrote is replaced.
 
     Args:
-        sha256: of the checkpoint; None where the evidence is what the run logged.
+        sha256: of the file of weights; None where there is none, as where the evidence is what the run logged.
         removed: the block knock-out, or why there is none.
     """
     run_id = run.info.run_id

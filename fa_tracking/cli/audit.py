@@ -1,6 +1,7 @@
 """`fa-track audit`: a verdict on every finished run of an experiment."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -19,33 +20,58 @@ ORDER = 3
 @click.command("audit")
 @_options.experiment
 @click.option("--data-dir", metavar="DIR", help="Folder of the data  [default: FA_TRACK_DATA, else that of training]")
+@click.option(
+    "--eval-data",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help=".safetensors or .npz of `inputs` (N, …) and `labels` (N,): for logged models of runs that record no data.",
+)
+@click.option("--layers", metavar="A,B,…", help="Modules of logged models that are h_0 … h_L  [default: found]")
+@click.option("--trust-pickles", is_flag=True, help="Load logged models that run their author's code when loaded.")
 @_options.thresholds
 @click.option("--json", "as_json", is_flag=True, help="The reports as JSON on stdout, instead of the table.")
 @_options.tracking_uri
 def command(
     experiment: str,
     data_dir: str | None,
+    eval_data: Path | None,
+    layers: str | None,
+    trust_pickles: bool,
     thresholds: "DiagnosticThresholds",
     as_json: bool,
     tracking_uri: str | None,
 ) -> None:
     """Measure the last checkpoint of every finished run and write its verdict as tags, note and report.
 
-    A run without a checkpoint is judged by the diagnostics that it logged: its evidence is partial.
+    Of a run without a checkpoint, the model that it logged with mlflow.pytorch.log_model is measured; a run without
+    either is judged by the diagnostics that it logged: its evidence is partial.
 
     \b
     Example:
       fa-track audit --experiment dfa_penalty
+      fa-track audit --experiment mine --eval-data test.npz
     """
     from fa_tracking.auditor.run import audit
 
+    chosen = [name.strip() for name in layers.split(",")] if layers else None
     with progress("audit") as update:
-        result = audit(experiment, tracking_uri, data_dir, thresholds, update)
+        result = audit(
+            experiment,
+            tracking_uri,
+            data_dir,
+            thresholds,
+            update,
+            eval_data=eval_data,
+            layers=chosen,
+            trust_pickles=trust_pickles,
+        )
     for audited in result.problems:
         say(f"{audited.run_id} ({audited.run_name}): {audited.problem}")
     if result.unfinished:
         counts = ", ".join(f"{n} {status}" for status, n in result.unfinished.items())
         say(f"not audited, because not finished: {counts}")
+    if result.evaluated:
+        say(f"left as MLflow's evaluator judged them: {result.evaluated} runs")
     if as_json:
         click.echo(
             json.dumps(

@@ -63,6 +63,7 @@ def alignment_null_sd(layer: int) -> str:
 CHECKPOINTS = "checkpoints"
 AUDIT = "audit"
 IMPORTED = "imported"
+DATA_SOURCE = "data_source.json"
 
 
 def checkpoint(epoch: int) -> str:
@@ -78,6 +79,7 @@ TAG_THRESHOLDS = "fa.thresholds"
 TAG_MEASURED = "fa.measured"
 TAG_CHECKPOINT_SHA256 = "fa.checkpoint_sha256"
 TAG_AUDITED_AT = "fa.audited_at"
+TAG_EVALUATED = "fa.evaluated"
 TAG_DATA_DIR = "fa.data_dir"
 TAG_CONFIG_SHA256 = "fa.config_sha256"
 TAG_ABORTED_AT = "fa.aborted_at"
