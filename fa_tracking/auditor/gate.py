@@ -197,7 +197,8 @@ class _Judge:
         except (KeyError, ValueError):
             return "it does not say when it was audited"
         logged = [m.timestamp for m in run.data.to_proto().metrics if m.key in READ_BY_AN_AUDIT]
-        if _later(max(logged, default=0), audited):
+        # MLflow's evaluator logs what it measured after the verdict
+        if names.TAG_EVALUATED not in tags and _later(max(logged, default=0), audited):
             return "it has logged an epoch since"
         known = tags.get(names.TAG_CONTROL_RUNS, "").split(",")
         unseen = [c for c in self._controls.of(run).runs if c not in known]

@@ -131,7 +131,9 @@ def depth(run: "Run", values: Mapping[int, Mapping[str, float]]) -> int | None:
 
 
 def _given(run: "Run") -> dict[str, float]:
+    """The numbers that were given by hand; the names of params given so are of no use here."""
     try:
-        return TypeAdapter(dict[str, float]).validate_json(run.data.tags.get(names.TAG_GIVEN, "{}"))
+        given = TypeAdapter(dict[str, float | list[str]]).validate_json(run.data.tags.get(names.TAG_GIVEN, "{}"))
     except ValidationError as error:
-        raise FATrackError(f"the tag {names.TAG_GIVEN} is not JSON of numbers: import the run again") from error
+        raise FATrackError(f"the tag {names.TAG_GIVEN} is not what an import writes: import the run again") from error
+    return {name: value for name, value in given.items() if isinstance(value, float)}
