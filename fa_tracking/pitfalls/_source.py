@@ -119,8 +119,8 @@ class Source:
     def given(self, node: ast.AST) -> Iterable[ast.expr]:
         """What a name is given in its function, else in the module."""
         name = dotted(node)
-        own = self._given.get((self.function(node), name)) if name else None
-        return own or self._given.get((None, name), ())
+        own = self._given.get((self.function(node), name), []) if name else []
+        return own or self._given.get((None, name), [])
 
     @cached_property
     def _given(self) -> dict[tuple[Function | None, str], list[ast.expr]]:

@@ -106,7 +106,7 @@ def _step(net: Net, matrices: Sequence[Tensor], x: Tensor, y: Tensor) -> None:
     grads = torch.autograd.grad(F.cross_entropy(logits, y) + local, parameters)
     with torch.no_grad():
         for parameter, grad in zip(parameters, grads, strict=True):
-            parameter -= LR * grad
+            parameter.sub_(LR * grad)
 
 
 def accuracy(seen: Capture) -> float:

@@ -1,8 +1,8 @@
 """F.cosine_similarity shrinks the cosine of small gradients
 
-It divides by max(‖a‖, eps)·max(‖b‖, eps) with eps = 1e-8 unless told otherwise. A BP gradient with a norm of 5e-10, as it
-is below an exploded residual stream, gets a twentieth of its true cosine: a perfect alignment reads as none. The same
-holds of ``nn.CosineSimilarity``.
+It divides by max(‖a‖, eps)·max(‖b‖, eps) with eps = 1e-8 unless told otherwise. A BP gradient with a norm of 5e-10,
+as it is below an exploded residual stream, gets a twentieth of its true cosine: a perfect alignment reads as none. The
+same holds of ``nn.CosineSimilarity``.
 """
 
 import ast
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 ORDER = 2
 CURE = "float64 cosine without eps"
-FIX = (
-    "divide by the norms in float64: (unit(a.double()) * unit(b.double())).sum(-1), missing where a norm is below 1e-7"
-)
+FIX = "fa_tracking.protocol.norms.cosine(a, b): float64, no eps, NaN where a vector is zero"
 
 NORM = 5e-10
 

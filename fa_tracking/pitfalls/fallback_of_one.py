@@ -1,8 +1,8 @@
 """A missing Γ falls back to 1.0
 
-Where feedback matrices or bridge networks were not saved, or a norm is zero, code returns the cosine of the gradient with
-itself, or a plain 1.0, "to keep the log complete". The best possible alignment is then recorded of exactly the runs in
-which none was measured. Here: a small network trained by DFA, its matrices lost.
+Where feedback matrices or bridge networks were not saved, or a norm is zero, code returns the cosine of the gradient
+with itself, or a plain 1.0, "to keep the log complete". The best possible alignment is then recorded of exactly the
+runs in which none was measured. Here: a small network trained by DFA, its matrices lost.
 """
 
 import ast
@@ -13,6 +13,8 @@ from fa_tracking.pitfalls import Outcome
 from fa_tracking.pitfalls._source import COSINE, dotted, split
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fa_tracking.pitfalls._source import Source
 
 ORDER = 7
@@ -30,8 +32,8 @@ def reproduce() -> Outcome:
 
     _, matrices, evaluation = trained()
     gradient = evaluation.grads[-1]
-    saved = {"weights": "all of them"}
-    credit = evaluation.error @ saved["B"] if "B" in saved else gradient
+    lost: list[Tensor] = []
+    credit = evaluation.error @ lost[-1] if lost else gradient
     true = cosine(evaluation.error @ matrices[-1], gradient).mean().item()
     recorded = cosine(credit, gradient).mean().item()
     return Outcome({"Γ": true}, {"Γ recorded": recorded}, abs(recorded - 1) < 1e-6 and true < 0.9)
@@ -115,7 +117,7 @@ def _receiver(source: "Source", node: ast.IfExp) -> set[str]:
 
 
 def _defaults_to_one(source: "Source", call: ast.Call) -> bool:
-    """``d.get("cos", 1.0)``, ``getattr(x, "alignment", 1.0)``, ``nan_to_num(cos, nan=1.0)``, ``where(ok, cos, 1.0)``."""
+    """``d.get("cos", 1.0)``, ``getattr(x, "cos", 1.0)``, ``nan_to_num(cos, nan=1.0)``, ``where(ok, cos, 1.0)``."""
     given = [*call.args, *(k.value for k in call.keywords if k.arg == "nan")]
     if len(given) < 2 or not any(_is_one(source, each) for each in given[1:]):
         return False

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ORDER = 3
 CURE = "norms, cosines in float64"
-FIX = "take gradients outside float16 and their cosine in float64: cosine(a.double(), g.double())"
+FIX = "keep gradients out of float16 (bfloat16 will do) and take their cosine in float64"
 
 ENTRY = 5e-10
 

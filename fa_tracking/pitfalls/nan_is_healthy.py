@@ -1,8 +1,8 @@
 """NaN passes every threshold
 
-Every comparison with NaN is false, so a network that has diverged to NaN is neither above the growth ratio nor below the
-gradient's floor: code that flags what exceeds a threshold calls it trustworthy. ``x == float("nan")`` is no way out; it
-is false of NaN too. Here: a network with diverged weights.
+Every comparison with NaN is false, so a network that has diverged to NaN is neither above the growth ratio nor below
+the gradient's floor: code that flags what exceeds a threshold calls it trustworthy. ``x == float("nan")`` is no way
+out; it is false of NaN too. Here: a network with diverged weights.
 """
 
 import ast

@@ -1,8 +1,8 @@
 """x.norm(-1) is no norm along the last axis
 
-The first argument of ``Tensor.norm`` is the order p, so x.norm(-1) is the L_{−1} norm (Σ|x|⁻¹)⁻¹ of the whole tensor: one
-number, dominated by the smallest entry, and 0 as soon as one entry is 0. It raises nothing, and a per-sample norm that
-is to be averaged anyway looks plausible. The same holds of ``torch.norm(x, -1)`` and ``F.normalize(x, -1)``.
+The first argument of ``Tensor.norm`` is the order p, so x.norm(-1) is the L_{−1} norm (Σ|x|⁻¹)⁻¹ of the whole tensor:
+one number, dominated by the smallest entry, and 0 as soon as one entry is 0. It raises nothing, and a per-sample norm
+that is to be averaged anyway looks plausible. The same holds of ``torch.norm(x, -1)`` and ``F.normalize(x, -1)``.
 """
 
 import ast
@@ -18,7 +18,6 @@ ORDER = 1
 CURE = "vector_norm(x, dim=-1)"
 FIX = "name the axis: x.norm(dim=-1), or torch.linalg.vector_norm(x, dim=-1)"
 
-# The position of the order in functions that take the tensor first.
 FUNCTIONS = {
     "torch.norm",
     "torch.linalg.norm",
@@ -27,6 +26,7 @@ FUNCTIONS = {
     "numpy.linalg.norm",
     "jax.numpy.linalg.norm",
 }
+"""They take the tensor first and then the order."""
 
 
 def reproduce() -> Outcome:

@@ -1,9 +1,8 @@
 """numpy's standard deviation divides by n
 
-``np.std`` has ddof = 0: it is the spread of a whole population. Seeds are a sample, so the spread over them is divided by
-n − 1 (ddof = 1); over three seeds numpy's default is 18 % too small. torch and pandas divide by n − 1 unless told
-otherwise, so a number changes with the library. Here: the accuracies of a small
-network on three seeds.
+``np.std`` has ddof = 0: it is the spread of a whole population. Seeds are a sample, so the spread over them is divided
+by n − 1 (ddof = 1); over three seeds numpy's default is 18 % too small. torch and pandas divide by n − 1 unless told
+otherwise, so a number changes with the library. Here: the accuracies of a small network on three seeds.
 """
 
 import ast
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
+from fa_tracking.pitfalls._source import dotted, split
 
 if TYPE_CHECKING:
     from fa_tracking.pitfalls._source import Source
@@ -28,6 +28,7 @@ SEEDS = (42, 123, 456)
 STEPS = 20
 
 OVER_RUNS = {"acc", "accs", "accuracy", "accuracies", "seed", "seeds", "trial", "trials", "runs"}
+ONE_RUN = {"run", "seed", "trial"}
 SPLIT = {"test", "train", "val", "valid", "validation", "eval", "final", "best"}
 SCORE = {"err", "errs", "error", "errors", "score", "scores", "loss", "losses", "perf"}
 
@@ -55,25 +56,27 @@ def _values(source: "Source", call: ast.Call) -> ast.expr | None:
     """What the spread is taken of, where the function divides by n; None where it does not, or may not."""
     if source.name(call.func) in POPULATION:
         return call.args[0] if 0 < len(call.args) <= DDOF_AT else None
-    method = isinstance(call.func, ast.Attribute) and call.func.attr == "std" and len(call.args) < DDOF_AT
-    if not method or source.is_module(call.func.value):
-        return None
-    return call.func.value if _is_numpy(source, call.func.value) else None
+    match call.func:
+        case ast.Attribute(attr="std") as method if len(call.args) < DDOF_AT and _is_numpy(source, method.value):
+            return method.value
+    return None
 
 
-def _is_numpy(source: "Source", node: ast.expr) -> bool:
+def _is_numpy(source: "Source", node: ast.expr, steps: int = 2) -> bool:
     """Whether an array is numpy's, as far as the code shows."""
     match node:
-        case ast.Call(func=ast.Attribute(value=value) as function):
-            return source.name(function).startswith("numpy.") or _is_numpy(source, value)
-        case ast.Subscript(value=value):
-            return _is_numpy(source, value)
-        case ast.Name():
-            made = list(source.given(node))
-            return any(_is_numpy(source, each) for each in made if each is not node and not isinstance(each, ast.Name))
+        case ast.Call(func=ast.Attribute() as function):
+            return source.name(function).startswith("numpy.") or _is_numpy(source, function.value, steps)
+        case ast.Subscript():
+            return _is_numpy(source, node.value, steps)
+        case ast.Name() if steps:
+            return any(_is_numpy(source, made, steps - 1) for made in source.given(node))
     return False
 
 
 def _over_runs(source: "Source", node: ast.expr) -> bool:
     words = source.words(ast.walk(node))
-    return bool(OVER_RUNS & words) or bool(SPLIT & words and SCORE & words)
+    if OVER_RUNS & words or (SPLIT & words and SCORE & words):
+        return True
+    loops = (part for part in source.origins(node) if isinstance(part, ast.comprehension))
+    return any(ONE_RUN & split(dotted(loop.target)) for loop in loops)

@@ -1,9 +1,9 @@
 """A number typed in for comparison outlives the run that gave it
 
-A baseline's accuracy is typed into a script or a paper once. Then a learning rate changes, a bug is mended, and the number
-stays: it is not code, nothing recomputes it and no test fails. In the reference project this happened five times, and
-once reached the paper. Here: an accuracy is written into a sentence, the training is then given more steps, and the
-sentence is read again.
+A baseline's accuracy is typed into a script or a paper once. Then a learning rate changes, a bug is mended, and the
+number stays: it is not code, nothing recomputes it and no test fails. In the reference project this happened five
+times, and once reached the paper. Here: an accuracy is written into a sentence, the training is then given more steps,
+and the sentence is read again.
 """
 
 import ast
@@ -42,7 +42,7 @@ def find(source: "Source") -> Iterator[tuple[ast.AST, str]]:
 
 
 def _is_share(node: ast.expr) -> bool:
-    """A number, or a list of them, as an accuracy or a cosine is printed: strictly between −1 and 1, or 1 to 100."""
+    """A number, or a list of them, as an accuracy, a percentage or a cosine is printed; 0.5 and 1.0 are limits."""
     numbers = node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
     values = [n.operand if isinstance(n, ast.UnaryOp) else n for n in numbers]
     return bool(values) and all(isinstance(v, ast.Constant) and _typed(v.value) for v in values)
