@@ -17,6 +17,7 @@ and, where a line of code can give it away, a rule for ``fa-track pitfalls check
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 
 from fa_tracking import catalogue as folder
@@ -39,6 +40,7 @@ class Outcome:
     reproduced: bool
 
 
+@cache
 def catalogue() -> dict[str, ModuleType]:
     """Every pitfall of this folder by name, in the order of the listing."""
     here = sys.modules[__name__]

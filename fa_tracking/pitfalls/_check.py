@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from fa_tracking.pitfalls._source import Source
 
 SUFFIXES = (".py", ".ipynb")
 SKIPPED = {"__pycache__", "node_modules", "site-packages"}
+_VERSION = ".".join(map(str, sys.version_info[:2]))
 IGNORE = re.compile(r"#\s*fa-track:\s*ignore\b")
 
 
@@ -105,7 +107,7 @@ def _check(path: str, cell: int | None, content: bytes) -> list[Finding]:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         where = f"{path}:cell {cell}" if cell else path
         line = getattr(error, "lineno", None)
-        raise FATrackError(f"{where}{f':{line}' if line else ''}: is no Python 3: {_message(error)}") from None
+        raise FATrackError(f"{where}{f':{line}' if line else ''}: no Python {_VERSION}: {_message(error)}") from None
     source, lines = Source(tree), content.splitlines()
     found = []
     for name, pitfall in catalogue().items():

@@ -42,11 +42,11 @@ class Source:
     """A syntax tree and what the rules ask of it."""
 
     def __init__(self, tree: ast.Module) -> None:
-        self.tree = tree
-        self._parent = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+        self.nodes = list(ast.walk(tree))
+        self._parent = {child: node for node in self.nodes for child in ast.iter_child_nodes(node)}
 
     def walk(self, kind: type[Node]) -> Iterator[Node]:
-        return (node for node in ast.walk(self.tree) if isinstance(node, kind))
+        return (node for node in self.nodes if isinstance(node, kind))
 
     def calls(self) -> Iterator[ast.Call]:
         return self.walk(ast.Call)
@@ -86,11 +86,6 @@ class Source:
             for alias in origin.names:
                 found[alias.asname or alias.name] = f"{origin.module}.{alias.name}"
         return found
-
-    @cached_property
-    def imported(self) -> set[str]:
-        """The first names of all that is imported: ``torch``, ``numpy``."""
-        return {name.partition(".")[0] for name in self._imports.values()}
 
     def bindings(self) -> Iterator[tuple[ast.expr, str, ast.expr]]:
         """Every (place, name, value): assignments, keyword arguments, entries of a dictionary with a text as key."""
@@ -133,7 +128,7 @@ class Source:
         return dict(found)
 
     def _assignments(self) -> Iterator[tuple[ast.expr, ast.expr]]:
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             match node:
                 case ast.Assign(targets=targets, value=value):
                     yield from ((target, value) for target in targets)
@@ -161,14 +156,24 @@ class Source:
                     found |= split(name)
         return found
 
-    def cosines(self) -> Iterator[Cosine]:
+    @cached_property
+    def cosines(self) -> list[Cosine]:
+        return list(self._cosines())
+
+    def _cosines(self) -> Iterator[Cosine]:
         for call in self.calls():
             if self.name(call.func) in COSINE_FUNCTIONS:
                 yield Cosine(call, not _gives_eps(call, position=3))
             elif modules := [m for m in self._makers(call.func) if self.name(m.func) in COSINE_MODULES]:
                 yield Cosine(call, any(not _gives_eps(m, position=1) for m in modules))
-            elif len(call.args) > 1 and {"cos", "cosine", "cossim"} & split(dotted(call.func).rpartition(".")[2]):
+            elif len(call.args) > 1 and self._is_called_cosine(call.func):
                 yield Cosine(call, default_eps=False)
+
+    def _is_called_cosine(self, function: ast.expr) -> bool:
+        """A function named after a cosine; of the libraries' own only those that are no trigonometry."""
+        name = self.name(function)
+        trigonometry = name.partition(".")[0] in ("numpy", "torch", "math", "jax") and name.endswith(".cos")
+        return not trigonometry and bool({"cos", "cosine", "cossim"} & split(name.rpartition(".")[2]))
 
     def _makers(self, function: ast.expr) -> list[ast.Call]:
         """The calls that made the object that is called: ``nn.CosineSimilarity(dim=1)``."""

@@ -35,6 +35,6 @@ def reproduce() -> Outcome:
 
 
 def find(source: "Source") -> Iterator[tuple[ast.AST, str]]:
-    for call in source.cosines():
+    for call in source.cosines:
         if call.default_eps and source.is_gradient(call.node):
             yield call.node, "a gradient shorter than eps = 1e-8 gets a fraction of its cosine"

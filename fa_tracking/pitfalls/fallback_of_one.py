@@ -40,14 +40,14 @@ def reproduce() -> Outcome:
 
 
 def find(source: "Source") -> Iterator[tuple[ast.AST, str]]:
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Return) and _is_one(source, node.value) and _where_missing(source, node):
             yield node, "1.0 is returned where the cosine is not defined: the best alignment of all"
         elif isinstance(node, ast.IfExp) and _replaces_cosine(source, node):
             yield node, "1.0 stands in where the cosine is not defined: the best alignment of all"
         elif isinstance(node, ast.Call) and _defaults_to_one(source, node):
             yield node, "a cosine that is missing becomes 1.0: the best alignment of all"
-    for cosine in source.cosines():
+    for cosine in source.cosines:
         if _with_itself(cosine.node):
             yield cosine.node, "the cosine of a vector with itself is 1.0, whatever was learned"
 

@@ -36,7 +36,7 @@ def reproduce() -> Outcome:
 
 
 def find(source: "Source") -> Iterator[tuple[ast.AST, str]]:
-    for call in source.cosines():
+    for call in source.cosines:
         if any(_is_half(source, part) for part in source.origins(call.node, steps=2)):
             yield call.node, "a cosine of float16 vectors: entries below 6e-8 are 0 there"
         elif source.is_gradient(call.node) and _in_autocast(source, call.node):
