@@ -72,7 +72,7 @@ def _show_one(name: str, pitfall: ModuleType, as_json: bool) -> None:
         click.echo(json.dumps(row, indent=2))
     else:
         click.echo(f"{row['title']}\n")
-        field("why", " ".join(row["why"].split()))
+        field("why", row["why"])
         field("expected", _spell(row["expected"]))
         field("seen", _spell(row["seen"]))
         field("shown", "yes" if row["reproduced"] else "no: the numbers do not differ as said")

@@ -54,5 +54,5 @@ def title(pitfall: ModuleType) -> str:
 
 
 def why(pitfall: ModuleType) -> str:
-    """The rest of its docstring."""
-    return (pitfall.__doc__ or "").partition("\n")[2].strip()
+    """The rest of its docstring, as one paragraph of plain text."""
+    return " ".join((pitfall.__doc__ or "").partition("\n")[2].replace("``", "`").split())
