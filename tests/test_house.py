@@ -21,6 +21,7 @@ ROOMS = (
     "fa_tracking.auditor",
     "fa_tracking.importers",
     "fa_tracking.results",
+    "fa_tracking.pitfalls",
     "fa_tracking.cli",
     "trainers.methods",
     "trainers",
@@ -36,6 +37,7 @@ MAY_IMPORT = {
     "fa_tracking.auditor": {"fa_tracking.tracking", "fa_tracking.protocol"},
     "fa_tracking.importers": {"fa_tracking.tracking"},
     "fa_tracking.results": {"fa_tracking.tracking"},
+    "fa_tracking.pitfalls": {"fa_tracking.protocol"},  # a reproducer holds a careless number against the protocol's
     "fa_tracking.cli": set(ROOMS),
     "trainers.methods": {"trainers", "fa_tracking.protocol"},
     "trainers": {"fa_tracking.protocol", "fa_tracking.tracking", "trainers.methods"},
@@ -47,6 +49,7 @@ NEVER = {
     "trainers.methods": {"mlflow", "duckdb"},
     "dashboards.charts": {"duckdb", "mlflow"},
     "fa_tracking.auditor": {"trainers", "duckdb"},
+    "fa_tracking.pitfalls": {"mlflow", "duckdb", "pandas"},
 }
 
 
@@ -147,6 +150,7 @@ def test_every_study_can_be_enumerated_and_names_what_exists(name: str) -> None:
 
 def test_every_chart_names_a_query_and_every_item_stands_in_the_documents() -> None:
     from dashboards import charts
+    from fa_tracking import pitfalls
     from fa_tracking.protocol.diagnostics import catalogue as diagnostics
 
     for name in catalogue.names(charts):
@@ -159,6 +163,7 @@ def test_every_chart_names_a_query_and_every_item_stands_in_the_documents() -> N
         *catalogue.names(methods),
         *catalogue.names(models),
         *catalogue.names(importers),
+        *catalogue.names(pitfalls),
     ]
     items += [d.__name__.rpartition(".")[2] for d in diagnostics()]
     assert [item for item in items if f"`{item}`" not in documents] == []

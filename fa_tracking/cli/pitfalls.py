@@ -1,0 +1,152 @@
+"""`fa-track pitfalls`: known ways to a wrong number, each shown, and looked for in a user's code."""
+
+import json
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+
+from fa_tracking import catalogue, pitfalls
+from fa_tracking.cli._show import field, say
+from fa_tracking.errors import FATrackError, UsageError
+
+ORDER = 8
+
+FOUND = 3
+
+
+def json_option() -> click.Option:
+    return click.Option(["--json", "as_json"], is_flag=True, help="Print as JSON.")
+
+
+class Pitfalls(click.Group):
+    """``check``, and a command for every pitfall of the catalogue."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.commands, *pitfalls.catalogue()]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in self.commands:
+            return self.commands[name]
+        pitfall = catalogue.load(pitfalls, name)
+        show = partial(_show_one, name, pitfall)
+        return click.Command(name, callback=show, params=[json_option()], help=f"{pitfalls.title(pitfall)}.")
+
+
+@click.group("pitfalls", cls=Pitfalls, invoke_without_command=True, subcommand_metavar="[NAME | check PATH…]")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """Reproduce known ways to a wrong number: what one expects, what the code gives, what FA-Track does instead.
+
+    Every pitfall is computed on the spot. NAME explains one; check looks for them in your own code. Exit with 1 where
+    one is not reproduced.
+
+    \b
+    Example:
+      fa-track pitfalls
+      fa-track pitfalls cosine_eps
+      fa-track pitfalls check train.py analysis/
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    rows = [_computed(name, pitfall) for name, pitfall in pitfalls.catalogue().items()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        from fa_tracking.results.tables import text_table
+
+        columns = ("pitfall", "expected", "seen", "shown", "what FA-Track does")
+        cells = [(r["name"], _spell(r["expected"]), _spell(r["seen"]), r["reproduced"], r["cure"]) for r in rows]
+        click.echo(text_table(columns, cells), nl=False)
+        say("next: fa-track pitfalls NAME explains one, fa-track pitfalls check PATH looks for them in your code")
+    _exit_if_missed(rows)
+
+
+def _show_one(name: str, pitfall: ModuleType, as_json: bool) -> None:
+    row = _computed(name, pitfall)
+    if as_json:
+        click.echo(json.dumps(row, indent=2))
+    else:
+        click.echo(f"{row['title']}\n")
+        field("why", row["why"])
+        field("expected", _spell(row["expected"]))
+        field("seen", _spell(row["seen"]))
+        field("shown", "yes" if row["reproduced"] else "no: the numbers do not differ as said")
+        field("FA-Track", row["cure"])
+        if row["fix"]:
+            field("your code", row["fix"])
+            say(f"next: fa-track pitfalls check PATH looks for {name} in your code")
+    _exit_if_missed([row])
+
+
+def _computed(name: str, pitfall: ModuleType) -> dict[str, Any]:
+    from fa_tracking.results.tables import plain
+
+    outcome = pitfall.reproduce()
+    return {
+        "name": name,
+        "title": pitfalls.title(pitfall),
+        "why": pitfalls.why(pitfall),
+        "expected": {what: plain(value) for what, value in outcome.expected.items()},
+        "seen": {what: plain(value) for what, value in outcome.seen.items()},
+        "reproduced": outcome.reproduced,
+        "cure": pitfall.CURE,
+        "fix": getattr(pitfall, "FIX", None),
+    }
+
+
+def _spell(values: dict[str, Any]) -> str:
+    return ", ".join(f"{what} {f'{v:.3g}' if isinstance(v, float) else v}" for what, v in values.items())
+
+
+def _exit_if_missed(rows: list[dict[str, Any]]) -> None:
+    missed = [row["name"] for row in rows if not row["reproduced"]]
+    if missed:
+        raise FATrackError(f"not reproduced: {', '.join(missed)}")
+
+
+@command.command("check")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH…", type=click.Path(exists=True, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def check(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Point at the lines of Python files, notebooks and folders that contain a pitfall; nothing of them is run.
+
+    Folders are searched without hidden folders, virtual environments and installed packages. A comment
+    `# fa-track: ignore` on a line silences it. Exit codes: 0 nothing found, 3 something found, 1 where a file could
+    not be read.
+
+    \b
+    Example:
+      fa-track pitfalls check train.py analysis/
+      fa-track pitfalls check --json . > findings.json
+    """
+    from fa_tracking.pitfalls._check import check as check_file
+    from fa_tracking.pitfalls._check import files
+
+    listed = list(dict.fromkeys(file for path in paths for file in files(path)))
+    if not listed:
+        raise UsageError(f"no Python file and no notebook in {', '.join(map(str, paths))}")
+    found, failed = [], 0
+    for file in listed:
+        findings, problems = check_file(file)
+        found += findings
+        failed += bool(problems)
+        for problem in problems:
+            say(problem)
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in found], indent=2))
+    else:
+        for finding in found:
+            click.echo(f"{finding.where}: {finding.pitfall}: {finding.reason}")
+            click.echo(f"    {finding.code}")
+            click.echo(f"    instead: {finding.fix}")
+    unread = f", {failed} that could not be read" if failed else ""
+    say(f"{len(found)} findings in {len(listed)} files{unread}")
+    if found:
+        say("next: fa-track pitfalls NAME explains one; `# fa-track: ignore` on a line silences it")
+    if failed or found:
+        raise click.exceptions.Exit(1 if failed else FOUND)
