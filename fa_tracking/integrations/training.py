@@ -45,7 +45,7 @@ class TrackedTraining:
         checkpoint_every: int = 0,
         factory: str | None = None,
         config: Mapping[str, Any] | None = None,
-        dataset: DataSource | None = None,
+        source: DataSource | None = None,
         abort: Abort | None = None,
         **start: Any,
     ) -> None:
@@ -61,7 +61,8 @@ class TrackedTraining:
             credit: the method's local credit, for Γ per layer; ``credit_null``: the same with fresh feedback.
             feedback: the method's own tensors by name, saved with the weights as they are then.
             checkpoint_every: also save a checkpoint every so many epochs; 0: only the last.
-            factory, config, dataset: as ``run.log_checkpoint`` takes them; without them the weights cannot be audited.
+            factory, config, source: what ``run.log_checkpoint`` takes, ``source`` as its ``dataset``; without them the
+                weights cannot be audited.
             abort: stops training where a flag holds.
             start: what ``fa_tracking.start_run`` takes: ``method``, ``seed``, ``experiment``, further params.
         """
@@ -73,7 +74,7 @@ class TrackedTraining:
         self._credit, self._credit_null = credit, credit_null
         self._feedback = feedback
         self._checkpoint_every = checkpoint_every
-        self._checkpoint: dict[str, Any] = {"factory": factory, "config": config, "dataset": dataset}
+        self._checkpoint: dict[str, Any] = {"factory": factory, "config": config, "dataset": source}
         self._abort = abort
         self._start = start
 
