@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fa_tracking import catalogue
+from fa_tracking import catalogue, importers
 from fa_tracking.results.database import queries
 from trainers import methods, models, study
 
@@ -20,6 +20,7 @@ ROOMS = (
     "fa_tracking.integrations",
     "fa_tracking.plugin",
     "fa_tracking.auditor",
+    "fa_tracking.importers",
     "fa_tracking.results",
     "fa_tracking.cli",
     "trainers.methods",
@@ -35,6 +36,7 @@ MAY_IMPORT = {
     "fa_tracking.integrations": {"fa_tracking.protocol", "fa_tracking.tracking"},  # callbacks log, and nothing else
     "fa_tracking.plugin": {"fa_tracking.auditor", "fa_tracking.tracking"},
     "fa_tracking.auditor": {"fa_tracking.tracking", "fa_tracking.protocol"},
+    "fa_tracking.importers": {"fa_tracking.tracking"},
     "fa_tracking.results": {"fa_tracking.tracking"},
     "fa_tracking.cli": set(ROOMS),
     "trainers.methods": {"trainers", "fa_tracking.protocol"},
@@ -158,6 +160,7 @@ def test_every_chart_names_a_query_and_every_item_stands_in_the_documents() -> N
         *catalogue.names(charts),
         *catalogue.names(methods),
         *catalogue.names(models),
+        *catalogue.names(importers),
     ]
     items += [d.__name__.rpartition(".")[2] for d in diagnostics()]
     assert [item for item in items if f"`{item}`" not in documents] == []

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
 from torch.overrides import TorchFunctionMode
 
-from fa_tracking.protocol.probe import Capture, evaluation_mode
+from fa_tracking.protocol.probe import Capture
+from fa_tracking.protocol.undisturbed import evaluation_mode
 from trainers.method import LearningRule, end_to_end
 from trainers.model import BlockModel
 

@@ -29,7 +29,7 @@ def page(report: DiagnosticReport, title: str, further: Mapping[str, str]) -> st
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        f"<h1>{escape(title)}</h1><p>{escape(report.notes)}</p>"
+        f"<h1>{escape(title)}</h1><p>{escape('; '.join([report.notes, *report.remarks]))}</p>"
         f'<p class="verdict {"good" if good else "bad"}">{"✓" if good else "⚑"} {escape(report.verdict)}</p>'
         f"{''.join(sections)}</body></html>\n"
     )

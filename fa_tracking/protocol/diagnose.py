@@ -7,20 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from fa_tracking.protocol.diagnostics import catalogue
-from fa_tracking.protocol.probe import Capture, capture
+from fa_tracking.protocol.probe import Capture, capture_all
 from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
-
-
-def capture_all(model: nn.Module, eval_batches: Iterable[tuple[Tensor, Tensor]]) -> list[Capture]:
-    """One capture a batch.
-
-    Raises:
-        ValueError: there is no batch.
-    """
-    captures = [capture(model, x, y) for x, y in eval_batches]
-    if not captures:
-        raise ValueError("no evaluation batch was given; the protocol wants 10 disjoint batches of 128")
-    return captures
 
 
 def measure(captures: Sequence[Capture]) -> dict[str, Any]:
@@ -34,12 +22,13 @@ def measure(captures: Sequence[Capture]) -> dict[str, Any]:
             measured |= diagnostic.measure(captures)
     own = {f.name for f in fields(DiagnosticReport)}
     extra = {name: measured.pop(name) for name in sorted(measured.keys() - own)}
-    return {**measured, "extra": extra}
+    remarks = dict.fromkeys(remark for c in captures for remark in c.remarks)
+    return {**measured, "extra": extra, "remarks": tuple(remarks)}
 
 
 def diagnose(
     model: nn.Module,
-    eval_batches: Iterable[tuple[Tensor, Tensor]],
+    eval_batches: Iterable[tuple[Any, Tensor]],
     headline_acc: float | None = None,
     frozen_baseline_acc: float | None = None,
     method_name: str = "",
@@ -48,19 +37,23 @@ def diagnose(
     *,
     control_runs: Sequence[str] = (),
     control_note: str = "",
+    layers: Sequence[str] | None = None,
 ) -> DiagnosticReport:
     """Measure a trained classifier and say whether its result can be trusted.
 
     Args:
-        model: serves ``model(x, return_hidden=True)`` -> (logits (B, classes), [h_0, …, h_L]), or has ``blocks`` and
-            a read-out (``out_ln``, ``norm``, ``out_head`` or ``head``); states are (B, d), (B, T, d) or (B, C, H, W).
-            It is measured in evaluation mode and left as it was.
+        model: any PyTorch classifier. Its hidden states are what ``model(x, return_hidden=True)`` -> (logits
+            (B, classes), [h_0, …, h_L]) returns; else the inputs of its ``blocks`` and of its read-out (``out_ln``,
+            ``norm``, ``out_head`` or ``head``); else those of ``layers``; else of a residual stack that is looked for.
+            It is measured in evaluation mode and float32 or wider, and left bit for bit as it was.
         eval_batches: pairs (inputs, labels) of disjoint batches; at least 8, by default of the protocol 10 of 128.
+            Inputs are a tensor, a tuple of positional or a mapping of keyword arguments; labels (B,) class indices.
         headline_acc: the accuracy to be published, in [0, 1].
         frozen_baseline_acc: accuracy of the same architecture with frozen random blocks; without it (d) is skipped.
         method_name, notes: printed in the report.
         thresholds: the protocol's own where None.
         control_runs, control_note: the runs behind ``frozen_baseline_acc``, and what else to say of it.
+        layers: names of the modules (``model.named_modules()``) whose outputs are h_0 … h_L, in place of the above.
 
     Raises:
         ValueError: the model shows no hidden states, or shapes do not fit.
@@ -73,5 +66,5 @@ def diagnose(
         thresholds=thresholds or DiagnosticThresholds(),
         control_runs=tuple(control_runs),
         control_note=control_note,
-        **measure(capture_all(model, eval_batches)),
+        **measure(capture_all(model, eval_batches, layers)),
     )

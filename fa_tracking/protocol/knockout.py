@@ -16,7 +16,8 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from fa_tracking.protocol.probe import evaluation_mode, hidden_states
+from fa_tracking.protocol.probe import hidden_states, logits_of
+from fa_tracking.protocol.undisturbed import Call, undisturbed, unwrapped
 
 
 @dataclass(frozen=True, config=ConfigDict(ser_json_inf_nan="strings"))
@@ -55,34 +56,41 @@ def knockout(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> Knoc
         ValueError: the model has no ``blocks``, or one that changes the state's shape, so that nothing can stand in
             its place.
     """
+    model = unwrapped(model)
     blocks = list(getattr(model, "blocks", None) or ())
     if not blocks:
         raise ValueError("the model has no blocks to take out")
-    with evaluation_mode(model), torch.no_grad():
-        removals = _removals(model, blocks, batches[0][0])
+    return undisturbed(model, lambda call: _measure(call, model, blocks, batches))
 
-        def without(layers: Sequence[int]) -> float:
-            with _removed([(blocks[layer], removals[layer]) for layer in layers]):
-                return _accuracy(model, batches)
 
-        every = range(len(blocks))
-        return Knockout(
-            samples=sum(len(y) for _, y in batches),
-            whole=without(()),
-            without=tuple(without((layer,)) for layer in every),
-            without_all=without(every),
-        )
+@torch.no_grad()
+def _measure(
+    call: Call, model: nn.Module, blocks: Sequence[nn.Module], batches: Sequence[tuple[Tensor, Tensor]]
+) -> Knockout:
+    removals = _removals(call, model, blocks, batches[0][0])
+
+    def without(layers: Sequence[int]) -> float:
+        with _removed([(blocks[layer], removals[layer]) for layer in layers]):
+            return _accuracy(call, batches)
+
+    every = range(len(blocks))
+    return Knockout(
+        samples=sum(len(y) for _, y in batches),
+        whole=without(()),
+        without=tuple(without((layer,)) for layer in every),
+        without_all=without(every),
+    )
 
 
 Removal = Callable[[Tensor], Tensor]
 """From a block's input to what it returns when it is out."""
 
 
-def _removals(model: nn.Module, blocks: Sequence[nn.Module], x: Tensor) -> list[Removal]:
+def _removals(call: Call, model: nn.Module, blocks: Sequence[nn.Module], x: Tensor) -> list[Removal]:
     seen: list[tuple[Tensor, Any]] = []
     handles = [b.register_forward_hook(lambda _, args, out: seen.append((args[0], out))) for b in blocks]
     try:
-        states = hidden_states(model, x)
+        states = hidden_states(call, model, x)
     finally:
         for handle in handles:
             handle.remove()
@@ -111,10 +119,10 @@ def _removed(which: Sequence[tuple[nn.Module, Removal]]) -> Iterator[None]:
             handle.remove()
 
 
-def _accuracy(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> float:
+def _accuracy(call: Call, batches: Sequence[tuple[Tensor, Tensor]]) -> float:
     correct = 0
     for x, y in batches:
-        logits = model(x)
+        logits = logits_of(call(x)).cpu()
         if not logits.isfinite().all():
             return math.nan
         correct += int((logits.argmax(1) == y).sum())

@@ -1,16 +1,21 @@
 """Captures the hidden states and BP gradients of a model in one forward and one backward pass a batch."""
 
-import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-READ_OUTS = ("out_ln", "norm", "out_head", "head")
-"""The module whose input is h_L, in the order in which it is looked for."""
+from fa_tracking.protocol import taps
+from fa_tracking.protocol.taps import State, Tap
+from fa_tracking.protocol.undisturbed import HALVES, Call, backward_hooked, undisturbed, unwrapped
+
+CLASS_TOKEN = "tokens: the class token, which alone the logits come from"
+MEAN = "tokens: their mean, since no class token carries the logits; its gradient is the sum over the tokens"
+FLATTENED = "convolution states flattened per sample"
 
 
 @dataclass(frozen=True)
@@ -22,10 +27,13 @@ class Capture:
         labels: (B,) class indices.
         logits: (B, classes).
         error: (B, classes), e = softmax(logits) − onehot(labels).
-        hidden: h_0 … h_L, each (B, d); of token states (B, T, d) the class token;
-            convolution states (B, C, H, W) are flattened.
+        hidden: h_0 … h_L, each (B, d). Of token states (B, T, d) the class token, or their mean where the logits do
+            not come from the first token alone; convolution states (B, C, H, W) are flattened.
         grads: g_0 … g_L, each (B, d): the gradient of each sample's own cross-entropy (the loss summed over the
-            batch, so that nothing depends on the batch size).
+            batch, so that nothing depends on the batch size). Of a mean over tokens, the gradient of that mean: the
+            sum over the tokens.
+        remarks: what a reader of the numbers must know of how they were taken: which modules the states are of, where
+            the model itself does not say so; what was done with tokens, precision, hooks.
     """
 
     inputs: Any
@@ -34,6 +42,7 @@ class Capture:
     error: Tensor
     hidden: Sequence[Tensor]
     grads: Sequence[Tensor]
+    remarks: tuple[str, ...] = ()
 
 
 def output_error(logits: Tensor, labels: Tensor) -> Tensor:
@@ -47,114 +56,203 @@ def output_error(logits: Tensor, labels: Tensor) -> Tensor:
     return error.scatter(1, index, -error.sum(dim=1, keepdim=True))
 
 
-def capture(model: nn.Module, inputs: Any, labels: Tensor) -> Capture:
-    """Run one forward and one backward pass and return what they show. Parameters' ``grad`` is not touched.
+def capture(model: nn.Module, inputs: Any, labels: Tensor, layers: Sequence[str] | None = None) -> Capture:
+    """Run one forward and one backward pass and return what they show, as ``capture_all`` does for many batches."""
+    return capture_all(model, [(inputs, labels)], layers)[0]
 
-    Only gradients with respect to hidden states are computed, none with respect to parameters.
+
+def capture_all(
+    model: nn.Module, eval_batches: Iterable[tuple[Any, Tensor]], layers: Sequence[str] | None = None
+) -> list[Capture]:
+    """One capture a batch. Only gradients with respect to hidden states are computed, none of parameters.
+
+    The model is left bit for bit as it was (``undisturbed``).
+
+    Args:
+        eval_batches: pairs (inputs, labels); inputs as the model takes them: a tensor, a tuple of positional or a
+            mapping of keyword arguments. The output is the logits, begins with them, or has them as ``logits``.
+        layers: names of the modules whose outputs are h_0 … h_L. None: what the model itself shows, else a residual
+            stack or chain of layers that is looked for; what was found is said on stderr, once.
 
     Raises:
-        ValueError: the model serves neither ``model(x, return_hidden=True)`` nor ``blocks`` with a read-out, or the
-            batch's shapes do not fit.
+        ValueError: there is no batch, the model shows no hidden states, or a batch's shapes do not fit.
     """
-    if not isinstance(inputs, Tensor) or not isinstance(labels, Tensor):
-        raise ValueError("an evaluation batch must be a pair of tensors (inputs, labels)")
-    x = inputs.detach()
-    if x.is_floating_point():
-        x.requires_grad_()  # so that h_0 has a graph even where every parameter is frozen
-    with evaluation_mode(model), torch.enable_grad():
-        logits, states = _forward(model, x)
-        if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-            raise ValueError(
-                f"expected logits (B, classes) and labels (B,), got {tuple(logits.shape)} and {tuple(labels.shape)}"
-            )
-        _check_states(states, len(labels))
-        # ∂(summed cross-entropy)/∂logits is e itself: starting there saves the loss and keeps e's small digits.
-        error = output_error(logits.detach().double(), labels).to(torch.promote_types(logits.dtype, torch.float32))
-        grads = torch.autograd.grad(logits, states, grad_outputs=error.to(logits.dtype), allow_unused=True)
-    unused = [layer for layer, g in enumerate(grads) if g is None]
+    network = unwrapped(model)
+    if isinstance(network, torch.jit.ScriptModule):
+        raise ValueError("a scripted model shows no modules to read states from: measure the nn.Module it was made of")
+    about = list(_about(network))
+    captures = undisturbed(network, lambda call: list(_captures(call, network, eval_batches, layers, about)))
+    if not captures:
+        raise ValueError("no evaluation batch was given; the protocol wants 10 disjoint batches of 128")
+    return captures
+
+
+def _captures(
+    call: Call, network: nn.Module, batches: Iterable[Any], layers: Sequence[str] | None, about: list[str]
+) -> Iterator[Capture]:
+    tokens: str | None = None
+    places: list[Tap] | None = None
+    for batch in batches:
+        inputs, labels = _pair(batch)
+        if places is None:
+            places, where = _places(network, call, inputs, layers)
+            about = [where] * bool(where) + about
+        logits, states = _forward(call, inputs, places, exactly=layers is None)
+        seen, tokens = _backward(inputs, labels.to(logits.device), logits, states, tokens, about)
+        yield seen
+
+
+def hidden_states(call: Call, model: nn.Module, inputs: Any) -> list[Tensor]:
+    """h_0 … h_L of a model that shows them itself, tokens and maps not reduced, without a graph."""
+    with torch.enable_grad():
+        return [state.value for state in _forward(call, inputs, taps.declared(model))[1]]
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits in what a model returns.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if isinstance(output, Mapping):
+        output = output.get("logits")
+    output = getattr(output, "logits", output)
+    output = output[0] if isinstance(output, tuple | list) and output else output
+    if not isinstance(output, Tensor):
+        raise ValueError(
+            "the model's output holds no logits: expected a tensor, a tuple that begins with it, or `logits` in it"
+        )
+    return output
+
+
+def _pair(batch: Any) -> tuple[Any, Tensor]:
+    """Inputs and labels of a batch; of a mapping the entry ``labels``, the rest being inputs."""
+    if isinstance(batch, Mapping) and isinstance(batch.get("labels"), Tensor):
+        return {name: value for name, value in batch.items() if name != "labels"}, batch["labels"]
+    if isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], Tensor):
+        return batch[0], batch[1]
+    raise ValueError("an evaluation batch must be a pair (inputs, labels), or a mapping with `labels`")
+
+
+def _places(network: nn.Module, call: Call, inputs: Any, layers: Sequence[str] | None) -> tuple[list[Tap], str]:
+    """Where the states are read, and a line that says so where the model does not; nowhere if it returns them."""
+    if layers is not None:
+        places = taps.named(network, layers)
+        return places, taps.describe(places)
+    if taps.shows_hidden(network):
+        return [], ""
+    if places := taps.declared(network):
+        return places, ""
+    places = taps.found(network, call, inputs)
+    where = taps.describe(places)
+    _say_once(f"{type(network).__name__}: {where}; layers=[…] names others")
+    return places, where
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _about(network: nn.Module) -> Iterator[str]:
+    halves = sorted({str(p.dtype).removeprefix("torch.") for p in network.parameters() if p.dtype in HALVES})
+    if halves:
+        yield f"weights in {' and '.join(halves)}, widened to float32 for the measurement"
+    if hooked := backward_hooked(network):
+        yield f"backward hooks of {len(hooked)} modules were set aside"
+
+
+def _forward(call: Call, inputs: Any, places: list[Tap], exactly: bool = True) -> tuple[Tensor, list[State]]:
+    with torch.enable_grad():
+        if not places:
+            logits, hidden = call(inputs, return_hidden=True)
+            return logits_of(logits), [taps.state(h, layer) for layer, h in enumerate(hidden)]
+        with taps.reading(places) as states:
+            output = call(inputs)
+    if len(states) < len(places) or (exactly and len(states) != len(places)):
+        raise ValueError(
+            f"expected each of {places[0].name} … {places[-1].name} to run once in a forward pass: "
+            f"{len(places)} states, but {len(states)} were seen"
+        )
+    return logits_of(output), states
+
+
+def _backward(
+    inputs: Any, labels: Tensor, logits: Tensor, states: list[State], tokens: str | None, said: Sequence[str]
+) -> tuple[Capture, str | None]:
+    """The capture of one batch, and what stands for its tokens: ``tokens`` where an earlier batch has settled it."""
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise ValueError(
+            f"expected logits (B, classes) and labels (B,), got {tuple(logits.shape)} and {tuple(labels.shape)}"
+        )
+    # ∂(summed cross-entropy)/∂logits is e itself: starting there saves the loss and keeps e's small digits.
+    error = output_error(logits.detach().double(), labels).to(torch.promote_types(logits.dtype, torch.float32))
+    own = _own_functions(logits)
+    edges = [state.edge for state in states]
+    given = torch.autograd.grad(logits, edges, grad_outputs=error.to(logits.dtype), allow_unused=True)
+    unused = [layer for layer, g in enumerate(given) if g is None]
     if unused:
         raise ValueError(f"hidden states {unused} do not lead to the logits: return the very tensors that are used")
+    hidden = [_batch_first(state.value, len(labels), layer) for layer, state in enumerate(states)]
+    grads = [_batch_first(g, len(labels), layer) for layer, g in enumerate(given)]
+    tokens = tokens or _settled(grads)
+    remarks = [*said]
+    if any(h.ndim == 3 for h in hidden):
+        remarks.append(tokens or CLASS_TOKEN)
+    if any(h.ndim > 3 for h in hidden):
+        remarks.append(FLATTENED)
+    if own:
+        remarks.append(
+            f"the backward pass runs the model's own {', '.join(own)}: g is the BP gradient only if that computes it"
+        )
     return Capture(
         inputs=inputs,
         labels=labels,
         logits=logits.detach(),
         error=error,
-        hidden=[_per_sample(h.detach()) for h in states],
-        grads=[_per_sample(g) for g in grads],
-    )
+        hidden=[_per_sample(h, tokens, mean=True) for h in hidden],
+        grads=[_per_sample(g, tokens, mean=False) for g in grads],
+        remarks=tuple(remarks),
+    ), tokens
 
 
-def hidden_states(model: nn.Module, inputs: Tensor) -> list[Tensor]:
-    """h_0 … h_L as the model has them, tokens and maps not reduced, without a graph.
-
-    Raises:
-        ValueError: the model does not show them.
-    """
-    with torch.no_grad():
-        return [h.detach() for h in _forward(model, inputs.detach())[1]]
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, every module's own mode back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+def _own_functions(logits: Tensor) -> list[str]:
+    """The Python-defined autograd functions behind ``logits``: feedback alignment is often written as one."""
+    names, seen, ahead = set(), set(), [logits.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            ahead += [following for following, _ in node.next_functions]
+            if hasattr(node, "_forward_cls"):
+                names.add(type(node).__name__.removesuffix("Backward"))
+    return sorted(names)
 
 
-def _forward(model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Logits and h_0 … h_L: from return_hidden where ``forward`` takes it, else from hooks on ``blocks``."""
-    if "return_hidden" in inspect.signature(model.forward).parameters:
-        logits, states = model(x, return_hidden=True)
-        return logits, list(states)
-    blocks = getattr(model, "blocks", None)
-    read_out = next((getattr(model, n) for n in READ_OUTS if isinstance(getattr(model, n, None), nn.Module)), None)
-    if blocks and read_out is not None:
-        return _hooked_forward(model, x, [*blocks, read_out])
-    raise ValueError(
-        f"{type(model).__name__} shows no hidden states: it needs model(x, return_hidden=True) returning "
-        f"(logits, [h_0, …, h_L]), or `blocks` and one of {', '.join(READ_OUTS)}"
-    )
-
-
-def _hooked_forward(model: nn.Module, x: Tensor, stages: list[nn.Module]) -> tuple[Tensor, list[Tensor]]:
-    """The input of every block is h_0 … h_{L-1} and the input of the read-out is h_L, whatever a block returns."""
-    states: list[Tensor] = []
-
-    def keep(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        h = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
-        states.append(h)
-        return (h, *args[1:])
-
-    handles = [stage.register_forward_pre_hook(keep) for stage in stages]
-    try:
-        logits = model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if len(states) != len(stages):
+def _batch_first(state: Tensor, batch: int, layer: int) -> Tensor:
+    """(B, …); of a transformer's (T, B, d) the first two axes are exchanged."""
+    if state.ndim == 3 and len(state) != batch == state.shape[1]:
+        return state.transpose(0, 1)
+    if state.ndim < 2 or len(state) != batch:
         raise ValueError(
-            f"expected each of the {len(stages) - 1} blocks and the read-out to run once in a forward pass, "
-            f"but {len(states)} inputs were seen"
+            f"hidden state {layer} has shape {tuple(state.shape)}; "
+            f"expected (B, d), (B, T, d), (T, B, d) or (B, C, H, W) with B = {batch}"
         )
-    return logits, states
+    return state
 
 
-def _check_states(states: Sequence[Tensor], batch: int) -> None:
-    for layer, h in enumerate(states):
-        if h.ndim < 2 or len(h) != batch:
-            raise ValueError(
-                f"hidden state {layer} has shape {tuple(h.shape)}; "
-                f"expected (B, d), (B, T, d) or (B, C, H, W) with B = {batch}"
-            )
-        if not h.requires_grad:
-            raise ValueError(f"hidden state {layer} has no graph: return it undetached, with grad enabled")
+def _settled(grads: Sequence[Tensor]) -> str | None:
+    """What stands for tokens: the first, where the deepest gradient is zero at all others; None: it does not say."""
+    deepest = next((g for g in reversed(grads) if g.ndim == 3), None)
+    if deepest is None or not deepest.any() or not deepest.isfinite().all():
+        return None
+    return MEAN if deepest[:, 1:].any() else CLASS_TOKEN
 
 
-def _per_sample(state: Tensor) -> Tensor:
-    """(B, d) as it is; of (B, T, d) the class token; (B, C, H, W) flattened."""
-    return state[:, 0, :] if state.ndim == 3 else state.flatten(1)
+def _per_sample(state: Tensor, tokens: str | None, mean: bool) -> Tensor:
+    """(B, d) as it is; of (B, T, d) the class token, or the tokens' mean (of a gradient the sum); others flattened."""
+    if state.ndim != 3:
+        return state.flatten(1)
+    if tokens == MEAN:
+        return state.mean(dim=1) if mean else state.sum(dim=1)
+    return state[:, 0, :]

@@ -71,6 +71,7 @@ class DiagnosticReport:
         control_runs: the runs whose mean is ``frozen_baseline_acc``.
         control_note: what else a reader must know of the control, or why there is none.
         extra: what diagnostics beyond the four have measured, by name.
+        remarks: how it was measured: which modules the states are of, what was done with tokens, precision, hooks.
     """
 
     method_name: str
@@ -87,6 +88,7 @@ class DiagnosticReport:
     control_runs: tuple[str, ...] = ()
     control_note: str = ""
     extra: dict[str, float | None] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def max_per_block_growth(self) -> float:
@@ -155,6 +157,7 @@ class DiagnosticReport:
             f"FA-Track diagnostic report, protocol {VERSION}",
             f"method: {self.method_name}",
             *([f"notes:  {self.notes}"] if self.notes else []),
+            *(f"states: {remark}" for remark in self.remarks),
         ]
         for diagnostic in catalogue():
             lines += ["", f"({diagnostic.FLAG}) {diagnostic.TITLE}"]

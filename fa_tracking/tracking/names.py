@@ -60,6 +60,7 @@ def alignment_null_sd(layer: int) -> str:
 
 CHECKPOINTS = "checkpoints"
 AUDIT = "audit"
+IMPORTED = "imported"
 
 
 def checkpoint(epoch: int) -> str:
@@ -80,6 +81,10 @@ TAG_CONFIG_SHA256 = "fa.config_sha256"
 TAG_ABORTED_AT = "fa.aborted_at"
 TAG_ABORTED_FOR = "fa.aborted_for"
 TAG_PROCESS = "fa.process"
+TAG_GIVEN = "fa.given"
+"""JSON of what was given by hand for an imported run: h0_norm, control_accuracy, grad_batch, params, where given."""
+TAG_IMPORTED_FROM = "fa.imported_from"
+TAG_IMPORTED_SHA256 = "fa.imported_sha256"
 TAG_NOTE = "mlflow.note.content"
 
 TAG_VERSION = "fa.version"

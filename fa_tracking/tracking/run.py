@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.alignment import Alignment, Credit, alignment
-from fa_tracking.protocol.diagnose import capture_all, measure
+from fa_tracking.protocol.diagnose import measure
+from fa_tracking.protocol.probe import capture_all
 from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
 from fa_tracking.tracking import checkpoint, names, store
 from fa_tracking.tracking.writer import Writer
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     import mlflow
     from mlflow import MlflowClient
     from torch import Tensor, nn
-
-METRICS_PER_BATCH = 1000
 
 
 @contextmanager
@@ -152,13 +151,14 @@ class TrackedRun:
         self,
         epoch: int,
         model: "nn.Module",
-        eval_batches: "Iterable[tuple[Tensor, Tensor]]",
+        eval_batches: "Iterable[tuple[Any, Tensor]]",
         accuracy: float | None = None,
         credit: Credit | None = None,
         credit_null: Sequence[Credit] = (),
         metrics: Mapping[str, float] | None = None,
         thresholds: DiagnosticThresholds | None = None,
         null_batches: int | None = None,
+        layers: Sequence[str] | None = None,
     ) -> DiagnosticReport:
         """Measure the protocol's diagnostics and log them with ``accuracy/test`` as one batch of metrics.
 
@@ -173,6 +173,7 @@ class TrackedRun:
             credit_null: the same credit with fresh feedback, ten draws or more.
             metrics: further metrics of this epoch.
             null_batches: on how many of the batches the null is measured; None: on all.
+            layers: the modules whose outputs are the hidden states, as ``diagnose`` takes them.
 
         Returns:
             The report, without a frozen control, for a loop that acts on it.
@@ -180,7 +181,7 @@ class TrackedRun:
         began = time.perf_counter()
         self._last_epoch = epoch
         thresholds = thresholds or DiagnosticThresholds()
-        captures = capture_all(model, eval_batches)
+        captures = capture_all(model, eval_batches, layers)
         report = DiagnosticReport(
             method_name=self._method,
             notes=f"epoch {epoch}",
@@ -214,8 +215,8 @@ class TrackedRun:
 
         now = int(time.time() * 1000)
         batch = [Metric(key, float(value), now, step) for key, value in values.items()]
-        for start in range(0, len(batch), METRICS_PER_BATCH):
-            part = batch[start : start + METRICS_PER_BATCH]
+        for start in range(0, len(batch), store.METRICS_PER_BATCH):
+            part = batch[start : start + store.METRICS_PER_BATCH]
             self._writer.submit(self._client.log_batch, self.run_id, metrics=part)
 
     def set_tag(self, key: str, value: str) -> None:

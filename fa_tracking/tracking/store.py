@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 PAGE = 1000
+METRICS_PER_BATCH = 1000
+"""More at once MLflow refuses."""
 
 
 def client(tracking_uri: str | None = None) -> "MlflowClient":
@@ -34,8 +36,8 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise FATrackError(f"the MLflow store failed: {first_line}") from error
+        lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result of")]
+        raise FATrackError(f"the MLflow store failed: {lines[0] if lines else type(error).__name__}") from error
 
 
 def find_experiment(store: "MlflowClient", name: str) -> "Experiment":

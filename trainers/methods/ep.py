@@ -26,7 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fa_tracking.protocol.probe import Capture, evaluation_mode
+from fa_tracking.protocol.probe import Capture
+from fa_tracking.protocol.undisturbed import evaluation_mode
 from trainers.method import LearningRule, statistics_untouched
 from trainers.model import BlockModel
 

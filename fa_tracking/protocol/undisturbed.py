@@ -1,0 +1,148 @@
+"""Runs any model for a measurement and leaves it bit for bit what it was."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.utils.checkpoint
+from torch import Tensor, nn
+
+HALVES = (torch.float16, torch.bfloat16)
+
+Call = Callable[..., Any]
+"""call(inputs, **keywords): the model's output for inputs as the model takes them: a tensor, a tuple or a mapping."""
+
+Found = TypeVar("Found")
+
+
+def undisturbed(model: nn.Module, measure: Callable[[Call], Found]) -> Found:
+    """What ``measure`` finds by calling ``model``, of which no trace stays in it: mode, gradients, buffers, hooks and
+    random state are bit for bit what they were.
+
+    Inside, the model is in evaluation mode and holds copies of its parameters and buffers. Copies in half precision are
+    widened to float32, where gradients below 6e-8 still exist. Autocast and ``torch.compile`` are off, reentrant
+    activation checkpoints keep their activations, and the model's backward hooks are set aside: they may put something
+    else in a gradient's place.
+    """
+    model = unwrapped(model)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    weights = {name: _widened(p.detach().clone()) for name, p in model.named_parameters()}
+    buffers = {name: _widened(b.detach().clone()) for name, b in model.named_buffers()}
+
+    def call(inputs: Any, **keywords: Any) -> Any:
+        args, named = arguments(inputs)
+        args = tuple(_ready(a, device) for a in args)
+        named = {name: _ready(a, device) for name, a in named.items()}
+        has_graph = any(isinstance(a, Tensor) and a.requires_grad for a in (*args, *named.values()))
+        for weight in weights.values():  # the graph begins at the weights only where no input can begin it
+            weight.requires_grad_(not has_graph and weight.is_floating_point())
+        return model(*args, **named, **keywords)
+
+    copies = {f"model.{name}": tensor for name, tensor in {**weights, **buffers}.items()}
+    with (
+        evaluation_mode(model),
+        _random_state(device),
+        _no_backward_hooks(model),
+        _no_recomputation(),
+        torch.compiler.set_stance("force_eager"),
+        torch.autocast(device.type, enabled=False),
+    ):
+        # the whole measurement, since a checkpoint runs its part of the forward pass again during the backward pass
+        return torch.func.functional_call(_Inside(model), copies, (lambda: measure(call),))
+
+
+class _Inside(nn.Module):
+    """Runs a measurement while ``functional_call`` has put the copies in place."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, measure: Callable[[], Any]) -> Any:
+        return measure()
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network itself behind ``torch.compile`` and data-parallel wrappers."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments of a forward pass: a mapping is keywords, a tuple or list positions."""
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    return (tuple(inputs), {}) if isinstance(inputs, tuple | list) else ((inputs,), {})
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every module's own mode back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def backward_hooked(model: nn.Module) -> list[nn.Module]:
+    """The modules whose gradients a hook sees, and may change."""
+    return [m for m in model.modules() if m._backward_hooks or m._backward_pre_hooks]
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in HALVES else tensor
+
+
+def _ready(value: Any, device: torch.device) -> Any:
+    """An input where the model is, wide enough, and, if it is a floating-point one, the beginning of a graph."""
+    if not isinstance(value, Tensor):
+        return value
+    value = _widened(value.detach().to(device))
+    return value.requires_grad_(torch.is_grad_enabled()) if value.is_floating_point() else value
+
+
+@contextmanager
+def _random_state(device: torch.device) -> Iterator[None]:
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+@contextmanager
+def _no_backward_hooks(model: nn.Module) -> Iterator[None]:
+    kept = [(m, m._backward_hooks, m._backward_pre_hooks) for m in backward_hooked(model)]
+    for module, hooks, _ in kept:
+        module._backward_hooks, module._backward_pre_hooks = type(hooks)(), type(hooks)()
+    try:
+        yield
+    finally:
+        for module, hooks, pre_hooks in kept:
+            module._backward_hooks, module._backward_pre_hooks = hooks, pre_hooks
+
+
+@contextmanager
+def _no_recomputation() -> Iterator[None]:
+    """Reentrant checkpoints refuse ``autograd.grad``: inside, they run what they wrap as it is."""
+    kept = torch.utils.checkpoint.CheckpointFunction
+    direct = SimpleNamespace(apply=lambda function, _preserve, *args: function(*args))
+    torch.utils.checkpoint.CheckpointFunction = direct  # type: ignore[assignment,misc]
+    try:
+        yield
+    finally:
+        torch.utils.checkpoint.CheckpointFunction = kept  # type: ignore[misc]

@@ -1,0 +1,322 @@
+"""Old logs: every number of them is found again in the store, and what a log cannot say is said."""
+
+import json
+import math
+import re
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from conftest import Cli
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from fa_tracking.cli import main
+from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.importers import Imported, import_logs
+from fa_tracking.results.export import LARGEST
+
+EPOCHS = [
+    {"epoch": 1, "test_acc": 0.25, "h_L_norm": 40.0, "g_2_norm": 1e-5, "loss": 2.0, "temperature": 0.5},
+    {"epoch": 2, "test_acc": 0.31, "h_L_norm": 4e8, "g_2_norm": 3e-9, "loss": None, "temperature": 0.25},
+]
+LOG = {"method": "dfa", "seed": 42, "lam": 0.01, "depth": 4, "final_test_acc": 0.31, "log": EPOCHS}
+
+
+def written(folder: Path, name: str = "dfa_s42.json", **changes: Any) -> Path:
+    path = folder / name
+    path.write_text(json.dumps({**LOG, **changes}))
+    return path
+
+
+def history(uri: str, run_id: str | None, key: str) -> list[tuple[int, float]]:
+    assert run_id
+    return [(m.step, m.value) for m in MlflowClient(uri).get_metric_history(run_id, key)]
+
+
+def run_of(uri: str, imported: Imported) -> Run:
+    assert imported.run_id, imported
+    return MlflowClient(uri).get_run(imported.run_id)
+
+
+def test_a_log_becomes_a_finished_run_under_the_standard_names(tmp_path: Path, uri: str) -> None:
+    path = written(tmp_path, config={"lr": 0.001, "frozen_blocks": True}, layers=[1, 2])
+    (done,) = import_logs("json", [path], "plain", uri, h0_norm=8.7, control_accuracy=0.349, params={"dataset": "x"})
+    run = run_of(uri, done)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "dfa_s42.json")
+    assert run.data.params == {
+        **{"method": "dfa", "seed": "42", "penalty": "0.01", "depth": "4", "dataset": "x"},
+        **{"config.lr": "0.001", "config.frozen_blocks": "True"},
+    }
+    assert history(uri, done.run_id, "accuracy/test") == [(1, 0.25), (2, 0.31)]
+    assert history(uri, done.run_id, "residual_norm/h4") == [(1, 40.0), (2, 4e8)]
+    assert history(uri, done.run_id, "grad_norm/g2") == [(1, 1e-5), (2, 3e-9)]
+    assert history(uri, done.run_id, "loss/train") == [(1, 2.0)]
+    assert history(uri, done.run_id, "temperature") == [(1, 0.5), (2, 0.25)]
+    assert json.loads(run.data.tags["fa.given"]) == {"h0_norm": 8.7, "control_accuracy": 0.349, "params": ["dataset"]}
+    assert run.data.tags["fa.imported_from"] == str(path)
+    (artifact,) = MlflowClient(uri).list_artifacts(run.info.run_id, "imported")
+    kept = Path(MlflowClient(uri).download_artifacts(run.info.run_id, artifact.path))
+    assert (kept.name, kept.read_bytes()) == (path.name, path.read_bytes())
+    notes = " ".join(done.notes)
+    assert "'layers'" in notes and "mean reduction over 128" in notes
+
+
+@settings(max_examples=12, deadline=None)
+@given(values=st.lists(st.one_of(st.none(), st.floats(), st.integers(-(2**53), 2**53)), min_size=1, max_size=40))
+def test_every_number_of_a_log_is_found_again_at_its_step(
+    tmp_path_factory: pytest.TempPathFactory, workspace: Path, values: list[float | None]
+) -> None:
+    uri = f"sqlite:///{workspace / 'mlflow.db'}"
+    spelled = [str(v) if isinstance(v, float) and not math.isfinite(v) and i % 2 else v for i, v in enumerate(values)]
+    entries = [{"epoch": i, "loss": v, "mine": v, "there": 1} for i, v in enumerate(spelled)]
+    path = written(tmp_path_factory.mktemp("numbers"), log=entries, final_test_acc=None)
+    (done,) = import_logs("json", [path], "numbers", uri, replace=True)
+    expected = [(i, max(-LARGEST, min(LARGEST, float(v)))) for i, v in enumerate(values) if v is not None]
+    for key in ("loss/train", "mine"):
+        assert repr(sorted(history(uri, done.run_id, key))) == repr(
+            [(i, math.nan if math.isnan(float(values[i] or 0)) else v) for i, v in expected]
+        )
+
+
+def test_importing_again_skips_a_log_and_a_changed_one_is_a_new_run(tmp_path: Path, uri: str) -> None:
+    path = written(tmp_path)
+    (first,) = import_logs("json", [path], "again", uri)
+    (second,) = import_logs("json", [tmp_path], "again", uri, h0_norm=8.7)
+    assert (second.state, second.run_id) == ("skipped", first.run_id)
+    written(tmp_path, seed=43)
+    (third,) = import_logs("json", [path], "again", uri)
+    assert third.state == "imported" and f"changed since it became run {first.run_id}" in third.notes[-1]
+    (fourth,) = import_logs("json", [path], "again", uri, h0_norm=8.7, replace=True)
+    store = MlflowClient(uri)
+    found = store.search_runs([store.get_experiment_by_name("again").experiment_id])
+    assert {run.info.run_id for run in found} == {first.run_id, fourth.run_id}
+
+
+def test_a_store_that_fails_midway_leaves_a_failed_run_which_the_next_import_does_not_skip(
+    tmp_path: Path, uri: str
+) -> None:
+    path = written(tmp_path)
+    import_logs("json", [written(tmp_path, "other.json", seed=1)], "midway", uri)
+    with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
+        database.execute(
+            "create trigger full before insert on metrics when new.key = 'temperature' "
+            "begin select raise(abort, 'the disk is full'); end"
+        )
+    (broken,) = import_logs("json", [path], "midway", uri)
+    with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
+        database.execute("drop trigger full")
+    assert broken.state == "failed" and broken.problem and "the disk is full" in broken.problem
+    (whole,) = import_logs("json", [path], "midway", uri)
+    assert whole.state == "imported"
+    store = MlflowClient(uri)
+    found = store.search_runs([store.get_experiment_by_name("midway").experiment_id])
+    assert sorted((run.info.run_name, run.info.status) for run in found) == [
+        ("dfa_s42.json", "FAILED"),
+        ("dfa_s42.json", "FINISHED"),
+        ("other.json", "FINISHED"),
+    ]
+
+
+def test_a_map_finds_nested_fields_scales_percent_and_reads_the_path(tmp_path: Path, uri: str) -> None:
+    fields = tmp_path / "fields.toml"
+    fields.write_text(
+        'log = "run.history"\nepoch = "at.step"\npath = "_s(?P<seed>\\\\d+)"\nignore = ["run.junk"]\n'
+        'final_accuracy = { key = "run.final", scale = 0.01 }\n'
+        '[params]\nmethod = "run.algorithm"\ndepth = "run.shape.1"\nfrozen_blocks = "run.frozen"\n'
+        '[metrics]\n"accuracy/test" = { key = "val.acc", scale = 0.01 }\n"residual_norm/hL" = "norms.2"\n'
+        '"grad_norm/gL" = "grad"\n'
+    )
+    history_ = [{"at": {"step": 3}, "val": {"acc": 50}, "norms": [8.7, 9.0, 70.0], "grad": 1e-6}]
+    run = {"history": history_, "final": 50.0, "algorithm": "fa", "shape": [256, 2], "frozen": 1, "junk": {"a": 1}}
+    path = tmp_path / "x_s7.json"
+    path.write_text(json.dumps({"run": run}))
+    (done,) = import_logs("json", [path], "mapped", uri, fields, grad_batch=1280)
+    assert done.problem is None
+    assert {**run_of(uri, done).data.params} == {
+        **{"method": "fa", "depth": "2", "frozen_blocks": "True", "seed": "7", "run.shape.0": "256"}
+    }
+    assert history(uri, done.run_id, "accuracy/test") == [(3, 0.5)]
+    assert history(uri, done.run_id, "residual_norm/h2") == [(3, 70.0)]
+    assert history(uri, done.run_id, "norms.1") == [(3, 9.0)]
+    assert history(uri, done.run_id, "grad_norm/g2") == [(3, pytest.approx(1e-5))]
+    assert not any("final" in note for note in done.notes)
+    assert {a.path for a in MlflowClient(uri).list_artifacts(str(done.run_id), "imported")} == {
+        "imported/x_s7.json",
+        "imported/fields.toml",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('logs = "x"', "logs: Extra inputs are not permitted; there are: log, epoch"),
+        ('[metrics]\n"a@b" = "x"', "'a@b' is no name in MLflow"),
+        ('[metrics]\nx = { key = "y", scale = 0 }', "metrics.x.scale: Input should be greater than 0"),
+        ('[metrics]\nx = "y"\nz = "y"', "'y' cannot be two things at once"),
+        ('path = "seed"', "has no named group"),
+        ("log = ", "is no TOML"),
+    ],
+)
+def test_a_wrong_map_is_wrong_usage(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "map.toml").write_text(text)
+    with pytest.raises(UsageError, match=r"map\.toml") as error:
+        import_logs("json", [written(tmp_path)], "wrong", map_file=tmp_path / "map.toml", dry_run=True)
+    assert says in str(error.value)
+
+
+def test_the_accuracy_at_the_end_is_the_last_epochs_own_where_it_has_one(tmp_path: Path, uri: str) -> None:
+    written(tmp_path, "differs.json", final_test_acc=0.4)
+    written(tmp_path, "silent.json", log=[*EPOCHS, {"epoch": 3, "loss": 1.0}], final_test_acc=0.4)
+    differs, silent = import_logs("json", [tmp_path], "final", uri)
+    assert any("0.4, but the last epoch, 2, says 0.31, which is the headline" in note for note in differs.notes)
+    assert history(uri, differs.run_id, "accuracy/test") == [(1, 0.25), (2, 0.31)]
+    assert history(uri, differs.run_id, "final_test_acc") == [(2, 0.4)]
+    assert any("taken as the test accuracy of the last epoch, 3" in note for note in silent.notes)
+    assert history(uri, silent.run_id, "accuracy/test") == [(1, 0.25), (2, 0.31), (3, 0.4)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"log": 3}, "'log' is a number, not a list"),
+        ({"log": []}, "there is no epoch"),
+        ({"log": [1]}, "entry 1 of 'log' is a number"),
+        ({"log": [{"loss": 1}]}, "entry 1 of 'log' has no 'epoch'"),
+        ({"log": [{"epoch": 1.5, "loss": 1}]}, "not an integer"),
+        ({"log": [{"epoch": 10**20, "loss": 1}]}, "is not between 0 and"),
+        ({"log": [*EPOCHS, EPOCHS[0]]}, "epoch 1 stands in it twice"),
+        (
+            {"log": [{"epoch": 1, "test_acc": 31}]},
+            'with [metrics] "accuracy/test" = { key = "test_acc", scale = 0.01 }',
+        ),
+        ({"log": [{"epoch": 1, "test_acc": "high"}]}, "'test_acc' is 'high', which is no number"),
+        ({"log": [{"epoch": 1, "h_5_norm": 1}]}, "'h_5_norm' is of a layer beyond the deepest, 4"),
+        ({"log": [{"epoch": 1, "h_L_norm": 1, "h_4_norm": 2}]}, "'h_L_norm' and 'h_4_norm' are both residual_norm/h4"),
+        ({"log": [{"epoch": 1, "x": "text"}], "final_test_acc": None}, "there is no number"),
+        ({"depth": None}, "the log tells no depth"),
+        ({"final_test_acc": 31}, "final_accuracy = { key"),
+        ({"penalty": 0.5}, "'lam' and 'penalty' are both the param penalty"),
+    ],
+)
+def test_a_broken_log_is_one_line_and_the_others_go_on(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
+    written(tmp_path, "a_bad.json", **changes)
+    written(tmp_path, "b_good.json")
+    bad, good = import_logs("json", [tmp_path], "broken", dry_run=True)
+    assert bad.problem and says in bad.problem and "\n" not in bad.problem
+    assert good.state == "found"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[", "[" * 100_000, '{"a":' * 900 + "1" + "}" * 900, "1" * 5000, '{"log": 1, "log": 2}', "\x00", "null"],
+)
+def test_what_is_no_json_object_is_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(text)
+    (bad,) = import_logs("json", [tmp_path], "broken", dry_run=True)
+    assert bad.state == "failed" and bad.problem and "\n" not in bad.problem
+
+
+def test_the_command_goes_on_after_a_bad_file_and_says_what_is_next(tmp_path: Path, cli: Cli) -> None:
+    written(tmp_path, "bad.json", log=3)
+    written(tmp_path, "good.json")
+    done = cli("import", "json", f"{tmp_path}/*.json", "--experiment", "fresh", "--param", "width=64")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"{tmp_path}/bad.json: 'log' is a number, not a list of epochs" in done.stderr.splitlines()
+    assert "good.json" in done.stdout and "imported" in done.stdout
+    assert "next: fa-track audit --experiment fresh; fa-track replay --experiment fresh" in done.stderr
+
+
+def test_a_dry_run_writes_nothing_and_its_json_is_data_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, "bad.json", log=3)
+    written(tmp_path, "good.json")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    tried = CliRunner().invoke(main, ["import", "json", "..", "--experiment", "x", "--dry-run", "--json"])
+    assert tried.exit_code == 1
+    assert [each["state"] for each in json.loads(tried.stdout)] == ["failed", "found"]
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["nowhere"], "there is no nowhere"),
+        ([".", "--param", "width"], "'width' is not KEY=VALUE"),
+        ([".", "--param", "frozen_blocks=perhaps"], "frozen_blocks is true or false"),
+        ([".", "--control-accuracy", "34.9"], "must be a share in [0, 1]"),
+        ([".", "--h0-norm", "nan"], "must be above 0 and finite"),
+        ([".", "--map", "nowhere.toml"], "the map nowhere.toml cannot be read"),
+    ],
+)
+def test_wrong_usage_is_refused_before_anything_is_read(args: list[str], says: str) -> None:
+    refused = CliRunner().invoke(main, ["import", "json", *args, "--experiment", "x"], prog_name="fa-track")
+    assert refused.exit_code == 2 and says in refused.stderr.splitlines()[-1]
+
+
+def events(folder: Path, steps: int) -> Path:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for step in range(steps):
+            writer.add_scalar("loss", step / 4 if step % 7 else math.nan, step)
+            writer.add_scalar("h_L_norm", 2.0**step if step < 100 else math.inf, step, new_style=True)
+        writer.add_scalar("accuracy/test", 0.5, steps - 1)
+        writer.add_text("story", "not a number")
+        writer.add_hparams({"depth": 4, "lr": 0.25, "frozen_blocks": True}, {"mine": 1.0})
+    return folder
+
+
+def test_event_files_keep_every_point_and_their_hyperparameters(tmp_path: Path, uri: str) -> None:
+    events(tmp_path / "runs" / "dfa_s1", 1500)
+    found = import_logs("tensorboard", [tmp_path], "events", uri, params={"method": "dfa"})
+    assert [Path(each.source).name for each in found] == ["dfa_s1"]
+    run = run_of(uri, found[0])
+    assert run.data.params == {"depth": "4", "lr": "0.25", "frozen_blocks": "True", "method": "dfa"}
+    losses = history(uri, found[0].run_id, "loss/train")
+    assert repr(losses) == repr([(step, step / 4 if step % 7 else math.nan) for step in range(1500)])
+    norms = history(uri, found[0].run_id, "residual_norm/h4")
+    assert norms == [(step, 2.0**step if step < 100 else LARGEST) for step in range(1500)]
+    assert run.data.metrics["accuracy/test"] == 0.5 and run.data.metrics["mine"] == 1.0
+    assert any("'story/text_summary'" in note for note in found[0].notes)
+    (again,) = import_logs("tensorboard", [tmp_path], "events", uri)
+    assert again.state == "skipped"
+
+
+def test_a_cut_event_file_gives_what_is_whole_and_says_so(tmp_path: Path) -> None:
+    folder = events(tmp_path / "cut", 5)
+    file = next(folder.glob("*tfevents*"))
+    whole = import_logs("tensorboard", [file], "cut", params={"depth": "4"}, dry_run=True)[0]
+    file.write_bytes(file.read_bytes()[:-200])
+    cut = import_logs("tensorboard", [file], "cut", params={"depth": "4"}, dry_run=True)[0]
+    assert cut.points and whole.points and cut.points < whole.points
+    assert any("cut off or damaged" in note for note in cut.notes)
+    file.write_text("no event file at all")
+    assert "is no TensorBoard event file" in str(import_logs("tensorboard", [file], "cut", dry_run=True)[0].problem)
+
+
+def test_without_tensorboard_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(FATrackError, match=r"pip install 'fa-track\[tensorboard\]'"):
+        import_logs("tensorboard", [tmp_path], "missing", dry_run=True)
+
+
+def test_the_document_s_log_and_map_are_read(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "import.md").read_text()
+    (tmp_path / "x.json").write_text(re.findall(r"```json\n(.*?)```", text, re.DOTALL)[0])
+    (tmp_path / "map.toml").write_text(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0])
+    (plain,) = import_logs("json", [tmp_path], "document", dry_run=True)
+    assert set(plain.metrics) == {"accuracy/test", "residual_norm/h4", "grad_norm/g2", "final_test_acc"}
+    entry = {"step": 1, "val": {"acc": 50}, "norms": {"deepest": 9.0, "g": [1, 2, 3]}, "cosine": 0.1}
+    run = {"history": [entry], "config": {"model": "vit", "lambda": 0, "shape": [64, 4]}, "final": 50, "git": "0"}
+    (tmp_path / "dfa_seed3.json").write_text(json.dumps({"run": run}))
+    (mapped,) = import_logs("json", [tmp_path / "dfa_seed3.json"], "d", map_file=tmp_path / "map.toml", dry_run=True)
+    assert mapped.problem is None
+    wanted = {"method": "dfa", "seed": "3", "architecture": "vit", "penalty": "0", "depth": "4"}
+    assert mapped.params == {**wanted, "run.config.shape.0": "64"}
+    assert {"accuracy/test", "residual_norm/h4", "grad_norm/g2", "diagnostics/stability"} <= set(mapped.metrics)
