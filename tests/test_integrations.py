@@ -363,4 +363,3 @@ def test_every_loop_of_the_document_is_tracked(workspace: Path, uri: str) -> Non
         assert list(steps(uri, run_id, "accuracy/test")) == [1, 2, 3]
         assert list(steps(uri, run_id, "grad_norm/g4")) == [0, 1, 2, 3]
         assert checkpoints(uri, run_id) == ["epoch_0003"]
-        assert steps(uri, run_id, "accuracy/test")[3] > 0.5

@@ -1,21 +1,20 @@
 """What the callbacks of all frameworks share: one run, measured once an epoch from the start of training to its end."""
 
 import hashlib
-import random
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.alignment import Credit
 from fa_tracking.protocol.report import DiagnosticReport
+from fa_tracking.protocol.undisturbed import random_state, unwrapped
 from fa_tracking.tracking.abort import Abort
 from fa_tracking.tracking.checkpoint import DataSource
 from fa_tracking.tracking.run import TrackedRun, start_run
@@ -39,6 +38,7 @@ class TrackedTraining:
         *,
         accuracy_metric: str | None = None,
         model: str | None = None,
+        layers: Sequence[str] | None = None,
         credit: Credit | None = None,
         credit_null: Sequence[Credit] = (),
         feedback: Mapping[str, Tensor] | None = None,
@@ -58,6 +58,7 @@ class TrackedTraining:
                 logged where an evaluation ran on the very weights of the epoch's end. Without one no accuracy is
                 logged, and the audit says that the headline is not given.
             model: the attribute of the trained module that is measured and saved, such as ``"net"``; None: all of it.
+            layers: names of its modules whose outputs are the hidden states, as ``diagnose`` takes them.
             credit: the method's local credit, for Γ per layer; ``credit_null``: the same with fresh feedback.
             feedback: the method's own tensors by name, saved with the weights as they are then.
             checkpoint_every: also save a checkpoint every so many epochs; 0: only the last.
@@ -70,7 +71,7 @@ class TrackedTraining:
         self.run_id: str | None = None
         self._eval_batches = eval_batches
         self._accuracy_metric = accuracy_metric
-        self._attribute = model
+        self._attribute, self._layers = model, layers
         self._credit, self._credit_null = credit, credit_null
         self._feedback = feedback
         self._checkpoint_every = checkpoint_every
@@ -93,7 +94,7 @@ class TrackedTraining:
         self._measured: dict[bytes, int] = {}
         self._accurate: set[int] = set()
         self._saved: set[int] = set()
-        with random_state():
+        with random_state(torch.device("cpu")):  # a DataLoader draws from it
             self._batches = [self._pair(batch) for batch in self._eval_batches]
 
     def _pair(self, batch: Any) -> tuple[Any, Tensor]:
@@ -104,7 +105,7 @@ class TrackedTraining:
         """Log one epoch, and a checkpoint where one is due."""
         assert self.run is not None
         model = self._model(module)
-        with random_state():
+        with random_state(next(model.parameters()).device):  # a credit may draw from it
             report = self.run.log_epoch(
                 epoch,
                 model,
@@ -112,6 +113,7 @@ class TrackedTraining:
                 accuracy=accuracy,
                 credit=self._credit,
                 credit_null=self._credit_null,
+                layers=self._layers,
             )
         self._measured[_fingerprint(model)] = epoch
         if accuracy is not None:
@@ -163,7 +165,7 @@ class TrackedTraining:
     def _model(self, module: nn.Module) -> nn.Module:
         if self._attribute:
             module = attrgetter(self._attribute)(module)
-        return getattr(module, "_orig_mod", module)  # behind torch.compile
+        return unwrapped(module)
 
     def _metric(self, metrics: Mapping[str, Any]) -> float | None:
         """The accuracy among the framework's ``metrics``; None where none is asked for.
@@ -179,18 +181,6 @@ class TrackedTraining:
                 f"accuracy_metric={self._accuracy_metric!r} is not among the metrics of evaluation: {known}"
             )
         return float(metrics[self._accuracy_metric])
-
-
-@contextmanager
-def random_state() -> Iterator[None]:
-    """Every random state of before back afterwards: a DataLoader draws from it, and so may a credit."""
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
 
 
 def _fingerprint(model: nn.Module) -> bytes:
