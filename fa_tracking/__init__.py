@@ -6,8 +6,10 @@ Names are loaded on first use: importing this package imports neither torch nor 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fa_tracking.auditor.replay import replay as replay
     from fa_tracking.auditor.run import audit as audit
     from fa_tracking.protocol.diagnose import diagnose as diagnose
+    from fa_tracking.protocol.partial import PartialReport as PartialReport
     from fa_tracking.protocol.report import DiagnosticReport as DiagnosticReport
     from fa_tracking.protocol.report import DiagnosticThresholds as DiagnosticThresholds
     from fa_tracking.results.database import connect as connect
@@ -18,9 +20,11 @@ _HOMES = {
     "DataSource": "fa_tracking.tracking.checkpoint",
     "DiagnosticReport": "fa_tracking.protocol.report",
     "DiagnosticThresholds": "fa_tracking.protocol.report",
+    "PartialReport": "fa_tracking.protocol.partial",
     "audit": "fa_tracking.auditor.run",
     "connect": "fa_tracking.results.database",
     "diagnose": "fa_tracking.protocol.diagnose",
+    "replay": "fa_tracking.auditor.replay",
     "start_run": "fa_tracking.tracking.run",
 }
 
@@ -28,9 +32,11 @@ __all__ = [
     "DataSource",
     "DiagnosticReport",
     "DiagnosticThresholds",
+    "PartialReport",
     "audit",
     "connect",
     "diagnose",
+    "replay",
     "start_run",
 ]
 

@@ -11,6 +11,10 @@ class CheckpointError(FATrackError):
     """A run's checkpoint is missing or damaged: no verdict can stand on it."""
 
 
+class NoCheckpointError(CheckpointError):
+    """A run holds neither a checkpoint nor a logged model: its logged numbers may still say something."""
+
+
 class UsageError(FATrackError):
     """What was asked for does not exist or makes no sense: an unknown experiment, a missing folder."""
 

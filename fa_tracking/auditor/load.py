@@ -6,7 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fa_tracking.errors import CheckpointError, FATrackError, UsageError
+from fa_tracking.auditor.measure import Subject
+from fa_tracking.errors import FATrackError, NoCheckpointError, UsageError
 from fa_tracking.protocol.batches import Normalisation, evaluation_batches
 from fa_tracking.tracking import checkpoint, names
 from fa_tracking.tracking.checkpoint import Checkpoint, DataSource
@@ -20,11 +21,34 @@ if TYPE_CHECKING:
 _EPOCH = re.compile(rf"{names.CHECKPOINTS}/epoch_(\d+)")
 
 
+def subject(store: "MlflowClient", run: "Run", scratch: Path, data_dir: str | None) -> Subject:
+    """The network of a run's last checkpoint, and the data that it was trained on.
+
+    Raises:
+        CheckpointError, UsageError, FATrackError: as ``last_checkpoint`` and ``batches`` say.
+    """
+    saved = last_checkpoint(store, run, scratch)
+    model = checkpoint.build_model(saved)
+    evaluated = batches(saved.config.dataset, data_dir, run)
+    name = f"the model of checkpoint {saved.folder.name}"
+    epoch = saved.config.epoch
+    return Subject(name, epoch, saved.sha256, model, evaluated, logged_accuracy(store, run, epoch))
+
+
+def logged_accuracy(store: "MlflowClient", run: "Run", epoch: int) -> float | None:
+    """The test accuracy that a run logged at an epoch."""
+    with store_errors():
+        history = store.get_metric_history(run.info.run_id, names.ACCURACY_TEST)
+    at_epoch = [m.value for m in history if m.step == epoch]
+    return at_epoch[-1] if at_epoch else None
+
+
 def last_checkpoint(store: "MlflowClient", run: "Run", scratch: Path) -> Checkpoint:
     """The checkpoint of the latest epoch, downloaded into ``scratch`` where it does not lie on this machine.
 
     Raises:
-        CheckpointError: the run has none, or it is damaged.
+        NoCheckpointError: the run has none.
+        CheckpointError: it is damaged.
     """
     import mlflow
 
@@ -32,7 +56,7 @@ def last_checkpoint(store: "MlflowClient", run: "Run", scratch: Path) -> Checkpo
         found = [a.path for a in store.list_artifacts(run.info.run_id, names.CHECKPOINTS)]
         epochs = {int(m.group(1)): path for path in found if (m := _EPOCH.fullmatch(path))}
         if not epochs:
-            raise CheckpointError("no checkpoint: save one with `run.log_checkpoint(…)` in the training loop")
+            raise NoCheckpointError("no checkpoint: save one with `run.log_checkpoint(…)` in the training loop")
         path = mlflow.artifacts.download_artifacts(
             run_id=run.info.run_id,
             artifact_path=epochs[max(epochs)],

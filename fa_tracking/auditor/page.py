@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from html import escape
 
-from fa_tracking.protocol.diagnostics import catalogue
-from fa_tracking.protocol.report import TRUSTWORTHY, DiagnosticReport
+from fa_tracking.protocol.partial import Report
+from fa_tracking.protocol.report import TRUSTWORTHY, Section
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }
@@ -16,20 +16,20 @@ pre { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wr
 """
 
 
-def page(report: DiagnosticReport, title: str, further: Mapping[str, str]) -> str:
+def page(report: Report, title: str, further: Mapping[str, str]) -> str:
     """HTML of a report and of ``further`` sections, lines by title; every text from the run is escaped."""
     good = report.verdict == TRUSTWORTHY
-    sections = []
-    for diagnostic in catalogue():
-        flag = f'<p class="flag">⚑ FLAG: {escape(diagnostic.WORDING)}</p>' if diagnostic.fires(report) else ""
-        lines = escape("\n".join(diagnostic.explain(report)))
-        sections.append(f"<h2>({escape(diagnostic.FLAG)}) {escape(diagnostic.TITLE)}</h2><pre>{lines}</pre>{flag}")
-    for heading, lines in further.items():
-        sections.append(f"<h2>{escape(heading)}</h2><pre>{escape(lines)}</pre>")
+    sections = [*report.sections(), *(Section(heading, [lines]) for heading, lines in further.items())]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
         f"<h1>{escape(title)}</h1><p>{escape('; '.join([report.notes, *report.remarks]))}</p>"
         f'<p class="verdict {"good" if good else "bad"}">{"✓" if good else "⚑"} {escape(report.verdict)}</p>'
-        f"{''.join(sections)}</body></html>\n"
+        f"{''.join(map(_section, sections))}</body></html>\n"
     )
+
+
+def _section(section: Section) -> str:
+    flag = f'<p class="flag">⚑ FLAG: {escape(section.flag)}</p>' if section.flag else ""
+    lines = escape("\n".join(section.lines))
+    return f"<h2>{escape(section.heading)}</h2><pre>{lines}</pre>{flag}"

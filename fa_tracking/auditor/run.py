@@ -4,25 +4,23 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fa_tracking.auditor import load
+from fa_tracking.auditor import eval_data as eval_files
+from fa_tracking.auditor import load, logged, logged_model
 from fa_tracking.auditor.control import Control, Controls
+from fa_tracking.auditor.measure import Options, measure
 from fa_tracking.auditor.write import withdraw, write
-from fa_tracking.errors import CheckpointError, FATrackError, UsageError
-from fa_tracking.protocol.diagnose import diagnose
-from fa_tracking.protocol.knockout import Knockout, knockout
-from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
-from fa_tracking.tracking import checkpoint, names, store
+from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError, UsageError
+from fa_tracking.protocol.knockout import Knockout
+from fa_tracking.protocol.partial import Report
+from fa_tracking.protocol.report import DiagnosticThresholds
+from fa_tracking.tracking import names, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from torch import Tensor, nn
 
-    from fa_tracking.tracking.checkpoint import Checkpoint
-
-Batches = Sequence[tuple["Tensor", "Tensor"]]
 Progress = Callable[[int, int], None]
 """progress(done, total): called after each run."""
 
@@ -31,13 +29,13 @@ Progress = Callable[[int, int], None]
 class Audited:
     """What became of one run: a report, or the reason why there is none; ``removed``: the block knock-out likewise.
 
-    ``epoch`` is that of the checkpoint.
+    ``epoch`` is that of the checkpoint, or of the last numbers that were logged.
     """
 
     run_id: str
     run_name: str
     params: dict[str, str]
-    report: DiagnosticReport | None
+    report: Report | None
     problem: str | None
     removed: dict[str, Any] | None = None
     epoch: int | None = None
@@ -45,10 +43,14 @@ class Audited:
 
 @dataclass(frozen=True)
 class Audit:
-    """What became of an experiment's finished runs, and how many others there were, by status."""
+    """What became of an experiment's finished runs, and how many others there were, by status.
+
+    ``evaluated`` counts those that MLflow's evaluator judged on data that is not at hand: they are left as they are.
+    """
 
     runs: tuple[Audited, ...]
     unfinished: dict[str, int]
+    evaluated: int = 0
 
     @property
     def problems(self) -> list[Audited]:
@@ -61,101 +63,113 @@ def audit(
     data_dir: str | None = None,
     thresholds: DiagnosticThresholds | None = None,
     progress: Progress | None = None,
+    *,
+    eval_data: Path | None = None,
+    layers: Sequence[str] | None = None,
+    trust_pickles: bool = False,
 ) -> Audit:
     """Measure the last checkpoint of every finished run, match its control, write tags, note and report artifacts.
 
+    A run that never saved one is measured by the last model that it logged with ``mlflow.pytorch.log_model``; one
+    without either is judged by what it logged: a ``PartialReport`` of its last epoch.
+
     Auditing again, with other thresholds or more controls, replaces what the last audit wrote. A run whose checkpoint
-    is missing or damaged is reported as a problem and keeps no verdict of an earlier audit; one that cannot be measured
-    for another reason (its data is not at hand, the store failed) keeps it. The others go on.
+    is damaged, or that has neither a model nor logged diagnostics, is reported as a problem and keeps no verdict of
+    an earlier audit; one that cannot be measured for another reason (its data is not at hand, its model is pickled, the
+    store failed) keeps it. The others go on.
+
+    Args:
+        eval_data: a .safetensors or .npz file of ``inputs`` (N, …) and ``labels`` (N,), for logged models of runs that
+            record no data of their own.
+        layers: the modules of logged models taken as h_0 … h_L, where the models do not show them.
+        trust_pickles: load logged models whose loading runs their author's code.
 
     Raises:
-        UsageError: there is no such experiment, or ``data_dir`` does not hold the data.
+        UsageError: there is no such experiment, or ``data_dir`` or ``eval_data`` does not hold the data.
         FATrackError: the store does not answer.
     """
+    given = eval_files.read(Path(eval_data)) if eval_data else None
+    options = Options(data_dir, thresholds or DiagnosticThresholds(), given, layers, trust_pickles)
     client = store.client(tracking_uri)
     found = list(store.search_runs(client, [store.find_experiment(client, experiment).experiment_id]))
     finished = [run for run in found if run.info.status == "FINISHED"]
     others = [run.info.status for run in found if run.info.status != "FINISHED"]
+    evaluated = [run for run in finished if names.TAG_EVALUATED in run.data.tags]
+    finished = [run for run in finished if run not in evaluated]
     controls = Controls(client) if finished else None
     results = []
     for done, run in enumerate(finished, start=1):
         assert controls is not None
-        results.append(_audit_run(client, run, controls, data_dir, thresholds or DiagnosticThresholds()))
+        results.append(_audit_run(client, run, controls, options))
         if progress:
             progress(done, len(finished))
-    return Audit(tuple(results), {status: others.count(status) for status in sorted(set(others))})
+    unfinished = {status: others.count(status) for status in sorted(set(others))}
+    return Audit(tuple(results), unfinished, len(evaluated))
 
 
-def _audit_run(
-    client: "MlflowClient", run: "Run", controls: Controls, data_dir: str | None, thresholds: DiagnosticThresholds
-) -> Audited:
+class Judged(NamedTuple):
+    """A report, the epoch that it is of, the SHA-256 of the weights and the block knock-out, or why there is none."""
+
+    report: Report
+    epoch: int
+    sha256: str | None
+    removed: Knockout | str
+
+
+def _audit_run(client: "MlflowClient", run: "Run", controls: Controls, options: Options) -> Audited:
     report, problem, found, epoch = None, None, None, None
     try:
-        with tempfile.TemporaryDirectory(prefix="fa-track-") as scratch:
-            saved = load.last_checkpoint(client, run, Path(scratch))
-            epoch = saved.config.epoch
-            model = checkpoint.build_model(saved)
-            batches = load.batches(saved.config.dataset, data_dir, run)
-            report = _measure(client, run, saved, model, batches, controls.of(run), thresholds)
-            removed = _knockout(model, batches)
-        write(client, run, report, saved, removed)
+        judged = _judge(client, run, controls.of(run), options)
+        write(client, run, *judged)
+        report, epoch, _, removed = judged
         found = {"not_measured": removed} if isinstance(removed, str) else removed.to_dict()
     except CheckpointError as error:
-        report, problem = None, str(error)
+        problem = str(error)
         withdraw(client, run, problem)
     except UsageError as error:
-        if data_dir:
+        if options.data_dir:
             raise
         problem = str(error)
     except FATrackError as error:
-        report, problem = None, str(error)
+        problem = str(error)
     return Audited(run.info.run_id, run.info.run_name or "", dict(run.data.params), report, problem, found, epoch)
 
 
-def _measure(
-    client: "MlflowClient",
-    run: "Run",
-    saved: "Checkpoint",
-    model: "nn.Module",
-    batches: "Batches",
-    control: Control,
-    thresholds: DiagnosticThresholds,
-) -> DiagnosticReport:
+def _judge(client: "MlflowClient", run: "Run", control: Control, options: Options) -> Judged:
+    """By its model; of a run that never saved one, by what it logged."""
     try:
-        return diagnose(
-            model,
-            batches,
-            headline_acc=_headline(client, run, saved.config.epoch),
+        return _by_model(client, run, control, options)
+    except NoCheckpointError as missing:
+        log = logged.read(client, run)
+        if not log.epochs:
+            raise NoCheckpointError(f"{missing}, or log diagnostics with `run.log_epoch(…)`") from missing
+        epoch = log.epochs[-1]
+        report = log.report(epoch, control, options.thresholds, _notes(run, epoch))
+        return Judged(report, epoch, None, "not measured: no checkpoint")
+
+
+def _by_model(client: "MlflowClient", run: "Run", control: Control, options: Options) -> Judged:
+    """Of our checkpoint, else of the model that MLflow logged."""
+    with tempfile.TemporaryDirectory(prefix="fa-track-") as scratch:
+        try:
+            subject = load.subject(client, run, Path(scratch), options.data_dir)
+        except NoCheckpointError:
+            subject = logged_model.subject(client, run, Path(scratch), options)
+        report, removed = measure(
+            subject,
             frozen_baseline_acc=control.accuracy,
             method_name=run.data.params.get("method", ""),
-            notes=_notes(run, saved),
-            thresholds=thresholds,
+            notes=", ".join([_notes(run, subject.epoch), *subject.notes]),
+            thresholds=options.thresholds,
             control_runs=control.runs,
             control_note=control.note,
         )
-    except (ValueError, RuntimeError) as error:
-        raise FATrackError(f"the model of checkpoint {saved.folder.name} cannot be measured: {error}") from error
+    return Judged(report, subject.epoch, subject.sha256, removed)
 
 
-def _knockout(model: "nn.Module", batches: "Batches") -> Knockout | str:
-    """The knock-out, or why there is none."""
-    try:
-        return knockout(model, batches)
-    except ValueError as error:
-        return f"not measured: {error}"
-
-
-def _headline(client: "MlflowClient", run: "Run", epoch: int) -> float | None:
-    """The logged test accuracy of the checkpoint's epoch."""
-    with store.store_errors():
-        history = client.get_metric_history(run.info.run_id, names.ACCURACY_TEST)
-    at_epoch = [m.value for m in history if m.step == epoch]
-    return at_epoch[-1] if at_epoch else None
-
-
-def _notes(run: "Run", saved: "Checkpoint") -> str:
+def _notes(run: "Run", epoch: int) -> str:
     p = run.data.params
-    parts = [p.get("architecture"), p.get("dataset"), f"epoch {saved.config.epoch}", f"seed {p.get('seed')}"]
+    parts = [p.get("architecture"), p.get("dataset"), f"epoch {epoch}", f"seed {p.get('seed')}"]
     if {"depth", "width"} <= p.keys():
         parts.insert(1, f"{p['depth']} blocks, d = {p['width']}")
     if p.get("penalty", "0") not in ("0", "0.0"):

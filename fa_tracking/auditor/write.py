@@ -1,24 +1,23 @@
 """Writes what an audit found beside its run: tags, note, report artifacts; and takes a verdict back."""
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
 from fa_tracking.auditor.page import page
 from fa_tracking.protocol import VERSION
-from fa_tracking.protocol.diagnostics import catalogue
+from fa_tracking.protocol.diagnostics import Kind, catalogue, residual_norm
 from fa_tracking.protocol.knockout import Knockout
-from fa_tracking.protocol.report import DiagnosticReport
+from fa_tracking.protocol.partial import Report
+from fa_tracking.protocol.report import plain
 from fa_tracking.tracking import names, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from fa_tracking.tracking.checkpoint import Checkpoint
-
-FULL_EVIDENCE = "full"
 
 AUDIT_TAGS = (
     names.TAG_VERDICT,
@@ -35,32 +34,34 @@ AUDIT_TAGS = (
 
 
 def write(
-    client: "MlflowClient", run: "Run", report: DiagnosticReport, saved: "Checkpoint", removed: Knockout | str
+    client: "MlflowClient", run: "Run", report: Report, epoch: int, sha256: str | None, removed: Knockout | str
 ) -> None:
     """Tags, note and ``audit/report.{txt,json,html}``; what an earlier audit wrote is replaced.
 
     Args:
+        sha256: of the file of weights; None where there is none, as where the evidence is what the run logged.
         removed: the block knock-out, or why there is none.
     """
     run_id = run.info.run_id
-    further = {"Γ by layer": _alignment_lines(client, run, saved.config.epoch), "block knock-out": str(removed)}
+    further = {"Γ by layer": _alignment_lines(client, run, epoch), "block knock-out": str(removed)}
     text = "\n\n".join([str(report), *(f"{title}\n{lines}" for title, lines in further.items())]) + "\n"
     found = {"not_measured": removed} if isinstance(removed, str) else removed.to_dict()
     content = json.dumps({**report.to_dict(), "knockout": found}, indent=2, ensure_ascii=False, allow_nan=False)
     values = {
         names.TAG_VERDICT: report.verdict,
         names.TAG_FLAGS: ",".join(report.flags),
-        names.TAG_EVIDENCE: FULL_EVIDENCE,
+        names.TAG_EVIDENCE: report.EVIDENCE,
         names.TAG_CONTROL_RUNS: _cut(",".join(report.control_runs)),
         names.TAG_PROTOCOL_VERSION: VERSION,
         names.TAG_THRESHOLDS: json.dumps(report.to_dict()["thresholds"]),
-        names.TAG_MEASURED: json.dumps(_measured(report, saved.config.epoch, removed), allow_nan=False),
-        names.TAG_CHECKPOINT_SHA256: saved.sha256,
+        names.TAG_MEASURED: json.dumps(_measured(report, epoch, removed), allow_nan=False),
+        **({names.TAG_CHECKPOINT_SHA256: sha256} if sha256 else {}),
         names.TAG_AUDITED_AT: datetime.now(UTC).isoformat(timespec="seconds"),
         names.TAG_NOTE: _cut(f"**{report.verdict}**\n\n```\n{text}", "\n```\n"),
     }
     title = run.info.run_name or run_id
     _write(client, run_id, {"txt": text, "json": content + "\n", "html": page(report, title, further)}, values)
+    _remove(client, run, [names.TAG_CHECKPOINT_SHA256] if sha256 is None else [])
 
 
 def withdraw(client: "MlflowClient", run: "Run", problem: str) -> None:
@@ -70,8 +71,12 @@ def withdraw(client: "MlflowClient", run: "Run", problem: str) -> None:
     text = f"no verdict: {problem}\n"
     reports = {"txt": text, "json": json.dumps({"problem": problem}) + "\n", "html": f"<pre>{escape(text)}</pre>\n"}
     _write(client, run.info.run_id, reports, {})
+    _remove(client, run, AUDIT_TAGS)
+
+
+def _remove(client: "MlflowClient", run: "Run", tags: Iterable[str]) -> None:
     with store.store_errors():
-        for key in AUDIT_TAGS:
+        for key in tags:
             if key in run.data.tags:
                 client.delete_tag(run.info.run_id, key)
 
@@ -85,22 +90,26 @@ def _write(client: "MlflowClient", run_id: str, reports: dict[str, str], tags: d
         client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
-def _measured(report: DiagnosticReport, epoch: int, removed: Knockout | str) -> dict[str, object]:
-    """The scalars of a report: what the ``audits`` table of the database holds."""
+def _measured(report: Report, epoch: int, removed: Knockout | str) -> dict[str, object]:
+    """The scalars of a report: what the ``audits`` table of the database holds; null where not known exactly."""
     full = report.to_dict()
+    inexact = {d.FLAG for d in catalogue() if report.kinds.get(d.FLAG) in (Kind.BOUND, Kind.PROXY)}
+    fired = {d.FLAG: d.fires(report) for d in catalogue()}
     return {
         "epoch": epoch,
         "headline_accuracy": full["headline_acc"],
         "control_accuracy": full["frozen_baseline_acc"],
         "margin_pp": full["margin_pp"],
-        "max_block_growth": full["max_per_block_growth"],
+        "max_block_growth": None if residual_norm.FLAG in inexact else full["max_per_block_growth"],
         "deepest_residual_norm": full["residual_norms"][-1],
         "deepest_grad_norm": full["bp_grad_norms"][-1],
         "grad_gain": full["grad_gain"],
         "stability": full["cross_batch_stability"],
         "extra": full["extra"],
         "knockout": None if isinstance(removed, str) else removed.to_dict(),
-        "fired": {d.FLAG: d.fires(report) for d in catalogue()},
+        "fired": {flag: fires if fires or flag not in inexact else None for flag, fires in fired.items()},
+        "kinds": full["kinds"],
+        "inexact": {d.FLAG: plain(d.value(report)) for d in catalogue() if d.FLAG in inexact},
     }
 
 

@@ -1,6 +1,8 @@
 """Options that several commands share."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +16,35 @@ def as_usage(error: "ValidationError") -> click.BadParameter:
     """What is wrong with a value, as wrong usage of its option."""
     first = error.errors()[0]
     return click.BadParameter(f"{first['msg']}, got {first['input']!r}", param_hint=f"{first['loc'][0]}")
+
+
+def thresholds(command: Callable[..., None]) -> Callable[..., None]:
+    """Where the diagnostics fire, one option each; the command takes them as ``thresholds``."""
+    fields = {
+        "explosion_ratio": "h_norm_explosion_ratio",
+        "grad_floor": "g_norm_floor",
+        "drift_ceiling": "stability_drift_ceiling",
+        "margin_pp": "frozen_acc_margin_pp",
+    }
+
+    @click.option("--explosion-ratio", type=float, help="(a) fires above this growth per block  [default: 50]")
+    @click.option("--grad-floor", type=float, help="(b) fires below this ‖g_L‖  [default: 1e-7]")
+    @click.option("--drift-ceiling", type=float, help="(c) fires above this cosine  [default: 0.30]")
+    @click.option("--margin-pp", type=float, help="(d) fires below this margin in percentage points  [default: 2.0]")
+    @wraps(command)
+    def with_thresholds(*args: Any, **given: Any) -> None:
+        from pydantic import ValidationError
+
+        from fa_tracking.protocol.report import DiagnosticThresholds
+
+        values = {field: given.pop(option) for option, field in fields.items()}
+        try:
+            chosen = DiagnosticThresholds(**{field: v for field, v in values.items() if v is not None})
+        except ValidationError as error:
+            raise as_usage(error) from error
+        command(*args, thresholds=chosen, **given)
+
+    return with_thresholds
 
 
 tracking_uri = click.option(

@@ -1,12 +1,17 @@
 """What a person sees: messages and progress bars on stderr, tables on stdout."""
 
+import math
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
 
-from fa_tracking.results.tables import WIDTH
+from fa_tracking.protocol.diagnostics import Kind
+from fa_tracking.results.tables import WIDTH, short
+
+MARKS = {Kind.EXACT: "", Kind.PROXY: "~", Kind.BOUND: "≥", Kind.NOT_MEASURED: ""}
+MARKS_EXPLAINED = "≥ a lower bound: it can show that (a) fires, not that it does not   ~ of a proxy layer"
 
 
 def say(message: str) -> None:
@@ -17,6 +22,12 @@ def say(message: str) -> None:
 def field(name: str, text: str) -> None:
     """A line of data with its name before it, wrapped to the width of a table."""
     click.echo(textwrap.fill(f"{name:<12} {text}", WIDTH, subsequent_indent=" " * 13, break_on_hyphens=False))
+
+
+def marked(value: float | None, kind: Kind) -> float | str | None:
+    """A number of a table with the mark of how far it is known."""
+    is_plain = not MARKS[kind] or value is None or math.isnan(value)
+    return value if is_plain else f"{MARKS[kind]}{short(value)}"
 
 
 @contextmanager

@@ -1,15 +1,18 @@
 """`fa-track audit`: a verdict on every finished run of an experiment."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from fa_tracking.cli import _options
-from fa_tracking.cli._show import progress, say
+from fa_tracking.cli._show import MARKS_EXPLAINED, marked, progress, say
 
 if TYPE_CHECKING:
     from fa_tracking.auditor.run import Audit
+    from fa_tracking.protocol.partial import Report
+    from fa_tracking.protocol.report import DiagnosticThresholds
 
 ORDER = 3
 
@@ -17,50 +20,58 @@ ORDER = 3
 @click.command("audit")
 @_options.experiment
 @click.option("--data-dir", metavar="DIR", help="Folder of the data  [default: FA_TRACK_DATA, else that of training]")
-@click.option("--explosion-ratio", type=float, help="(a) fires above this growth per block  [default: 50]")
-@click.option("--grad-floor", type=float, help="(b) fires below this ‖g_L‖  [default: 1e-7]")
-@click.option("--drift-ceiling", type=float, help="(c) fires above this cosine  [default: 0.30]")
-@click.option("--margin-pp", type=float, help="(d) fires below this margin in percentage points  [default: 2.0]")
+@click.option(
+    "--eval-data",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help=".safetensors or .npz of `inputs` (N, …) and `labels` (N,): for logged models of runs that record no data.",
+)
+@click.option("--layers", metavar="A,B,…", help="Modules of logged models that are h_0 … h_L  [default: found]")
+@click.option("--trust-pickles", is_flag=True, help="Load logged models that run their author's code when loaded.")
+@_options.thresholds
 @click.option("--json", "as_json", is_flag=True, help="The reports as JSON on stdout, instead of the table.")
 @_options.tracking_uri
 def command(
     experiment: str,
     data_dir: str | None,
-    explosion_ratio: float | None,
-    grad_floor: float | None,
-    drift_ceiling: float | None,
-    margin_pp: float | None,
+    eval_data: Path | None,
+    layers: str | None,
+    trust_pickles: bool,
+    thresholds: "DiagnosticThresholds",
     as_json: bool,
     tracking_uri: str | None,
 ) -> None:
     """Measure the last checkpoint of every finished run and write its verdict as tags, note and report.
 
+    Of a run without a checkpoint, the model that it logged with mlflow.pytorch.log_model is measured; a run without
+    either is judged by the diagnostics that it logged: its evidence is partial.
+
     \b
     Example:
       fa-track audit --experiment dfa_penalty
+      fa-track audit --experiment mine --eval-data test.npz
     """
-    from pydantic import ValidationError
-
     from fa_tracking.auditor.run import audit
-    from fa_tracking.protocol.report import DiagnosticThresholds
 
-    given = {
-        "h_norm_explosion_ratio": explosion_ratio,
-        "g_norm_floor": grad_floor,
-        "stability_drift_ceiling": drift_ceiling,
-        "frozen_acc_margin_pp": margin_pp,
-    }
-    try:
-        thresholds = DiagnosticThresholds(**{k: v for k, v in given.items() if v is not None})
-    except ValidationError as error:
-        raise _options.as_usage(error) from error
+    chosen = [name.strip() for name in layers.split(",")] if layers else None
     with progress("audit") as update:
-        result = audit(experiment, tracking_uri, data_dir, thresholds, update)
+        result = audit(
+            experiment,
+            tracking_uri,
+            data_dir,
+            thresholds,
+            update,
+            eval_data=eval_data,
+            layers=chosen,
+            trust_pickles=trust_pickles,
+        )
     for audited in result.problems:
         say(f"{audited.run_id} ({audited.run_name}): {audited.problem}")
     if result.unfinished:
         counts = ", ".join(f"{n} {status}" for status, n in result.unfinished.items())
         say(f"not audited, because not finished: {counts}")
+    if result.evaluated:
+        say(f"left as MLflow's evaluator judged them: {result.evaluated} runs")
     if as_json:
         click.echo(
             json.dumps(
@@ -89,7 +100,14 @@ def command(
 
 def audit_table(result: "Audit") -> str:
     """A row a run: what was measured, and the letters of what fired, spelled out below."""
-    from fa_tracking.protocol.diagnostics import catalogue, frozen_control
+    from fa_tracking.protocol.diagnostics import (
+        catalogue,
+        direction_stability,
+        frozen_control,
+        grad_norm,
+        residual_norm,
+    )
+    from fa_tracking.protocol.partial import PartialReport
     from fa_tracking.protocol.report import TRUSTWORTHY
     from fa_tracking.results.tables import text_table
 
@@ -98,11 +116,11 @@ def audit_table(result: "Audit") -> str:
             a.run_name,
             a.epoch,
             a.report.headline_acc,
-            a.report.max_per_block_growth,
-            a.report.bp_grad_norms[-1],
-            a.report.cross_batch_stability,
-            frozen_control.value(a.report),
-            "✓" if a.report.verdict == TRUSTWORTHY else f"⚑ {' '.join(a.report.flags) or 'inconclusive'}",
+            *(
+                marked(d.value(a.report), a.report.kinds[d.FLAG])
+                for d in (residual_norm, grad_norm, direction_stability, frozen_control)
+            ),
+            _verdict(a.report),
         )
         for a in result.runs
         if a.report
@@ -110,5 +128,15 @@ def audit_table(result: "Audit") -> str:
     fired = {flag for a in result.runs if a.report for flag in a.report.flags}
     legend = [f"⚑ needs walk-back   {d.FLAG}: {d.WORDING}" for d in catalogue() if d.FLAG in fired]
     legend += ["✓ trustworthy"] if any(a.report and a.report.verdict == TRUSTWORTHY for a in result.runs) else []
+    if any(isinstance(a.report, PartialReport) for a in result.runs):
+        legend += ["partial: judged by what it logged, without a checkpoint", MARKS_EXPLAINED]
     columns = ("run", "epoch", "accuracy", "(a)_growth", "(b)_‖g‖", "(c)_cosine", "(d)_margin", "verdict")
     return text_table(columns, rows) + "".join(f"{line}\n" for line in ["", *legend] if legend)
+
+
+def _verdict(report: "Report") -> str:
+    from fa_tracking.protocol.partial import PartialReport
+    from fa_tracking.protocol.report import TRUSTWORTHY
+
+    said = "✓" if report.verdict == TRUSTWORTHY else f"⚑ {' '.join(report.flags)}" if report.flags else "? inconclusive"
+    return f"{said} partial" if isinstance(report, PartialReport) else said

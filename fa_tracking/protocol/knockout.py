@@ -71,7 +71,7 @@ def _measure(
 
     def without(layers: Sequence[int]) -> float:
         with _removed([(blocks[layer], removals[layer]) for layer in layers]):
-            return _accuracy(call, batches)
+            return accuracy(call, batches)
 
     every = range(len(blocks))
     return Knockout(
@@ -119,7 +119,8 @@ def _removed(which: Sequence[tuple[nn.Module, Removal]]) -> Iterator[None]:
             handle.remove()
 
 
-def _accuracy(call: Call, batches: Sequence[tuple[Tensor, Tensor]]) -> float:
+def accuracy(call: Call, batches: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """The share of samples that a network gets right; NaN where its logits are not finite."""
     correct = 0
     for x, y in batches:
         logits = logits_of(call(x)).cpu()

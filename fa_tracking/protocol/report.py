@@ -3,21 +3,24 @@
 import json
 import math
 from dataclasses import field
-from typing import Annotated, Any
+from types import ModuleType
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from fa_tracking.protocol import VERSION
 from fa_tracking.protocol.diagnostics import (
+    Kind,
     catalogue,
     direction_stability,
+    finite,
     frozen_control,
     grad_norm,
     residual_norm,
 )
 
-_STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
 
 def _is_share(accuracy: float | None) -> float | None:
@@ -33,7 +36,7 @@ WALK_BACK = "needs walk-back: "
 INCONCLUSIVE = "inconclusive: not measured: "
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class DiagnosticThresholds:
     """Where each diagnostic fires. The comparisons are strict: a value equal to its threshold does not fire.
 
@@ -50,8 +53,100 @@ class DiagnosticThresholds:
     frozen_acc_margin_pp: Annotated[float, Field(allow_inf_nan=False)] = 2.0
 
 
-@dataclass(frozen=True, config=_STRICT)
-class DiagnosticReport:
+class Section(NamedTuple):
+    """A part of the printed report; ``flag``: the wording of what fires in it."""
+
+    heading: str
+    lines: list[str]
+    flag: str | None = None
+
+
+class Verdict:
+    """What a whole and a partial report derive alike from their numbers."""
+
+    method_name: str
+    notes: str
+    remarks: tuple[str, ...] = ()
+    EVIDENCE: ClassVar[str]
+    HEADING: ClassVar[str]
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The letters of the diagnostics that fire, in the order of the verdict; ``n`` is "not finite"."""
+        return tuple(d.FLAG for d in catalogue() if d.fires(self))
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """How far each diagnostic's number is known, by its letter; without ``n``, which is of all numbers."""
+        measured = {d.FLAG: d.value(self) is not None for d in catalogue() if d is not finite}
+        return {flag: Kind.EXACT if known else Kind.NOT_MEASURED for flag, known in measured.items()}
+
+    @property
+    def verdict(self) -> str:
+        """``trustworthy``, or ``needs walk-back: `` and what fired; never trustworthy on a missing measurement."""
+        wordings = [self.wording(d) for d in catalogue() if d.fires(self)]
+        if wordings:
+            return WALK_BACK + "; ".join(wordings)
+        required = {d.FLAG for d in catalogue() if d.REQUIRED}
+        known = all(kind is Kind.EXACT for flag, kind in self.kinds.items() if flag in required)
+        return TRUSTWORTHY if known else self.inconclusive()
+
+    def wording(self, diagnostic: ModuleType) -> str:
+        """What the verdict says where ``diagnostic`` fires."""
+        return str(diagnostic.WORDING)
+
+    def inconclusive(self) -> str:
+        """The verdict where nothing fires, but not all that is required is known."""
+        missing = [d.TITLE for d in catalogue() if d.REQUIRED and d.fires(self) is None]
+        return INCONCLUSIVE + "; ".join(missing)
+
+    def sections(self) -> list[Section]:
+        """What to print of each diagnostic."""
+        return [
+            Section(f"({d.FLAG}) {d.TITLE}", d.explain(self), self.wording(d) if d.fires(self) else None)
+            for d in catalogue()
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The measured numbers as plain JSON values (NaN and infinities as strings), and what follows from them."""
+        values = {d.FLAG: d.value(self) for d in catalogue()}
+        return {
+            **json.loads(TypeAdapter(type(self)).dump_json(self)),
+            "protocol_version": VERSION,
+            "evidence": self.EVIDENCE,
+            "kinds": self.kinds,
+            "max_per_block_growth": plain(values[residual_norm.FLAG]),
+            "margin_pp": plain(values[frozen_control.FLAG]),
+            "flags": list(self.flags),
+            "verdict": self.verdict,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The report of ``to_dict``, or of ``audit/report.json``; what is derived is derived anew.
+
+        Raises:
+            ValueError: a number is missing or is not a number; the message names the field.
+        """
+        derived = {"protocol_version", "evidence", "kinds", "max_per_block_growth", "margin_pp", "flags", "verdict"}
+        return TypeAdapter(cls).validate_python({k: v for k, v in data.items() if k not in derived | {"knockout"}})
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.HEADING}, protocol {VERSION}",
+            f"method: {self.method_name}",
+            *([f"notes:  {self.notes}"] if self.notes else []),
+            *(f"states: {remark}" for remark in self.remarks),
+        ]
+        for section in self.sections():
+            lines += ["", section.heading, *(f"    {line}" for line in section.lines)]
+            if section.flag:
+                lines.append(f"    FLAG: {section.flag}")
+        return "\n".join([*lines, "", f"VERDICT: {self.verdict}"])
+
+
+@dataclass(frozen=True, config=STRICT)
+class DiagnosticReport(Verdict):
     """What was measured of one trained network, and the verdict that follows from it.
 
     Everything but the measured numbers is derived, so a report rebuilt from them gives the same verdict.
@@ -74,6 +169,9 @@ class DiagnosticReport:
         remarks: how it was measured: which modules the states are of, what was done with tokens, precision, hooks.
     """
 
+    EVIDENCE = "full"
+    HEADING = "FA-Track diagnostic report"
+
     method_name: str
     notes: str
     residual_norms: tuple[float, ...]
@@ -93,7 +191,7 @@ class DiagnosticReport:
     @property
     def max_per_block_growth(self) -> float:
         """(a): the largest ‖h_{l+1}‖/‖h_l‖; 1.0 with fewer than two layers."""
-        growth = residual_norm.value(self)
+        growth = residual_norm.largest(self.residual_norms)
         assert growth is not None
         return growth
 
@@ -117,59 +215,10 @@ class DiagnosticReport:
         """Whether (d) fires; None without a control."""
         return frozen_control.fires(self)
 
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """The letters of the diagnostics that fire, in the order of the verdict; ``n`` is "not finite"."""
-        return tuple(d.FLAG for d in catalogue() if d.fires(self))
 
-    @property
-    def verdict(self) -> str:
-        """``trustworthy``, or ``needs walk-back: `` and what fired; never trustworthy on a missing measurement."""
-        wordings = [d.WORDING for d in catalogue() if d.fires(self)]
-        if wordings:
-            return WALK_BACK + "; ".join(wordings)
-        missing = [d.TITLE for d in catalogue() if d.REQUIRED and d.fires(self) is None]
-        return INCONCLUSIVE + "; ".join(missing) if missing else TRUSTWORTHY
-
-    def to_dict(self) -> dict[str, Any]:
-        """The measured numbers as plain JSON values (NaN and infinities as strings), and what follows from them."""
-        return {
-            **json.loads(_REPORT.dump_json(self)),
-            "protocol_version": VERSION,
-            "max_per_block_growth": _plain(self.max_per_block_growth),
-            "margin_pp": _plain(frozen_control.value(self)),
-            "flags": list(self.flags),
-            "verdict": self.verdict,
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "DiagnosticReport":
-        """The report of ``to_dict``, or of ``audit/report.json``; what is derived is derived anew.
-
-        Raises:
-            ValueError: a number is missing or is not a number; the message names the field.
-        """
-        derived = {"protocol_version", "max_per_block_growth", "margin_pp", "flags", "verdict", "knockout"}
-        return _REPORT.validate_python({k: v for k, v in data.items() if k not in derived})
-
-    def __str__(self) -> str:
-        lines = [
-            f"FA-Track diagnostic report, protocol {VERSION}",
-            f"method: {self.method_name}",
-            *([f"notes:  {self.notes}"] if self.notes else []),
-            *(f"states: {remark}" for remark in self.remarks),
-        ]
-        for diagnostic in catalogue():
-            lines += ["", f"({diagnostic.FLAG}) {diagnostic.TITLE}"]
-            lines += [f"    {line}" for line in diagnostic.explain(self)]
-            if diagnostic.fires(self):
-                lines.append(f"    FLAG: {diagnostic.WORDING}")
-        return "\n".join([*lines, "", f"VERDICT: {self.verdict}"])
+_FLOAT = TypeAdapter(float | None, config=STRICT)
 
 
-_REPORT = TypeAdapter(DiagnosticReport)
-_FLOAT = TypeAdapter(float | None, config=_STRICT)
-
-
-def _plain(value: float | None) -> Any:
+def plain(value: float | None) -> Any:
+    """A number as JSON can carry it: NaN and infinities as strings."""
     return json.loads(_FLOAT.dump_json(value))

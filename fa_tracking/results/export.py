@@ -14,6 +14,7 @@ from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.codes import Codes
 from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_line
 from fa_tracking.results.sources import Snapshot, Source, open_source
+from fa_tracking.tracking.store import LARGEST
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 """progress(done, total): runs whose metrics have been read."""
-
-LARGEST = 1.7976931348623157e308
-"""What MLflow's SQL stores write for infinity."""
 
 MEMORY = "175MB"
 """DuckDB's own share while it sorts; beyond it DuckDB sorts on disk."""

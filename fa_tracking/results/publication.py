@@ -31,6 +31,7 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         **{c: f"\\{c}" for c in "&%$#_{}"},
         **{"‖": r"$\|$", "±": r"$\pm$", "×": r"$\times$", "λ": r"$\lambda$", "Γ": r"$\Gamma$"},
+        **{"<": r"\textless{}", ">": r"\textgreater{}"},
         **{"≥": r"$\geq$", "≤": r"$\leq$", "−": "$-$", "·": r"$\cdot$", "–": "--", "…": r"\dots{}"},
     }
 )
@@ -64,7 +65,7 @@ def publish(answers: Answers, reference: Reference, form: str, columns: Sequence
     if form in ("csv", "json"):
         return render(rows.project(", ".join(f'"{c}"' for c in columns)) if columns else rows, form)
     table = _table(answers, reference, rows, columns)
-    return {"md": _markdown, "latex": _latex, "html": _html}[form](table)
+    return {"md": _markdown, "latex": _latex, "html": html_table}[form](table)
 
 
 def markdown_body(answers: Answers, reference: Reference, columns: Sequence[str]) -> str:
@@ -175,9 +176,9 @@ def _latex(table: Table) -> str:
         rf"  \caption{{{latex_escaped(table.caption)}}}",
         rf"  \begin{{tabular}}{{{''.join('r' if number else 'l' for number in table.numeric)}}}",
         r"    \toprule",
-        _latex_row([latex_escaped(heading) for heading in table.headings]),
+        latex_row([latex_escaped(heading) for heading in table.headings]),
         r"    \midrule",
-        *(_latex_row([_latex_cell(c, n) for c, n in zip(row, table.numeric, strict=True)]) for row in table.cells),
+        *(latex_row([latex_cell(c, n) for c, n in zip(row, table.numeric, strict=True)]) for row in table.cells),
         r"    \bottomrule",
         r"  \end{tabular}",
         r"\end{table}",
@@ -185,18 +186,23 @@ def _latex(table: Table) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _latex_row(cells: list[str]) -> str:
-    return f"    {' & '.join(cells)} \\\\"
+def latex_row(cells: list[str]) -> str:
+    """Cells that are LaTeX already, as a row of a table."""
+    guard = "{}" if cells[0].startswith(("[", "*")) else ""  # else an argument of the \\ of the row above
+    return f"    {guard}{' & '.join(cells)} \\\\"
 
 
-def _latex_cell(cell: str, numeric: bool) -> str:
+def latex_cell(cell: str, numeric: bool) -> str:
+    """A cell as LaTeX prints it, a number in mathematics."""
     if not numeric or not _NUMBER.fullmatch(cell):
         return latex_escaped(cell)
     power = re.sub(r"e([-+]\d+)$", lambda m: rf" \times 10^{{{int(m[1])}}}", cell)
     return f"${power.replace('±', chr(92) + 'pm')}$"
 
 
-def _html(table: Table) -> str:
+def html_table(table: Table) -> str:
+    """The table with its caption, escaped."""
+
     def row(tag: str, cells: list[str]) -> str:
         sides = [' style="text-align:right"' if number else "" for number in table.numeric]
         return f"<tr>{''.join(f'<{tag}{s}>{escape(c)}</{tag}>' for c, s in zip(cells, sides, strict=True))}</tr>\n"

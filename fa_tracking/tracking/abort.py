@@ -4,7 +4,26 @@ from collections.abc import Collection
 
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.diagnostics import catalogue, frozen_control
-from fa_tracking.protocol.report import DiagnosticReport
+from fa_tracking.protocol.partial import Report
+
+
+class Patience:
+    """Whether something has held for ``epochs`` epochs in a row.
+
+    Raises:
+        UsageError: less than one epoch.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        if epochs < 1:
+            raise UsageError(f"a patience of {epochs} epochs: it must be 1 or more")
+        self.epochs = epochs
+        self._held = 0
+
+    def __call__(self, holds: bool) -> bool:
+        """Take in one more epoch."""
+        self._held = self._held + 1 if holds else 0
+        return self._held >= self.epochs
 
 
 class Abort:
@@ -23,12 +42,9 @@ class Abort:
         unknown = [flag for flag in flags if flag not in known]
         if unknown or not flags:
             raise UsageError(f"cannot abort on {', '.join(unknown) or 'no flag'}: choose among {', '.join(known)}")
-        if patience < 1:
-            raise UsageError(f"a patience of {patience} epochs: it must be 1 or more")
         self.flags, self.patience = tuple(flags), patience
-        self._held = 0
+        self._holds = Patience(patience)
 
-    def __call__(self, report: DiagnosticReport) -> bool:
+    def __call__(self, report: Report) -> bool:
         """Take in the report of one more epoch."""
-        self._held = self._held + 1 if set(self.flags) & set(report.flags) else 0
-        return self._held >= self.patience
+        return self._holds(bool(set(self.flags) & set(report.flags)))

@@ -190,7 +190,7 @@ class TrackedRun:
             thresholds=thresholds,
             **measure(captures),
         )
-        values = _report_metrics(report)
+        values = report_metrics(report)
         if credit is not None:
             floor = thresholds.g_norm_floor
             found = alignment(model, captures, credit, credit_null, floor, null_batches)
@@ -218,6 +218,10 @@ class TrackedRun:
         for start in range(0, len(batch), store.METRICS_PER_BATCH):
             part = batch[start : start + store.METRICS_PER_BATCH]
             self._writer.submit(self._client.log_batch, self.run_id, metrics=part)
+
+    def log_data(self, source: checkpoint.DataSource) -> None:
+        """Record what the auditor measures on, for a model that is logged with ``mlflow.pytorch.log_model``."""
+        self._writer.submit(self._client.log_text, self.run_id, source.model_dump_json(indent=2), names.DATA_SOURCE)
 
     def set_tag(self, key: str, value: str) -> None:
         """Set a tag of the run."""
@@ -303,7 +307,7 @@ def _run_name(params: Mapping[str, Any]) -> str:
     return " ".join(str(p) for p in parts if p) + f", seed {params['seed']}"
 
 
-def _report_metrics(report: DiagnosticReport) -> dict[str, float]:
+def report_metrics(report: DiagnosticReport) -> dict[str, float]:
     scalars = {
         names.MAX_BLOCK_GROWTH: report.max_per_block_growth,
         names.DEEPEST_GRAD_NORM: report.bp_grad_norms[-1],

@@ -14,6 +14,9 @@ PAGE = 1000
 METRICS_PER_BATCH = 1000
 """More at once MLflow refuses."""
 
+LARGEST = 1.7976931348623157e308
+"""What MLflow's SQL stores write for infinity."""
+
 
 def client(tracking_uri: str | None = None) -> "MlflowClient":
     """A client of ``tracking_uri``; of MLFLOW_TRACKING_URI, else MLflow's own default, where None."""

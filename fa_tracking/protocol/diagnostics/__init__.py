@@ -10,14 +10,25 @@ A file's contract, as module attributes (none of them imports torch at the top):
 
     measure(captures) -> dict     the fields of the report that it measures, from captured tensors (optional)
     value(report) -> float | None the number that is held against the threshold; None: not measured
+                                  (of partial evidence what is known of it: a bound, or the number of another layer)
     fires(report) -> bool | None  None: not measured
     explain(report) -> list[str]  the lines of its section
 """
 
 import importlib
 import pkgutil
+from enum import StrEnum
 from functools import cache
 from types import ModuleType
+
+
+class Kind(StrEnum):
+    """How far a diagnostic's number is known, the best first."""
+
+    EXACT = "exact"
+    BOUND = "bound"
+    PROXY = "proxy"
+    NOT_MEASURED = "not measured"
 
 
 @cache

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fa_tracking.protocol.partial import Report
     from fa_tracking.protocol.probe import Capture
-    from fa_tracking.protocol.report import DiagnosticReport
 
 ORDER = 3
 FLAG = "c"
@@ -26,16 +26,16 @@ def measure(captures: "Sequence[Capture]") -> dict[str, Any]:
     return {"stability_layer": layer, "cross_batch_stability": stability, "n_batches": len(captures)}
 
 
-def value(report: "DiagnosticReport") -> float | None:
+def value(report: "Report") -> float | None:
     return report.cross_batch_stability
 
 
-def fires(report: "DiagnosticReport") -> bool | None:
+def fires(report: "Report") -> bool | None:
     stability = report.cross_batch_stability
     return None if stability is None else stability > report.thresholds.stability_drift_ceiling
 
 
-def explain(report: "DiagnosticReport") -> list[str]:
+def explain(report: "Report") -> list[str]:
     stability = report.cross_batch_stability
     if stability is None:
         few = report.n_batches is not None and report.n_batches < MIN_BATCHES
@@ -43,8 +43,9 @@ def explain(report: "DiagnosticReport") -> list[str]:
             f"{report.n_batches} batches, needs at least {MIN_BATCHES}" if few else "no pair of batches has a direction"
         )
         return [f"not measured: {why if report.n_batches is not None else 'no value given'}"]
+    at = "" if report.stability_layer is None else f" at layer {report.stability_layer}"
     over = f" over {report.n_batches} batches" if report.n_batches else ""
     return [
-        f"mean pairwise cosine at layer {report.stability_layer}{over} = {stability:+.4f}"
+        f"mean pairwise cosine{at}{over} = {stability:+.4f}"
         f"   (fires above {report.thresholds.stability_drift_ceiling:g})"
     ]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fa_tracking.protocol.report import DiagnosticReport
+    from fa_tracking.protocol.partial import Report
 
 ORDER = 0
 FLAG = "n"
@@ -14,21 +14,21 @@ WORDING = "measurement is not finite"
 REQUIRED = True
 
 
-def value(report: "DiagnosticReport") -> float:
+def value(report: "Report") -> float:
     """How many measured numbers are NaN or infinite."""
     return float(sum(1 for _ in _not_finite(report)))
 
 
-def fires(report: "DiagnosticReport") -> bool:
+def fires(report: "Report") -> bool:
     return value(report) > 0
 
 
-def explain(report: "DiagnosticReport") -> list[str]:
+def explain(report: "Report") -> list[str]:
     found = [f"{name} = {number}" for name, number in _not_finite(report)]
     return [f"not finite: {', '.join(found)}"] if found else ["every measurement is finite"]
 
 
-def _not_finite(report: "DiagnosticReport") -> Iterator[tuple[str, float]]:
+def _not_finite(report: "Report") -> Iterator[tuple[str, float]]:
     named = [
         *((f"‖h_{layer}‖", v) for layer, v in enumerate(report.residual_norms)),
         *((f"‖g_{layer}‖", v) for layer, v in enumerate(report.bp_grad_norms)),

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fa_tracking.protocol.report import DiagnosticReport
+    from fa_tracking.protocol.partial import Report
 
 ORDER = 4
 FLAG = "d"
@@ -12,19 +12,19 @@ WORDING = "deep blocks fail to beat frozen-random baseline"
 REQUIRED = False
 
 
-def value(report: "DiagnosticReport") -> float | None:
+def value(report: "Report") -> float | None:
     """100 · (headline − frozen), percentage points; None without either."""
     if report.headline_acc is None or report.frozen_baseline_acc is None:
         return None
     return 100 * (report.headline_acc - report.frozen_baseline_acc)
 
 
-def fires(report: "DiagnosticReport") -> bool | None:
+def fires(report: "Report") -> bool | None:
     margin = value(report)
     return None if margin is None else margin < report.thresholds.frozen_acc_margin_pp
 
 
-def explain(report: "DiagnosticReport") -> list[str]:
+def explain(report: "Report") -> list[str]:
     margin = value(report)
     headline = "not given" if report.headline_acc is None else f"{report.headline_acc:.4f}"
     if margin is None:

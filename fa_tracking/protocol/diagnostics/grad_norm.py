@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fa_tracking.protocol.partial import Report
     from fa_tracking.protocol.probe import Capture
-    from fa_tracking.protocol.report import DiagnosticReport
 
 ORDER = 2
 FLAG = "b"
@@ -35,11 +35,17 @@ def measure(captures: "Sequence[Capture]") -> dict[str, Any]:
     }
 
 
-def value(report: "DiagnosticReport") -> float | None:
-    return report.bp_grad_norms[-1] if report.bp_grad_norms else None
+def deepest_layer(report: "Report") -> int | None:
+    """The deepest layer whose norm is known: L, or in partial evidence a proxy of it."""
+    return max((layer for layer, norm in enumerate(report.bp_grad_norms) if norm is not None), default=None)
 
 
-def explained_by_small_error(report: "DiagnosticReport") -> bool:
+def value(report: "Report") -> float | None:
+    layer = deepest_layer(report)
+    return None if layer is None else report.bp_grad_norms[layer]
+
+
+def explained_by_small_error(report: "Report") -> bool:
     """True where ‖g_L‖ is below the floor because the output error is small, not because the Jacobian is."""
     deepest, gain, floor = value(report), report.grad_gain, report.thresholds.g_norm_floor
     if deepest is None or gain is None or not math.isfinite(gain):
@@ -47,18 +53,22 @@ def explained_by_small_error(report: "DiagnosticReport") -> bool:
     return deepest < floor <= gain * CHANCE_ERROR
 
 
-def fires(report: "DiagnosticReport") -> bool | None:
+def fires(report: "Report") -> bool | None:
     deepest = value(report)
     if deepest is None:
         return None
     return deepest < report.thresholds.g_norm_floor and not explained_by_small_error(report)
 
 
-def explain(report: "DiagnosticReport") -> list[str]:
+def explain(report: "Report") -> list[str]:
     deepest, floor = value(report), report.thresholds.g_norm_floor
     if deepest is None:
         return ["not measured: no gradient norm given"]
-    lines = [f"‖g_L‖ = {deepest:.4g}   (fires below {floor:g}; loss at mean reduction over {REFERENCE_BATCH})"]
+    is_proxy = report.bp_grad_norms[-1] is None
+    name = f"‖g_{deepest_layer(report)}‖" if is_proxy else "‖g_L‖"
+    lines = [f"{name} = {deepest:.4g}   (fires below {floor:g}; loss at mean reduction over {REFERENCE_BATCH})"]
+    if is_proxy:
+        lines.append(f"by proxy {name}, the deepest layer that is known: ‖g_L‖ itself is not")
     if report.grad_gain is None:
         lines.append("gain ‖g_L‖/‖e‖: not measured")
     else:
@@ -66,5 +76,6 @@ def explain(report: "DiagnosticReport") -> list[str]:
         lines.append(f"gain ‖g_L‖/‖e‖ = {report.grad_gain:.4g}   (at chance-level error: ‖g_L‖ = {chance:.4g})")
     if explained_by_small_error(report):
         lines.append("small gradient explained by small error")
-    lines.append(f"‖g_0‖ … ‖g_L‖: {'  '.join(f'{v:.3g}' for v in report.bp_grad_norms)}")
+    norms = "  ".join("?" if v is None else f"{v:.3g}" for v in report.bp_grad_norms)
+    lines.append(f"‖g_0‖ … ‖g_L‖: {norms}")
     return lines

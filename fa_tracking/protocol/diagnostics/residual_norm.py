@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from fa_tracking.protocol.diagnostics import Kind
+
 if TYPE_CHECKING:
+    from fa_tracking.protocol.partial import Report
     from fa_tracking.protocol.probe import Capture
-    from fa_tracking.protocol.report import DiagnosticReport
 
 ORDER = 1
 FLAG = "a"
@@ -25,33 +27,54 @@ def measure(captures: "Sequence[Capture]") -> dict[str, Any]:
     return {"residual_norms": median_norms([c.hidden for c in captures])}
 
 
-def growth(residual_norms: Sequence[float]) -> list[float]:
-    """‖h_{l+1}‖/‖h_l‖ for every block l, the denominator clamped at 1e-30."""
+def growth(residual_norms: Sequence[float | None]) -> list[float]:
+    """‖h_{l+1}‖/‖h_l‖ for every block l, the denominator clamped at 1e-30.
+
+    Between two known layers l < m with unknown ones, None, between them it is (‖h_m‖/‖h_l‖)^(1/(m−l)), the geometric
+    mean over their blocks, which the largest growth among them is never below.
+    """
+    known = [(layer, norm) for layer, norm in enumerate(residual_norms) if norm is not None]
     # `not <` keeps a NaN denominator where max() would replace it
     return [
-        after / (before if not before < DENOMINATOR_FLOOR else DENOMINATOR_FLOOR)
-        for before, after in pairwise(residual_norms)
+        (after / (before if not before < DENOMINATOR_FLOOR else DENOMINATOR_FLOOR)) ** (1 / (above - below))
+        for (below, before), (above, after) in pairwise(known)
     ]
 
 
-def value(report: "DiagnosticReport") -> float | None:
-    """The largest growth; 1.0 where there are fewer than two layers; NaN if any is NaN."""
-    ratios = growth(report.residual_norms)
+def largest(residual_norms: Sequence[float | None]) -> float | None:
+    """The largest growth, or where layers are unknown its lower bound; NaN if any is NaN.
+
+    No pair of known layers farther apart bounds it better: its mean is one of those of the pairs between.
+
+    Returns:
+        1.0 where there are fewer than two layers; None where fewer than two of them are known.
+    """
+    ratios = growth(residual_norms)
     if any(math.isnan(r) for r in ratios):
         return math.nan
-    return max(ratios, default=1.0)
+    return max(ratios, default=None if None in residual_norms else 1.0)
 
 
-def fires(report: "DiagnosticReport") -> bool | None:
-    if not report.residual_norms:
-        return None
-    return report.max_per_block_growth > report.thresholds.h_norm_explosion_ratio
+def value(report: "Report") -> float | None:
+    return report.max_per_block_growth if report.residual_norms else None
 
 
-def explain(report: "DiagnosticReport") -> list[str]:
-    norms = "  ".join(f"{v:.3g}" for v in report.residual_norms)
+def fires(report: "Report") -> bool | None:
+    largest_growth = value(report)
+    return None if largest_growth is None else largest_growth > report.thresholds.h_norm_explosion_ratio
+
+
+def explain(report: "Report") -> list[str]:
+    largest_growth = value(report)
+    norms = "  ".join("?" if v is None else f"{v:.3g}" for v in report.residual_norms)
+    lines = [f"‖h_0‖ … ‖h_L‖: {norms or 'none given'}"]
+    if largest_growth is None:
+        return ["not measured: fewer than two of the norms are known", *lines]
+    is_bound = report.kinds[FLAG] is Kind.BOUND
+    if is_bound:
+        lines.insert(0, "a lower bound, from the known layers: it can show an explosion, not that there is none")
     return [
-        f"max over l of ‖h_(l+1)‖/‖h_l‖ = {report.max_per_block_growth:.4g}"
+        f"max over l of ‖h_(l+1)‖/‖h_l‖ {'≥' if is_bound else '='} {largest_growth:.4g}"
         f"   (fires above {report.thresholds.h_norm_explosion_ratio:g})",
-        f"‖h_0‖ … ‖h_L‖: {norms or 'none given'}",
+        *lines,
     ]

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from adbc_driver_manager.dbapi import Connection
 
-KNOWN_SCHEMAS = frozenset({"dc11669786a5"})
-"""Alembic versions of MLflow's store whose tables are the ones read here: 3.17."""
+KNOWN_SCHEMAS = frozenset({"dc11669786a5", "f4a9b2c7d1e6"})
+"""Alembic versions of MLflow's store whose tables are the ones read here: 3.17, 3.18."""
 
 CHUNK = 65_536
 """Metric points a chunk of SQLite."""

@@ -1,0 +1,280 @@
+"""A gate for CI: whether every run has the verdict that is asked for, and every cell enough seeds. Reads tags alone."""
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from fa_tracking.auditor.control import Controls, is_frozen
+from fa_tracking.errors import UsageError
+from fa_tracking.protocol.diagnostics import catalogue
+from fa_tracking.tracking import names
+from fa_tracking.tracking.store import client, find_experiment, search_runs, store_errors
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+VERDICTS = ("trustworthy", "walk-back", "inconclusive")
+"""What a gate can ask for: the heads of the verdicts."""
+
+PASSES, FAILS, NO_VERDICT, LEFT_OUT = "passes", "fails", "no verdict", "left out"
+"""What becomes of a run: ``NO_VERDICT`` is an offence too, ``LEFT_OUT`` is none."""
+
+NOT_FINITE = "n"
+FULL_EVIDENCE = "full"
+READ_BY_AN_AUDIT = (names.ACCURACY_TEST, names.residual_norm(0))
+"""Metrics that every epoch of a training loop logs: a later point of one means that training went on."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What a gate asks for.
+
+    Attributes:
+        verdicts: those of ``VERDICTS`` that pass; empty: any.
+        forbidden: letters of diagnostics that must have been measured and must not fire. With any of them, ``n`` too.
+        methods: only these; empty: all. Each must have a run.
+        min_seeds: distinct seeds that must pass in every cell; with 1, the runs say it all.
+        allow_partial: whether a verdict on partial evidence can pass.
+        controls: whether frozen controls are judged, too.
+    """
+
+    verdicts: tuple[str, ...] = ("trustworthy",)
+    forbidden: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    min_seeds: int = 1
+    allow_partial: bool = False
+    controls: bool = False
+
+    def __post_init__(self) -> None:
+        known = [d.FLAG for d in catalogue()]
+        if unknown := [flag for flag in self.forbidden if flag not in known]:
+            raise UsageError(f"no flag {', '.join(map(repr, unknown))}: choose among {', '.join(known)}")
+
+    def __str__(self) -> str:
+        asked = " or ".join(self.verdicts)
+        flags = f"without the flags {', '.join(self.flags)}" if self.flags else ""
+        return " ".join(part for part in (asked, flags) if part)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """``forbidden``, and ``n`` with them: of a run that diverged no other flag means anything."""
+        return tuple(dict.fromkeys((NOT_FINITE, *self.forbidden))) if self.forbidden else ()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the gate says of one run.
+
+    Attributes:
+        outcome: ``PASSES``, ``FAILS``, ``NO_VERDICT`` or ``LEFT_OUT``.
+        why: empty where it passes.
+        unmeasured: letters of the diagnostics that its audit could not measure, such as d without a frozen control.
+        seconds: from its start to its end; None: it has not ended.
+    """
+
+    run_id: str
+    run_name: str
+    seed: str | None
+    verdict: str | None
+    outcome: str
+    why: str
+    unmeasured: tuple[str, ...]
+    seconds: float | None
+
+    @property
+    def offends(self) -> bool:
+        return self.outcome in (FAILS, NO_VERDICT)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs that differ in their seed alone.
+
+    Attributes:
+        name: the method, and the params that set the cells of this gate apart.
+        seeds: distinct seeds that pass; a run without a seed stands for its own.
+        why: what is wrong with the number of seeds; empty where nothing is.
+    """
+
+    name: str
+    params: dict[str, str]
+    runs: tuple[Judged, ...]
+    seeds: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a gate says of an experiment; ``problems``: methods, or an experiment, without a run to judge."""
+
+    experiment: str
+    requirement: Requirement
+    cells: tuple[Cell, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def runs(self) -> list[Judged]:
+        return [run for cell in self.cells for run in cell.runs]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no run offends, every cell has its seeds, and there was something to judge."""
+        return not (self.problems or any(c.why for c in self.cells) or any(r.offends for r in self.runs))
+
+
+def gate(experiment: str, requirement: Requirement, tracking_uri: str | None = None) -> Gate:
+    """Hold every run of an experiment, finished or not, against a requirement.
+
+    Left out are frozen controls (unless they are asked for) and unfinished runs that a later finished run of the same
+    params has replaced.
+
+    Raises:
+        UsageError: there is no such experiment.
+        FATrackError: the store does not answer.
+    """
+    store = client(tracking_uri)
+    found = list(search_runs(store, [find_experiment(store, experiment).experiment_id]))
+    asked = [r for r in found if not requirement.methods or _method(r) in requirement.methods]
+    judge = _Judge(store, asked, requirement)
+    by_cell: dict[tuple[tuple[str, str], ...], list[Run]] = defaultdict(list)
+    for run in asked:
+        by_cell[tuple(sorted(_cell(run).items()))].append(run)
+    varied = _varied([dict(cell) for cell in by_cell])
+    ordered = sorted(by_cell.items(), key=lambda cell: cell[0])
+    cells = tuple(_cell_of(dict(key), varied, map(judge, runs), requirement) for key, runs in ordered)
+    return Gate(experiment, requirement, cells, _problems(found, cells, requirement))
+
+
+class _Judge:
+    """Judges one run after the other; knows the others of its gate, and the controls of the store."""
+
+    def __init__(self, store: "MlflowClient", runs: "Sequence[Run]", requirement: Requirement) -> None:
+        self._store, self._requirement = store, requirement
+        self._controls = Controls(store) if runs else None
+        self._last: dict[tuple[tuple[str, str], ...], Run] = {_key(r): r for r in runs if r.info.status == "FINISHED"}
+
+    def __call__(self, run: "Run") -> Judged:
+        outcome, why = self._of(run)
+        ended = run.info.end_time
+        seconds = (ended - run.info.start_time) / 1000 if ended and run.info.start_time else None
+        return Judged(
+            run_id=run.info.run_id,
+            run_name=run.info.run_name or "",
+            seed=run.data.params.get("seed"),
+            verdict=run.data.tags.get(names.TAG_VERDICT),
+            outcome=outcome,
+            why=why,
+            unmeasured=tuple(flag for flag, fires in _fired(run.data.tags).items() if fires is None),
+            seconds=seconds,
+        )
+
+    def _of(self, run: "Run") -> tuple[str, str]:
+        verdict = run.data.tags.get(names.TAG_VERDICT)
+        if is_frozen(run) and not self._requirement.controls:
+            return LEFT_OUT, "frozen control"
+        if run.info.status != "FINISHED":
+            later = self._last.get(_key(run))
+            if later and later.info.start_time >= run.info.start_time:
+                return LEFT_OUT, f"{run.info.status}, replaced by the later run {later.info.run_id}"
+            return NO_VERDICT, f"unfinished: {run.info.status}"
+        if verdict is None:
+            return NO_VERDICT, "not audited"
+        if changed := self._changed(run):
+            return NO_VERDICT, f"audited before its last change: {changed}; the verdict was: {verdict}"
+        why = _falls_short(run.data.tags, verdict, self._requirement)
+        return (FAILS, why) if why else (PASSES, "")
+
+    def _changed(self, run: "Run") -> str:
+        """What came after the audit of a run: its own epochs, or another frozen control; empty where nothing did."""
+        assert self._controls is not None
+        tags = run.data.tags
+        try:
+            audited = datetime.fromisoformat(tags[names.TAG_AUDITED_AT]).timestamp()
+        except (KeyError, ValueError):
+            return "it does not say when it was audited"
+        logged = [m.timestamp for m in run.data.to_proto().metrics if m.key in READ_BY_AN_AUDIT]
+        # MLflow's evaluator logs what it measured after the verdict
+        if names.TAG_EVALUATED not in tags and _later(max(logged, default=0), audited):
+            return "it has logged an epoch since"
+        known = tags.get(names.TAG_CONTROL_RUNS, "").split(",")
+        unseen = [c for c in self._controls.of(run).runs if c not in known]
+        with store_errors():
+            late = [c for c in unseen if _later(self._store.get_run(c).info.end_time or 0, audited)]
+        return f"its frozen control {', '.join(late)} has ended since" if late else ""
+
+
+def _later(milliseconds: int, audited: float) -> bool:
+    """Whether a time of MLflow's is later than an audit's, which is written in whole seconds."""
+    return milliseconds // 1000 > audited
+
+
+def _falls_short(tags: Mapping[str, str], verdict: str, requirement: Requirement) -> str:
+    """Why a verdict does not meet the requirement; empty where it does."""
+    evidence = tags.get(names.TAG_EVIDENCE)
+    if evidence != FULL_EVIDENCE and not requirement.allow_partial:
+        return f"{evidence or 'no word on its'} evidence: {verdict}"
+    if requirement.verdicts and _head(verdict) not in requirement.verdicts:
+        return verdict
+    fired = _fired(tags)
+    if unmeasured := [flag for flag in requirement.flags if fired.get(flag) is None]:
+        return f"not measured: {', '.join(unmeasured)}; {verdict}"
+    return verdict if any(fired[flag] for flag in requirement.flags) else ""
+
+
+def _head(verdict: str) -> str:
+    """The one of ``VERDICTS`` that a verdict is; trustworthy has no more words, the others have."""
+    head, more, _ = verdict.partition(":")
+    return "" if bool(more) == (head == VERDICTS[0]) else head.removeprefix("needs ")
+
+
+def _fired(tags: Mapping[str, str]) -> dict[str, bool | None]:
+    """Whether each diagnostic fired, by its letter, as the audit wrote it; empty where that cannot be read."""
+    try:
+        return dict(json.loads(tags[names.TAG_MEASURED])["fired"])
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def _cell_of(
+    params: dict[str, str], varied: Collection[str], judged: Iterable[Judged], requirement: Requirement
+) -> Cell:
+    runs = tuple(judged)
+    seeds = tuple(sorted({r.seed or r.run_id for r in runs if r.outcome == PASSES}, key=lambda s: (len(s), s)))
+    apart = [f"{key}={params.get(key, '')}" for key in sorted(varied)]
+    why = ""
+    if any(r.outcome != LEFT_OUT for r in runs) and len(seeds) < requirement.min_seeds > 1:
+        listed = f": {', '.join(seeds)}" if seeds else ""
+        why = f"{len(seeds)} of {requirement.min_seeds} seeds pass{listed}"
+    return Cell(" ".join([params.get("method", "no method"), *apart]), params, runs, seeds, why)
+
+
+def _problems(found: "Sequence[Run]", cells: Sequence[Cell], requirement: Requirement) -> tuple[str, ...]:
+    judged = {c.params.get("method") for c in cells if any(r.outcome != LEFT_OUT for r in c.runs)}
+    there = sorted({_method(r) for r in found})
+    missing = [m for m in requirement.methods if m not in judged]
+    if missing or judged:
+        known = f"; it has runs of: {', '.join(there)}" if there else ""
+        return tuple(f"no run of the method {m!r} to judge{known}" for m in missing)
+    return ("no run to judge" + (": there are frozen controls and replaced runs alone" if found else ""),)
+
+
+def _method(run: "Run") -> str:
+    return str(run.data.params.get("method", "no method"))
+
+
+def _cell(run: "Run") -> dict[str, str]:
+    return {key: value for key, value in run.data.params.items() if key != "seed"}
+
+
+def _key(run: "Run") -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(run.data.params.items()))
+
+
+def _varied(cells: Sequence[Mapping[str, str]]) -> set[str]:
+    """The params that set cells apart; not the method, which is always named."""
+    keys = {key for cell in cells for key in cell}
+    return {key for key in keys if key != "method" and len({cell.get(key) for cell in cells}) > 1}

@@ -1,0 +1,139 @@
+"""Reads what a run logged, and makes of each epoch the report that these numbers allow."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from fa_tracking.auditor.control import Control, is_frozen
+from fa_tracking.errors import FATrackError
+from fa_tracking.protocol.partial import PartialReport
+from fa_tracking.protocol.report import DiagnosticThresholds
+from fa_tracking.tracking import names
+from fa_tracking.tracking.store import LARGEST, store_errors
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+SCALARS = {
+    names.MAX_BLOCK_GROWTH: "max_block_growth",
+    names.DEEPEST_GRAD_NORM: "deepest_grad_norm",
+    names.GRAD_GAIN: "grad_gain",
+    names.STABILITY: "cross_batch_stability",
+}
+"""Under which name a report knows a metric."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """The numbers of a run that a report can use.
+
+    Attributes:
+        values: by epoch and metric; the last one where an epoch was logged twice. Infinities are infinite again.
+        depth: L; None where it is not known.
+        given: what was given by hand when the run was imported, by the names of ``names.TAG_GIVEN``.
+    """
+
+    run: "Run"
+    values: dict[int, dict[str, float]]
+    depth: int | None
+    given: dict[str, float]
+
+    @property
+    def epochs(self) -> list[int]:
+        """Those at which a number of the network was logged; its accuracy alone is none."""
+        return sorted(epoch for epoch, found in self.values.items() if found.keys() - {names.ACCURACY_TEST})
+
+    def accuracy(self, epoch: int) -> float | None:
+        return self.values[epoch].get(names.ACCURACY_TEST)
+
+    def report(self, epoch: int, control: Control, thresholds: DiagnosticThresholds, notes: str = "") -> PartialReport:
+        """What is known of the network at ``epoch``.
+
+        Args:
+            control: of the run; where it has no accuracy, one that was given by hand takes its place.
+
+        Raises:
+            FATrackError: a number is impossible, such as a negative norm.
+        """
+        found = self.values[epoch]
+        hidden, grads = _by_layer(found, names.residual_norm), _by_layer(found, names.grad_norm)
+        used = {}
+        if 0 not in hidden and "h0_norm" in self.given:
+            hidden[0] = used["h0_norm"] = self.given["h0_norm"]
+        if control.accuracy is None and "control_accuracy" in self.given and not is_frozen(self.run):
+            used["control_accuracy"] = self.given["control_accuracy"]
+            control = Control(used["control_accuracy"], (), f"given by hand, no run is behind it; {control.note}")
+        if grads and "grad_batch" in self.given:
+            used["grad_batch"] = self.given["grad_batch"]
+        extra = {k for k in found if k.startswith(names.DIAGNOSTICS)} - SCALARS.keys() - {names.ALIGNMENT_MISSING}
+        try:
+            return PartialReport.from_layers(
+                hidden,
+                grads,
+                self.depth,
+                method_name=self.run.data.params.get("method", ""),
+                notes=notes,
+                headline_acc=self.accuracy(epoch),
+                frozen_baseline_acc=control.accuracy,
+                thresholds=thresholds,
+                control_runs=control.runs,
+                control_note=control.note,
+                extra={key.removeprefix(names.DIAGNOSTICS): found[key] for key in sorted(extra)},
+                given=used,
+                **{field: found.get(key) for key, field in SCALARS.items()},
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = " ".join(map(str, first["loc"]))
+            raise FATrackError(f"logged at epoch {epoch}: {where} = {first['input']}: {first['msg']}") from error
+
+
+def read(store: "MlflowClient", run: "Run") -> Log:
+    """What ``run`` logged, one call to the store a metric.
+
+    Raises:
+        FATrackError: the store failed, or the tag of what was given by hand is broken.
+    """
+    values: dict[int, dict[str, float]] = defaultdict(dict)
+    for key in filter(is_read, run.data.metrics):
+        with store_errors():
+            history = store.get_metric_history(run.info.run_id, key)
+        for metric in history:
+            is_infinite = abs(metric.value) >= LARGEST
+            values[metric.step][key] = math.copysign(math.inf, metric.value) if is_infinite else metric.value
+    return Log(run, dict(values), depth(run, values), _given(run))
+
+
+def is_read(key: str) -> bool:
+    is_scalar = key == names.ACCURACY_TEST or (key.startswith(names.DIAGNOSTICS) and key != names.ALIGNMENT_MISSING)
+    return is_scalar or any(_by_layer({key: 0.0}, name) for name in (names.residual_norm, names.grad_norm))
+
+
+def _by_layer(found: Mapping[str, float], name: Callable[[int], str]) -> dict[int, float]:
+    prefix = name(0)[:-1]
+    layers = {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
+    return {int(layer): value for layer, value in layers.items() if layer.isdecimal()}
+
+
+def depth(run: "Run", values: Mapping[int, Mapping[str, float]]) -> int | None:
+    """The deepest layer with a gradient where that is the deepest gradient of the network; else what the run says."""
+    for found in values.values():
+        grads = _by_layer(found, names.grad_norm)
+        if grads and grads[max(grads)] == found.get(names.DEEPEST_GRAD_NORM):
+            return max(grads)
+    depth = run.data.params.get("depth", "")
+    return int(depth) if depth.isdecimal() else None
+
+
+def _given(run: "Run") -> dict[str, float]:
+    """The numbers that were given by hand; the names of params given so are of no use here."""
+    try:
+        given = TypeAdapter(dict[str, float | list[str]]).validate_json(run.data.tags.get(names.TAG_GIVEN, "{}"))
+    except ValidationError as error:
+        raise FATrackError(f"the tag {names.TAG_GIVEN} is not what an import writes: import the run again") from error
+    return {name: value for name, value in given.items() if isinstance(value, float)}

@@ -1,0 +1,96 @@
+"""Measures one network, wherever it comes from: the report and, beside it, the block knock-out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fa_tracking.errors import FATrackError
+from fa_tracking.protocol.diagnose import diagnose
+from fa_tracking.protocol.knockout import Knockout, knockout
+from fa_tracking.protocol.knockout import accuracy as share_right
+from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
+from fa_tracking.protocol.undisturbed import undisturbed
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Batches = Sequence[tuple["Tensor", "Tensor"]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller of an audit chose.
+
+    Attributes:
+        eval_data: inputs (N, …) and labels (N,), for logged models of runs that record no data of their own.
+        layers: the modules of logged models taken as h_0 … h_L.
+        trust_pickles: whether models are loaded whose loading runs their author's code.
+    """
+
+    data_dir: str | None
+    thresholds: DiagnosticThresholds
+    eval_data: "tuple[Tensor, Tensor] | None"
+    layers: Sequence[str] | None
+    trust_pickles: bool
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to measure, and what it is measured on.
+
+    Attributes:
+        name: of the network, for the message when it cannot be measured.
+        sha256: of the file of its weights; None where there is none.
+        headline_acc: the accuracy to be published, in [0, 1]; None: not known.
+        layers: the modules taken as h_0 … h_L, where somebody named them.
+        notes: what a reader of the report must know of it.
+    """
+
+    name: str
+    epoch: int
+    sha256: str | None
+    model: "nn.Module"
+    batches: Batches
+    headline_acc: float | None
+    layers: Sequence[str] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def measure(subject: Subject, **known: Any) -> tuple[DiagnosticReport, Knockout | str]:
+    """The report, and the knock-out or why there is none.
+
+    Args:
+        known: what ``diagnose`` takes beside what the subject holds.
+
+    Raises:
+        FATrackError: the network cannot be measured.
+    """
+    if subject.layers:
+        known["layers"] = list(subject.layers)
+    try:
+        report = diagnose(subject.model, subject.batches, headline_acc=subject.headline_acc, **known)
+    except Exception as error:  # likewise below: another's forward pass may raise anything
+        raise FATrackError(f"{subject.name} cannot be measured: {_first_line(error)}") from error
+    try:
+        return report, knockout(subject.model, subject.batches)
+    except Exception as error:
+        return report, f"not measured: {_first_line(error)}"
+
+
+@torch.no_grad()
+def accuracy(model: "nn.Module", batches: Batches) -> float:
+    """The share of samples that a network gets right, in [0, 1]; NaN where its logits are not finite.
+
+    Raises:
+        FATrackError: the model does not take them.
+    """
+    try:
+        return undisturbed(model, lambda call: share_right(call, batches))
+    except Exception as error:
+        raise FATrackError(f"the model does not take the evaluation data: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,134 @@
+"""`fa-track gate`: CI fails where a run does not have the verdict that is asked for."""
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fa_tracking.auditor.gate import VERDICTS
+from fa_tracking.cli import _options
+from fa_tracking.cli._show import say
+
+if TYPE_CHECKING:
+    from fa_tracking.auditor.gate import Gate
+
+ORDER = 3.8
+
+NOT_MET = 3
+
+
+@click.command("gate")
+@_options.experiment
+@click.option(
+    "--require",
+    "verdicts",
+    type=click.Choice(VERDICTS),
+    multiple=True,
+    help="Verdict that passes; several: any of them.  [default: trustworthy, or with --forbid any]",
+)
+@click.option("--forbid", metavar="FLAGS", help="Fail on these flags, such as a,b; and on n, which is 'not finite'.")
+@click.option("--method", "methods", metavar="NAME", multiple=True, help="Only runs of this method, or these.")
+@click.option("--min-seeds", type=click.IntRange(1), default=1, show_default=True, help="Passing seeds in every cell.")
+@click.option("--allow-partial", is_flag=True, help="Let a verdict on partial evidence pass.")
+@click.option("--controls", is_flag=True, help="Judge the frozen controls, too.")
+@click.option(
+    "--junit", "junit_file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="JUnit XML."
+)
+@click.option("--github", is_flag=True, help="GitHub annotations in the place of the lines.")
+@click.option("--json", "as_json", is_flag=True, help="Every run with what became of it, as JSON.")
+@_options.tracking_uri
+def command(
+    experiment: str,
+    verdicts: tuple[str, ...],
+    forbid: str | None,
+    methods: tuple[str, ...],
+    min_seeds: int,
+    allow_partial: bool,
+    controls: bool,
+    junit_file: Path | None,
+    github: bool,
+    as_json: bool,
+    tracking_uri: str | None,
+) -> None:
+    """Exit with 3 where a run of the experiment lacks the verdict that is asked for, a line for each.
+
+    A run that was not audited, has not finished, was audited before its last epoch or before its frozen control ended,
+    or was judged on partial evidence, lacks it. An experiment or a method without a run fails. Frozen controls are left
+    out, and so are unfinished runs that a later one of the same params has replaced; a cell is the runs that differ in
+    their seed alone.
+
+    \b
+    Example:
+      fa-track gate --experiment dfa_penalty --require trustworthy --method bp --min-seeds 3
+      fa-track gate --experiment dfa_penalty --forbid a,b --junit gate.xml
+    """
+    from fa_tracking.auditor.gate import Requirement, gate
+    from fa_tracking.auditor.junit import junit
+    from fa_tracking.results.files import write_whole
+
+    if github and as_json:
+        raise click.UsageError("--github and --json both write to stdout: choose one.")
+    flags = tuple(flag.strip() for flag in forbid.split(",")) if forbid is not None else ()
+    asked = verdicts or (() if flags else VERDICTS[:1])
+    requirement = Requirement(tuple(dict.fromkeys(asked)), flags, methods, min_seeds, allow_partial, controls)
+    found = gate(experiment, requirement, tracking_uri)
+    if junit_file:
+        write_whole(junit_file, junit(found))
+        say(f"written: {junit_file}")
+    if as_json:
+        click.echo(json.dumps(asdict(found) | {"passed": found.passed}, indent=2, ensure_ascii=False))
+    for title, why in () if as_json else _offences(found):
+        click.echo(
+            f"::error title={_property(f'fa-track gate: {title}')}::{_data(why)}" if github else f"{title}: {why}"
+        )
+    _summarise(found)
+    if not found.passed:
+        raise click.exceptions.Exit(NOT_MET)
+
+
+def _offences(found: "Gate") -> list[tuple[str, str]]:
+    """What offends, and why, each on one line."""
+    lines = [(f"{r.run_id} ({r.run_name})", r.why) for r in found.runs if r.offends]
+    lines += [(f"cell {c.name}", c.why) for c in found.cells if c.why]
+    lines += [(f"experiment {found.experiment}", problem) for problem in found.problems]
+    return [(_one_line(title), _one_line(why)) for title, why in lines]
+
+
+def _summarise(found: "Gate") -> None:
+    from fa_tracking.auditor.gate import LEFT_OUT, NO_VERDICT, PASSES
+
+    judged = [r for r in found.runs if r.outcome != LEFT_OUT]
+    passing = sum(r.outcome == PASSES for r in judged)
+    left_out = [r.why.partition(",")[0] for r in found.runs if r.outcome == LEFT_OUT]
+    counts = ", ".join(f"{left_out.count(why)} {why}" for why in sorted(set(left_out)))
+    say(
+        f"gate {'passed' if found.passed else 'failed'}: {passing} of {len(judged)} runs pass ({found.requirement})"
+        + (f"; left out: {counts}" if left_out else "")
+    )
+    unmeasured = Counter(flag for r in judged if r.outcome == PASSES for flag in r.unmeasured)
+    for flag, runs in sorted(unmeasured.items()):
+        say(f"not measured in {runs} of the {passing} that pass: {flag}; with --forbid {flag} they would not")
+    if any(r.outcome == NO_VERDICT for r in judged):
+        say(f"next: fa-track audit --experiment {found.experiment}")
+    elif judged:
+        say(f"next: fa-track export, then fa-track report --experiment {found.experiment}")
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+
+
+def _annotation(title: str, why: str) -> str:
+    """An error as GitHub's log reads it."""
+    return f"::error title={_property(f'fa-track gate: {title}')}::{_data(why)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

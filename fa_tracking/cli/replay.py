@@ -1,0 +1,135 @@
+"""`fa-track replay`: the thresholds over the logged epochs, without any checkpoint."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fa_tracking.cli import _options
+from fa_tracking.cli._show import progress, say
+from fa_tracking.protocol.diagnostics import Kind
+
+if TYPE_CHECKING:
+    from fa_tracking.auditor.replay import Fired, Replay, Saving
+    from fa_tracking.protocol.report import DiagnosticThresholds
+
+ORDER = 3.5
+
+EPOCH_MARKS = {Kind.EXACT: "", Kind.BOUND: "≤", Kind.PROXY: "~"}
+NEVER = {Kind.EXACT: "–", Kind.BOUND: "?", Kind.PROXY: "~–", Kind.NOT_MEASURED: ""}
+LEGEND = {
+    "≤": "at the latest: from a lower bound of the growth",
+    "~": "of a proxy layer",
+    "–": "never",
+    "?": "never shown: a lower bound of the growth shows no more",
+}
+
+
+@click.command("replay")
+@_options.experiment
+@_options.thresholds
+@click.option("--abort-on", metavar="FLAGS", default="n,a,b", show_default=True, help="What a run is stopped for.")
+@click.option("--patience", type=int, metavar="N", default=1, show_default=True, help="… N epochs in a row.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON on stdout, instead of the tables.")
+@_options.tracking_uri
+def command(
+    experiment: str,
+    thresholds: "DiagnosticThresholds",
+    abort_on: str,
+    patience: int,
+    as_json: bool,
+    tracking_uri: str | None,
+) -> None:
+    """Say at which logged epoch each diagnostic first fires in every run, and what stopping there would have saved.
+
+    No checkpoint is needed, nothing is trained and nothing written: the thresholds are held against the logged numbers
+    of finished and unfinished runs. `stop` is where `fa-track train --abort-on FLAGS` would have ended a run. (d)
+    compares each epoch with the finished control, and so fires in early epochs of good runs too.
+
+    \b
+    Example:
+      fa-track replay --experiment demo
+      fa-track replay --experiment demo --explosion-ratio 20 --abort-on a --patience 2
+    """
+    from fa_tracking.auditor.replay import replay
+
+    with progress("replay") as update:
+        result = replay(experiment, tracking_uri, thresholds, tuple(abort_on.split(",")), patience, update)
+    for run in result.problems:
+        say(f"{run.run_id} ({run.run_name}): {run.problem}")
+    if as_json:
+        found = {"runs": [asdict(r) for r in result.runs], "savings": [asdict(s) for s in result.savings]}
+        click.echo(json.dumps(_plain(found), indent=2, ensure_ascii=False))
+    else:
+        click.echo(replay_tables(result), nl=False)
+    if not result.runs:
+        say(f"the experiment {experiment!r} has no run: nothing was replayed")
+    say(f"next: fa-track audit --experiment {experiment}, for the verdicts")
+    if result.problems:
+        raise click.exceptions.Exit(1)
+
+
+def replay_tables(result: "Replay") -> str:
+    """A row a run, and below it a row a cell and rule."""
+    from fa_tracking.results.tables import text_table
+
+    runs = [r for r in result.runs if not r.problem]
+    flags = list(runs[0].diagnostics) if runs else []
+    rows = [
+        (
+            r.run_name,
+            r.final_epoch,
+            r.final_accuracy,
+            *(_epoch(fired) for fired in r.diagnostics.values()),
+            _epoch(r.stop),
+            r.stop.accuracy,
+            r.stop.saved,
+        )
+        for r in runs
+    ]
+    columns = ("run", "last_epoch", "accuracy", *(f"({f})" for f in flags), "stop", "accuracy_there", "share_saved")
+    shown = "".join(str(cell) for row in rows for cell in row[3:-2])
+    legend = [f"{mark} {text}" for mark, text in LEGEND.items() if mark in shown]
+    tables = text_table(columns, rows) + "".join(f"{line}\n" for line in ["", *legend] if legend)
+    return tables + ("\n" + _savings_table(result.savings) if result.savings else "")
+
+
+def _savings_table(savings: "list[Saving]") -> str:
+    from fa_tracking.results.tables import text_table
+
+    every = [s.cell.items() for s in savings]
+    varied = {key for cell in every for key, value in cell if any((key, value) not in other for other in every)}
+    rows = [
+        (
+            " ".join([s.cell.get("method", ""), *(f"{k}={v}" for k, v in s.cell.items() if k in varied - {"method"})]),
+            s.rule,
+            f"{s.n_fired} of {s.n}",
+            " – ".join(map(str, sorted(set(s.epochs or ())))),
+            _spread(s.saved, ".3f"),
+            _spread(s.change_pp, "+.2f") + ("" if s.n_change == s.n_fired else f" (n = {s.n_change})"),
+        )
+        for s in savings
+    ]
+    columns = ("cell", "stopped_for", "fired_in", "at_epoch", "share_saved", "accuracy after_stop, pp")
+    return text_table(columns, rows)
+
+
+def _epoch(fired: "Fired") -> str:
+    return NEVER[fired.kind] if fired.epoch is None else f"{EPOCH_MARKS[fired.kind]}{fired.epoch}"
+
+
+def _spread(spread: tuple[float | None, float | None], form: str) -> str:
+    mean, sd = spread
+    if mean is None:
+        return ""
+    return f"{mean:{form}}" if sd is None else f"{mean:{form}} ± {sd:{form.removeprefix('+')}}"
+
+
+def _plain(value: Any) -> Any:
+    """Plain JSON values all the way down."""
+    from fa_tracking.results.tables import plain
+
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else plain(value)

@@ -1,0 +1,49 @@
+"""`fa-track report`: the reporting template, filled."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from fa_tracking.cli import _options
+from fa_tracking.cli._show import say
+
+ORDER = 5.15
+
+
+@click.command("report")
+@click.option("--experiment", metavar="NAME", help="A section for every cell of this experiment.")
+@click.option(
+    "--run", "runs", metavar="ID", multiple=True, help="Only this run, or these; the beginning of an id will do."
+)
+@click.option("--format", "form", type=click.Choice(("md", "latex", "html")), default="md", show_default=True)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File  [default: stdout]")
+@_options.database
+def command(experiment: str | None, runs: tuple[str, ...], form: str, output: Path | None, db: str) -> None:
+    """Report on an experiment, or on runs, as an appendix would: what was run, what was measured, what departs.
+
+    A cell is the runs that differ in their seed alone. Each has a section: its verdict, its accuracy with the spread,
+    its params, the four diagnostics with their thresholds, every seed, Γ by layer beside its null, the runs of its
+    frozen control, and every deviation from plan and protocol. LaTeX is a part to \\input, and needs the packages
+    booktabs and longtable.
+
+    \b
+    Example:
+      fa-track report --experiment demo --format html -o demo.html
+      fa-track report --run 25132f40 --db docs/reference-results
+    """
+    from fa_tracking.protocol.report import DiagnosticThresholds
+    from fa_tracking.results.database import connect, sql_errors
+    from fa_tracking.results.document import FORMATS
+    from fa_tracking.results.files import write_whole
+    from fa_tracking.results.report import report
+
+    if (experiment is None) == (not runs):
+        raise click.UsageError("give either --experiment or --run.")
+    with connect(db) as connection, sql_errors():
+        text = FORMATS[form](report(connection, experiment, runs, asdict(DiagnosticThresholds())))
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    write_whole(output, text.encode())
+    say(f"written: {output}")
