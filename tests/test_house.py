@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = (
     "fa_tracking.protocol",
     "fa_tracking.tracking",
+    "fa_tracking.integrations",
     "fa_tracking.plugin",
     "fa_tracking.auditor",
     "fa_tracking.importers",
@@ -33,6 +34,7 @@ SHARED = {"fa_tracking", "fa_tracking.errors", "fa_tracking.catalogue"}
 MAY_IMPORT = {
     "fa_tracking.protocol": set(),
     "fa_tracking.tracking": {"fa_tracking.protocol"},
+    "fa_tracking.integrations": {"fa_tracking.protocol", "fa_tracking.tracking"},  # callbacks log, and nothing else
     "fa_tracking.plugin": {"fa_tracking.auditor", "fa_tracking.tracking"},
     "fa_tracking.auditor": {"fa_tracking.tracking", "fa_tracking.protocol"},
     "fa_tracking.importers": {"fa_tracking.tracking"},

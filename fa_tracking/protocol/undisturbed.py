@@ -45,7 +45,7 @@ def undisturbed(model: nn.Module, measure: Callable[[Call], Found]) -> Found:
     copies = {f"model.{name}": tensor for name, tensor in {**weights, **buffers}.items()}
     with (
         evaluation_mode(model),
-        _random_state(device),
+        random_state(device),
         _no_backward_hooks(model),
         _no_recomputation(),
         torch.compiler.set_stance("force_eager"),
@@ -114,7 +114,8 @@ def _ready(value: Any, device: torch.device) -> Any:
 
 
 @contextmanager
-def _random_state(device: torch.device) -> Iterator[None]:
+def random_state(device: torch.device) -> Iterator[None]:
+    """Inside, random numbers may be drawn, on the CPU and on ``device``; afterwards nothing tells."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:

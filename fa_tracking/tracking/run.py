@@ -1,5 +1,6 @@
 """``start_run``: writes one training run to MLflow, from any loop."""
 
+import contextlib
 import shutil
 import tempfile
 import time
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking.errors import UsageError
+from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.alignment import Alignment, Credit, alignment
 from fa_tracking.protocol.diagnose import measure
 from fa_tracking.protocol.probe import capture_all
@@ -17,6 +18,7 @@ from fa_tracking.tracking import checkpoint, names, store
 from fa_tracking.tracking.writer import Writer
 
 if TYPE_CHECKING:
+    import mlflow
     from mlflow import MlflowClient
     from torch import Tensor, nn
 
@@ -27,6 +29,7 @@ def start_run(
     tracking_uri: str | None = None,
     run_name: str | None = None,
     tags: Mapping[str, str] | None = None,
+    run_id: str | None = None,
     **params: Any,
 ) -> "Iterator[TrackedRun]":
     """An MLflow run for the length of a ``with`` block; FAILED if the block raises.
@@ -34,36 +37,103 @@ def start_run(
     Args:
         experiment: created where it is missing; MLflow's active experiment where None.
         tracking_uri: MLFLOW_TRACKING_URI where None.
+        run_id: log into this run, such as the active one, instead of a new one. Whoever opened it ends it, unless the
+            block raises.
         params: the standard params (``method``, ``architecture``, ``width``, ``seed``, …) and any others.
 
     Raises:
-        UsageError: ``method`` or ``seed`` is missing.
+        UsageError: ``method`` or ``seed`` is missing; another run is active; the run ``run_id`` stands in another
+            experiment, or has a param with another value.
         FATrackError: the store failed; also when it failed in the background since the last call.
     """
-    import mlflow
-
     missing = [name for name in ("method", "seed") if params.get(name) is None]
     if missing:
         raise UsageError(f"start_run needs {' and '.join(missing)}: without them runs cannot be grouped into cells")
-    if mlflow.active_run() is not None:
-        raise UsageError("another MLflow run is active in this process: end it first with mlflow.end_run()")
     client = store.client(tracking_uri)
+    with contextlib.ExitStack() as opened:
+        if run_id is None:
+            active = _new_run(client, tracking_uri, experiment, run_name or _run_name(params), tags)
+            run_id = opened.enter_context(active).info.run_id
+        else:
+            _join(client, run_id, experiment, run_name, tags, params)
+        writer = Writer()
+        try:
+            _log_params(client, run_id, params)
+            yield TrackedRun(client, run_id, str(params["method"]), writer)
+            writer.close()
+        except BaseException:
+            writer.abandon()
+            _fail(client, run_id)
+            raise
+
+
+def _new_run(
+    client: "MlflowClient",
+    tracking_uri: str | None,
+    experiment: str | None,
+    run_name: str,
+    tags: Mapping[str, str] | None,
+) -> "mlflow.ActiveRun":
+    import mlflow
+
+    if (active := mlflow.active_run()) is not None:
+        raise UsageError(
+            f"another MLflow run is active in this process: log into it with run_id={active.info.run_id!r}, "
+            "or end it first with mlflow.end_run()"
+        )
     if tracking_uri:
         mlflow.set_tracking_uri(tracking_uri)
     with store.store_errors():
         chosen = store.experiment_id(client, experiment) if experiment else None
-        active = mlflow.start_run(experiment_id=chosen, run_name=run_name or _run_name(params), tags=dict(tags or {}))
-    with active:
-        writer = Writer()
-        try:
-            run = TrackedRun(client, active.info.run_id, str(params["method"]), writer)
-            with store.store_errors():
-                mlflow.log_params(params)
-            yield run
-        except BaseException:
-            writer.abandon()
-            raise
-        writer.close()
+        return mlflow.start_run(experiment_id=chosen, run_name=run_name, tags=dict(tags or {}))
+
+
+def _join(
+    client: "MlflowClient",
+    run_id: str,
+    experiment: str | None,
+    run_name: str | None,
+    tags: Mapping[str, str] | None,
+    params: Mapping[str, Any],
+) -> None:
+    import mlflow
+
+    with store.store_errors():
+        mlflow.flush_async_logging()  # params that are still on their way count too
+        run = client.get_run(run_id)
+        name = client.get_experiment(run.info.experiment_id).name
+    if experiment not in (None, name):
+        raise UsageError(
+            f"run {run_id} stands in the experiment {name!r}, not in {experiment!r}: leave `experiment` out"
+        )
+    known = run.data.params
+    clashes = [f"{k}={known[k]}, not {v}" for k, v in params.items() if known.get(k, str(v)) != str(v)]
+    if clashes:
+        raise UsageError(f"run {run_id} already has {'; '.join(clashes)}: a param of a run cannot change")
+    with store.store_errors():
+        if run_name:
+            client.update_run(run_id, name=run_name)
+        for key, value in (tags or {}).items():
+            client.set_tag(run_id, key, value)
+
+
+def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -> None:
+    from mlflow.entities import Param
+
+    with store.store_errors():
+        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+
+
+def _fail(client: "MlflowClient", run_id: str) -> None:
+    """Mark the run FAILED, as far as the store can be reached: another error is already on its way."""
+    import mlflow
+
+    active = mlflow.active_run()
+    with contextlib.suppress(FATrackError), store.store_errors():
+        if active is not None and active.info.run_id == run_id:
+            mlflow.end_run("FAILED")
+        else:
+            client.set_terminated(run_id, "FAILED")
 
 
 class TrackedRun:
@@ -200,13 +270,21 @@ class TrackedRun:
                 dict(feedback or {}),
                 epoch,
                 factory or getattr(model, "factory", None),
-                dict(config if config is not None else getattr(model, "config", {})),
+                dict(config) if config is not None else _own_config(model),
                 dataset,
             )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         self._writer.submit(_upload, self._client.log_artifacts, self.run_id, folder, names.checkpoint(epoch))
+
+
+def _own_config(model: "nn.Module") -> dict[str, Any]:
+    """The model's attribute ``config``, a mapping or an object of Transformers; empty where it is neither."""
+    config: Any = getattr(model, "config", None)
+    if hasattr(config, "to_dict"):
+        config = config.to_dict()
+    return dict(config) if isinstance(config, Mapping) else {}
 
 
 def _upload(log_artifacts: Callable[[str, str, str], None], run_id: str, folder: Path, target: str) -> None:

@@ -1,0 +1,1 @@
+"""Callbacks for training frameworks, one file a framework; each needs the extra of its name."""
