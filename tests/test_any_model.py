@@ -2,8 +2,10 @@
 
 import copy
 import random
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -351,3 +353,12 @@ def test_what_cannot_be_found_is_said_with_what_to_do() -> None:
         diagnose(Lost(Block, lambda b, h: b(h)), vectors())
     with pytest.raises(ValueError, match="must be a pair"):
         diagnose(mlp(), [torch.ones(2, 6)])
+
+
+def test_the_page_on_any_model_does_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "any-model.md").read_text()
+    for snippet in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(snippet, {})
+    shown = capsys.readouterr().out
+    assert "h_0 = input of layer1.0, h_1 … h_8 = outputs of layer1.0 … layer4.1" in shown
+    assert "h_0 … h_4 = outputs of maxpool … layer4" in shown
