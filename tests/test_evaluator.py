@@ -113,7 +113,9 @@ def share_right(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("how", [{}, {"serialization_format": "pickle"}])
-def test_mlflow_evaluates_a_logged_model_by_the_protocol(how: dict, data: tuple[Tensor, Tensor], uri: str) -> None:
+def test_mlflow_evaluates_a_logged_model_by_the_protocol(
+    how: dict, data: tuple[Tensor, Tensor], uri: str, tmp_path: Path
+) -> None:
     model = net(scale=1e4)
     _, model_id = log(model, "evaluated", uri, **how)
     with mlflow.start_run() as run:
@@ -133,7 +135,8 @@ def test_mlflow_evaluates_a_logged_model_by_the_protocol(how: dict, data: tuple[
     for name, value in result.metrics.items():
         assert [m.value for m in client.get_metric_history(run.info.run_id, name)] == [value], name
     tags = client.get_run(run.info.run_id).data.tags
-    report = result.artifacts["report.json"].content
+    result.save(tmp_path)
+    report = json.loads((tmp_path / "artifacts/report.json").read_text())
     assert tags["fa.verdict"] == report["verdict"] and "residual stream exploded" in report["verdict"]
     assert (report["method_name"], report["frozen_baseline_acc"]) == ("DFA", 0.3)
     assert f"accuracy of all {N} samples given" in report["notes"]
@@ -322,6 +325,25 @@ def test_an_exported_model_that_would_run_code_is_not_loaded(where: str, exporte
     with pytest.raises(FATrackError, match="give --trust-pickles"):
         exported.load(crafted, trusted=False)
     assert not proof.exists()
+
+
+def test_an_exported_transformer_shows_the_states_of_its_model(tmp_path: Path) -> None:
+    from torchvision.models import VisionTransformer
+
+    torch.manual_seed(0)
+    model = VisionTransformer(16, 8, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=8, num_classes=3).eval()
+    for p in model.parameters():
+        nn.init.normal_(p, std=0.1)
+    shapes = [{0: torch.export.Dim.AUTO}]
+    torch.export.save(
+        torch.export.export(model, (torch.zeros(2, 3, 16, 16),), dynamic_shapes=shapes), tmp_path / "v.pt2"
+    )
+    batches = [(torch.randn(6, 3, 16, 16), torch.randint(0, 3, (6,))) for _ in range(8)]
+    whole, of_graph = diagnose(model, batches), diagnose(exported.load(tmp_path / "v.pt2", trusted=False), batches)
+    assert of_graph.residual_norms == pytest.approx(whole.residual_norms)
+    assert of_graph.bp_grad_norms == pytest.approx(whole.bp_grad_norms, rel=1e-5)
+    assert of_graph.cross_batch_stability == pytest.approx(whole.cross_batch_stability, abs=1e-5)
+    assert len(whole.residual_norms) == 3
 
 
 def test_what_stands_in_the_way_of_one_run_is_said_and_the_others_go_on(file: Path, uri: str, tmp_path: Path) -> None:

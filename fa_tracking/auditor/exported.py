@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,7 @@ def load(path: Path, trusted: bool) -> "nn.Module":
             f"the model was exported in training mode, which its {', '.join(fixed)} cannot leave: "
             "call model.eval() before mlflow.pytorch.log_model"
         )
-    return _with_containers(torch.export.unflatten(program))
+    return _with_types(torch.export.unflatten(program))
 
 
 def _refuse_code(path: Path) -> None:
@@ -107,19 +108,32 @@ def _as_in_training(node: Any) -> bool:
     return bool(given.get("dropout_p") or ((given.get("train") or given.get("training")) and given.get("p") != 0))
 
 
-def _with_containers(model: "nn.Module") -> "nn.Module":
-    """Lists and sequences of modules as such again: ``torch.export.unflatten`` makes nameless modules of them."""
+def _with_types(model: "nn.Module") -> "nn.Module":
+    """Lists and sequences of modules as such again, and modules of one class of one class, which is how states are
+    found: ``torch.export.unflatten`` makes one and the same class of all.
+    """
     from torch import nn
 
+    classes: dict[str, type] = {}
     for name, module in [*model.named_modules()]:
-        parts = [child for _, child in module.named_children()]
-        if not name or not parts or not all(child.isdigit() for child, _ in module.named_children()):
-            continue
-        if not list(module.graph.nodes):
-            model.set_submodule(name, nn.ModuleList(parts))
-        elif module.type_name() == "torch.nn.modules.container.Sequential":
-            model.set_submodule(name, nn.Sequential(*parts))
+        if not hasattr(module, "type_name"):
+            continue  # it holds parameters alone
+        parts, kind = dict(module.named_children()), str(module.type_name())
+        if name and parts and all(child.isdigit() for child in parts) and not list(module.graph.nodes):
+            model.set_submodule(name, nn.ModuleList(parts.values()))
+        elif name and kind == "torch.nn.modules.container.Sequential" and _is_chain(module):
+            model.set_submodule(name, nn.Sequential(OrderedDict(parts)))
+        else:
+            short = kind.rpartition(".")[2]
+            module.__class__ = classes.setdefault(kind, type(short, (type(module),), {}))
     return model
+
+
+def _is_chain(module: Any) -> bool:
+    """Whether a module hands one value from child to child; an exported one may also hand on sizes."""
+    nodes = list(module.graph.nodes)
+    is_single = all(len(n.args) == 1 and not n.kwargs for n in nodes if n.op == "call_module")
+    return is_single and [n.op for n in nodes].count("placeholder") == 1
 
 
 @contextmanager

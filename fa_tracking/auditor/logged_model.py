@@ -48,7 +48,7 @@ def subject(store: "MlflowClient", run: "Run", scratch: Path, options: Options) 
         UsageError, FATrackError: it may not be loaded, or there is nothing to measure it on.
     """
     saved = last(store, run, scratch)
-    source = data_source(store, run)
+    source = data_source(store, run, scratch)
     if source is not None:
         batches = load.batches(source, options.data_dir, run)
     elif options.eval_data is not None:
@@ -129,20 +129,18 @@ def read_model(model: LoggedModel, trusted: bool) -> "nn.Module":
     return found
 
 
-def data_source(store: "MlflowClient", run: "Run") -> DataSource | None:
+def data_source(store: "MlflowClient", run: "Run", scratch: Path) -> DataSource | None:
     """What the run recorded with ``run.log_data(…)``.
 
     Raises:
         FATrackError: it is broken.
     """
-    import mlflow
-
     with store_errors():
         if not any(a.path == names.DATA_SOURCE for a in store.list_artifacts(run.info.run_id)):
             return None
-        text = mlflow.artifacts.load_text(f"{run.info.artifact_uri.rstrip('/')}/{names.DATA_SOURCE}")
+    file = download(store, f"{run.info.artifact_uri.rstrip('/')}/{names.DATA_SOURCE}", scratch)
     try:
-        return DataSource.model_validate_json(text)
+        return DataSource.model_validate_json(file.read_text())
     except ValidationError as error:
         raise FATrackError(f"{names.DATA_SOURCE} is broken: {error.errors()[0]['msg']}") from error
 

@@ -64,4 +64,6 @@ class FAProtocolEvaluator(ModelEvaluator):
             log_metrics(run_id, found.history)
         folder = f"{found.run.info.artifact_uri.rstrip('/')}/{names.AUDIT}"
         reports = {f"report.{kind}": artifact(f"{folder}/report.{kind}") for kind, artifact in REPORTS.items()}
+        for report in reports.values():
+            report._load()  # EvaluationResult.save writes only what has been loaded
         return EvaluationResult(found.metrics, reports, run_id)
