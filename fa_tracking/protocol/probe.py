@@ -145,7 +145,7 @@ def _places(network: nn.Module, call: Call, inputs: Any, layers: Sequence[str] |
         return places, ""
     places = taps.found(network, call, inputs)
     where = taps.describe(places)
-    _say_once(f"{type(network).__name__}: {where}; layers=[…] names others")
+    _say_once(f"{type(network).__name__}: {where}; other modules can be named as layers")
     return places, where
 
 
