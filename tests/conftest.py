@@ -24,6 +24,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("workspace")
     before = Path.cwd()
     saved = {k: os.environ.pop(k, None) for k in ("MLFLOW_TRACKING_URI", "FA_TRACK_DB")}
+    if "mlflow" in sys.modules:  # a store that an earlier test file has named
+        sys.modules["mlflow"].set_tracking_uri(None)
     os.chdir(folder)
     yield folder
     os.chdir(before)
