@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fa_tracking.protocol.batches import BATCH_SIZE, BATCHES
 from fa_tracking.protocol.diagnostics import catalogue
 from fa_tracking.protocol.probe import Capture, capture_all
-from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
+from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds, is_share
 
 
 def measure(captures: Sequence[Capture]) -> dict[str, Any]:
@@ -23,7 +24,16 @@ def measure(captures: Sequence[Capture]) -> dict[str, Any]:
     own = {f.name for f in fields(DiagnosticReport)}
     extra = {name: measured.pop(name) for name in sorted(measured.keys() - own)}
     remarks = dict.fromkeys(remark for c in captures for remark in c.remarks)
+    if few := _small_batches(sorted({len(c.labels) for c in captures}), len(captures)):
+        remarks[few] = None
     return {**measured, "extra": extra, "remarks": tuple(remarks)}
+
+
+def _small_batches(sizes: Sequence[int], batches: int) -> str:
+    if sizes[0] >= BATCH_SIZE:
+        return ""
+    counted = f"{batches} batches of {' to '.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))} samples"
+    return f"{counted}, the thresholds are for {BATCHES} of {BATCH_SIZE}: (c) depends on the size"
 
 
 def diagnose(
@@ -56,8 +66,10 @@ def diagnose(
         layers: names of the modules (``model.named_modules()``) whose outputs are h_0 … h_L, in place of the above.
 
     Raises:
-        ValueError: the model shows no hidden states, or shapes do not fit.
+        ValueError: the model shows no hidden states, shapes do not fit, or an accuracy is none.
     """
+    for accuracy in (headline_acc, frozen_baseline_acc):
+        is_share(accuracy)
     return DiagnosticReport(
         method_name=method_name,
         notes=notes,

@@ -14,6 +14,8 @@ from fa_tracking.protocol.taps import State, Tap
 from fa_tracking.protocol.undisturbed import HALVES, Call, backward_hooked, undisturbed, unwrapped
 
 CLASS_TOKEN = "tokens: the class token, which alone the logits come from"
+FIRST = "tokens: the first one; the gradient, zero or not finite, does not say whether the logits come from it alone"
+NO_GRADIENT = "the gradient is exactly zero at every state: nothing flows back through the read-out"
 MEAN = "tokens: their mean, since no class token carries the logits; its gradient is the sum over the tokens"
 FLATTENED = "convolution states flattened per sample"
 
@@ -80,6 +82,9 @@ def capture_all(
     network = unwrapped(model)
     if isinstance(network, torch.jit.ScriptModule):
         raise ValueError("a scripted model shows no modules to read states from: measure the nn.Module it was made of")
+    if isinstance(layers, str):
+        raise ValueError(f"layers is a list of module names: layers=[{layers!r}]")
+    layers = None if layers is None else list(layers)
     about = list(_about(network))
     captures = undisturbed(network, lambda call: list(_captures(call, network, eval_batches, layers, about)))
     if not captures:
@@ -95,9 +100,11 @@ def _captures(
     for batch in batches:
         inputs, labels = _pair(batch)
         if places is None:
-            places, where = _places(network, call, inputs, layers)
-            about = [where] * bool(where) + about
-        logits, states = _forward(call, inputs, places, exactly=layers is None)
+            places, is_found = _places(network, call, inputs, layers)
+            logits, states = _forward(call, inputs, places, exactly=layers is None)
+            about = [*_where(network, states, is_found), *about] if is_found or layers else about
+        else:
+            logits, states = _forward(call, inputs, places, exactly=layers is None)
         seen, tokens = _backward(inputs, labels.to(logits.device), logits, states, tokens, about)
         yield seen
 
@@ -134,19 +141,28 @@ def _pair(batch: Any) -> tuple[Any, Tensor]:
     raise ValueError("an evaluation batch must be a pair (inputs, labels), or a mapping with `labels`")
 
 
-def _places(network: nn.Module, call: Call, inputs: Any, layers: Sequence[str] | None) -> tuple[list[Tap], str]:
-    """Where the states are read, and a line that says so where the model does not; nowhere if it returns them."""
+def _places(network: nn.Module, call: Call, inputs: Any, layers: Sequence[str] | None) -> tuple[list[Tap], bool]:
+    """Where the states are read, nowhere if the model returns them; and whether they had to be looked for."""
     if layers is not None:
-        places = taps.named(network, layers)
-        return places, taps.describe(places)
+        return taps.named(network, layers), False
     if taps.shows_hidden(network):
-        return [], ""
+        return [], False
     if places := taps.declared(network):
-        return places, ""
-    places = taps.found(network, call, inputs)
-    where = taps.describe(places)
-    _say_once(f"{type(network).__name__}: {where}; other modules can be named as layers")
-    return places, where
+        return places, False
+    return taps.found(network, call, inputs), True
+
+
+def _where(network: nn.Module, states: Sequence[State], is_found: bool) -> Iterator[str]:
+    """What the states of a pass are of, in its order; said on stderr too where nobody named them."""
+    where = taps.describe([state.tap for state in states if state.tap])
+    if is_found and not taps.is_chain(states):
+        raise ValueError(
+            f"{type(network).__name__} shows no hidden states: {where} do not follow one from the other; "
+            f"name the modules whose outputs they are, as in layers=['layer1', 'layer2']"
+        )
+    if is_found:
+        _say_once(f"{type(network).__name__}: {where}; other modules can be named as layers")
+    yield where
 
 
 @cache
@@ -159,7 +175,7 @@ def _about(network: nn.Module) -> Iterator[str]:
     if halves:
         yield f"weights in {' and '.join(halves)}, widened to float32 for the measurement"
     if hooked := backward_hooked(network):
-        yield f"backward hooks of {len(hooked)} modules were set aside"
+        yield f"backward hooks were set aside, of {', '.join(sorted({type(m).__name__ for m in hooked}))}"
 
 
 def _forward(call: Call, inputs: Any, places: list[Tap], exactly: bool = True) -> tuple[Tensor, list[State]]:
@@ -185,6 +201,7 @@ def _backward(
         raise ValueError(
             f"expected logits (B, classes) and labels (B,), got {tuple(logits.shape)} and {tuple(labels.shape)}"
         )
+    _check_labels(labels, logits.shape[1])
     # ∂(summed cross-entropy)/∂logits is e itself: starting there saves the loss and keeps e's small digits.
     error = output_error(logits.detach().double(), labels).to(torch.promote_types(logits.dtype, torch.float32))
     own = _own_functions(logits)
@@ -193,12 +210,14 @@ def _backward(
     unused = [layer for layer, g in enumerate(given) if g is None]
     if unused:
         raise ValueError(f"hidden states {unused} do not lead to the logits: return the very tensors that are used")
-    hidden = [_batch_first(state.value, len(labels), layer) for layer, state in enumerate(states)]
-    grads = [_batch_first(g, len(labels), layer) for layer, g in enumerate(given)]
+    hidden = [_batch_first(state.value, len(labels), layer, state.tap) for layer, state in enumerate(states)]
+    grads = [_batch_first(g, len(labels), layer, states[layer].tap) for layer, g in enumerate(given)]
     tokens = tokens or _settled(grads)
     remarks = [*said]
     if any(h.ndim == 3 for h in hidden):
-        remarks.append(tokens or CLASS_TOKEN)
+        remarks.append(tokens or FIRST)
+    if not any(g.any() for g in grads):
+        remarks.append(NO_GRADIENT)
     if any(h.ndim > 3 for h in hidden):
         remarks.append(FLATTENED)
     if own:
@@ -229,10 +248,25 @@ def _own_functions(logits: Tensor) -> list[str]:
     return sorted(names)
 
 
-def _batch_first(state: Tensor, batch: int, layer: int) -> Tensor:
+def _check_labels(labels: Tensor, classes: int) -> None:
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels are class indices, integers; got {labels.dtype}")
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ValueError(
+            f"labels from {int(labels.min())} to {int(labels.max())} do not fit logits of {classes} classes"
+        )
+
+
+def _batch_first(state: Tensor, batch: int, layer: int, tap: Tap | None) -> Tensor:
     """(B, …); of a transformer's (T, B, d) the first two axes are exchanged."""
     if state.ndim == 3 and len(state) != batch == state.shape[1]:
         return state.transpose(0, 1)
+    by_sequence = tap is not None and any(getattr(m, "batch_first", True) is False for m in tap.module.modules())
+    if state.ndim == 3 and len(state) == batch == state.shape[1] and by_sequence:
+        raise ValueError(
+            f"hidden state {layer} of {batch} samples has {batch} tokens, and a module there takes sequences first: "
+            "which axis is the batch cannot be told; use another batch size"
+        )
     if state.ndim < 2 or len(state) != batch:
         raise ValueError(
             f"hidden state {layer} has shape {tuple(state.shape)}; "

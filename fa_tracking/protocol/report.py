@@ -23,13 +23,14 @@ from fa_tracking.protocol.diagnostics import (
 STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
 
-def _is_share(accuracy: float | None) -> float | None:
+def is_share(accuracy: float | None) -> float | None:
+    """The accuracy, unless it is a finite number outside [0, 1], which is a ValueError."""
     if accuracy is not None and math.isfinite(accuracy) and not 0 <= accuracy <= 1:
         raise ValueError("an accuracy is a share in [0, 1], not a percentage")
     return accuracy
 
 
-Accuracy = Annotated[float | None, AfterValidator(_is_share)]
+Accuracy = Annotated[float | None, AfterValidator(is_share)]
 
 TRUSTWORTHY = "trustworthy"
 WALK_BACK = "needs walk-back: "

@@ -3,10 +3,10 @@
 import difflib
 import inspect
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import combinations, count, groupby, pairwise
+from itertools import count, groupby, pairwise
 from typing import Any
 
 import torch
@@ -22,6 +22,9 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 INPUT, OUTPUT = "input", "output"
+
+LISTED = 8
+"""Up to so many modules are all named."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,10 @@ class State:
 
     value: Tensor
     edge: GradientEdge
+    tap: Tap | None = None
 
 
-def state(h: Tensor | None, layer: int) -> State:
+def state(h: Tensor | None, layer: int, tap: Tap | None = None) -> State:
     """h_layer as it is now.
 
     Raises:
@@ -50,7 +54,24 @@ def state(h: Tensor | None, layer: int) -> State:
     if h is None or not h.requires_grad:
         shown = "no tensor" if h is None else "a tensor without a graph: detached, or computed under no_grad"
         raise ValueError(f"hidden state {layer} is {shown}")
-    return State(h.detach().clone(), get_gradient_edge(h))
+    return State(h.detach().clone(), get_gradient_edge(h), tap)
+
+
+def is_chain(states: Sequence[State]) -> bool:
+    """Whether each state is computed from the one before it, and is another one."""
+    return all(_is_behind(before.edge, after.edge) for before, after in pairwise(states))
+
+
+def _is_behind(before: GradientEdge, after: GradientEdge) -> bool:
+    seen, ahead = {after.node}, [after.node]
+    while ahead:
+        for node, _ in ahead.pop().next_functions:
+            if node == before.node:
+                return True
+            if node is not None and node not in seen:
+                seen.add(node)
+                ahead.append(node)
+    return False
 
 
 def shows_hidden(model: nn.Module) -> bool:
@@ -71,7 +92,7 @@ def named(model: nn.Module, layers: Sequence[str]) -> list[Tap]:
             raise ValueError(f"{type(model).__name__} has no module {name!r}; it has, among others, {', '.join(near)}")
     if not layers:
         raise ValueError("layers names no module: give at least one, as in layers=['layer1', 'layer2']")
-    return [Tap(name, modules[name], OUTPUT) for name in dict.fromkeys(layers)]
+    return [Tap(name, modules[name], OUTPUT) for name in layers]
 
 
 def declared(model: nn.Module) -> list[Tap]:
@@ -114,12 +135,10 @@ def describe(taps: Sequence[Tap]) -> str:
     parts = []
     for side, group in groupby(taps, key=lambda tap: tap.side):
         names = [tap.name for tap in group]
-        first, last = next(numbered), None
-        for _ in names[1:]:
-            last = next(numbered)
-        states = f"h_{first}" if last is None else f"h_{first} … h_{last}"
-        listed = ", ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]}"
-        parts.append(f"{states} = {side}{'' if last is None else 's'} of {listed}")
+        first, *others = [next(numbered) for _ in names]
+        states = f"h_{first} … h_{others[-1]}" if others else f"h_{first}"
+        listed = ", ".join(names) if len(names) <= LISTED else f"{names[0]} … {names[-1]}"
+        parts.append(f"{states} = {side}{'s' if others else ''} of {listed}")
     return ", ".join(parts)
 
 
@@ -131,27 +150,21 @@ def reading(taps: Sequence[Tap]) -> Iterator[list[State]]:
     """
     states: list[State] = []
 
-    def keep(values: Any) -> None:
-        states.append(state(first_tensor(values), len(states)))
+    def keep(tap: Tap, values: Any) -> None:
+        states.append(state(first_tensor(values), len(states), tap))
 
     with _hooks(taps, keep):
         yield states
 
 
 @contextmanager
-def _hooks(taps: Sequence[Tap], keep: Any) -> Iterator[None]:
-    def before(_module: nn.Module, args: Any, kwargs: Any) -> None:
-        keep((args, kwargs))
+def _hooks(taps: Sequence[Tap], keep: Callable[[Tap, Any], None]) -> Iterator[None]:
+    def hook(tap: Tap) -> Any:
+        if tap.side == INPUT:
+            return tap.module.register_forward_pre_hook(lambda _, *given: keep(tap, given), with_kwargs=True)
+        return tap.module.register_forward_hook(lambda _module, _args, output: keep(tap, output))
 
-    def after(_module: nn.Module, _args: Any, output: Any) -> None:
-        keep(output)
-
-    handles = []
-    for module, side in dict.fromkeys((tap.module, tap.side) for tap in taps):
-        if side == INPUT:
-            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-        else:
-            handles.append(module.register_forward_hook(after))
+    handles = [hook(tap) for tap in {(tap.module, tap.side): tap for tap in taps}.values()]
     try:
         yield
     finally:
@@ -210,7 +223,10 @@ def _watch(model: nn.Module, call: Call, inputs: Any) -> list[_Pass]:
 
 
 def _stack(model: nn.Module) -> set[str]:
-    """The names of the composite modules of one class, none within another, that hold most parameters together."""
+    """The names of the composite modules of one class, none within another, that hold most parameters together.
+
+    Of classes that hold at least half as many, the outermost: a stage before the convolutions within it.
+    """
     by_class: dict[type, dict[str, nn.Module]] = defaultdict(dict)
     for name, module in model.named_modules():
         outer = by_class[type(module)]
@@ -218,8 +234,9 @@ def _stack(model: nn.Module) -> set[str]:
         if name and is_composite and not any(name.startswith(f"{above}.") for above in outer):
             outer[name] = module
     stacks = [stack for stack in by_class.values() if len(stack) > 1]
-    largest = max(stacks, key=_parameters, default={})
-    return set(largest) if _parameters(largest) else set()
+    largest = max(map(_parameters, stacks), default=0)
+    outermost = (stack for stack in stacks if 2 * _parameters(stack) >= largest > 0)
+    return set(next(outermost, {}))
 
 
 def _parameters(modules: Mapping[str, nn.Module]) -> int:
@@ -229,7 +246,7 @@ def _parameters(modules: Mapping[str, nn.Module]) -> int:
 def _along(blocks: Sequence[_Pass], passes: Sequence[_Pass]) -> list[Tap]:
     """Blocks that return the next state: the first one's input and all outputs. Blocks that return a residual branch:
     their inputs, and the input of the first module after them that takes a tensor of the same shape."""
-    if not blocks or any(a.given is b.given for a, b in combinations(blocks, 2)):  # side by side: no chain
+    if not blocks:
         return []
     inputs = [Tap(p.name, p.module, INPUT) for p in blocks]
     if any(before.returned is after.given for before, after in pairwise(blocks)):

@@ -30,19 +30,13 @@ def undisturbed(model: nn.Module, measure: Callable[[Call], Found]) -> Found:
     """
     model = unwrapped(model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    weights = {name: _widened(p.detach().clone()) for name, p in model.named_parameters()}
-    buffers = {name: _widened(b.detach().clone()) for name, b in model.named_buffers()}
 
     def call(inputs: Any, **keywords: Any) -> Any:
         args, named = arguments(inputs)
         args = tuple(_ready(a, device) for a in args)
         named = {name: _ready(a, device) for name, a in named.items()}
-        has_graph = any(isinstance(a, Tensor) and a.requires_grad for a in (*args, *named.values()))
-        for weight in weights.values():  # the graph begins at the weights only where no input can begin it
-            weight.requires_grad_(not has_graph and weight.is_floating_point())
         return model(*args, **named, **keywords)
 
-    copies = {f"model.{name}": tensor for name, tensor in {**weights, **buffers}.items()}
     with (
         evaluation_mode(model),
         random_state(device),
@@ -50,20 +44,9 @@ def undisturbed(model: nn.Module, measure: Callable[[Call], Found]) -> Found:
         _no_recomputation(),
         torch.compiler.set_stance("force_eager"),
         torch.autocast(device.type, enabled=False),
+        _copies(model),
     ):
-        # the whole measurement, since a checkpoint runs its part of the forward pass again during the backward pass
-        return torch.func.functional_call(_Inside(model), copies, (lambda: measure(call),))
-
-
-class _Inside(nn.Module):
-    """Runs a measurement while ``functional_call`` has put the copies in place."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, measure: Callable[[], Any]) -> Any:
-        return measure()
+        return measure(call)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -123,6 +106,30 @@ def random_state(device: torch.device) -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
+
+
+@contextmanager
+def _copies(model: nn.Module) -> Iterator[None]:
+    """Copies in the place of parameters and buffers, one wherever the same tensor stands.
+
+    Not by ``torch.func.functional_call``: of a module that is registered under two names it restores the wrong tensor.
+    Every weight's copy begins a graph, whether the weight is frozen or not.
+    """
+    modules = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    holders: list[dict[str, Any]] = [held for m in modules for held in (m._parameters, m._buffers)]
+    kept = [(held, dict(held)) for held in holders]
+    copies = {id(t): _widened(t.detach().clone()) for _, own in kept for t in own.values() if t is not None}
+    for weight in model.parameters():
+        if id(weight) in copies:
+            copies[id(weight)].requires_grad_(weight.is_floating_point())
+    try:
+        for held, own in kept:
+            held.update({name: copies[id(t)] for name, t in own.items() if t is not None})
+        yield
+    finally:
+        for held, own in kept:
+            held.clear()
+            held.update(own)
 
 
 @contextmanager
