@@ -35,7 +35,7 @@ NOT_MET = 3
 @click.option(
     "--allow-partial",
     is_flag=True,
-    help="Let a verdict on partial evidence pass; bounds and proxies that do not fire count as measured for --forbid.",
+    help="Let a verdict on partial evidence pass; a bound or proxy that does not fire counts as measured for --forbid.",
 )
 @click.option("--controls", is_flag=True, help="Judge the frozen controls, too.")
 @click.option(

@@ -163,7 +163,8 @@ def _cell(cell: Cell) -> str:
         return f"{cell.selection}: no finite value{diverged}"
     if s.sd is None:
         return f"{cell.selection}: {s.mean:.4g} (n = 1 seed{diverged})"
-    return f"{cell.selection}: {s.mean:.4g} ± {without_noise(s.mean, s.sd):.2g} (mean ± sample s.d., n = {s.n} seeds{diverged})"
+    sd = without_noise(s.mean, s.sd)
+    return f"{cell.selection}: {s.mean:.4g} ± {sd:.2g} (mean ± sample s.d., n = {s.n} seeds{diverged})"
 
 
 def _difference(d: Difference, a: str, b: str) -> str:
