@@ -173,6 +173,28 @@ def test_what_is_required_can_be_chosen(make: Make, experiment: str) -> None:
     assert passing("--method", "dfa", "--require", "walk-back") == {exploded}
 
 
+def test_a_bound_or_a_proxy_that_does_not_fire_passes_only_where_partial_evidence_may(
+    make: Make, experiment: str
+) -> None:
+    def imported(verdict: str, seed: int, kinds: Mapping[str, str], fired: Mapping[str, bool | None]) -> str:
+        flags = {"n": False, "a": None, "b": None, "c": None, "d": None, **fired}
+        tags = {TAG_EVIDENCE: "partial", TAG_MEASURED: json.dumps({"fired": flags, "kinds": kinds})}
+        return make(verdict, tags=tags, seed=seed)
+
+    known, silent = {"a": "bound", "b": "proxy", "c": "not measured"}, {"a": "bound", "b": "not measured"}
+    healthy = imported("inconclusive: partial evidence: (a) likely pass; (b) pass by proxy ‖g_2‖", 1, known, {})
+    exploded = imported(EXPLODED, 2, known, {"a": True})
+    unknown = imported("inconclusive: partial evidence: (a) likely pass; (b) not measured", 3, silent, {})
+    strict = outcomes(experiment, "--forbid", "a,b")
+    assert {outcome for outcome, _ in strict.values()} == {"fails"}
+    found = outcomes(experiment, "--forbid", "a,b", "--allow-partial")
+    assert (found[healthy][0], found[exploded]) == ("passes", ("fails", EXPLODED))
+    assert found[unknown][1].startswith("not measured: b;")
+    assert outcomes(experiment, "--forbid", "c", "--allow-partial")[healthy][0] == "fails"
+    said = gate("--experiment", experiment, "--forbid", "a,b", "--allow-partial").stderr
+    assert "that pass: c" in said and "that pass: a" not in said
+
+
 def test_every_cell_needs_its_seeds_and_a_repeated_seed_is_one(make: Make, experiment: str) -> None:
     for seed in (1, 2, 2):
         make(seed=seed)

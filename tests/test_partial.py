@@ -252,12 +252,15 @@ def test_the_replay_finds_the_epochs_that_a_plain_computation_finds(uri: str, pa
         assert (run.diagnostics["a"].kind, run.diagnostics["b"].kind) == ("bound", "proxy")
         stops.append(first_held({e: holds["a"][e] or holds["b"][e] for e in holds["a"]}, patience))
         assert run.stop.epoch == stops[-1] and run.stop.epoch is not None
-        assert run.stop.saved == pytest.approx(1 - run.stop.epoch / 10)
+        assert run.stop.saved == pytest.approx(
+            1 - run.stop.epoch / 5
+        )  # the last epoch that was logged, not the planned 10
+        assert run.is_cut_short and run.planned_epochs == 10
         assert (run.stop.accuracy, run.final_accuracy) == (accuracies[run.stop.epoch], 0.34)
     unfinished = next(r for r in result.runs if r.run_id == running)
     assert unfinished.status == "RUNNING" and unfinished.diagnostics["d"].kind == "not measured"
     saving = result.savings[-1]
-    shares = [1 - e / 10 for e in stops if e is not None]
+    shares = [1 - e / 5 for e in stops if e is not None]
     assert (saving.rule, saving.n, saving.n_fired) == ("n,a,b", 2, 2)
     assert saving.saved == pytest.approx((statistics.fmean(shares), statistics.stdev(shares)))
 
@@ -275,7 +278,7 @@ def test_the_replay_agrees_with_the_database_on_a_trained_run(uri: str) -> None:
     assert {f: run.diagnostics[f].epoch for f in columns} == {f: asked[c] for f, c in columns.items()}
     assert None not in (asked["growth_epoch"], asked["grad_floor_epoch"], asked["drift_epoch"])
     assert run.stop.accuracy == asked["accuracy_at_first"] and run.final_accuracy == asked["final_accuracy"]
-    assert run.stop.saved == pytest.approx(asked["epochs_saved"])
+    assert run.stop.saved == pytest.approx(asked["epochs_saved"]) and not run.is_cut_short
 
 
 def test_replay_on_the_command_line(uri: str) -> None:
@@ -289,6 +292,7 @@ def test_replay_on_the_command_line(uri: str) -> None:
     assert done.exit_code == 0, done.output
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert "≤2" in done.stdout and "~2" in done.stdout and "2 of 2" in done.stdout and "0 of 1" in done.stdout
+    assert "2 of 10" in done.stdout and "the log of 3 of 3 runs ends before the planned epochs" in done.stdout
     log_run(uri, "lines", {1: {"accuracy/test": 0.1}}, method="dfa", seed=9)
     done = replayed("--explosion-ratio", "1e9", "--json")
     assert done.exit_code == 1 and "no diagnostics were logged" in done.stderr
@@ -305,3 +309,9 @@ def test_numbers_of_another_loop_are_judged_as_the_document_says(uri: str) -> No
     exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], {})
     (audited,) = fa_tracking.audit("old_logs", uri).runs
     assert audited.report is not None and "(by proxy ‖g_2‖)" in audited.report.verdict
+    (run,) = fa_tracking.replay("old_logs", uri).runs
+    said = (
+        f"`{run.final_epoch} of {run.planned_epochs}`",
+        f"stopping at epoch {run.stop.epoch} saves {run.stop.saved:.3f}",
+    )
+    assert all(words in text for words in said)

@@ -297,6 +297,43 @@ def test_a_mean_is_of_the_seeds_that_count_and_the_verdict_of_all_that_ended(dev
     assert deviating["failed"][:8] not in by_run.index
 
 
+def test_partial_evidence_is_said_once_and_its_bounds_and_proxies_stand_by_seed(uri: str) -> None:
+    client = MlflowClient(uri)
+    home = client.create_experiment("imported")
+    for seed in (1, 2):
+        run_id = client.create_run(home).info.run_id
+        for key, value in {"method": "dfa", "depth": 4, "seed": seed}.items():
+            client.log_param(run_id, key, value)
+        logged = {"residual_norm/h0": 8.7, "residual_norm/h4": 5e8, "grad_norm/g2": 4e-9 if seed == 1 else 4e-6}
+        for key, number in (logged | {"accuracy/test": 0.3 if seed == 1 else 0.1 + 0.2}).items():
+            client.log_metric(run_id, key, number, step=1)
+        client.set_terminated(run_id)
+    healthy = client.create_run(home).info.run_id
+    client.log_param(healthy, "method", "bp")
+    client.log_metric(healthy, "grad_norm/g2", 1e-3, step=1)
+    client.set_terminated(healthy)
+    for command in (["audit", "--experiment", "imported"], ["export"]):
+        done = CliRunner().invoke(main, command, prog_name="fa-track")
+        assert done.exit_code == 0, done.output
+    shown = Report(run_report("--experiment", "imported").stdout)
+    assert "how they were taken" in shown.texts("How it was measured")
+    bp, dfa = (next(s for s in shown.sections if s.startswith(method)) for method in ("bp", "dfa"))
+    assert shown.texts(bp).lower().count("partial evidence") == 1 and "(1 of 1 runs)" in shown.texts(bp)
+    assert shown.texts(dfa).count("(partial evidence)") == 2
+    assert "Test accuracy: 0.3 ± 0, a share" in shown.texts(dfa)
+    diagnostics, seeds = shown.tables(dfa, "The four diagnostics")
+    assert list(diagnostics["n"][:2]) == ["0", "0"] and diagnostics["runs it flags"][0] == "2 of 2"
+    assert "bounds and proxies stand in the verdict" in shown.texts(dfa, "The four diagnostics")
+    assert list(seeds["(a) growth"]) == ["≥87.07"] * 2 and list(seeds["(b) ‖g_L‖"]) == ["~4e-09", "~4e-06"]
+    latex_text = run_report("--experiment", "imported", "--format", "latex").stdout
+    assert r"$\geq$87.07" in latex_text and r"\textasciitilde{}4e-09" in latex_text
+
+
+def test_complete_evidence_has_no_word_on_partial(reference: Report) -> None:
+    assert "partial evidence" not in reference.texts("How it was measured")
+    assert all("bounds" not in reference.texts(s, "The four diagnostics") for s in reference.sections if "," in s)
+
+
 class Seen(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fa_tracking.auditor.control import Controls, is_frozen
 from fa_tracking.errors import UsageError
-from fa_tracking.protocol.diagnostics import catalogue
+from fa_tracking.protocol.diagnostics import Kind, catalogue
 from fa_tracking.tracking import names
 from fa_tracking.tracking.store import client, find_experiment, search_runs, store_errors
 
@@ -38,7 +38,8 @@ class Requirement:
         forbidden: letters of diagnostics that must have been measured and must not fire. With any of them, ``n`` too.
         methods: only these; empty: all. Each must have a run.
         min_seeds: distinct seeds that must pass in every cell; with 1, the runs say it all.
-        allow_partial: whether a verdict on partial evidence can pass.
+        allow_partial: whether a verdict on partial evidence can pass; then what is known by a bound or a proxy, and did
+            not fire, counts as measured.
         controls: whether frozen controls are judged, too.
     """
 
@@ -159,6 +160,7 @@ class _Judge:
 
     def __call__(self, run: "Run") -> Judged:
         outcome, why = self._of(run)
+        fired = _fired(run.data.tags, self._requirement.allow_partial)
         ended = run.info.end_time
         seconds = (ended - run.info.start_time) / 1000 if ended and run.info.start_time else None
         return Judged(
@@ -168,7 +170,7 @@ class _Judge:
             verdict=run.data.tags.get(names.TAG_VERDICT),
             outcome=outcome,
             why=why,
-            unmeasured=tuple(flag for flag, fires in _fired(run.data.tags).items() if fires is None),
+            unmeasured=tuple(flag for flag, fires in fired.items() if fires is None),
             seconds=seconds,
         )
 
@@ -219,7 +221,7 @@ def _falls_short(tags: Mapping[str, str], verdict: str, requirement: Requirement
         return f"{evidence or 'no word on its'} evidence: {verdict}"
     if requirement.verdicts and _head(verdict) not in requirement.verdicts:
         return verdict
-    fired = _fired(tags)
+    fired = _fired(tags, requirement.allow_partial)
     if unmeasured := [flag for flag in requirement.flags if fired.get(flag) is None]:
         return f"not measured: {', '.join(unmeasured)}; {verdict}"
     return verdict if any(fired[flag] for flag in requirement.flags) else ""
@@ -231,12 +233,18 @@ def _head(verdict: str) -> str:
     return "" if bool(more) == (head == VERDICTS[0]) else head.removeprefix("needs ")
 
 
-def _fired(tags: Mapping[str, str]) -> dict[str, bool | None]:
-    """Whether each diagnostic fired, by its letter, as the audit wrote it; empty where that cannot be read."""
+def _fired(tags: Mapping[str, str], allow_inexact: bool) -> dict[str, bool | None]:
+    """Whether each diagnostic fired, by its letter, as the audit wrote it; empty where that cannot be read.
+
+    The audit writes None of a bound or a proxy that did not fire; with ``allow_inexact`` that is False.
+    """
     try:
-        return dict(json.loads(tags[names.TAG_MEASURED])["fired"])
-    except (KeyError, TypeError, ValueError):
+        measured = json.loads(tags[names.TAG_MEASURED])
+        fired, kinds = dict(measured["fired"]), dict(measured.get("kinds", {}))
+    except (AttributeError, KeyError, TypeError, ValueError):
         return {}
+    inexact = {flag for flag, kind in kinds.items() if kind in (Kind.BOUND, Kind.PROXY)} if allow_inexact else set()
+    return {flag: False if fires is None and flag in inexact else fires for flag, fires in fired.items()}
 
 
 def _cell_of(

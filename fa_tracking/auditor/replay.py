@@ -37,7 +37,7 @@ class Fired:
         epoch: None: never.
         kind: of the evidence at that epoch; where it never fires, the weakest that there is at any epoch.
         accuracy: at that epoch; None where it was not logged.
-        saved: the share of the planned epochs that stopping there saves; None without an epoch.
+        saved: the share of the logged epochs that stopping there saves; None without an epoch.
     """
 
     epoch: int | None
@@ -53,7 +53,8 @@ class Replayed:
     Attributes:
         diagnostics: by letter.
         stop: where the run would have been stopped; its kind is the best of the flags that fire there.
-        final_epoch, final_accuracy: the last epoch that was logged.
+        final_epoch, final_accuracy: the last epoch that was logged, which the shares saved take for the run's end.
+        planned_epochs: as the param says; None where it is none.
         reached_its_end: whether the run is finished and was not aborted.
     """
 
@@ -66,7 +67,13 @@ class Replayed:
     stop: Fired = Fired(None, Kind.NOT_MEASURED)
     final_epoch: int | None = None
     final_accuracy: float | None = None
+    planned_epochs: int | None = None
     reached_its_end: bool = False
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether the log ends before the planned epochs, for whatever reason."""
+        return self.final_epoch is not None and self.final_epoch < (self.planned_epochs or 0)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Saving:
     Attributes:
         cell: the params but the seed.
         rule: one letter, or more joined by commas.
-        n, n_fired: seeds of which a run reached its planned end, and those of them in which the rule fires.
+        n, n_fired: seeds of which a run finished and was not aborted, and those of them in which the rule fires.
         epochs: the earliest and the latest at which it fires.
         saved: mean and sample standard deviation of the share of epochs saved, over ``n_fired`` seeds.
         change_pp: of the accuracy at the end less that at the stop, over the ``n_change`` seeds that have both.
@@ -169,12 +176,13 @@ def _replay_run(
         return Replayed(*known, problem=str(error))
     if not reports:
         return Replayed(*known, problem="no diagnostics were logged: there is nothing to replay")
-    planned = run.data.params.get("epochs", "")
-    seen = _Seen(log, reports, max(log.values), int(planned) if planned.isdecimal() else 0)
+    epochs = run.data.params.get("epochs", "")
+    planned = int(epochs) if epochs.isdecimal() else None
+    seen = _Seen(log, reports, max(log.values))
     diagnostics = {d.FLAG: seen.first(d, Patience(abort.patience)) for d in catalogue()}
     accuracy = log.accuracy(seen.final_epoch)
     ended = run.info.status == "FINISHED" and names.TAG_ABORTED_AT not in run.data.tags
-    return Replayed(*known, None, diagnostics, seen.stop(abort), seen.final_epoch, accuracy, ended)
+    return Replayed(*known, None, diagnostics, seen.stop(abort), seen.final_epoch, accuracy, planned, ended)
 
 
 @dataclass(frozen=True)
@@ -184,7 +192,6 @@ class _Seen:
     log: logged.Log
     reports: Mapping[int, PartialReport]
     final_epoch: int
-    planned: int
 
     def first(self, diagnostic: ModuleType, patience: Patience) -> Fired:
         fires = {epoch: f for epoch, r in self.reports.items() if (f := diagnostic.fires(r)) is not None}
@@ -202,8 +209,8 @@ class _Seen:
         return self._fired(epoch, min((report.kinds.get(f, Kind.EXACT) for f in firing), key=list(Kind).index))
 
     def _fired(self, epoch: int, kind: Kind) -> Fired:
-        planned = max(self.planned, self.final_epoch)
-        return Fired(epoch, kind, self.log.accuracy(epoch), 1 - epoch / planned if planned else None)
+        saved = 1 - epoch / self.final_epoch if self.final_epoch else None
+        return Fired(epoch, kind, self.log.accuracy(epoch), saved)
 
 
 def _saving(rule: tuple[str, ...], fired: Sequence[tuple[Replayed, Fired]]) -> Saving:

@@ -32,7 +32,11 @@ NOT_MET = 3
 @click.option("--forbid", metavar="FLAGS", help="Fail on these flags, such as a,b; and on n, which is 'not finite'.")
 @click.option("--method", "methods", metavar="NAME", multiple=True, help="Only runs of this method, or these.")
 @click.option("--min-seeds", type=click.IntRange(1), default=1, show_default=True, help="Passing seeds in every cell.")
-@click.option("--allow-partial", is_flag=True, help="Let a verdict on partial evidence pass.")
+@click.option(
+    "--allow-partial",
+    is_flag=True,
+    help="Let a verdict on partial evidence pass; a bound or proxy that does not fire counts as measured for --forbid.",
+)
 @click.option("--controls", is_flag=True, help="Judge the frozen controls, too.")
 @click.option(
     "--junit", "junit_file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="JUnit XML."

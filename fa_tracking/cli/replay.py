@@ -25,6 +25,8 @@ LEGEND = {
     "?": "never shown: a lower bound of the growth shows no more",
 }
 
+CUT_SHORT = "the log of {cut} of {n} runs ends before the planned epochs: shares saved are of the logged ones"
+
 
 @click.command("replay")
 @_options.experiment
@@ -79,7 +81,7 @@ def replay_tables(result: "Replay") -> str:
     rows = [
         (
             r.run_name,
-            r.final_epoch,
+            f"{r.final_epoch} of {r.planned_epochs}" if r.is_cut_short else r.final_epoch,
             r.final_accuracy,
             *(_epoch(fired) for fired in r.diagnostics.values()),
             _epoch(r.stop),
@@ -90,7 +92,9 @@ def replay_tables(result: "Replay") -> str:
     ]
     columns = ("run", "last_epoch", "accuracy", *(f"({f})" for f in flags), "stop", "accuracy_there", "share_saved")
     shown = "".join(str(cell) for row in rows for cell in row[3:-2])
-    legend = [f"{mark} {text}" for mark, text in LEGEND.items() if mark in shown]
+    cut = sum(r.is_cut_short for r in runs)
+    legend = [CUT_SHORT.format(cut=cut, n=len(runs))] if cut else []
+    legend += [f"{mark} {text}" for mark, text in LEGEND.items() if mark in shown]
     tables = text_table(columns, rows) + "".join(f"{line}\n" for line in ["", *legend] if legend)
     return tables + ("\n" + _savings_table(result.savings) if result.savings else "")
 

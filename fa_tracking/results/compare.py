@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import refuse_unknown, run_sql
 from fa_tracking.results.statistics import LEVEL, Difference, Summary, difference, holm, summarise
+from fa_tracking.results.tables import without_noise
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -162,7 +163,8 @@ def _cell(cell: Cell) -> str:
         return f"{cell.selection}: no finite value{diverged}"
     if s.sd is None:
         return f"{cell.selection}: {s.mean:.4g} (n = 1 seed{diverged})"
-    return f"{cell.selection}: {s.mean:.4g} ± {s.sd:.2g} (mean ± sample s.d., n = {s.n} seeds{diverged})"
+    sd = without_noise(s.mean, s.sd)
+    return f"{cell.selection}: {s.mean:.4g} ± {sd:.2g} (mean ± sample s.d., n = {s.n} seeds{diverged})"
 
 
 def _difference(d: Difference, a: str, b: str) -> str:

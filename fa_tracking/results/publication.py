@@ -11,7 +11,7 @@ from fa_tracking.errors import UsageError
 from fa_tracking.results.database import find_query
 from fa_tracking.results.provenance import digest
 from fa_tracking.results.reference import Answers, Reference
-from fa_tracking.results.tables import numeric_columns, pipe_table, render, short
+from fa_tracking.results.tables import numeric_columns, pipe_table, render, short, without_noise
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation
@@ -82,10 +82,11 @@ def markdown_body(answers: Answers, reference: Reference, columns: Sequence[str]
 def mean_and_sd(mean: float | None, sd: float | None) -> str:
     """A mean beside its standard deviation, which has two significant digits, and the mean as many decimals.
 
-    Without a standard deviation, of one seed, four significant digits of the mean.
+    Without a standard deviation, of one seed, four significant digits of the mean; so where it is rounding alone.
     """
     if mean is None or sd is None:
         return MISSING if mean is None else short(mean)
+    sd = without_noise(mean, sd)
     if sd == 0 or not (math.isfinite(mean) and math.isfinite(sd)):
         return f"{short(mean)} ± {short(sd)}"
     size, last = _exponent(max(abs(mean), sd)), _exponent(sd)

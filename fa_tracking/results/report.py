@@ -1,5 +1,6 @@
 """The reporting template, filled from the database: a section a cell, complete enough for a paper's appendix."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import isfinite
@@ -38,6 +39,16 @@ MEASURED = (
     f"that of fresh draws of the feedback. {MISSING}: not measured.",
 )
 
+AS_LOGGED = (
+    "Runs judged on partial evidence are an exception to this: their numbers are as they were logged or given by hand, "
+    "and how they were taken (as a median or a mean, over which batch, against which control) is not known here. "
+    "Bounds and proxies are in no mean and in no n, but flag runs and stand in the verdicts: ≥ marks a lower bound, "
+    "~ the number of a proxy layer."
+)
+PARTIAL = "partial evidence"
+MARKS = {"bound": "≥", "proxy": "~"}
+"""By the kinds that an audit writes of numbers that are not known exactly."""
+
 NULL = ("alignment_null_mean", "alignment_null_sd")
 ENVIRONMENT = (names.TAG_VERSION, names.TAG_TORCH, names.TAG_DEVICE, names.TAG_DETERMINISTIC, names.TAG_GIT_COMMIT)
 
@@ -62,6 +73,7 @@ def report(
         *([_overview(cells)] if len(cells) > 1 else []),
         Heading("How it was measured", 2),
         *MEASURED,
+        *([AS_LOGGED] if any(run["is_audited"] and not _is_full(run) for c in cells for run in c.runs) else []),
         *(block for cell in cells for block in _section(cell, protocol)),
     ]
 
@@ -98,16 +110,24 @@ def _section(cell: Cell, protocol: Mapping[str, float]) -> list[Block]:
 
 def _verdict(cell: Cell) -> str:
     """Of the runs that ended as planned; MIXED, with the counts, where they disagree."""
-    partial = {True: "", False: " (partial evidence)"}
-    said = Counter(
-        f"{run['verdict']}{partial[run['evidence'] == 'full']}" if run["is_audited"] else "not audited"
-        for run in cell.planned
-    )
+    said = Counter(_said(run) for run in cell.planned)
     if not said:
         return "none: no run ended as planned"
     if len(said) == 1:
         return f"{next(iter(said))} ({len(cell.planned)} of {len(cell.planned)} runs)"
     return "MIXED: " + ", ".join(f"{n} × {verdict}" for verdict, n in sorted(said.items(), key=lambda v: (-v[1], v[0])))
+
+
+def _said(run: Row) -> str:
+    """A run's verdict, with its evidence where that is partial and the verdict does not say so itself."""
+    if not run["is_audited"]:
+        return "not audited"
+    verdict = str(run["verdict"])
+    return verdict if _is_full(run) or PARTIAL in verdict else f"{verdict} ({PARTIAL})"
+
+
+def _is_full(run: Row) -> bool:
+    return bool(run["evidence"] == "full")
 
 
 def _headline(cell: Cell) -> list[Block]:
@@ -161,7 +181,11 @@ def _diagnostics(cell: Cell) -> Table:
     caption = (
         "The four diagnostics over the seeds, the audit's thresholds, and how many runs that ended as planned each "
     )
-    return Table(f"{caption}flags.", headings, rows, [False, True, True, True, True, False, False])
+    inexact = any(_known(run, column)[0] in MARKS.values() for run in cell.planned for _, _, column, *_ in DIAGNOSTICS)
+    beside = " Where n falls short of the runs, bounds and proxies stand in the verdict: the next table has them."
+    return Table(
+        f"{caption}flags.{beside if inexact else ''}", headings, rows, [False, True, True, True, True, False, False]
+    )
 
 
 def _seeds(cell: Cell) -> Table:
@@ -169,7 +193,7 @@ def _seeds(cell: Cell) -> Table:
     headings |= {"max_block_growth": "(a) growth", "deepest_residual_norm": "‖h_L‖", "deepest_grad_norm": "(b) ‖g_L‖"}
     headings |= {"grad_gain": "gain", "stability": "(c) cosine"}
     rows = [
-        [_cell(run["seed"]), run["run_id"][:8], *(_cell(run[column]) for column in headings), _flags(run)]
+        [_cell(run["seed"]), run["run_id"][:8], *(_known(run, column) for column in headings), _flags(run)]
         for run in cell.finished
     ]
     numeric = [True, False, *[True] * len(headings), False]
@@ -226,6 +250,18 @@ def _controls(cell: Cell) -> list[Block]:
         rows.append([control, *map(_cell, row)])
     headings = ["run", "seed", "experiment", "cell", "accuracy"]
     return [*serves, Table("The runs of the frozen control.", headings, rows, [False, True, False, False, True])]
+
+
+def _known(run: Row, column: str) -> str:
+    """A number of a run; of partial evidence a bound or a proxy with its mark, where there is no exact one."""
+    letter = next((letter for letter, _, measured, *_ in DIAGNOSTICS if measured == column), None)
+    if run[column] is not None or letter is None:
+        return _cell(run[column])
+    try:
+        measured = json.loads(run["tags"][names.TAG_MEASURED])
+        return f"{MARKS[measured['kinds'][letter]]}{short(measured['inexact'][letter])}"
+    except (KeyError, TypeError, ValueError):
+        return MISSING
 
 
 def _flags(run: Row) -> str:

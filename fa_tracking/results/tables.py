@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "csv", "json", "md")
 WIDTH = 100
+ROUNDING = 1e-12
+"""Relative to the mean; a standard deviation of doubles below it says nothing of the values."""
 
 
 def render(answer: "DuckDBPyRelation", form: str = "table", width: int = WIDTH) -> str:
@@ -122,6 +124,11 @@ def short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if math.isfinite(value) else str(plain(value))
     return " ".join(str(value).splitlines())
+
+
+def without_noise(mean: float, sd: float) -> float:
+    """The standard deviation as it is printed: 0 where it is of the size of the rounding of equal values."""
+    return 0.0 if sd <= ROUNDING * abs(mean) < math.inf else sd
 
 
 _VERDICTS = {"trustworthy": "✓ trustworthy", "needs walk-back": "⚑ walk back"}
