@@ -12,7 +12,7 @@ class CheckpointError(FATrackError):
 
 
 class NoCheckpointError(CheckpointError):
-    """A run holds neither a checkpoint nor a logged model: its logged numbers may still say something."""
+    """A run holds no model that can be built again: its logged numbers may still say something."""
 
 
 class UsageError(FATrackError):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+import fa_tracking
 from fa_tracking.cli import main
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.importers import Imported, import_logs
@@ -74,7 +75,7 @@ def test_every_number_of_a_log_is_found_again_at_its_step(
 ) -> None:
     uri = f"sqlite:///{workspace / 'mlflow.db'}"
     spelled = [str(v) if isinstance(v, float) and not math.isfinite(v) and i % 2 else v for i, v in enumerate(values)]
-    entries = [{"epoch": i, "loss": v, "mine": v, "there": 1} for i, v in enumerate(spelled)]
+    entries = [{"epoch": i, "loss": v, "mine": v, "test_acc": 0.5} for i, v in enumerate(spelled)]
     path = written(tmp_path_factory.mktemp("numbers"), log=entries, final_test_acc=None)
     (done,) = import_logs("json", [path], "numbers", uri, replace=True)
     expected = [(i, max(-LARGEST, min(LARGEST, float(v)))) for i, v in enumerate(values) if v is not None]
@@ -177,6 +178,9 @@ def test_the_accuracy_at_the_end_is_the_last_epochs_own_where_it_has_one(tmp_pat
     assert any("0.4, but the last epoch, 2, says 0.31, which is the headline" in note for note in differs.notes)
     assert history(uri, differs.run_id, "accuracy/test") == [(1, 0.25), (2, 0.31)]
     assert history(uri, differs.run_id, "final_test_acc") == [(2, 0.4)]
+    notes = {a.run_id: a.report.notes for a in fa_tracking.audit("final", uri).runs if a.report}
+    assert "final_test_acc 0.4 in the log, last epoch 0.31" in notes[str(differs.run_id)]
+    assert "in the log" not in notes[str(silent.run_id)]
     assert any("taken as the test accuracy of the last epoch, 3" in note for note in silent.notes)
     assert history(uri, silent.run_id, "accuracy/test") == [(1, 0.25), (2, 0.31), (3, 0.4)]
 
@@ -201,6 +205,12 @@ def test_the_accuracy_at_the_end_is_the_last_epochs_own_where_it_has_one(tmp_pat
         ({"log": [{"epoch": 1, "x": "text"}], "final_test_acc": None}, "there is no number"),
         ({"depth": None}, "the log tells no depth"),
         ({"final_test_acc": 31}, "final_accuracy = { key"),
+        (
+            {"log": [{"epoch": 1, "h_L_norm": 3.0}, {"epoch": 2, "h_L_norm": -3.0}]},
+            "epoch 2: 'h_L_norm' is -3, and a norm",
+        ),
+        ({"log": [{"epoch": 1, "g_2_norm": "-inf"}]}, "'g_2_norm' is -inf, and a norm is not negative"),
+        ({"log": [{"epoch": 1, "loss": 2.0}], "final_test_acc": None}, "holds nothing that an audit reads"),
         ({"penalty": 0.5}, "'lam' and 'penalty' are both the param penalty"),
     ],
 )
@@ -259,6 +269,19 @@ def test_wrong_usage_is_refused_before_anything_is_read(args: list[str], says: s
     assert refused.exit_code == 2 and says in refused.stderr.splitlines()[-1]
 
 
+def test_a_log_without_method_and_seed_says_what_to_give_and_can_be_audited_and_replayed(
+    tmp_path: Path, cli: Cli
+) -> None:
+    written(tmp_path, method=None, seed=None)
+    done = cli("import", "json", str(tmp_path), "--experiment", "nameless", "--h0-norm", "8.7")
+    assert done.returncode == 0 and "it says no method and seed" in done.stderr
+    assert "--param method=… --param seed=…" in done.stderr
+    for command in ("audit", "replay"):
+        done = cli(command, "--experiment", "nameless")
+        assert done.returncode == 0, done.stderr
+        assert "dfa_s42.json" in done.stdout
+
+
 def events(folder: Path, steps: int) -> Path:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -286,6 +309,20 @@ def test_event_files_keep_every_point_and_their_hyperparameters(tmp_path: Path, 
     assert any("'story/text_summary'" in note for note in found[0].notes)
     (again,) = import_logs("tensorboard", [tmp_path], "events", uri)
     assert again.state == "skipped"
+
+
+def test_the_results_of_hyperparameters_at_step_0_are_no_epoch(tmp_path: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    for name, first in (("lightning", 1), ("with_epoch_0", 0)):
+        with SummaryWriter(str(tmp_path / name)) as writer:
+            writer.add_scalar("hp_metric", -1.0, 0)
+            for step in range(first, 4):
+                writer.add_scalar("test_acc", 0.25, step)
+            writer.add_hparams({"lr": 0.1}, {"best": 0.25})
+    after, before = import_logs("tensorboard", [tmp_path], "epochs", dry_run=True)
+    assert (after.epochs, before.epochs) == (3, 4)
+    assert {"hp_metric", "best"} <= set(after.metrics)
 
 
 def test_a_cut_event_file_gives_what_is_whole_and_says_so(tmp_path: Path) -> None:

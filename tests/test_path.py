@@ -183,14 +183,34 @@ def test_somebody_elses_loop_can_be_tracked_and_a_failure_marks_the_run(workspac
     assert data.metrics["alignment/l0"] == pytest.approx(1.0)
     assert math.isnan(data.metrics["loss/train"])
     assert data.params["note"] == "x"
-    problem = fa_tracking.audit("own", uri).problems[0].problem or ""
-    assert "names the model factory None" in problem
+    (audited,) = fa_tracking.audit("own", uri).runs
+    assert audited.report is not None and audited.report.EVIDENCE == "partial"
+    assert audited.report.residual_norms == pytest.approx(report.residual_norms, rel=1e-6)
+    assert "saved without factory=, see docs/audit-your-own.md" in audited.report.notes
+    assert audited.removed and "saved without factory=" in audited.removed["not_measured"]
     with (
         pytest.raises(ZeroDivisionError),
         fa_tracking.start_run(experiment="own", tracking_uri=uri, method="mine", seed=2) as run,
     ):
         _ = 1 / 0
     assert MlflowClient(uri).get_run(run.run_id).info.status == "FAILED"
+
+
+def test_a_checkpoint_without_factory_is_a_problem_where_nothing_was_logged_or_it_is_damaged(
+    workspace: Path, uri: str
+) -> None:
+    from test_diagnose import Hooked, float_batches
+
+    with fa_tracking.start_run(experiment="silent", tracking_uri=uri, method="mine", seed=1) as run:
+        run.log_checkpoint(Hooked(), epoch=0)
+    (silent,) = fa_tracking.audit("silent", uri).runs
+    assert silent.problem and "saved without factory=" in silent.problem and "no diagnostics" in silent.problem
+    with fa_tracking.start_run(experiment="broken", tracking_uri=uri, method="mine", seed=1) as run:
+        run.log_epoch(0, Hooked(), float_batches())
+        run.log_checkpoint(Hooked(), epoch=0)
+    next(workspace.rglob(f"{run.run_id}/artifacts/checkpoints/epoch_0000/model.safetensors")).write_bytes(b"0")
+    (broken,) = fa_tracking.audit("broken", uri).runs
+    assert broken.problem and "it is damaged" in broken.problem
 
 
 def test_gamma_is_missing_below_the_floor_and_its_number_is_said(workspace: Path, uri: str) -> None:

@@ -25,7 +25,7 @@ def subject(store: "MlflowClient", run: "Run", scratch: Path, data_dir: str | No
     """The network of a run's last checkpoint, and the data that it was trained on.
 
     Raises:
-        CheckpointError, UsageError, FATrackError: as ``last_checkpoint`` and ``batches`` say.
+        NoCheckpointError, CheckpointError, UsageError, FATrackError: as ``last_checkpoint`` and ``batches`` say.
     """
     saved = last_checkpoint(store, run, scratch)
     model = checkpoint.build_model(saved)
@@ -56,7 +56,7 @@ def last_checkpoint(store: "MlflowClient", run: "Run", scratch: Path) -> Checkpo
         found = [a.path for a in store.list_artifacts(run.info.run_id, names.CHECKPOINTS)]
         epochs = {int(m.group(1)): path for path in found if (m := _EPOCH.fullmatch(path))}
         if not epochs:
-            raise NoCheckpointError("no checkpoint: save one with `run.log_checkpoint(…)` in the training loop")
+            raise NoCheckpointError("no checkpoint")
         path = mlflow.artifacts.download_artifacts(
             run_id=run.info.run_id,
             artifact_path=epochs[max(epochs)],

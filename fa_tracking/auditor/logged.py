@@ -56,6 +56,7 @@ class Log:
 
         Args:
             control: of the run; where it has no accuracy, one that was given by hand takes its place.
+            notes: the report has them before those of the import.
 
         Raises:
             FATrackError: a number is impossible, such as a negative norm.
@@ -77,7 +78,7 @@ class Log:
                 grads,
                 self.depth,
                 method_name=self.run.data.params.get("method", ""),
-                notes=notes,
+                notes=", ".join(filter(None, [notes, self.run.data.tags.get(names.TAG_IMPORT_NOTES)])),
                 headline_acc=self.accuracy(epoch),
                 frozen_baseline_acc=control.accuracy,
                 thresholds=thresholds,

@@ -83,9 +83,7 @@ def last(store: "MlflowClient", run: "Run", scratch: Path) -> LoggedModel:
         folder.mkdir()
         if FLAVOUR in _flavours(download(store, f"{location}/MLmodel", folder), name):
             return read(download(store, location, folder), name, step or _last_epoch(store, run))
-    raise NoCheckpointError(
-        "no checkpoint: save one with `run.log_checkpoint(…)`, or a model with `mlflow.pytorch.log_model(…)`"
-    )
+    raise NoCheckpointError("no logged model")
 
 
 def read(folder: Path, name: str, epoch: int) -> LoggedModel:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fa_tracking.auditor import eval_data as eval_files
 from fa_tracking.auditor import load, logged, logged_model
 from fa_tracking.auditor.control import Control, Controls
-from fa_tracking.auditor.measure import Options, measure
+from fa_tracking.auditor.measure import Options, Subject, measure
 from fa_tracking.auditor.write import withdraw, write
 from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError, UsageError
 from fa_tracking.protocol.knockout import Knockout
@@ -20,6 +20,11 @@ from fa_tracking.tracking import names, store
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+_NOTHING_LOGGED = (
+    "no diagnostics were logged: save one with `run.log_checkpoint(…, factory=…)`, "
+    "or a model with `mlflow.pytorch.log_model(…)`, or log diagnostics with `run.log_epoch(…)`"
+)
 
 Progress = Callable[[int, int], None]
 """progress(done, total): called after each run."""
@@ -70,8 +75,8 @@ def audit(
 ) -> Audit:
     """Measure the last checkpoint of every finished run, match its control, write tags, note and report artifacts.
 
-    A run that never saved one is measured by the last model that it logged with ``mlflow.pytorch.log_model``; one
-    without either is judged by what it logged: a ``PartialReport`` of its last epoch.
+    A run that never saved one, or saved it without ``factory``, is measured by the last model that it logged with
+    ``mlflow.pytorch.log_model``; one without either is judged by what it logged: a ``PartialReport`` of its last epoch.
 
     Auditing again, with other thresholds or more controls, replaces what the last audit wrote. A run whose checkpoint
     is damaged, or that has neither a model nor logged diagnostics, is reported as a problem and keeps no verdict of
@@ -136,25 +141,22 @@ def _audit_run(client: "MlflowClient", run: "Run", controls: Controls, options: 
 
 
 def _judge(client: "MlflowClient", run: "Run", control: Control, options: Options) -> Judged:
-    """By its model; of a run that never saved one, by what it logged."""
+    """By its model; of a run without one that can be built again, by what it logged."""
     try:
         return _by_model(client, run, control, options)
     except NoCheckpointError as missing:
         log = logged.read(client, run)
         if not log.epochs:
-            raise NoCheckpointError(f"{missing}, or log diagnostics with `run.log_epoch(…)`") from missing
+            raise NoCheckpointError(f"{missing}, and {_NOTHING_LOGGED}") from missing
         epoch = log.epochs[-1]
-        report = log.report(epoch, control, options.thresholds, _notes(run, epoch))
-        return Judged(report, epoch, None, "not measured: no checkpoint")
+        report = log.report(epoch, control, options.thresholds, f"{_notes(run, epoch)}, {missing}")
+        return Judged(report, epoch, None, f"not measured: {missing}")
 
 
 def _by_model(client: "MlflowClient", run: "Run", control: Control, options: Options) -> Judged:
     """Of our checkpoint, else of the model that MLflow logged."""
     with tempfile.TemporaryDirectory(prefix="fa-track-") as scratch:
-        try:
-            subject = load.subject(client, run, Path(scratch), options.data_dir)
-        except NoCheckpointError:
-            subject = logged_model.subject(client, run, Path(scratch), options)
+        subject = _subject(client, run, Path(scratch), options)
         report, removed = measure(
             subject,
             frozen_baseline_acc=control.accuracy,
@@ -165,6 +167,16 @@ def _by_model(client: "MlflowClient", run: "Run", control: Control, options: Opt
             control_note=control.note,
         )
     return Judged(report, subject.epoch, subject.sha256, removed)
+
+
+def _subject(client: "MlflowClient", run: "Run", scratch: Path, options: Options) -> Subject:
+    try:
+        return load.subject(client, run, scratch, options.data_dir)
+    except NoCheckpointError as no_checkpoint:
+        try:
+            return logged_model.subject(client, run, scratch, options)
+        except NoCheckpointError:
+            raise no_checkpoint from None
 
 
 def _notes(run: "Run", epoch: int) -> str:

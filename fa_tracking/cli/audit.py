@@ -129,7 +129,10 @@ def audit_table(result: "Audit") -> str:
     legend = [f"⚑ needs walk-back   {d.FLAG}: {d.WORDING}" for d in catalogue() if d.FLAG in fired]
     legend += ["✓ trustworthy"] if any(a.report and a.report.verdict == TRUSTWORTHY for a in result.runs) else []
     if any(isinstance(a.report, PartialReport) for a in result.runs):
-        legend += ["partial: judged by what it logged, without a checkpoint", MARKS_EXPLAINED]
+        legend += [
+            "partial: judged by what it logged; why no checkpoint was measured: audit/report.txt",
+            MARKS_EXPLAINED,
+        ]
     columns = ("run", "epoch", "accuracy", "(a)_growth", "(b)_‖g‖", "(c)_cosine", "(d)_margin", "verdict")
     return text_table(columns, rows) + "".join(f"{line}\n" for line in ["", *legend] if legend)
 

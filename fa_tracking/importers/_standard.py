@@ -16,6 +16,9 @@ from fa_tracking.tracking import names
 REFERENCE_BATCH = 128
 """The batch over which a gradient norm of ours is averaged."""
 
+NORMS = (RESIDUAL, GRAD, names.MAX_BLOCK_GROWTH, names.DEEPEST_GRAD_NORM, names.GRAD_GAIN)
+DIAGNOSED = (RESIDUAL, GRAD, names.DIAGNOSTICS)
+
 LARGEST_STEP = 2**31 - 1
 DEEPEST = 9999
 LONGEST_PARAM = 6000
@@ -80,7 +83,12 @@ class Given:
 
 @dataclass(frozen=True)
 class Log:
-    """A log as a run of ours: every point's value is a float; ``given`` is what of it was said by hand."""
+    """A log as a run of ours: every point's value is a float.
+
+    Attributes:
+        given: what of it was said by hand.
+        contradiction: between its accuracies, in the words of the run's report; empty where there is none.
+    """
 
     source: Path
     sha256: str
@@ -90,6 +98,7 @@ class Log:
     epochs: int
     given: dict[str, Any]
     notes: tuple[str, ...]
+    contradiction: str
 
 
 def standard(source: Path, raw: Raw, fields: Fields, given: Given) -> Log:
@@ -103,15 +112,28 @@ def standard(source: Path, raw: Raw, fields: Fields, given: Given) -> Log:
         raise FATrackError(f"epoch {wrong[0]} is not between 0 and {LARGEST_STEP}")
     params, by_hand = _params(source, raw, fields, given, notes)
     points = _points(raw, fields, _depth(params), given, notes)
-    if raw.steps:
-        _final_accuracy(raw, fields, points, notes)
+    contradiction = _final_accuracy(raw, fields, points, notes) if raw.steps else ""
     if not points:
         raise FATrackError(f"there is no number in any of its {len(raw.steps)} epochs")
+    if not any(name == names.ACCURACY_TEST or name.startswith(DIAGNOSED) for name in points):
+        raise FATrackError(
+            "holds nothing that an audit reads: no test accuracy, no norm; a --map says what they are called"
+        )
     if missing := [key for key in ("method", "seed") if key not in params]:
-        says = " and ".join(missing)
-        notes.append(f"it says no {says}, which the comparison of seeds needs: --param {missing[0]}=…, or a --map")
+        give = " ".join(f"--param {key}=…" for key in missing)
+        notes.append(f"it says no {' and '.join(missing)}, which the comparison of seeds needs: {give}, or a --map")
     handed = _handed(given, by_hand, points, notes)
-    return Log(source, _sha256(raw.files.values()), raw.files, params, points, len(raw.steps), handed, tuple(notes))
+    return Log(
+        source,
+        _sha256(raw.files.values()),
+        raw.files,
+        params,
+        points,
+        len(raw.steps),
+        handed,
+        tuple(notes),
+        contradiction,
+    )
 
 
 def _handed(given: Given, params: list[str], points: dict[str, list[Point]], notes: list[str]) -> dict[str, Any]:
@@ -202,6 +224,7 @@ def _points(raw: Raw, fields: Fields, depth: int | None, given: Given, notes: li
         never += [key] if not values and not others else []
         renamed += [key] if name != key and not known and values else []
         _check_accuracy(name, key, values)
+        _check_norm(name, key, values)
         if values:
             found[name] = _together(origin.get(name, ""), key, name, found.get(name, []), values)
             origin.setdefault(name, key)
@@ -283,6 +306,14 @@ def _check_accuracy(name: str, key: str, series: list[Point]) -> None:
             )
 
 
+def _check_norm(name: str, key: str, series: list[Point]) -> None:
+    if not name.startswith(NORMS):
+        return
+    for point in series:
+        if point.value < 0:
+            raise FATrackError(f"epoch {point.step}: {key!r} is {point.value:.6g}, and a norm is not negative")
+
+
 def _together(first: str, second: str, name: str, one: list[Point], other: list[Point]) -> list[Point]:
     """Two series of one name, where they do not contradict each other."""
     known: dict[int, set[str]] = defaultdict(set)
@@ -298,12 +329,16 @@ def _both(first: str, second: str, name: str) -> str:
     return f"{first!r} and {second!r} are both {name} (a --map can `ignore` one)"
 
 
-def _final_accuracy(raw: Raw, fields: Fields, points: dict[str, list[Point]], notes: list[str]) -> None:
-    """The accuracy at the end of training is that of the last epoch where that has none; else the two are compared."""
+def _final_accuracy(raw: Raw, fields: Fields, points: dict[str, list[Point]], notes: list[str]) -> str:
+    """The accuracy at the end of training is that of the last epoch where that has none; else the two are compared.
+
+    What the run's report must say of the two where they differ is returned.
+    """
+    contradiction = ""
     key, scale = fields.final_accuracy.key, fields.final_accuracy.scale
     stated = raw.params.get(key)
     if stated is None or fields.ignores(key):
-        return
+        return contradiction
     value = as_number(stated)
     if value is None:
         raise FATrackError(f"{key!r} is {_brief(stated)}, which is no number")
@@ -322,7 +357,9 @@ def _final_accuracy(raw: Raw, fields: Fields, points: dict[str, list[Point]], no
         notes.append(
             f"{key!r} is {value:.6g}, but the last epoch, {last}, says {logged[-1]:.6g}, which is the headline"
         )
+        contradiction = f"{key} {value:.6g} in the log, last epoch {logged[-1]:.6g}"
     points.setdefault(safe(key), []).append(Point(last, value))
+    return contradiction
 
 
 def _listed(says: str, keys: list[str]) -> list[str]:

@@ -57,6 +57,8 @@ class Destination:
         tags = {names.TAG_IMPORTED_FROM: _where(log), names.TAG_IMPORTED_SHA256: log.sha256}
         if log.given:
             tags[names.TAG_GIVEN] = json.dumps(log.given)
+        if log.contradiction:
+            tags[names.TAG_IMPORT_NOTES] = log.contradiction
         with store.store_errors():
             run = self._client.create_run(self._experiment, tags=tags, run_name=log.source.resolve().name)
             try:

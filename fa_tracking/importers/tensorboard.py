@@ -18,6 +18,9 @@ NAME = "tensorboard"
 TITLE = "TensorBoard event files, one folder a run."
 PATTERN = "*tfevents*"
 
+HP_METRIC = "hp_metric"
+"""What Lightning writes at step 0 where no result of the hyperparameters is given."""
+
 _ADD_HPARAMS = re.compile(r"\d+\.\d+")
 """The folder of the time of day in which PyTorch's ``add_hparams`` writes beside the run's own events."""
 
@@ -55,7 +58,7 @@ def read(path: Path, fields: Fields) -> Raw:
     files = _files(path)
     for file in files.values():
         reading.take(file)
-    return Raw(files, reading.params, reading.points, frozenset(reading.steps), tuple(reading.notes()))
+    return Raw(files, reading.params, reading.points, reading.steps(), tuple(reading.notes()))
 
 
 def _files(path: Path) -> dict[str, Path]:
@@ -72,7 +75,7 @@ class _Reading:
     def __init__(self) -> None:
         self.params: dict[str, Any] = {}
         self.points: dict[str, list[Point]] = {}
-        self.steps: set[int] = set()
+        self._results = {HP_METRIC}
         self._plugins: dict[str, str] = {}
         self._others: dict[str, str] = {}
         self._damaged: list[str] = []
@@ -98,6 +101,12 @@ class _Reading:
                 f"{file.name}: what follows its event {count} is cut off or damaged, and is not imported"
             )
 
+    def steps(self) -> frozenset[int]:
+        """Every step; that at which only the results of hyperparameters stand, as 0, is none where there are others."""
+        every = {(tag, point.step) for tag, series in self.points.items() for point in series}
+        trained = {step for tag, step in every if step or tag not in self._results}
+        return frozenset(trained or {step for _, step in every})
+
     def notes(self) -> Iterator[str]:
         yield from self._damaged
         for kind in sorted(set(self._others.values())):
@@ -112,12 +121,12 @@ class _Reading:
         plugin = self._plugins.setdefault(value.tag, value.metadata.plugin_data.plugin_name)
         if plugin == "hparams":
             self.params |= _hparams(value)
+            self._results |= _results(value)
         elif plugin == "scalars" and value.WhichOneof("value") == "tensor":
             time = int(event.wall_time * 1000) if math.isfinite(event.wall_time) and event.wall_time >= 0 else None
             found = tensor_util.make_ndarray(value.tensor)
             number = found.item() if found.size == 1 else found.tolist()
             self.points.setdefault(value.tag, []).append(Point(event.step, number, time))
-            self.steps.add(event.step)
         else:
             self._others[value.tag] = f"of the kind {plugin or value.WhichOneof('value')!r}"
 
@@ -146,6 +155,16 @@ def _events(file: Path) -> "Iterator[Event]":
         except DecodeError as error:
             raise DataLossError(None, None, str(error)) from None
         yield migrate_event(event)
+
+
+def _results(value: "Summary.Value") -> set[str]:
+    """The tags that ``add_hparams`` declares as results of the hyperparameters, and writes at step 0."""
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    content = value.metadata.plugin_data.content
+    if not plugin_data_pb2.HParamsPluginData.FromString(content).HasField("experiment"):
+        return set()
+    return {info.name.tag for info in metadata.parse_experiment_plugin_data(content).metric_infos}
 
 
 def _hparams(value: "Summary.Value") -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fa_tracking import catalogue
-from fa_tracking.errors import CheckpointError, FATrackError, UsageError
+from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -126,6 +126,7 @@ def build_model(checkpoint: Checkpoint) -> "nn.Module":
     It is built without memory first, so that absurd shapes are refused by the weights before they are allocated.
 
     Raises:
+        NoCheckpointError: it was saved without a factory.
         CheckpointError: the factory is not installed, or does not fit the weights.
     """
     import torch
@@ -155,9 +156,12 @@ def find_factory(name: str | None, where: str) -> Any:
     """The callable behind a factory's name; only installed entry points are ever loaded.
 
     Raises:
-        CheckpointError: there is none.
+        NoCheckpointError: there is no name.
+        CheckpointError: there is none of this name.
     """
-    entry, _, item = (name or "").partition(":")
+    if name is None:
+        raise NoCheckpointError("the checkpoint was saved without factory=, see docs/audit-your-own.md")
+    entry, _, item = name.partition(":")
     points = entry_points(group=MODELS_GROUP)
     if entry not in points.names:
         raise CheckpointError(
