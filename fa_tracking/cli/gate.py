@@ -85,9 +85,7 @@ def command(
     if as_json:
         click.echo(json.dumps(asdict(found) | {"passed": found.passed}, indent=2, ensure_ascii=False))
     for title, why in () if as_json else _offences(found):
-        click.echo(
-            f"::error title={_property(f'fa-track gate: {title}')}::{_data(why)}" if github else f"{title}: {why}"
-        )
+        click.echo(_annotation(title, why) if github else f"{title}: {why}")
     _summarise(found)
     if not found.passed:
         raise click.exceptions.Exit(NOT_MET)
