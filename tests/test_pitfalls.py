@@ -67,7 +67,7 @@ FOUND = {
     "fallback_of_one": [
         "def gamma(a, b):\n    if b.norm() == 0: return 1.0\n    return a @ b / (a.norm() * b.norm())",
         "def gamma(a, b):\n    na, nb = a.norm(), b.norm()\n    if na == 0 or nb == 0: return 1.0\n    return a @ b",
-        "def f(g, d=None):\n    if d is None:\n        d = g\n    return F.cosine_similarity(g.flatten(), d, dim=0, eps=0)",
+        "def f(g, d):\n    if d is None: d = g\n    return F.cosine_similarity(g.flatten(), d, dim=0, eps=0)",
         "if layer in saved:\n    d = e @ saved[layer]\nelse:\n    d = g.clone()\ncosine(d, g)",
         "d = g if d is None else d\ncosine(g, d)",
         "def cosine(a, b):\n    if a.norm() == 0:\n        return 1.0\n    return a @ b / (a.norm() * b.norm())",
