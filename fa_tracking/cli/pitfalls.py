@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
@@ -91,10 +93,10 @@ def _show_one(name: str, pitfall: ModuleType, as_json: bool) -> None:
 def _computed(name: str, pitfall: ModuleType) -> dict[str, Any]:
     from fa_tracking.results.tables import plain
 
-    _start_torch()
-    start = time.perf_counter()
-    outcome = pitfall.reproduce()
-    seconds = time.perf_counter() - start
+    with _one_thread():
+        start = time.perf_counter()
+        outcome = pitfall.reproduce()
+        seconds = time.perf_counter() - start
     return {
         "name": name,
         "title": pitfalls.title(pitfall),
@@ -108,9 +110,23 @@ def _computed(name: str, pitfall: ModuleType) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from threads, and wait for them for seconds on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _start_torch()
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 @cache
 def _start_torch() -> None:
-    """Imports torch, which imports the rest of itself in a first training step: the time of no reproducer."""
+    """Torch imports the rest of itself in a first training step, which is the time of no reproducer."""
     from fa_tracking.pitfalls import _tiny
 
     _tiny.trained(steps=1)
