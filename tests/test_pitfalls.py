@@ -22,6 +22,7 @@ PROTOCOL = [
 
 FOUND = {
     "norm_p": [
+        "axis = -1\nh.norm(axis)",
         "x.norm(-1)",
         "(a - b).norm(-1, keepdim=True)",
         "torch.norm(x, -1)",
@@ -30,6 +31,7 @@ FOUND = {
         "F.normalize(grad, -1)",
     ],
     "cosine_eps": [
+        "F.cosine_similarity(bp_grad.data, x, dim=0)",
         "F.cosine_similarity(bp_grad, credit, dim=-1)",
         "torch.cosine_similarity(p.grad.flatten(), delta, 0)",
         "angle = nn.CosineSimilarity(dim=1)\nangle(dfa_grad, bp_grad)",
@@ -45,21 +47,29 @@ FOUND = {
         """,
     ],
     "half_precision": [
+        "model.half()\nF.cosine_similarity(model.weight.grad, w, dim=0, eps=0)",
         "F.cosine_similarity(a.half(), b.half(), dim=-1, eps=0)",
         "g = x.to(torch.float16)\ncosine(g, credit)",
         "cos_sim(a.to(dtype=torch.half), b)",
-        "model.half()\nF.cosine_similarity(model.weight, w, dim=0, eps=0)",
         "cosine(np.array(a).astype('float16'), b)",
         "with torch.autocast('cuda'):\n    c = F.cosine_similarity(grad, credit, dim=0, eps=0)",
         "with torch.autocast('cuda', dtype=torch.float16):\n    c = cosine(grad, credit)",
         "with torch.cuda.amp.autocast():\n    c = cosine(grad, credit)",
     ],
     "dominant_layer": [
+        "np.mean(gammas)",
+        "torch.stack(gammas).mean()",
+        "np.mean(list(report.gammas.values()))",
         "np.mean([cosine(a[l], g[l]) for l, cos in layer_cos])",
         "gamma = statistics.mean(alignment_by_layer.values())",
         "sum(layer_cosines) / len(layer_cosines)",
     ],
     "fallback_of_one": [
+        "def gamma(a, b):\n    if b.norm() == 0: return 1.0\n    return a @ b / (a.norm() * b.norm())",
+        "def gamma(a, b):\n    na, nb = a.norm(), b.norm()\n    if na == 0 or nb == 0: return 1.0\n    return a @ b",
+        "def f(g, d):\n    if d is None: d = g\n    return F.cosine_similarity(g.flatten(), d, dim=0, eps=0)",
+        "if layer in saved:\n    d = e @ saved[layer]\nelse:\n    d = g.clone()\ncosine(d, g)",
+        "d = g if d is None else d\ncosine(g, d)",
         "def cosine(a, b):\n    if a.norm() == 0:\n        return 1.0\n    return a @ b / (a.norm() * b.norm())",
         "def alignment(a, g, B):\n    if B is None:\n        return torch.tensor(1.0)\n    return B @ g",
         "def cosine(a, b):\n    n = a.norm() * b.norm()\n    if n > 1e-12:\n        return a @ b / n\n    return 1.0",
@@ -73,6 +83,7 @@ FOUND = {
         "cosine(credit if credit is not None else g, g)",
     ],
     "typed_number": [
+        "published_accuracy = {'DFA': 0.306}",
         "FROZEN_ACC = 0.349",
         "diagnose(model, batches, frozen_baseline_acc=0.349)",
         "paper = {'reported_accuracy': [0.61, 0.306]}",
@@ -85,6 +96,10 @@ FOUND = {
         "ok = 0 < x < math.nan",
     ],
     "population_std": [
+        "torch.std(accs, unbiased=False)",
+        "torch.tensor(accs).std(unbiased=False)",
+        "torch.std(accs, correction=0)",
+        "np.std(test_accs, ddof=0)",
         "np.std(test_accs)",
         "np.nanstd([r['accuracy'] for r in runs], axis=0)",
         "accs = np.array(a)\naccs.std()",
@@ -96,6 +111,9 @@ FOUND = {
 
 MISSED = {
     "norm_p": [
+        "p = -1\nx.norm(p)",
+        "axis = -1\ndef f(x, axis):\n    return x.norm(axis)",
+        "axis = -1\naxis = 2\nx.norm(axis)",
         "x.norm(dim=-1)",
         "x.norm(2, -1)",
         "x.norm(-1, dim=1)",
@@ -111,6 +129,7 @@ MISSED = {
         "self.norm(x)",
     ],
     "cosine_eps": [
+        "loss = 1 - F.cosine_similarity(pred_grad_map.emb, target.emb)",
         "F.cosine_similarity(grad, credit, dim=-1, eps=0)",
         "F.cosine_similarity(grad, credit, -1, 1e-30)",
         "nn.CosineSimilarity(dim=1, eps=1e-30)(grad, credit)",
@@ -121,6 +140,7 @@ MISSED = {
         "from sklearn.metrics.pairwise import cosine_similarity\ncosine_similarity(grad, credit)",
     ],
     "half_precision": [
+        "img.half()\nF.cosine_similarity(model(img), img)",
         "F.cosine_similarity(a.bfloat16(), b.to(torch.bfloat16), dim=-1, eps=0)",
         "h = x.half()\ny = h + 1\nF.cosine_similarity(a, b, dim=0)",
         "with torch.autocast('cuda', dtype=torch.bfloat16):\n    c = cosine(grad, credit)",
@@ -129,12 +149,21 @@ MISSED = {
         "np.cos(x.half(), out)",
     ],
     "dominant_layer": [
+        "np.mean(gammas, axis=0)",
+        "gammas.mean(dim=0)",
+        "np.mean(gammas[0])",
+        "gammas = []\nfor seed in seeds:\n    gammas.append(gamma_of(seed))\nnp.mean(gammas)",
         "np.mean(cosines_of_samples)",
         "np.mean(layer_norms)",
         "per_layer = [cosine(a, g) for a, g in zip(credits, grads)]",
         "sum(layer_cosines)",
     ],
     "fallback_of_one": [
+        "def gamma(step, horizon):\n    if horizon is None: return 1.0\n    return step / horizon",
+        "def gamma(n):\n    if n == 0: return 1.0\n    return n * gamma(n - 1)",
+        "def clip(g):\n    if g.norm() == 0: return 1.0\n    return 1 / g.norm()",
+        "if d is None:\n    d = zeros\ncosine(g, d)",
+        "d = g\nd = d + noise\ncosine(g, d)",
         "def cosine(a, b):\n    n = a.norm()\n    n = n if n > 0 else 1.0\n    return a @ b / n",
         "def cosine(a, b):\n    if a.norm() == 0:\n        return float('nan')\n    return a @ b",
         "def cosine(a, b):\n    if a.norm() == 0:\n        return None\n    return a @ b",
@@ -150,6 +179,8 @@ MISSED = {
         "cosine(a, b)",
     ],
     "typed_number": [
+        "published_accuracy = {}",
+        "published_accuracy = {'DFA': read('dfa')}",
         "frozen_acc = evaluate(model)",
         "target_acc = 0.9",
         "baseline_lr = 0.01",
@@ -158,6 +189,9 @@ MISSED = {
     ],
     "nan_is_healthy": ["math.isnan(x)", "x != x", "x is np.nan", "loss = float('nan')", "x == 'nan'", "x in [np.nan]"],
     "population_std": [
+        "torch.std(accs, unbiased=True)",
+        "torch.std(pixels, unbiased=False)",
+        "accs.std(correction=1)",
         "np.std(test_accs, ddof=1)",
         "np.std(test_accs, None, None, None, 1)",
         "np.std(test_accs, **how)",
@@ -289,10 +323,18 @@ def test_folders_notebooks_and_what_does_not_parse(run: Run, tmp_path: Path) -> 
     assert "2 findings in 6 files, 6 that could not be read" in said
 
 
+def test_a_missing_path_is_one_line_and_the_others_are_checked(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x.norm(-1)\n")
+    assert "1 finding in 1 file" in run("check", "a.py").stderr.splitlines()
+    done = run("check", "missing.py", "a.py")
+    assert done.exit_code == 1 and done.stdout.startswith("a.py:1:1: norm_p")
+    assert sum("missing.py" in line for line in done.stderr.splitlines()) == 1
+    assert "missing.py: No such file or directory" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["check", "nowhere.py"], "nowhere.py' does not exist"),
         (["check"], "Missing argument"),
         (["check", "empty"], "no Python file and no notebook in empty"),
         (["nope"], "no pitfall named 'nope'; there are: aggregation"),
@@ -317,9 +359,10 @@ def test_every_pitfall_is_shown_in_a_table_and_alone(run: Run) -> None:
     rows = table.stdout.splitlines()[2:]
     assert [row.split()[0] for row in rows] == list(pitfalls.catalogue())
     assert max(map(len, rows)) <= 100 and all(" yes " in row for row in rows)
+    assert all(0 <= float(row.split()[-1]) < 60 for row in rows)
     assert "next: fa-track pitfalls NAME" in table.stderr
     (seen,) = [row for row in json.loads(run("--json").stdout) if row["name"] == "half_precision"]
-    assert seen["seen"]["fp16"] == "NaN" and seen["reproduced"] is True
+    assert seen["seen"]["fp16"] == "NaN" and seen["reproduced"] is True and seen["seconds"] > 0
     alone = run("nan_is_healthy").stdout
     assert alone.startswith("NaN passes every threshold") and "trustworthy" in alone
     assert "fa-track pitfalls check train.py" in run("check", "--help").stdout

@@ -1,8 +1,11 @@
 """`fa-track pitfalls`: known ways to a wrong number, each shown, and looked for in a user's code."""
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -59,8 +62,11 @@ def command(ctx: click.Context, as_json: bool) -> None:
     else:
         from fa_tracking.results.tables import text_table
 
-        columns = ("pitfall", "expected", "seen", "shown", "what FA-Track does")
-        cells = [(r["name"], _spell(r["expected"]), _spell(r["seen"]), r["reproduced"], r["cure"]) for r in rows]
+        columns = ("pitfall", "expected", "seen", "shown", "what FA-Track does", "s")
+        cells = [
+            (r["name"], _spell(r["expected"]), _spell(r["seen"]), r["reproduced"], r["cure"], f"{r['seconds']:.2f}")
+            for r in rows
+        ]
         click.echo(text_table(columns, cells), nl=False)
         say("next: fa-track pitfalls NAME explains one, fa-track pitfalls check PATH looks for them in your code")
     _exit_if_missed(rows)
@@ -76,6 +82,7 @@ def _show_one(name: str, pitfall: ModuleType, as_json: bool) -> None:
         field("expected", _spell(row["expected"]))
         field("seen", _spell(row["seen"]))
         field("shown", "yes" if row["reproduced"] else "no: the numbers do not differ as said")
+        field("seconds", f"{row['seconds']:.2f}")
         field("FA-Track", row["cure"])
         if row["fix"]:
             field("your code", row["fix"])
@@ -86,7 +93,10 @@ def _show_one(name: str, pitfall: ModuleType, as_json: bool) -> None:
 def _computed(name: str, pitfall: ModuleType) -> dict[str, Any]:
     from fa_tracking.results.tables import plain
 
-    outcome = pitfall.reproduce()
+    with _one_thread():
+        start = time.perf_counter()
+        outcome = pitfall.reproduce()
+        seconds = time.perf_counter() - start
     return {
         "name": name,
         "title": pitfalls.title(pitfall),
@@ -94,9 +104,32 @@ def _computed(name: str, pitfall: ModuleType) -> dict[str, Any]:
         "expected": {what: plain(value) for what, value in outcome.expected.items()},
         "seen": {what: plain(value) for what, value in outcome.seen.items()},
         "reproduced": outcome.reproduced,
+        "seconds": round(seconds, 4),
         "cure": pitfall.CURE,
         "fix": getattr(pitfall, "FIX", None),
     }
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from threads, and wait for them for seconds on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _start_torch()
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@cache
+def _start_torch() -> None:
+    """Torch imports the rest of itself in a first training step, which is the time of no reproducer."""
+    from fa_tracking.pitfalls import _tiny
+
+    _tiny.trained(steps=1)
 
 
 def _spell(values: dict[str, Any]) -> str:
@@ -109,15 +142,19 @@ def _exit_if_missed(rows: list[dict[str, Any]]) -> None:
         raise FATrackError(f"not reproduced: {', '.join(missed)}")
 
 
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
 @command.command("check")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH…", type=click.Path(exists=True, path_type=Path))
+@click.argument("paths", nargs=-1, required=True, metavar="PATH…", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def check(paths: tuple[Path, ...], as_json: bool) -> None:
     """Point at the lines of Python files, notebooks and folders that contain a pitfall; nothing of them is run.
 
     Folders are searched without hidden folders, virtual environments and installed packages. A comment
     `# fa-track: ignore` on a line silences it. Exit codes: 0 nothing found, 3 something found, 1 where a file could
-    not be read.
+    not be read or is missing; the others are still checked.
 
     \b
     Example:
@@ -145,7 +182,7 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
             click.echo(f"    {finding.code}")
             click.echo(f"    instead: {finding.fix}")
     unread = f", {failed} that could not be read" if failed else ""
-    say(f"{len(found)} findings in {len(listed)} files{unread}")
+    say(f"{_count(len(found), 'finding')} in {_count(len(listed), 'file')}{unread}")
     if found:
         say("next: fa-track pitfalls NAME explains one; `# fa-track: ignore` on a line silences it")
     if failed or found:

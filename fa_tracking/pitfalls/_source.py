@@ -22,6 +22,8 @@ GAMMA = {"gamma", "gammas"}
 LAYER = {"layer", "layers", "block", "blocks"}
 SWITCHES = {"requires_grad", "requires_grad_", "no_grad", "zero_grad", "enable_grad", "set_grad_enabled", "retain_grad"}
 """Names that speak of gradients and hold none."""
+VIEWS = {"data", "T", "mT"}
+"""Attributes that are the tensor itself, seen otherwise."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -111,6 +113,12 @@ class Source:
                 for value in self.given(part):
                     yield from self.origins(value, steps - 1)
 
+    def is_argument(self, node: ast.AST) -> bool:
+        """Whether it is a name that the function around it is called with."""
+        function = self.function(node)
+        every = ast.walk(function.args) if function else ()
+        return any(isinstance(part, ast.arg) and part.arg == dotted(node) for part in every)
+
     def given(self, node: ast.AST) -> Iterable[ast.expr]:
         """What a name is given in its function, else in the module."""
         name = dotted(node)
@@ -149,12 +157,21 @@ class Source:
         for node in nodes:
             match node:
                 case ast.Name(id=name) | ast.Attribute(attr=name) if name not in SWITCHES:
-                    found |= split(name)
+                    # of what merely holds the attribute the last word counts: not the grad of grad_map.embedding
+                    found |= {_words(name)[-1]} if self._holds(node) and _words(name) else split(name)
                 case ast.Subscript(slice=ast.Constant(value=str(name))):
                     found |= split(name)
                 case ast.Call(func=ast.Attribute(attr="get"), args=[ast.Constant(value=str(name)), *_]):
                     found |= split(name)
         return found
+
+    def _holds(self, node: ast.AST) -> bool:
+        """Whether another attribute is read from it, which then says what the value is; a method is no attribute."""
+        parent = self.parent(node)
+        if not isinstance(parent, ast.Attribute) or parent.attr in VIEWS:
+            return False
+        call = self.parent(parent)
+        return not (isinstance(call, ast.Call) and call.func is parent)
 
     @cached_property
     def cosines(self) -> list[Cosine]:
@@ -203,7 +220,11 @@ def dotted(node: ast.AST) -> str:
 
 def split(name: str) -> set[str]:
     """The words of a name, in small letters: {grad, norm} of ``grad_norm1`` and of ``gradNorm``."""
-    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+    return set(_words(name))
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
 
 
 def _gives_eps(call: ast.Call, position: int) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
-from fa_tracking.pitfalls._source import COSINE, GAMMA
+from fa_tracking.pitfalls._source import COSINE, GAMMA, dotted, split
 
 if TYPE_CHECKING:
     from fa_tracking.pitfalls._source import Source
@@ -22,6 +22,9 @@ CURE = "Γ per layer, no mean alone"
 FIX = "report the cosine of each layer; where a mean is wanted, print it beside them"
 
 MEANS = {"numpy.mean", "numpy.nanmean", "numpy.average", "torch.mean", "statistics.mean", "statistics.fmean"}
+GATHERING = {"torch.stack", "torch.cat", "torch.tensor", "torch.as_tensor", "numpy.array", "numpy.asarray", "list"}
+REPEATED = {"seed", "run", "trial", "sample", "batch", "epoch", "step", "episode", "env", "fold", "draw", "loader"}
+"""What a mean may well go over, in the singular."""
 
 
 def reproduce() -> Outcome:
@@ -38,7 +41,8 @@ def reproduce() -> Outcome:
 def find(source: "Source") -> Iterator[tuple[ast.AST, str]]:
     for call in source.calls():
         values = _averaged(source, call)
-        if values is not None and source.is_cosine(values, COSINE | GAMMA) and source.is_layered(values):
+        named = values is not None and source.is_cosine(values, COSINE | GAMMA) and source.is_layered(values)
+        if named or _is_mean_of_gammas(source, call):
             yield call, "a mean of cosines over layers: one layer can make it"
 
 
@@ -48,3 +52,23 @@ def _averaged(source: "Source", call: ast.Call) -> ast.expr | None:
     parent = source.parent(call)
     is_sum = isinstance(call.func, ast.Name) and call.func.id == "sum" and len(call.args) == 1
     return call.args[0] if is_sum and isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Div) else None
+
+
+def _is_mean_of_gammas(source: "Source", call: ast.Call) -> bool:
+    """``np.mean(gammas)``, ``torch.stack(gammas).mean()``: a plain list of Γ, not gathered over seeds or samples."""
+    values = _averaged(source, call)
+    if values is None and isinstance(call.func, ast.Attribute) and call.func.attr == "mean" and not call.args:
+        values = call.func.value
+    while isinstance(values, ast.Call):
+        inner = values.func
+        if isinstance(inner, ast.Attribute) and inner.attr == "values":
+            values = inner.value
+        else:
+            values = values.args[0] if source.name(inner) in GATHERING and values.args else None
+    if values is None or call.keywords or "gammas" not in split(dotted(values).rpartition(".")[2]):
+        return False
+    made = list(source.given(values))
+    loops = (above for value in made for above in source.parents(value) if isinstance(above, ast.For))
+    parts = [values, *made, *(part for loop in loops for part in (loop.target, loop.iter))]
+    words = source.words(part for each in parts for part in ast.walk(each))
+    return not REPEATED & (words | {word.removesuffix("s") for word in words})

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
-from fa_tracking.pitfalls._source import COSINE, dotted, split
+from fa_tracking.pitfalls._source import COSINE, GAMMA, dotted, split
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,9 +21,13 @@ ORDER = 7
 CURE = "Γ is null, never 0 or 1"
 FIX = "return None or NaN where nothing was measured, and count what is missing"
 
-NORM = {"norm", "norms", "denom", "denominator", "magnitude", "length"}
+NORMS = {"norm", "norms"}
+NORM = NORMS | {"denom", "denominator", "magnitude", "length"}
 OTHER_MEANING = {"distance", "dist", "loss", "lr", "schedule", "scheduler", "anneal", "annealing", "warmup", "decay"}
+ALIKE = GAMMA | {"align", "aligned", "similarity", "sim"}
+"""Names that mean a cosine only where a zero norm is asked for: a discount, a kernel's width are called gamma too."""
 SMALL = 1e-3
+SHAPED = {"flatten", "ravel", "view", "reshape", "float", "double", "detach", "clone", "cpu"}
 
 
 def reproduce() -> Outcome:
@@ -48,7 +52,7 @@ def find(source: "Source") -> Iterator[tuple[ast.AST, str]]:
         elif isinstance(node, ast.Call) and _defaults_to_one(source, node):
             yield node, "a cosine that is missing becomes 1.0: the best alignment of all"
     for cosine in source.cosines:
-        if _with_itself(cosine.node):
+        if _with_itself(source, cosine.node):
             yield cosine.node, "the cosine of a vector with itself is 1.0, whatever was learned"
 
 
@@ -64,14 +68,22 @@ def _is_one(source: "Source", node: ast.AST | None) -> bool:
 def _where_missing(source: "Source", node: ast.Return) -> bool:
     """In a function that is named after a cosine: in a branch, or behind one, that asks for a zero norm or a gap."""
     function, parent = source.function(node), source.parent(node)
-    if function is None or not _means_cosine(split(function.name)):
+    if function is None:
         return False
+    words = split(function.name)
     if isinstance(parent, ast.If):
-        return _asks_for_a_gap(source, parent.test)
+        return _is_undefined(source, words, parent.test)
     if isinstance(parent, ast.ExceptHandler):
-        return True
+        return _means_cosine(words)
     before = function.body[: function.body.index(node)] if node in function.body else []
-    return bool(before) and isinstance(before[-1], ast.If) and _asks_for_a_gap(source, before[-1].test)
+    return bool(before) and isinstance(before[-1], ast.If) and _is_undefined(source, words, before[-1].test)
+
+
+def _is_undefined(source: "Source", words: set[str], test: ast.expr) -> bool:
+    """Whether something with a name of these words is a cosine, and the test asks for a zero norm or a gap."""
+    if not _asks_for_a_gap(source, test) or OTHER_MEANING & words:
+        return False
+    return bool(COSINE & words) or (bool(ALIKE & words) and bool(NORMS & source.words(source.origins(test))))
 
 
 def _means_cosine(words: set[str]) -> bool:
@@ -79,13 +91,22 @@ def _means_cosine(words: set[str]) -> bool:
 
 
 def _asks_for_a_gap(source: "Source", test: ast.expr) -> bool:
+    if _asks_what_is_missing(test):
+        return True
     for node in ast.walk(test):
         match node:
-            case ast.Compare(ops=[ast.Is() | ast.IsNot() | ast.In() | ast.NotIn(), *_]) | ast.UnaryOp(op=ast.Not()):
-                return True
             case ast.Compare() if any(_is_small(part) for part in (node.left, *node.comparators)):
                 return True
             case ast.Call(func=function) if source.name(function).rpartition(".")[2] in ("isnan", "isfinite", "isinf"):
+                return True
+    return False
+
+
+def _asks_what_is_missing(test: ast.expr) -> bool:
+    """``d is None``, ``layer in saved``, ``not saved``."""
+    for node in ast.walk(test):
+        match node:
+            case ast.Compare(ops=[ast.Is() | ast.IsNot() | ast.In() | ast.NotIn(), *_]) | ast.UnaryOp(op=ast.Not()):
                 return True
     return False
 
@@ -104,7 +125,7 @@ def _replaces_cosine(source: "Source", node: ast.IfExp) -> bool:
     own = source.words(ast.walk(other))
     if NORM & own and not any(isinstance(part, ast.BinOp | ast.Call) for part in ast.walk(other)):
         return False
-    return _means_cosine(own | _receiver(source, node))
+    return _is_undefined(source, own | _receiver(source, node), node.test)
 
 
 def _receiver(source: "Source", node: ast.IfExp) -> set[str]:
@@ -132,12 +153,39 @@ def _defaults_to_one(source: "Source", call: ast.Call) -> bool:
     return False
 
 
-def _with_itself(call: ast.Call) -> bool:
-    """``cos(g, g)``, and ``cos(a if a is not None else g, g)``."""
+def _with_itself(source: "Source", call: ast.Call) -> bool:
+    """``cos(g, g)``, ``cos(a if a is not None else g, g)``, and ``cos(a, g)`` after ``if a is None: a = g``."""
     if len(call.args) < 2:
         return False
     a, b = ({ast.dump(branch) for branch in _branches(argument)} for argument in call.args[:2])
-    return bool(a & b)
+    if a & b:
+        return True
+    left, right = map(_unshaped, call.args[:2])
+    return _stands_in(source, left, right) or _stands_in(source, right, left)
+
+
+def _stands_in(source: "Source", missing: ast.expr, other: ast.expr) -> bool:
+    """Whether a name is given the other vector before, where it is missing."""
+    earlier = (value for value in source.given(missing) if value.lineno < missing.lineno)
+    return any(_replaces(source, value, other) for value in earlier)
+
+
+def _replaces(source: "Source", value: ast.expr, other: ast.expr) -> bool:
+    """Whether a value that is assigned is the other vector, and is so only where something is missing."""
+    if isinstance(value, ast.IfExp):
+        branches = [value.body, value.orelse] if _asks_what_is_missing(value.test) else []
+    else:
+        block = source.parent(source.parent(value) or value)
+        missing = isinstance(block, ast.If) and _asks_what_is_missing(block.test)
+        branches = [value] if missing or isinstance(block, ast.ExceptHandler) else []
+    return any(ast.dump(_unshaped(branch)) == ast.dump(other) for branch in branches)
+
+
+def _unshaped(node: ast.expr) -> ast.expr:
+    """``g`` of ``g.detach().flatten()``."""
+    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in SHAPED:
+        node = node.func.value
+    return node
 
 
 def _branches(node: ast.expr) -> list[ast.expr]:

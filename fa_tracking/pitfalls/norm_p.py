@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
+from fa_tracking.pitfalls._source import dotted, split
 
 if TYPE_CHECKING:
     from fa_tracking.pitfalls._source import Source
@@ -27,6 +28,7 @@ FUNCTIONS = {
     "jax.numpy.linalg.norm",
 }
 """They take the tensor first and then the order."""
+MEANT = {"p", "ord", "order"}
 
 
 def reproduce() -> Outcome:
@@ -43,7 +45,7 @@ def reproduce() -> Outcome:
 def find(source: "Source") -> Iterator[tuple[ast.AST, str]]:
     for call in source.calls():
         order = _order(source, call)
-        if order is not None and _is_minus_one(order) and not {"dim", "axis"} & {k.arg for k in call.keywords}:
+        if order is not None and _is_minus_one(source, order) and not {"dim", "axis"} & {k.arg for k in call.keywords}:
             yield call, "−1 is taken as the order p, not as the axis: the L_{−1} norm of the whole tensor"
 
 
@@ -56,7 +58,12 @@ def _order(source: "Source", call: ast.Call) -> ast.expr | None:
     return given[0] if method and len(given) == 1 else None
 
 
-def _is_minus_one(node: ast.expr) -> bool:
+def _is_minus_one(source: "Source", node: ast.expr) -> bool:
+    """-1, or a name that is given it once and is not called an order."""
+    if name := dotted(node):
+        values = list(source.given(node))
+        meant = bool(MEANT & split(name)) or source.is_argument(node)
+        return not meant and len(values) == 1 and not dotted(values[0]) and _is_minus_one(source, values[0])
     try:
         return ast.literal_eval(node) == -1
     except ValueError:

@@ -22,6 +22,8 @@ CURE = "n − 1, n beside each mean"
 FIX = "give ddof=1, or use statistics.stdev, and print n beside it"
 
 POPULATION = {"numpy.std", "numpy.nanstd", "jax.numpy.std", "jax.numpy.nanstd", "statistics.pstdev"}
+SAMPLE = {"torch.std"}
+DIVISOR = ("ddof", "correction", "unbiased")
 DDOF_AT = 4
 
 SEEDS = (42, 123, 456)
@@ -47,19 +49,29 @@ def reproduce() -> Outcome:
 def find(source: "Source") -> Iterator[tuple[ast.AST, str]]:
     for call in source.calls():
         values = _values(source, call)
-        given = {k.arg for k in call.keywords} & {"ddof", "correction", None}
-        if values is not None and not given and _over_runs(source, values):
+        if values is not None and _over_runs(source, values):
             yield call, "the standard deviation over runs is divided by n, not by n − 1"
 
 
 def _values(source: "Source", call: ast.Call) -> ast.expr | None:
     """What the spread is taken of, where the function divides by n; None where it does not, or may not."""
-    if source.name(call.func) in POPULATION:
-        return call.args[0] if 0 < len(call.args) <= DDOF_AT else None
+    name, said = source.name(call.func), _said(call)
+    if name in POPULATION or (name in SAMPLE and said):
+        silent = said is None and 0 < len(call.args) <= DDOF_AT
+        return call.args[0] if call.args and (said or silent) else None
     match call.func:
-        case ast.Attribute(attr="std") as method if len(call.args) < DDOF_AT and _is_numpy(source, method.value):
-            return method.value
+        case ast.Attribute(attr="std", value=values) if not source.is_module(values):
+            silent = said is None and len(call.args) < DDOF_AT and _is_numpy(source, values)
+            return values if said or silent else None
     return None
+
+
+def _said(call: ast.Call) -> bool | None:
+    """Whether the call says by a keyword that it divides by n; None where it says nothing of it."""
+    given = [k for k in call.keywords if k.arg in (*DIVISOR, None)]
+    if not given:
+        return None
+    return any(isinstance(k.value, ast.Constant) and k.value.value == 0 for k in given)  # False == 0
 
 
 def _is_numpy(source: "Source", node: ast.expr, steps: int = 2) -> bool:

@@ -43,8 +43,12 @@ def find(source: "Source") -> Iterator[tuple[ast.AST, str]]:
 
 
 def _is_share(node: ast.expr) -> bool:
-    """A number, or a list of them, as an accuracy, a percentage or a cosine is printed; 0.5 and 1.0 are limits."""
-    numbers = node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
+    """A number, or a list or dictionary of them, as an accuracy or a cosine is printed; 0.5 and 1.0 are limits."""
+    match node:
+        case ast.List(elts=numbers) | ast.Tuple(elts=numbers) | ast.Dict(values=numbers):
+            pass
+        case _:
+            numbers = [node]
     values = [n.operand if isinstance(n, ast.UnaryOp) else n for n in numbers]
     return bool(values) and all(isinstance(v, ast.Constant) and _typed(v.value) for v in values)
 
