@@ -181,7 +181,7 @@ def _subject(client: "MlflowClient", run: "Run", scratch: Path, options: Options
 
 def _notes(run: "Run", epoch: int) -> str:
     p = run.data.params
-    parts = [p.get("architecture"), p.get("dataset"), f"epoch {epoch}", f"seed {p.get('seed')}"]
+    parts = [p.get("architecture"), p.get("dataset"), f"epoch {epoch}", f"seed {p['seed']}" if "seed" in p else None]
     if {"depth", "width"} <= p.keys():
         parts.insert(1, f"{p['depth']} blocks, d = {p['width']}")
     if p.get("penalty", "0") not in ("0", "0.0"):
