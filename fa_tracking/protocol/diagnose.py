@@ -52,9 +52,10 @@ def diagnose(
     """Measure a trained classifier and say whether its result can be trusted.
 
     Args:
-        model: any PyTorch classifier. Its hidden states are what ``model(x, return_hidden=True)`` -> (logits
-            (B, classes), [h_0, …, h_L]) returns; else the inputs of its ``blocks`` and of its read-out (``out_ln``,
-            ``norm``, ``out_head`` or ``head``); else those of ``layers``; else of a residual stack that is looked for.
+        model: any PyTorch classifier. Its hidden states are the outputs of ``layers`` where given; else what
+            ``model(x, return_hidden=True)`` -> (logits (B, classes), [h_0, …, h_L]) returns; else the inputs of its
+            ``blocks`` and of its read-out (``out_ln``, ``norm``, ``out_head`` or ``head``); else of a residual stack
+            that is looked for.
             It is measured in evaluation mode and float32 or wider, and left bit for bit as it was.
         eval_batches: pairs (inputs, labels) of disjoint batches; at least 8, by default of the protocol 10 of 128.
             Inputs are a tensor, a tuple of positional or a mapping of keyword arguments; labels (B,) class indices.
