@@ -1,19 +1,21 @@
 """What the README, the tutorial and the how-to pages tell a user to type, typed: block by block, as a user would.
 
-A page is done in a fresh copy of this repository, as by someone who has cloned and installed it. Its ```sh blocks are run
-by bash, which stops at the first command that fails, its ```python blocks as programs. ``mlflow ui`` and ``mlflow server``
-run until the page ends. Comments in a page say what else there is to know:
+A page is done in a fresh copy of this repository, as by someone who has cloned and installed it. Its sh blocks are run
+by bash, which stops at the first command that fails; its python blocks share their names, as in a notebook. `mlflow ui`
+and `mlflow server` run until the page ends. Comments in a page say what else there is to know:
 
 <!-- fa-run: demo -->          the page begins where `fa-track demo` has been run
-<!-- fa-run: skip REASON -->   the block below cannot be run here
+<!-- fa-run: skip REASON -->   the block below is not run
 """
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,15 +23,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "docs/tutorial.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
 BLOCK = re.compile(r"^(<!-- fa-run: skip .+ -->\n)?```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SERVER = re.compile(r"^mlflow (?:ui|server)\b[^\n]*", re.MULTILINE)
-LONGEST = 600
+SERVER = re.compile(r"^mlflow (?:ui|server)\b[^\n#]*", re.MULTILINE)
+LONGEST = 900
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `fa-track demo` has been run."""
     folder = tmp_path_factory.mktemp("demo")
-    shell("fa-track demo", folder)
+    run([("sh", "fa-track demo\n")], folder)
     return folder
 
 
@@ -40,17 +42,9 @@ def test_every_block_of_the_page_runs(page: Path, tmp_path: Path, request: pytes
     copy_of_the_repository(folder)
     if "<!-- fa-run: demo -->" in text:
         shutil.copytree(request.getfixturevalue("demo"), folder, dirs_exist_ok=True)
-    blocks = [(kind, code) for skipped, kind, code in BLOCK.findall(text) if not skipped]
-    assert len(BLOCK.findall(text)) == len(re.findall(r"^```(?:sh|python)$", text, re.MULTILINE))
-    groups: list[int] = []
-    try:
-        for number, (kind, code) in enumerate(blocks):
-            if kind == "python":
-                (folder / f"block_{number}.py").write_text(code)
-            shell(SERVER.sub(awaited, code) if kind == "sh" else f"python block_{number}.py", folder, groups)
-    finally:
-        for group in groups:
-            with_children_gone(group)
+    found = BLOCK.findall(text)
+    assert len(found) == len(re.findall(r"^\s*```(?:sh|python)$", text, re.MULTILINE))
+    run([(kind, SERVER.sub(awaited, code)) for skipped, kind, code in found if not skipped], folder)
 
 
 def copy_of_the_repository(folder: Path) -> None:
@@ -65,18 +59,19 @@ def awaited(server: re.Match[str]) -> str:
     """The command in the background, and a loop that waits until it answers."""
     port = re.search(r"--port[ =](\d+)", server[0])
     answers = f"(: < /dev/tcp/127.0.0.1/{port[1] if port else 5000}) 2> /dev/null"
-    return f"{server[0].partition('  #')[0]} > server.log 2>&1 &\nuntil {answers}; do kill -0 $! && sleep 0.5; done"
+    return f"{server[0]} > server.log 2>&1 &\nuntil {answers}; do kill -0 $! && sleep 0.5; done"
 
 
-def shell(script: str, folder: Path, groups: list[int] | None = None) -> None:
+def run(blocks: list[tuple[str, str]], folder: Path) -> None:
     paths = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     if (folder / "fa_tracking").is_dir():
         paths["PYTHONPATH"] = str(folder)  # what an editable installation of this copy does
     clean = {k: v for k, v in os.environ.items() if k not in ("FA_TRACK_DATA", "FA_TRACK_DB", "MLFLOW_TRACKING_URI")}
+    (folder / "blocks.json").write_text(json.dumps(blocks))
     log = folder / "output.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", script],
+            [sys.executable, str(Path(__file__).parent / "run_page.py"), "blocks.json"],
             cwd=folder,
             env={**clean, **paths},
             stdout=output,
@@ -84,13 +79,9 @@ def shell(script: str, folder: Path, groups: list[int] | None = None) -> None:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        (groups if groups is not None else []).append(process.pid)
-        code = process.wait(timeout=LONGEST)
-    assert code == 0, f"{script}\nended with {code}:\n{log.read_text()[-4000:]}"
-
-
-def with_children_gone(group: int) -> None:
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:  # it has left none behind
-        return
+        try:
+            code = process.wait(timeout=LONGEST)
+        finally:
+            with suppress(ProcessLookupError):  # where the page has started no server, all are gone
+                os.killpg(process.pid, signal.SIGKILL)
+    assert code == 0, log.read_text()[-6000:]
