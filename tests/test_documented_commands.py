@@ -23,7 +23,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "docs/tutorial.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
 BLOCK = re.compile(r"^(<!-- test: skip [^\n]+ -->\n)?```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SERVER = re.compile(r"^mlflow (?:ui|server)\b[^\n#]*", re.MULTILINE)
+SERVER = re.compile(r"^(mlflow (?:ui|server)\b[^\n#]*)[^\n]*", re.MULTILINE)
 LONGEST = 900
 
 
@@ -57,9 +57,9 @@ def copy_of_the_repository(folder: Path) -> None:
 
 def awaited(server: re.Match[str]) -> str:
     """The command in the background, and a loop that waits until it answers."""
-    port = re.search(r"--port[ =](\d+)", server[0])
+    port = re.search(r"--port[ =](\d+)", server[1])
     answers = f"(: < /dev/tcp/127.0.0.1/{port[1] if port else 5000}) 2> /dev/null"
-    return f"{server[0]} > server.log 2>&1 &\nuntil {answers}; do kill -0 $! && sleep 0.5; done"
+    return f"{server[1]} > server.log 2>&1 &\nuntil {answers}; do kill -0 $! && sleep 0.5; done"
 
 
 def run(blocks: list[tuple[str, str]], folder: Path) -> None:
