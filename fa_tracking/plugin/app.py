@@ -66,8 +66,9 @@ def create_app_with_login() -> Any:
         with _one_worker_at_a_time():
             served = create_app_of_mlflow()
     except (MlflowException, ImportError) as error:
-        if supervisor := multiprocessing.parent_process():  # uvicorn's: it would begin this worker again for ever
-            os.kill(supervisor.pid or 0, signal.SIGTERM)
+        supervisor = multiprocessing.parent_process()
+        if supervisor and supervisor.pid:  # uvicorn's: it would begin this worker again for ever
+            os.kill(supervisor.pid, signal.SIGTERM)
         advice = " (pip install 'mlflow[auth]')" if isinstance(error, ImportError) else ""
         raise SystemExit(f"fa-track-basic-auth: {error}{advice}") from error
     _add_pages(app)
@@ -113,7 +114,7 @@ def _pages(mlflow: "WSGIApplication") -> Flask:
         if found["lifecycle_stage"] != "active":
             abort(404, NO_EXPERIMENT)
         runs = list(_runs(mlflow, [found["experiment_id"]]))
-        if not any(run["info"]["status"] == "FINISHED" for run in runs):
+        if not runs:
             return _list([], found["name"])
         try:
             page = _boards().page(found["experiment_id"], found["name"], {run["info"]["run_id"] for run in runs})
@@ -237,6 +238,7 @@ class _Boards:
         """
         from mlflow.server.constants import BACKEND_STORE_URI_ENV_VAR
 
+        from dashboards.page import write_html
         from fa_tracking.results.export import export
 
         database = Path(self._folder.name) / f"{experiment_id}.duckdb"
@@ -245,15 +247,9 @@ class _Boards:
             done = export(database, os.environ.get(BACKEND_STORE_URI_ENV_VAR), name, say=current_app.logger.info)
             if done.changed or done.removed or self._drawn.get(experiment_id) != visible:
                 self._drawn.pop(experiment_id, None)
-                _draw(name, _only(visible, database), page)
+                write_html(name, page, _only(visible, database), mlflow_url=f"{_prefix()}/")
                 self._drawn[experiment_id] = visible
             return page.read_bytes()
-
-
-def _draw(experiment: str, database: Path, out: Path) -> None:
-    from dashboards.page import write_html
-
-    write_html(experiment, out, database)
 
 
 def _only(visible: Iterable[str], database: Path) -> Path:
