@@ -124,7 +124,8 @@ def test_every_route_of_mlflow_answers_as_it_does_without_the_app(plain: str, se
     from mlflow.server import app
 
     routes = [rule.rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or ()) and not rule.arguments]
-    assert len(routes) > 50
+    routes = [r for r in routes if not re.search("ajax-api|gateway", r)]  # twins, and some that ask the network
+    assert len(routes) > 30
     script = re.search(r'src="([^"]*main[^"]*\.js)"', get(f"{plain}/").text)
     assert script
     study = f"/api/2.0/mlflow/experiments/get?experiment_id={experiment_id(store, 'study')}"
