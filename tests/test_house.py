@@ -35,7 +35,12 @@ MAY_IMPORT = {
     "fa_tracking.protocol": set(),
     "fa_tracking.tracking": {"fa_tracking.protocol"},
     "fa_tracking.integrations": {"fa_tracking.protocol", "fa_tracking.tracking"},  # callbacks log, and nothing else
-    "fa_tracking.plugin": {"fa_tracking.auditor", "fa_tracking.tracking"},
+    "fa_tracking.plugin": {  # an entry point is a door: /fa/ draws what it has exported
+        "fa_tracking.auditor",
+        "fa_tracking.tracking",
+        "fa_tracking.results",
+        "dashboards",
+    },
     "fa_tracking.auditor": {"fa_tracking.tracking", "fa_tracking.protocol"},
     "fa_tracking.importers": {"fa_tracking.tracking"},
     "fa_tracking.results": {"fa_tracking.tracking"},
