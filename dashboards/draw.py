@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import pandas as pd
 
 from dashboards import charts, theme
@@ -75,7 +76,8 @@ def draw(name: str, experiment: str, answer: Answer) -> Drawn:
         nothing = f"Nothing to draw: the query {query.name} has no rows for {experiment}."
         return Drawn(name, chart.TITLE, query, sql, rows, None, nothing)
     description = chart.describe(rows)
-    specification = theme.styled(chart.draw(rows)).to_dict()
+    with alt.data_transformers.disable_max_rows():  # Altair's limit is for notebooks
+        specification = theme.styled(chart.draw(rows)).to_dict()
     specification["description"] = f"{chart.TITLE}. {description}"
     specification["params"] = [*specification.get("params", []), {"name": theme.PICKED, "value": None}]
     return Drawn(name, chart.TITLE, query, sql, rows, specification, description)
