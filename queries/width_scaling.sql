@@ -10,7 +10,7 @@ with cells as (
         select *, count(distinct width) over (partition by others) as n_widths
         from siblings_of($experiment, ['width'])
     )
-    where n_widths > 1
+    where n_widths > 1 and width is not null
 )
 select
     c.method, c.architecture, c.width, c.depth, c.epochs, c.penalty, c.frozen_blocks, c.also, s.seed, s.state,

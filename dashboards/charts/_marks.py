@@ -16,7 +16,7 @@ LOST = "Hollow: a diverged or an aborted run, which is in no mean."
 
 @dataclass(frozen=True)
 class Quantity:
-    """A panel's quantity: the column of its seeds, of their centre, and those of the centre's interval where it has one."""
+    """A panel's quantity: the columns of its seeds, of their centre, and of the centre's interval where it has one."""
 
     column: str
     title: str
@@ -32,7 +32,7 @@ def method_labels(rows: pd.DataFrame) -> pd.Series:
 
 
 def network_labels(rows: pd.DataFrame, besides: str = "") -> pd.Series:
-    """What was trained by the rule, as far as it varies in ``rows``; ``besides`` is a column that is shown otherwise."""
+    """What was trained by the rule, as far as it varies in ``rows``; the column ``besides`` is shown otherwise."""
     parts = [
         rows[column].map(lambda v, sign=sign: f"{sign}{'?' if pd.isna(v) else v}")
         for column, sign in SIGNS.items()
@@ -42,19 +42,29 @@ def network_labels(rows: pd.DataFrame, besides: str = "") -> pd.Series:
     return pd.Series([" ".join(row) for row in zip(*parts, strict=True)] if parts else "", rows.index)
 
 
+def measured(rows: pd.DataFrame, quantities: Sequence[Quantity]) -> list[Quantity]:
+    """The quantities that some row has."""
+    return [quantity for quantity in quantities if rows[quantity.column].notna().any()]
+
+
 def on_axis(rows: pd.DataFrame, column: str, log: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows whose value an axis can hold, and those whose value is to be spelled, as ``edge``; NULL is in neither."""
+    """The rows whose value an axis can hold, and those whose value is spelled, as ``edge``; NULL is in neither."""
     edge = pd.Series([theme.spelled(v, log) for v in rows[column]], rows.index, dtype=object)
     return rows[(edge == "") & rows[column].notna()], rows.assign(edge=edge)[edge != ""].drop(columns=column)
 
 
-def spelled(edge: pd.DataFrame, **where: Any) -> alt.Chart:
-    """The values that no axis can hold, in words at the panel's edge."""
-    return (
-        alt.Chart(edge)
+def spelled(edge: pd.DataFrame, place: str, channel: str, start: float, step: float, **where: Any) -> list[alt.Chart]:
+    """The values that no axis can hold, in words at the panel's edge: several of one ``place`` beside each other.
+
+    Args:
+        channel: along which they stand, in pixels from ``start`` in steps of ``step``.
+    """
+    return [
+        alt.Chart(group)
         .mark_text(fontSize=11, fontWeight="bold", baseline="middle", color=OFF_AXIS)
-        .encode(text="edge:N", opacity=theme.opacity(1), **where)
-    )
+        .encode(text="edge:N", opacity=theme.opacity(1), **where, **{channel: alt.value(start + step * int(rank))})
+        for rank, group in edge.groupby(edge.groupby(place).cumcount())
+    ]
 
 
 def thresholds(values: pd.Series) -> alt.Chart:
@@ -77,9 +87,10 @@ def seeds_and_centres(rows: pd.DataFrame, quantity: Quantity, identity: Sequence
     cells = rows[[*identity, "n", quantity.centre, *bounds]].drop_duplicates()
     cells = on_axis(cells, quantity.centre, quantity.log)[0]
     order = sorted(rows["label"].unique())
-    scale = alt.Scale(type="log") if quantity.log else alt.Scale(zero=False, padding=10)
+    padding = 10 if edge.empty else 24  # room for the words at the top
+    scale = alt.Scale(type="log", padding=padding) if quantity.log else alt.Scale(zero=False, padding=padding)
     axis = theme.log_axis(inside[quantity.column], [*also]) if quantity.log else alt.Axis(tickCount=6)
-    y = {"scale": scale, "axis": axis, "title": None}
+    y: dict[str, Any] = {"scale": scale, "axis": axis, "title": None}
     tip = ["label:N", "penalty:Q", "width:Q"]
 
     centres = alt.Chart(cells).encode(
@@ -104,18 +115,19 @@ def seeds_and_centres(rows: pd.DataFrame, quantity: Quantity, identity: Sequence
         centres.mark_line(strokeWidth=1.2, opacity=0.7).encode(detail="line:N"),
         seeds,
         centres.mark_point(filled=True, size=80, opacity=1).encode(tooltip=[*tip, "n:Q", *shown]),
-        spelled(edge, x="place:Q", y=alt.value(8)),
+        *spelled(edge, "place", "y", 8, 12, x="place:Q"),
     ]
     if bounds:
         held = cells[cells[bounds[0]].notna()]
         interval = alt.Chart(held).mark_rule(strokeWidth=1.8)
         layers.insert(1, interval.encode(x="place:Q", y=f"{bounds[0]}:Q", y2=f"{bounds[1]}:Q", color=_colour(order)))
-        layers.append(
-            centres.mark_text(align="left", dx=7, fontSize=10)
-            .encode(text="said:N")
-            .transform_calculate(said="'n=' + datum.n")
-        )
+        layers.append(_counts(centres))
     return layers
+
+
+def _counts(centres: Any) -> Any:
+    texts = centres.mark_text(align="left", dx=5, dy=-8, fontSize=10).encode(text="said:N")
+    return texts.transform_calculate(said="'n=' + datum.n")
 
 
 def dodged(values: pd.Series, labels: pd.Series, step: float) -> pd.Series:
@@ -135,6 +147,15 @@ def captioned(chart: Any, *lines: str) -> Any:
 def lost(rows: pd.DataFrame) -> str:
     """The runs that are in no mean, in words; empty where every run is complete."""
     return "".join(f", {n} {state}" for state, n in rows["state"].value_counts().items() if state != "complete")
+
+
+def counted(n: int, thing: str) -> str:
+    return f"{n} {thing}{'' if n == 1 else 's'}"
+
+
+def named(label: Any, network: Any) -> str:
+    """A cell in words."""
+    return f"{label} {network}".strip()
 
 
 def interval_words(n: int, low: float | None, high: float | None) -> str:

@@ -26,19 +26,20 @@ def draw(rows: pd.DataFrame) -> Any:
     lines = [alt.hconcat(*panels[i : i + COLUMNS], spacing=16) for i in range(0, len(panels), COLUMNS)]
     return _marks.captioned(
         alt.vconcat(*lines, spacing=14),
-        "Point and bar: the mean of Γ over n seeds and its 95 % t interval; none for n = 1. Grey: the null of fresh feedback,",
-        "its mean ± 2 standard deviations, where it was drawn. ×: no measurement, for the gradient is below the floor.",
+        "Point and bar: the mean of Γ over n seeds and its 95 % t interval; none for n = 1.",
+        "Grey: the null of fresh feedback, its mean ± 2 standard deviations, where it was drawn.",
+        "×: no measurement, for the gradient is below the floor.",
     )
 
 
 def describe(rows: pd.DataFrame) -> str:
     """How many layers have a Γ, how many lie beyond their null, and each cell's range."""
-    rows = rows.assign(cell=_marks.method_labels(rows) + " " + _marks.network_labels(rows))
+    rows = rows.assign(cell=(_marks.method_labels(rows) + " " + _marks.network_labels(rows)).str.strip())
     measured, beyond = rows[rows["n"] > 0], rows[rows["n_beyond_null"] > 0]
-    ranges = "; ".join(f"{cell.strip()} {theme.value_range(group['mean'])}" for cell, group in rows.groupby("cell"))
+    ranges = "; ".join(f"{cell!s} {theme.value_range(group['mean'])}" for cell, group in rows.groupby("cell"))
     return (
-        f"Γ is a measurement at {len(measured)} of {len(rows)} layers of {rows['cell'].nunique()} cells, at {len(beyond)} "
-        f"of them beyond the null band in some seed. Mean Γ by layer: {ranges}."
+        f"Γ is a measurement at {len(measured)} of {len(rows)} layers of {rows['cell'].nunique()} cells, at "
+        f"{len(beyond)} of them beyond the null band in some seed. Mean Γ by layer: {ranges}."
     )
 
 
@@ -47,7 +48,11 @@ def _panel(cell: pd.DataFrame, scale: alt.Scale, is_first: bool) -> Any:
     measured, none = cell[cell["n"] > 0], cell[cell["n"] == 0]
     changes = measured[measured["n"] != cell["n"].shift().loc[measured.index]]
     x = alt.X("layer:O", title="layer", scale=alt.Scale(domain=sorted(cell["layer"])), axis=alt.Axis(labelAngle=0))
-    y = {"scale": scale, "title": "Γ" if is_first else None, "axis": alt.Axis(tickCount=5, labels=is_first)}
+    y: dict[str, Any] = {
+        "scale": scale,
+        "title": "Γ" if is_first else None,
+        "axis": alt.Axis(tickCount=5, labels=is_first),
+    }
     tip = [alt.Tooltip(f"{c}:Q", format=".3g") for c in ("mean", "low", "high", "null_mean", "null_sd")]
 
     null = cell.loc[cell["null_low"].notna(), [*IDENTITY, "null_low", "null_high"]]
@@ -70,5 +75,7 @@ def _panel(cell: pd.DataFrame, scale: alt.Scale, is_first: bool) -> Any:
         .encode(x=x, y=alt.value(-2), text="said:N")
         .transform_calculate(said="'n=' + datum.n"),
     ]
-    title = alt.TitleParams(label, subtitle=textwrap.wrap(network, LETTERS), offset=16)
+    title = alt.TitleParams(
+        textwrap.wrap(label, LETTERS - 8), subtitle=textwrap.wrap(network, LETTERS) or alt.Undefined
+    )
     return alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title)

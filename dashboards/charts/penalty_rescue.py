@@ -31,7 +31,7 @@ def draw(rows: pd.DataFrame) -> Any:
     rows = rows.assign(place=_marks.dodged(place, rows["label"], DODGE), line=rows["label"])
     groups = []
     for network, group in rows.groupby("network", sort=False):
-        panels = [_panel(group, quantity, sorted(place.unique())) for quantity in PANELS]
+        panels = [_panel(group, quantity, sorted(place.unique())) for quantity in _marks.measured(rows, PANELS)]
         title = alt.TitleParams(str(network), limit=theme.FULL_WIDTH)
         groups.append(alt.hconcat(*panels, spacing=20).properties(title=title))
     return _marks.captioned(
@@ -46,13 +46,15 @@ def describe(rows: pd.DataFrame) -> str:
     """Each method's norm and accuracy at every penalty, with n and interval."""
     cells = rows.assign(label=rows["method"].fillna("?"), network=_marks.network_labels(rows))
     cells = cells.drop_duplicates(["label", "network", "penalty"])
-    told = [
-        f"{' '.join(filter(None, (c.label, c.network)))} λ={c.penalty:g}: ‖h_L‖ {_number(c.residual_norm_median)}, "
-        f"‖g_2‖ {_number(c.grad_norm_2_median)}, accuracy {_number(c.accuracy_mean)} "
-        f"({_marks.interval_words(c.n, c.accuracy_low, c.accuracy_high)})"
-        for c in cells.itertuples()
-    ]
-    return f"{len(rows)} seeds{_marks.lost(rows)}. {'; '.join(told)}."
+    return f"{_marks.counted(len(rows), 'seed')}{_marks.lost(rows)}. {'; '.join(_told(cell) for cell in cells.itertuples())}."
+
+
+def _told(cell: Any) -> str:
+    interval = _marks.interval_words(cell.n, cell.accuracy_low, cell.accuracy_high)
+    return (
+        f"{_marks.named(cell.label, cell.network)} λ={cell.penalty:g}: ‖h_L‖ {_number(cell.residual_norm_median)}, "
+        f"‖g_2‖ {_number(cell.grad_norm_2_median)}, accuracy {_number(cell.accuracy_mean)} ({interval})"
+    )
 
 
 def _number(value: float | None) -> str:

@@ -42,15 +42,15 @@ def describe(rows: pd.DataFrame) -> str:
     """How many seeds of how many cells, and the highest and lowest mean with n and interval."""
     rows = _labelled(rows[rows["measure"] == "accuracy"])
     means = rows[rows["mean"].notna()].drop_duplicates(["label", "network"]).sort_values("mean", ascending=False)
-    said = f"{len(rows)} seeds of {len(rows.drop_duplicates(['label', 'network']))} cells{_marks.lost(rows)}."
+    cells = len(rows.drop_duplicates(["label", "network"]))
+    said = f"{_marks.counted(len(rows), 'seed')} of {_marks.counted(cells, 'cell')}{_marks.lost(rows)}."
     ends = {"Highest": means.head(1), "lowest": means.iloc[1:].tail(1)}
     told = [f"{end} mean accuracy: {_told(c)}" for end, one in ends.items() for c in one.itertuples()]
     return said + (f" {'; '.join(told)}." if told else "")
 
 
 def _told(cell: Any) -> str:
-    name = " ".join(filter(None, (cell.label, cell.network)))
-    return f"{name} {cell.mean:.3f} ({_marks.interval_words(cell.n, cell.low, cell.high)})"
+    return f"{_marks.named(cell.label, cell.network)} {cell.mean:.3f} ({_marks.interval_words(cell.n, cell.low, cell.high)})"
 
 
 def _labelled(rows: pd.DataFrame) -> pd.DataFrame:
@@ -61,7 +61,8 @@ def _labelled(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _scale(rows: pd.DataFrame) -> alt.Scale:
     held = [float(v) for c in ("value", "low", "high") for v in rows[c] if pd.notna(v) and not theme.spelled(v)]
-    return alt.Scale(domain=[min(held), max(held)], nice=True, padding=6) if held else alt.Scale()
+    room = 34 if any(map(theme.spelled, rows["value"])) else 6
+    return alt.Scale(domain=[min(held), max(held)] if held else [0, 1], nice=True, padding=room)
 
 
 def _panel(group: pd.DataFrame, measure: str, order: list[str], scale: alt.Scale, is_first: bool, is_last: bool) -> Any:
@@ -75,7 +76,7 @@ def _panel(group: pd.DataFrame, measure: str, order: list[str], scale: alt.Scale
         axis=alt.Axis(labels=is_first, ticks=is_first, labelLimit=LABEL, minExtent=LABEL if is_first else 0, grid=True),
     )
     title = PANELS[measure] if is_last else None
-    x = {"scale": scale, "axis": alt.Axis(labels=is_last, ticks=is_last, title=title, tickCount=5)}
+    x: dict[str, Any] = {"scale": scale, "axis": alt.Axis(labels=is_last, ticks=is_last, title=title, tickCount=5)}
     points = (
         alt.Chart(inside)
         .mark_point(size=38, yOffset=-5, strokeWidth=1.4)
@@ -100,6 +101,6 @@ def _panel(group: pd.DataFrame, measure: str, order: list[str], scale: alt.Scale
         diamond.encode(x=alt.X("mean:Q", **x), tooltip=tip),
         points,
         count.encode(text=alt.Text("said:N")).transform_calculate(said="'n=' + datum.n"),
-        _marks.spelled(edge, y=y, x=alt.value(14)),
+        *_marks.spelled(edge, "label", "x", 16, 34, y=y),
     ]
     return alt.layer(*layers).properties(width=WIDTH / 2, height=alt.Step(STEP))

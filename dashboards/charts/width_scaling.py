@@ -14,7 +14,7 @@ QUERY = "width_scaling"
 
 PANELS = (
     Quantity("accuracy", "test accuracy", "accuracy_mean", ("accuracy_low", "accuracy_high"), log=False),
-    Quantity("growth", "(a) max growth ‖h_(l+1)‖/‖h_l‖", "growth_median"),
+    Quantity("growth", "(a) max ‖h_(l+1)‖/‖h_l‖", "growth_median"),
     Quantity("grad_norm", "(b) ‖g_L‖", "grad_norm_median"),
 )
 THRESHOLDS = {"growth": "h_norm_explosion_ratio", "grad_norm": "g_norm_floor"}
@@ -30,12 +30,12 @@ def draw(rows: pd.DataFrame) -> Any:
     rows = rows.assign(place=_marks.dodged(rows["width"], rows["label"], DODGE), line=rows["label"])
     groups = []
     for network, group in rows.groupby("network", sort=False):
-        panels = [_panel(group, quantity, sorted(rows["width"].unique())) for quantity in PANELS]
+        panels = [_panel(group, quantity, sorted(rows["width"].unique())) for quantity in _marks.measured(rows, PANELS)]
         title = alt.TitleParams(str(network), limit=theme.FULL_WIDTH)
         groups.append(alt.hconcat(*panels, spacing=20).properties(title=title))
     return _marks.captioned(
         alt.vconcat(*groups, spacing=15),
-        "Small: a seed. Large, joined: the mean accuracy of n seeds with its 95 % t interval, or the median over seeds.",
+        "Small: a seed. Large, joined: the mean accuracy of n seeds with its 95 % t interval, or the median of a norm.",
         "Dashed: the thresholds of (a) and (b).",
         *([_marks.LOST] if _marks.lost(rows) else []),
     )
@@ -47,8 +47,8 @@ def describe(rows: pd.DataFrame) -> str:
     told = []
     for (label, network), group in rows.drop_duplicates(["label", "network", "width"]).groupby(["label", "network"]):
         ends = [f"d={c.width} {_told(c)}" for c in group.sort_values("width").iloc[[0, -1]].itertuples()]
-        told.append(f"{' '.join(filter(None, (label, network)))}: {'; '.join(ends)}")
-    return f"{len(rows)} seeds{_marks.lost(rows)}. {'. '.join(told)}."
+        told.append(f"{_marks.named(label, network)}: {'; '.join(ends)}")
+    return f"{_marks.counted(len(rows), 'seed')}{_marks.lost(rows)}. {'. '.join(told)}."
 
 
 def _told(cell: Any) -> str:
@@ -62,5 +62,5 @@ def _panel(rows: pd.DataFrame, quantity: Quantity, widths: list[int]) -> Any:
     used = rows[THRESHOLDS[quantity.column]].dropna() if quantity.column in THRESHOLDS else pd.Series(dtype=float)
     layers = [_marks.thresholds(used), *_marks.seeds_and_centres(rows, quantity, IDENTITY, used)]
     scale = alt.Scale(type="log", base=2, domain=[widths[0] / 1.4, widths[-1] * 1.4], nice=False)
-    x = alt.X("place:Q", title="width d", axis=alt.Axis(values=widths, format="d", grid=False), scale=scale)
+    x = alt.X("place:Q", title="width d", axis=alt.Axis(values=[*widths], format="d", grid=False), scale=scale)
     return alt.layer(*layers).encode(x=x).properties(width=WIDTH, height=HEIGHT, title=quantity.title)
