@@ -18,8 +18,8 @@ norms as (
     from (
         select
             cell, sample, state, arg_max(residual_norm, layer) as residual_norm,
-            any_value(l.grad_norm) filter (layer = 2) as grad_norm_2
-        from last_layers_of($experiment) l group by run_id, cell, sample, state
+            any_value(grad_norm) filter (layer = 2) as grad_norm_2
+        from last_layers_of($experiment) group by run_id, cell, sample, state
     )
     group by cell, sample, state
 ),

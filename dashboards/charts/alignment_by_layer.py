@@ -75,7 +75,7 @@ def _panel(cell: pd.DataFrame, scale: alt.Scale, is_first: bool) -> Any:
         .encode(x=x, y=alt.value(-2), text="said:N")
         .transform_calculate(said="'n=' + datum.n"),
     ]
-    title = alt.TitleParams(
-        textwrap.wrap(label, LETTERS - 8), subtitle=textwrap.wrap(network, LETTERS) or alt.Undefined
-    )
+    title = alt.TitleParams(textwrap.wrap(label, LETTERS - 8))
+    if network:
+        title.subtitle = textwrap.wrap(network, LETTERS)
     return alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title)

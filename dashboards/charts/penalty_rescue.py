@@ -46,7 +46,8 @@ def describe(rows: pd.DataFrame) -> str:
     """Each method's norm and accuracy at every penalty, with n and interval."""
     cells = rows.assign(label=rows["method"].fillna("?"), network=_marks.network_labels(rows))
     cells = cells.drop_duplicates(["label", "network", "penalty"])
-    return f"{_marks.counted(len(rows), 'seed')}{_marks.lost(rows)}. {'; '.join(_told(cell) for cell in cells.itertuples())}."
+    told = "; ".join(_told(cell) for cell in cells.itertuples())
+    return f"{_marks.counted(len(rows), 'seed')}{_marks.lost(rows)}. {told}."
 
 
 def _told(cell: Any) -> str:

@@ -50,7 +50,8 @@ def describe(rows: pd.DataFrame) -> str:
 
 
 def _told(cell: Any) -> str:
-    return f"{_marks.named(cell.label, cell.network)} {cell.mean:.3f} ({_marks.interval_words(cell.n, cell.low, cell.high)})"
+    interval = _marks.interval_words(cell.n, cell.low, cell.high)
+    return f"{_marks.named(cell.label, cell.network)} {cell.mean:.3f} ({interval})"
 
 
 def _labelled(rows: pd.DataFrame) -> pd.DataFrame:

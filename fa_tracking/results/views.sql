@@ -164,9 +164,9 @@ create or replace macro difference(a, b) as {
     'n_b': coalesce(cardinality(b), 0)
 };
 
--- Γ by layer at the last epoch that a run logged.
+-- The layers at the last epoch that a run logged; grad_norm is that of the layer.
 create or replace macro last_layers_of(asked) as table
-select r.*, l.* exclude (run_id)
+select r.* exclude (grad_norm), l.* exclude (run_id)
 from runs_of(asked) r
 join (select run_id, max(step) as step from layers group by run_id) using (run_id)
 join layers l using (run_id, step);
