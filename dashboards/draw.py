@@ -1,6 +1,7 @@
 """Draws a chart of the catalogue from an experiment's rows, and writes it as a picture, a document or a page."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,9 +78,15 @@ def draw(name: str, experiment: str, answer: Answer) -> Drawn:
         return Drawn(name, chart.TITLE, query, sql, rows, None, nothing)
     description = chart.describe(rows)
     specification = theme.styled(chart.draw(rows)).to_dict()
+    for data in specification["datasets"].values():  # Altair turns NULL into NaN, which JSON does not know
+        data[:] = [{key: None if _is_nan(value) else value for key, value in row.items()} for row in data]
     specification["description"] = f"{chart.TITLE}. {description}"
     specification["params"] = [*specification.get("params", []), {"name": theme.PICKED, "value": None}]
     return Drawn(name, chart.TITLE, query, sql, rows, specification, description)
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def draw_all(experiment: str, answer: Answer) -> list[Drawn]:

@@ -41,6 +41,7 @@ select
     s.control, s.control + s.frozen_acc_margin_pp / 100 as passes_from, s.g_norm_floor, s.run_id
 from seeds s join cells c using (cell) left join measured m using (cell),
 lateral (select interval_of(m.mean, m.sd, m.n) as i)
+where coalesce(s.accuracy, s.residual_norm, s.grad_norm_2) is not null
 order by
     c.method, c.architecture, c.width, c.depth, c.epochs, c.others, penalty, cell, s.state <> 'complete', s.state,
     s.seed, s.run_id;

@@ -19,6 +19,7 @@ select
     s.h_norm_explosion_ratio, s.g_norm_floor, s.run_id
 from seeds_of($experiment) s join cells c using (cell),
 lateral (select interval_of(c.accuracy_mean, c.accuracy_sd, c.n) as i)
+where coalesce(s.accuracy, s.growth, s.grad_norm) is not null
 order by
     c.method, c.architecture, c.depth, c.epochs, c.penalty, c.frozen_blocks, c.others, c.width, cell,
     s.state <> 'complete', s.state, s.seed, s.run_id;

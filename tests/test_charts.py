@@ -83,10 +83,12 @@ def size(svg: str) -> tuple[float, float]:
 
 
 def is_same(shown: Any, value: Any) -> bool:
-    """JSON has no NaN: a NaN of a query that was drawn as null is not the same."""
-    if isinstance(value, float | int) and not isinstance(value, bool):
-        return isinstance(shown, float | int) and math.isclose(shown, value, rel_tol=1e-12)
-    return shown == value or str(shown) == str(value)
+    """JSON has no NaN: one is spelled, and is not the same as null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return shown == theme.spelled(value)
+    if isinstance(value, float | int) and isinstance(shown, float | int):
+        return math.isclose(shown, value, rel_tol=1e-12)
+    return shown == value or (value is not None and str(shown) == str(value))
 
 
 CHARTS = catalogue.names(charts)
@@ -115,7 +117,9 @@ def test_a_chart_shows_the_rows_of_its_query_and_no_others(name: str, store: str
         about = columns & row.keys()
         assert any(all(is_same(row[c], known[c]) for c in about) for known in rows), row
     if "run_id" in columns:
-        assert {row["run_id"] for row in shown if "run_id" in row} == {row["run_id"] for row in rows}
+        numbers = {key for row in shown for key in row if key in columns} - {"penalty", "lr"}
+        measured = {row["run_id"] for row in rows if any(isinstance(row[c], float) for c in numbers)}
+        assert {row["run_id"] for row in shown if "run_id" in row} == measured
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -123,7 +127,8 @@ def test_a_chart_is_told_in_words_with_its_numbers(name: str, drawn: Any) -> Non
     before, after = drawn(name, "study").description, drawn(name, "diverged").description
     for description in (before, after):
         assert description.endswith(".") and re.search(r"\d", description)
-    assert before != after  # the diverged runs are told of, or change a number
+    is_told = before != after  # the diverged runs are told of, or change a number
+    assert is_told or drawn(name, "study").rows.equals(drawn(name, "diverged").rows)
 
 
 @pytest.mark.parametrize("name", ["seeds", "width_scaling", "penalty_rescue"])
