@@ -14,22 +14,33 @@ PRINT_SCALE = 7.0 * 72 / FULL_WIDTH
 PICKED = "picked"
 """The parameter of each specification that holds the ids of the runs that a page has picked; null: none are."""
 
+FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
+
 HEALTHY, FLAGGED, UNKNOWN = "trustworthy", "flagged", "not audited"
 
 VERDICT_COLOUR = alt.Scale(domain=[HEALTHY, FLAGGED, UNKNOWN], range=["#0072B2", "#D55E00", "#999999"])
 VERDICT_SHAPE = alt.Scale(domain=[HEALTHY, FLAGGED, UNKNOWN], range=["circle", "triangle-up", "cross"])
 THRESHOLD = "#444444"
 METHOD_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B2A100"]
+SHAPES = ["circle", "triangle-up", "square", "diamond", "triangle-down", "cross", "triangle-right"]
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [10, 4], [3, 1]]
 
 
 def styled(chart: Any) -> Any:
     """The chart with the fonts, sizes and grid of this project."""
-    font = "Helvetica, Arial, 'Liberation Sans', sans-serif"
     return (
-        chart.configure(font=font, background="white")
+        chart.configure(font=FONT, background="white")
         .configure_axis(labelFontSize=11, titleFontSize=12, titleFontWeight="normal", gridColor="#E5E5E5")
-        .configure_title(fontSize=13, anchor="start", subtitleFontSize=11, subtitleColor="#444444")
+        # where a glyph is missing, as ‖ is in Helvetica, the renderer changes the font of the whole title
+        .configure_title(
+            font="'DejaVu Sans', Verdana, sans-serif",
+            frame="group",
+            subtitleFont=FONT,
+            fontSize=12,
+            anchor="start",
+            subtitleFontSize=11,
+            subtitleColor="#444444",
+        )
         .configure_legend(
             labelFontSize=11,
             titleFontSize=12,

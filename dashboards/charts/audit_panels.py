@@ -11,7 +11,9 @@ from dashboards import theme
 TITLE = "Audit: four diagnostics per run, methods sorted by accuracy"
 QUERY = "audit_table"
 
-WIDTH, HEIGHT = 295, 180
+WIDTH, HEIGHT, LABEL = 295, 180, 160
+MANY = 8
+"""Above so many cells their names stand upright."""
 
 IDENTITY = ["method", "architecture", "width"]
 
@@ -61,6 +63,7 @@ def _state(rows: pd.DataFrame) -> pd.Series:
 def _panel(rows: pd.DataFrame, panel: Panel, order: list[str]) -> Any:
     values = rows[["cell", "seed", "state", "verdict", "accuracy", panel.column, "run_id", *IDENTITY]].copy()
     values["edge"] = [theme.spelled(v, panel.log) for v in values[panel.column]]
+    values["accuracy"] = [theme.spelled(v) or v for v in values["accuracy"]]  # JSON knows no NaN
     missing = int(values[panel.column].isna().sum() - (values["edge"] == "NaN").sum())
     inside = values[(values["edge"] == "") & values[panel.column].notna()]
     edge = values[values["edge"] != ""].drop(columns=panel.column)
@@ -68,9 +71,8 @@ def _panel(rows: pd.DataFrame, panel: Panel, order: list[str]) -> Any:
     subtitle = f"fires {panel.fires} {', '.join(f'{t:g}' for t in thresholds) or '—'}"
     subtitle += f"; {missing} of {len(rows)} runs not measured" if missing else ""
 
-    x = alt.X(
-        "cell:N", sort=order, scale=alt.Scale(domain=order), title=None, axis=alt.Axis(labelAngle=-25, labelLimit=160)
-    )
+    axis_x = alt.Axis(labelAngle=-25 if len(order) <= MANY else -90, labelLimit=LABEL)
+    x = alt.X("cell:N", sort=order, scale=alt.Scale(domain=order), title=None, axis=axis_x)
     scale = alt.Scale(type="log") if panel.log else alt.Scale(zero=False, padding=10)
     axis = theme.log_axis(inside[panel.column], thresholds) if panel.log else alt.Axis(tickCount=6)
     points = (

@@ -38,6 +38,8 @@ def _panel(rows: pd.DataFrame, cells: list[str], column: str, title: str, log: b
     edge = values[values["edge"] != ""].drop(columns=column)
     colours = alt.Scale(domain=cells, range=(theme.METHOD_COLOURS * len(cells))[: len(cells)])
     dashes = alt.Scale(domain=cells, range=(theme.DASHES * len(cells))[: len(cells)])
+    longest = max(map(len, cells))
+    legend = alt.Legend(columns=max(1, min(4, theme.FULL_WIDTH // (6 * longest + 35))), labelLimit=theme.FULL_WIDTH)
     floors = sorted(rows["g_norm_floor"].dropna().unique()) if column == "deepest_grad_norm" else []
     scale = alt.Scale(type="log") if log else alt.Scale(zero=False)
     axis = theme.log_axis(inside[column], floors) if log else alt.Axis(tickCount=6)
@@ -48,8 +50,8 @@ def _panel(rows: pd.DataFrame, cells: list[str], column: str, title: str, log: b
             opacity=theme.opacity(),
             x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1)),
             y=alt.Y(f"{column}:Q", title=None, scale=scale, axis=axis),
-            color=alt.Color("cell:N", scale=colours, title="cell"),
-            strokeDash=alt.StrokeDash("cell:N", scale=dashes, title="cell"),
+            color=alt.Color("cell:N", scale=colours, title="cell", legend=legend),
+            strokeDash=alt.StrokeDash("cell:N", scale=dashes, title="cell", legend=legend),
             detail="run_id:N",
             tooltip=["cell:N", "seed:Q", "epoch:Q", alt.Tooltip(f"{column}:Q", format=".4g")],
         )
