@@ -167,7 +167,7 @@ def test_names_are_text_wherever_they_stand(browser_page: "Page", study: str) ->
     page = visit(browser_page, study)
     assert page.title() == "study · FA-Track"
     assert page.locator(".name", has_text=NAME).count() == 1 and page.locator("main b").count() == 0
-    page.get_by_label(METHOD).check()
+    page.locator("label", has_text="mine").click()
     assert seen(page) == [f"study {METHOD} 1"]
     assert METHOD in "".join(page.locator("#trajectories svg text").all_text_contents())
 
@@ -199,6 +199,7 @@ def test_a_chart_that_cannot_follow_a_filter_says_so_and_one_without_data_says_w
     write_html("remote", out, database)
     page = visit(browser_page, out.as_uri())
     assert "the query diverged has no rows for remote" in page.locator("#empty").inner_text()
+    (tmp_path / "zz_nothing.py").unlink()
     write_html("study", out, database)
     visit(page, out.as_uri())
     bars, note = "#zz_means .mark-rect.role-mark path", page.locator("#zz_means .deaf")
