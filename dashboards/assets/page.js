@@ -49,6 +49,7 @@ async function show() {
   showBoard(shown, new Set(active));
   one("#shown").value = `${shown.size} of ${runs.size} runs shown` + (active.length ? `, ${active.length} picked` : "");
   one("#all").hidden = !filters.length;
+  document.body.classList.toggle("filtered", filters.length > 0); // the descriptions are of all runs
   one("#none").hidden = !picked.length;
   await Promise.all(charts.map(chart => showChart(chart, filters, active)));
 }
