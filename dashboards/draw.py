@@ -78,17 +78,20 @@ def draw(name: str, experiment: str, answer: Answer) -> Drawn:
         nothing = f"Nothing to draw: the query {query.name} has no rows for {experiment}."
         return Drawn(name, chart.TITLE, query, sql, rows, None, nothing)
     description = chart.describe(rows)
-    with alt.data_transformers.disable_max_rows():  # Altair's limit is for notebooks
-        specification = theme.styled(chart.draw(rows)).to_dict()
-    for data in specification["datasets"].values():  # Altair turns NULL into NaN, which JSON does not know
-        data[:] = [{key: None if _is_nan(value) else value for key, value in row.items()} for row in data]
+    with alt.data_transformers.enable(max_rows=None):  # Altair's limit is for notebooks; here the page packs the rows
+        specification = _as_json(theme.styled(chart.draw(rows)).to_dict())
     specification["description"] = f"{chart.TITLE}. {description}"
     specification["params"] = [*specification.get("params", []), {"name": theme.PICKED, "value": None}]
     return Drawn(name, chart.TITLE, query, sql, rows, specification, description)
 
 
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+def _as_json(value: Any) -> Any:
+    """NaN and infinities as null, the only way that JSON has; a chart spells them in words where it means them."""
+    if isinstance(value, dict):
+        return {key: _as_json(held) for key, held in value.items()}
+    if isinstance(value, list):
+        return [_as_json(held) for held in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def draw_all(experiment: str, answer: Answer) -> list[Drawn]:
