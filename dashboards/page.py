@@ -1,7 +1,6 @@
 """The dashboard of an experiment: one HTML file that needs no network, or pictures."""
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from html import escape
@@ -10,13 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from dashboards import charts, theme
-from fa_tracking import catalogue
+from dashboards import theme
+from dashboards.draw import answers, draw_all, write
 from fa_tracking.errors import FATrackError, UsageError
-from fa_tracking.results.database import DEFAULT_DATABASE, ask, connect, find_query
+from fa_tracking.results.database import DEFAULT_DATABASE
 from fa_tracking.results.files import write_whole
-
-PNG_SCALE = 2
 
 _STYLE = """
 body { font: 15px/1.5 Helvetica, Arial, sans-serif; margin: 1.5rem auto; max-width: 60rem; padding: 0 1rem }
@@ -28,39 +25,6 @@ th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid #ddd 
 """
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A chart of the catalogue, drawn from an experiment's rows."""
-
-    name: str
-    title: str
-    specification: dict[str, Any]
-
-
-def draw_all(experiment: str, database: str | Path = DEFAULT_DATABASE) -> tuple[list[Drawn], pd.DataFrame]:
-    """Every chart of the catalogue for ``experiment``, and its runs over their seeds.
-
-    Raises:
-        UsageError: no such database or experiment.
-    """
-    with connect(database) as connection:
-
-        def answer(query: str) -> pd.DataFrame:
-            relation = ask(connection, find_query(query), {"experiment": experiment})
-            # through Python objects: DuckDB's own data frame turns NULL into NaN, and NaN must stay apart from it
-            return pd.DataFrame(relation.fetchall(), columns=relation.columns, dtype=object)
-
-        drawn = []
-        for name in catalogue.names(charts):
-            chart = catalogue.load(charts, name)
-            rows = answer(chart.QUERY)
-            if rows.empty:
-                raise FATrackError(f"the experiment {experiment!r} has no finished run to draw")
-            specification = theme.styled(chart.draw(rows)).to_dict()
-            drawn.append(Drawn(name, chart.TITLE, specification))
-        return drawn, answer("cross_seed")
-
-
 def write_html(experiment: str, out: Path, database: str | Path = DEFAULT_DATABASE) -> None:
     """The dashboard as one self-contained HTML file.
 
@@ -69,7 +33,11 @@ def write_html(experiment: str, out: Path, database: str | Path = DEFAULT_DATABA
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"the page is HTML: name it {out.with_suffix('.html').name}, not {out.name}")
-    drawn, cells = draw_all(experiment, database)
+    with answers(experiment, database) as answer:
+        drawn = [d for d in draw_all(experiment, answer) if d.specification]
+        cells = answer("cross_seed")
+    if cells.empty:
+        raise FATrackError(f"the experiment {experiment!r} has no finished run to draw")
     sections = "".join(
         f'<section><h2>{escape(d.title)}</h2><div class="chart" id="{d.name}" role="img" '
         f'aria-label="{escape(d.title)}"></div></section>'
@@ -96,14 +64,12 @@ for (const [id, specification] of Object.entries(specifications))
 
 def write_png(experiment: str, out: Path, database: str | Path = DEFAULT_DATABASE) -> list[Path]:
     """Each chart as a picture beside ``out``: ``STEM-CHART.png``. The files written."""
-    import vl_convert
-
-    written = []
-    for drawn in draw_all(experiment, database)[0]:
-        target = out.with_name(f"{out.stem}-{drawn.name}.png")
-        write_whole(target, vl_convert.vegalite_to_png(drawn.specification, scale=PNG_SCALE))
-        written.append(target)
-    return written
+    with answers(experiment, database) as answer:
+        drawn = [d for d in draw_all(experiment, answer) if d.specification]
+    targets = [out.with_name(f"{out.stem}-{d.name}.png") for d in drawn]
+    for each, target in zip(drawn, targets, strict=True):
+        write(each, target)
+    return targets
 
 
 def _table(cells: pd.DataFrame) -> str:

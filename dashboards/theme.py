@@ -7,6 +7,13 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+FULL_WIDTH, COLUMN_WIDTH = 720, 345
+"""Units that a figure is wide, across a page of two columns and across one of these; text of 11 is then of 7.7 pt."""
+PRINT_SCALE = 7.0 * 72 / FULL_WIDTH
+"""A page of two columns holds a figure 7 inches wide."""
+PICKED = "picked"
+"""The parameter of each specification that holds the ids of the runs that a page has picked; null: none are."""
+
 HEALTHY, FLAGGED, UNKNOWN = "trustworthy", "flagged", "not audited"
 
 VERDICT_COLOUR = alt.Scale(domain=[HEALTHY, FLAGGED, UNKNOWN], range=["#0072B2", "#D55E00", "#999999"])
@@ -23,9 +30,23 @@ def styled(chart: Any) -> Any:
         chart.configure(font=font, background="white")
         .configure_axis(labelFontSize=11, titleFontSize=12, titleFontWeight="normal", gridColor="#E5E5E5")
         .configure_title(fontSize=13, anchor="start", subtitleFontSize=11, subtitleColor="#444444")
-        .configure_legend(labelFontSize=11, titleFontSize=12, labelLimit=320, symbolSize=90)
+        .configure_legend(
+            labelFontSize=11,
+            titleFontSize=12,
+            labelLimit=220,
+            symbolSize=90,
+            orient="bottom",
+            direction="horizontal",
+            columns=4,
+        )
         .configure_view(stroke="#BBBBBB")
     )
+
+
+def opacity(usual: float = 0.85) -> Any:
+    """The opacity of a mark of one run: ``usual``, and faint where a page has picked other runs."""
+    is_picked = f"!isArray({PICKED}) || indexof({PICKED}, datum.run_id) >= 0"
+    return alt.condition(is_picked, alt.value(usual), alt.value(0.08))
 
 
 def cell_labels(rows: pd.DataFrame) -> pd.Series:
@@ -57,3 +78,12 @@ def spelled(value: float | None, log: bool = False) -> str:
     if math.isinf(value):
         return "+∞" if value > 0 else "−∞"
     return f"{value:g}" if log and value <= 0 else ""
+
+
+def value_range(values: pd.Series) -> str:
+    """The least and the largest of ``values`` in words, and how many are not finite or not measured."""
+    held = [v for v in values if isinstance(v, int | float)]
+    finite = sorted(float(v) for v in held if math.isfinite(v))
+    spread = f"{finite[0]:.3g}" + (f" to {finite[-1]:.3g}" if finite[-1] != finite[0] else "") if finite else ""
+    said = [spread, f"{len(held) - len(finite)} not finite", f"{len(values) - len(held)} not measured"]
+    return ", ".join(text for text in said if text and not text.startswith("0 not"))

@@ -11,7 +11,9 @@ from dashboards import theme
 TITLE = "Audit: four diagnostics per run, methods sorted by accuracy"
 QUERY = "audit_table"
 
-WIDTH, HEIGHT = 330, 190
+WIDTH, HEIGHT = 295, 180
+
+IDENTITY = ["method", "architecture", "width"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,14 @@ def draw(rows: pd.DataFrame) -> alt.VConcatChart:
     return alt.vconcat(alt.hconcat(a, b, spacing=30), alt.hconcat(c, d, spacing=30), spacing=30)
 
 
+def describe(rows: pd.DataFrame) -> str:
+    """The runs of each verdict, and the range of each measurement."""
+    states = _state(rows).value_counts()
+    counts = ", ".join(f"{n} {state}" for state, n in states.items())
+    ranges = "; ".join(f"{panel.title}: {theme.value_range(rows[panel.column])}" for panel in PANELS)
+    return f"{len(rows)} runs: {counts}. {ranges}."
+
+
 def _state(rows: pd.DataFrame) -> pd.Series:
     verdict = rows["verdict"]
     known = {"trustworthy": theme.HEALTHY, "not audited": theme.UNKNOWN}
@@ -49,7 +59,7 @@ def _state(rows: pd.DataFrame) -> pd.Series:
 
 
 def _panel(rows: pd.DataFrame, panel: Panel, order: list[str]) -> Any:
-    values = rows[["cell", "seed", "state", "verdict", "accuracy", panel.column, "run_id"]].copy()
+    values = rows[["cell", "seed", "state", "verdict", "accuracy", panel.column, "run_id", *IDENTITY]].copy()
     values["edge"] = [theme.spelled(v, panel.log) for v in values[panel.column]]
     missing = int(values[panel.column].isna().sum() - (values["edge"] == "NaN").sum())
     inside = values[(values["edge"] == "") & values[panel.column].notna()]
@@ -65,9 +75,10 @@ def _panel(rows: pd.DataFrame, panel: Panel, order: list[str]) -> Any:
     axis = theme.log_axis(inside[panel.column], thresholds) if panel.log else alt.Axis(tickCount=6)
     points = (
         alt.Chart(inside)
-        .mark_point(filled=True, size=75, opacity=0.85)
+        .mark_point(filled=True, size=75)
         .encode(
             x=x,
+            opacity=theme.opacity(),
             y=alt.Y(f"{panel.column}:Q", scale=scale, axis=axis, title=None),
             xOffset=alt.XOffset("seed:N"),
             color=alt.Color("state:N", scale=theme.VERDICT_COLOUR, title="verdict of the run"),

@@ -24,8 +24,15 @@ def draw(rows: pd.DataFrame) -> alt.HConcatChart:
     return alt.hconcat(*(_panel(rows, cells, *panel) for panel in PANELS), spacing=25)
 
 
+def describe(rows: pd.DataFrame) -> str:
+    """The runs and epochs that are drawn, and where the three quantities end."""
+    last = rows.loc[rows.groupby("run_id")["epoch"].idxmax()]
+    ends = "; ".join(f"{title.partition(',')[0]} {theme.value_range(last[column])}" for column, title, _ in PANELS)
+    return f"{rows['run_id'].nunique()} runs up to epoch {last['epoch'].max()}; at its end: {ends}."
+
+
 def _panel(rows: pd.DataFrame, cells: list[str], column: str, title: str, log: bool) -> Any:
-    values = rows[["cell", "seed", "epoch", "run_id", column]].copy()
+    values = rows[["cell", "method", "architecture", "width", "seed", "epoch", "run_id", column]].copy()
     values["edge"] = [theme.spelled(v, log) for v in values[column]]
     inside = values[(values["edge"] == "") & values[column].notna()]
     edge = values[values["edge"] != ""].drop(columns=column)
@@ -36,8 +43,9 @@ def _panel(rows: pd.DataFrame, cells: list[str], column: str, title: str, log: b
     axis = theme.log_axis(inside[column], floors) if log else alt.Axis(tickCount=6)
     lines = (
         alt.Chart(inside)
-        .mark_line(strokeWidth=1.6, opacity=0.85)
+        .mark_line(strokeWidth=1.6)
         .encode(
+            opacity=theme.opacity(),
             x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1)),
             y=alt.Y(f"{column}:Q", title=None, scale=scale, axis=axis),
             color=alt.Color("cell:N", scale=colours, title="cell"),
@@ -57,4 +65,4 @@ def _panel(rows: pd.DataFrame, cells: list[str], column: str, title: str, log: b
             color=theme.THRESHOLD, strokeDash=[5, 3], strokeWidth=1.3
         )
         layers.append(rule.encode(y="floor:Q"))
-    return alt.layer(*layers).properties(width=210, height=200, title=title)
+    return alt.layer(*layers).properties(width=185, height=185, title=title)

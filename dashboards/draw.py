@@ -1,0 +1,141 @@
+"""Draws a chart of the catalogue from an experiment's rows, and writes it as a picture, a document or a page."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dashboards import charts, theme
+from fa_tracking import catalogue
+from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.results.database import DEFAULT_DATABASE, Query, ask, connect, explain_query, find_query, sql_errors
+from fa_tracking.results.files import write_whole
+
+PNG_SCALE = 3
+"""Pixels of a PNG per unit of a chart: 300 to the inch where it stands across a page of two columns."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A chart of the catalogue, drawn from an experiment's rows.
+
+    Attributes:
+        query: that the rows are the answer of; ``sql`` is that question as it was asked.
+        specification: in Vega-Lite; None where there is nothing to draw.
+        description: what is to be seen, for those who cannot see it.
+    """
+
+    name: str
+    title: str
+    query: Query
+    sql: str
+    rows: pd.DataFrame
+    specification: dict[str, Any] | None
+    description: str
+
+
+Answer = Callable[[str], pd.DataFrame]
+"""answer(query): the rows of a query of the catalogue, about one experiment of one database."""
+
+
+@contextmanager
+def answers(experiment: str, database: str | Path = DEFAULT_DATABASE) -> Iterator[Answer]:
+    """Asks the database about ``experiment``; each query is asked once.
+
+    Raises:
+        UsageError: no such database or experiment.
+    """
+    with connect(database) as connection:
+
+        @cache
+        def answer(query: str) -> pd.DataFrame:
+            with sql_errors():
+                relation = ask(connection, find_query(query), {"experiment": experiment})
+                # through Python objects: DuckDB's own data frame turns NULL into NaN, and NaN must stay apart from it
+                return pd.DataFrame(relation.fetchall(), columns=relation.columns, dtype=object)
+
+        yield answer
+
+
+def draw(name: str, experiment: str, answer: Answer) -> Drawn:
+    """The chart ``name`` of ``experiment``.
+
+    Raises:
+        UsageError: there is no such chart.
+    """
+    chart = catalogue.load(charts, name)
+    query, rows = find_query(chart.QUERY), answer(chart.QUERY)
+    sql = explain_query(query, {"experiment": experiment})
+    if rows.empty:
+        nothing = f"Nothing to draw: the query {query.name} has no rows for {experiment}."
+        return Drawn(name, chart.TITLE, query, sql, rows, None, nothing)
+    description = chart.describe(rows)
+    specification = theme.styled(chart.draw(rows)).to_dict()
+    specification["description"] = f"{chart.TITLE}. {description}"
+    specification["params"] = [*specification.get("params", []), {"name": theme.PICKED, "value": None}]
+    return Drawn(name, chart.TITLE, query, sql, rows, specification, description)
+
+
+def draw_all(experiment: str, answer: Answer) -> list[Drawn]:
+    """Every chart of the catalogue, those with nothing to draw among them."""
+    return [draw(name, experiment, answer) for name in catalogue.names(charts)]
+
+
+def render(drawn: Drawn, form: str) -> bytes:
+    """The chart as a file of the format ``form``, one of ``FORMATS``. Nothing is loaded from anywhere, then or later.
+
+    Raises:
+        FATrackError: there is nothing to draw.
+    """
+    if drawn.specification is None:
+        raise FATrackError(drawn.description.removesuffix("."))
+    return FORMATS[form](drawn.specification)
+
+
+def write(drawn: Drawn, out: Path) -> None:
+    """The chart as the file ``out``, in the format that its name ends with.
+
+    Raises:
+        UsageError: its name ends with none of ``FORMATS``.
+        FATrackError: there is nothing to draw, or the file cannot be written.
+    """
+    form = out.suffix.lower().removeprefix(".")
+    if form not in FORMATS:
+        raise UsageError(f"{out}: a chart is written as {', '.join(f'.{f}' for f in FORMATS)}; name it by one of these")
+    write_whole(out, render(drawn, form))
+
+
+def _html(specification: dict[str, Any]) -> bytes:
+    import vl_convert
+
+    return vl_convert.vegalite_to_html(specification, bundle=True).encode()
+
+
+def _png(specification: dict[str, Any]) -> bytes:
+    import vl_convert
+
+    return vl_convert.vegalite_to_png(specification, scale=PNG_SCALE, allowed_base_urls=[])
+
+
+def _svg(specification: dict[str, Any]) -> bytes:
+    import vl_convert
+
+    return vl_convert.vegalite_to_svg(specification, allowed_base_urls=[]).encode()
+
+
+def _pdf(specification: dict[str, Any]) -> bytes:
+    import vl_convert
+
+    return vl_convert.vegalite_to_pdf(specification, scale=theme.PRINT_SCALE, allowed_base_urls=[])
+
+
+def _json(specification: dict[str, Any]) -> bytes:
+    return json.dumps(specification, indent=1, ensure_ascii=False).encode()
+
+
+FORMATS = {"html": _html, "png": _png, "svg": _svg, "pdf": _pdf, "json": _json}
