@@ -14,13 +14,14 @@ ENTRY = re.compile(r"^([*\w., ]+): ")
 
 def prose(text: str) -> str:
     """Plain text with ``code`` in it: what Markdown would take for its own is escaped, indented blocks stay."""
-    lines = [line if line.startswith("    ") else _escaped(line) for line in text.splitlines()]
+    lines = text.replace("``", "`").splitlines()
+    lines = [line.replace("`", "") if line.startswith("    ") else _escaped(line) for line in lines]
     return "\n".join(lines)
 
 
 def _escaped(line: str) -> str:
-    parts = re.split(r"(`[^`]*`)", line.replace("``", "`"))
-    return "".join(part if part.startswith("`") else re.sub(r"([*<\[])", r"\\\1", part) for part in parts)
+    parts = re.split(r"(`[^`]*`)", line)
+    return "".join(part if part.startswith("`") else re.sub(r"([*<]|\[(?=\w*\]\())", r"\\\1", part) for part in parts)
 
 
 def docstring(documented: Any) -> str:

@@ -1,3 +1,4 @@
+import inspect
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +16,7 @@ One file each in `dashboards/charts/`; each draws the answer of one query and no
 
 def page() -> str:
     sections = [_section(name, catalogue.load(charts, name)) for name in catalogue.names(charts)]
-    return INTRODUCTION + "".join(sections) + f"\n## A chart's file\n\n{docstring(charts)}\n"
+    return INTRODUCTION + "".join(sections) + f"\n## A chart's file\n\n```text\n{inspect.getdoc(charts)}\n```\n"
 
 
 def _section(name: str, chart: ModuleType) -> str:

@@ -1,5 +1,5 @@
 from fa_tracking import catalogue
-from reference_pages._markdown import docstring
+from reference_pages._markdown import docstring, table
 from trainers import methods
 from trainers.method import LearningRule
 
@@ -11,16 +11,14 @@ ours: [the methods](../explanation/methods.md).
 
 
 def page() -> str:
-    sections = [f"## `{name}`\n\n{_told(name)}" for name in catalogue.names(methods)]
+    rules = {name: catalogue.load(methods, name) for name in catalogue.names(methods)}
+    rows = [
+        (f"[`{n}`](#{n})", docstring(m).partition("\n\n")[0].replace("\n", " "), "yes" if m.Method.has_credit else "no")
+        for n, m in rules.items()
+    ]
+    sections = [f"## `{name}`\n\n{docstring(rule)}\n\n{docstring(rule.Method)}" for name, rule in rules.items()]
     contract = [
         f"## A rule's file\n\n{docstring(methods)}\n\n{docstring(LearningRule)}",
         *(f"### {name}\n\n{docstring(getattr(LearningRule, name))}" for name in ("backward", "credit", "fresh")),
     ]
-    return "\n\n".join([INTRODUCTION.strip(), *sections, *contract])
-
-
-def _told(name: str) -> str:
-    module = catalogue.load(methods, name)
-    rule = module.Method
-    gamma = "It has a local credit, and so a Γ." if rule.has_credit else "It has no local credit, and so no Γ."
-    return f"{docstring(module)}\n\n{docstring(rule)} {gamma}"
+    return "\n\n".join([INTRODUCTION.strip(), table(("file", "rule", "Γ"), rows), *sections, *contract])

@@ -1,5 +1,5 @@
 from fa_tracking import catalogue
-from reference_pages._markdown import docstring
+from reference_pages._markdown import docstring, table
 from trainers import models
 from trainers.model import BlockModel
 
@@ -10,8 +10,16 @@ One file each in `trainers/models/`, chosen with `fa-track train METHOD --archit
 
 
 def page() -> str:
+    rows = [(f"[`{name}`](#{name})", docstring(catalogue.load(models, name))) for name in catalogue.names(models)]
     sections = [f"## `{name}`\n\n{_told(name)}" for name in catalogue.names(models)]
-    return "\n\n".join([INTRODUCTION.strip(), *sections, f"## An architecture's file\n\n{docstring(BlockModel)}"])
+    return "\n\n".join(
+        [
+            INTRODUCTION.strip(),
+            table(("file", "network"), rows),
+            *sections,
+            f"## An architecture's file\n\n{docstring(BlockModel)}",
+        ]
+    )
 
 
 def _told(name: str) -> str:

@@ -22,18 +22,22 @@ def page() -> str:
         f"{', '.join(f'`{name}`' for name in names.PARAMS)}, and what a user adds. All but `seed` make the cell: runs of one cell "
         "differ in their seed alone.",
         "## Metrics",
-        table(("metric", ""), metrics.items()),
+        _named("metric", metrics),
         "By layer l, here of l = 3:",
-        table(("metric", ""), {k: v for k, v in functions.items() if not k.startswith(names.CHECKPOINTS)}.items()),
+        _named("metric", {k: v for k, v in functions.items() if not k.startswith(names.CHECKPOINTS)}),
         "## Tags",
-        table(("tag", ""), tags.items()),
+        _named("tag", tags),
         f"A tag holds at most {names.TAG_LIMIT} characters; where one would be longer, it says so and where the whole stands.",
         "## Artifacts",
-        table(("path", ""), artifacts.items()),
+        _named("path", artifacts),
         "Of epoch 3:",
-        table(("path", ""), {k: v for k, v in functions.items() if k.startswith(names.CHECKPOINTS)}.items()),
+        _named("path", {k: v for k, v in functions.items() if k.startswith(names.CHECKPOINTS)}),
     ]
     return "\n\n".join(part.strip() for part in parts)
+
+
+def _named(kind: str, found: dict[str, str]) -> str:
+    return table((kind, "what it is"), ((f"`{name}`", said) for name, said in found.items()))
 
 
 def _constants() -> dict[str, str]:

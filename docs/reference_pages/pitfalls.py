@@ -16,6 +16,6 @@ def page() -> str:
 
 
 def _section(name: str, pitfall: ModuleType) -> str:
-    rule = f" Rule: write {prose(f'``{pitfall.FIX}``')}" if hasattr(pitfall, "FIX") else ""
+    rule = f"\n\nIt has a rule. Instead: {prose(pitfall.FIX)}." if hasattr(pitfall, "FIX") else ""
     told = f"**{prose(pitfalls.title(pitfall))}.** {prose(pitfalls.why(pitfall))}"
-    return f"\n## `{name}`\n\n{told}\n\nFA-Track: {prose(pitfall.CURE)}.{rule}\n"
+    return f"\n## `{name}`\n\n{told}\n\nIn FA-Track: {prose(pitfall.CURE)}.{rule}\n"

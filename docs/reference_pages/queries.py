@@ -3,7 +3,7 @@ import re
 from dashboards import charts
 from fa_tracking import catalogue
 from fa_tracking.results.database import Query, queries
-from reference_pages._markdown import prose
+from reference_pages._markdown import prose, table
 
 INTRODUCTION = """# Queries
 
@@ -23,20 +23,27 @@ that both have. `also` holds the params that set the rows' runs apart and have n
 
 
 def page() -> str:
-    return INTRODUCTION + "".join(_section(query) for query in queries().values())
+    rows = [(f"[`{query.name}`](#{query.name})", _title(query)) for query in queries().values()]
+    return f"{INTRODUCTION}\n{table(('query', 'answers'), rows)}\n" + "".join(
+        _section(query) for query in queries().values()
+    )
 
 
 def _section(query: Query) -> str:
     drawn = [name for name in catalogue.names(charts) if query.name == catalogue.load(charts, name).QUERY]
     parts = [
         f"\n## `{query.name}`",
-        prose(f"**{query.title}**").replace("\\*", "*"),
+        f"**{_title(query)}**",
         prose(_comment(query.sql)),
         f"Parameters: {_listed(query.params)}" if query.params else "",
         f"Columns: {_listed(query.columns)}",
         "Drawn by " + ", ".join(f"[{name}](charts.md#{name})" for name in drawn) if drawn else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _title(query: Query) -> str:
+    return prose(query.title)
 
 
 def _comment(sql: str) -> str:

@@ -40,7 +40,7 @@ def _tables(schema: str) -> list[str]:
             if table_name == name
         ]
         above = _comment_before(schema, f"create table {name} ")
-        sections.append(f"## `{name}`\n\n{above}{table(('column', 'type', 'there', ''), rows)}")
+        sections.append(f"## `{name}`\n\n{above}{table(('column', 'type', 'there', 'what it is'), rows)}")
     return sections
 
 
