@@ -1,4 +1,4 @@
-"""The documents as a whole: they build, load nothing from elsewhere, every link arrives, the reference is the code's."""
+"""The documents as a whole: they build, load nothing from elsewhere, every link arrives, the reference is current."""
 
 import os
 import re
