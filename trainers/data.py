@@ -1,4 +1,11 @@
-"""Data sets held in memory as tensors: read once, indexed by batch, normalised on the way out."""
+"""Data sets held in memory as tensors: read once, indexed by batch, normalised on the way out.
+
+``digit_pairs`` (20,000 training and 4,000 test pairs of handwritten digits, labelled by their sum modulo 10) and
+``digits`` come with scikit-learn; ``teacher`` is labelled by a fixed random residual network, for ``student_net``.
+``cifar10`` and ``fashion_mnist`` are read by torchvision from ``--data-dir``. Any other name is a folder in
+``--data-dir``, or that folder itself, with ``train.parquet`` and ``test.parquet``: a struct column with encoded image
+``bytes`` and an integer label column, as the Hugging Face hub lays images out.
+"""
 
 import hashlib
 import io

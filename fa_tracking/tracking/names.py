@@ -19,24 +19,36 @@ PARAMS = (
 """The standard params. All but ``seed`` make the cell; a group over seeds is a cell."""
 
 ACCURACY_TRAIN = "accuracy/train"
+"""In [0, 1], over the epoch's training batches."""
 ACCURACY_TEST = "accuracy/test"
+"""In [0, 1], on the whole test set."""
 LOSS_TRAIN = "loss/train"
+"""Mean cross-entropy over the epoch's training batches."""
 MAX_BLOCK_GROWTH = "diagnostics/max_block_growth"
+"""(a): the largest ‖h_{l+1}‖/‖h_l‖."""
 DEEPEST_GRAD_NORM = "diagnostics/deepest_grad_norm"
+"""(b): ‖g_L‖, at mean reduction over a batch of 128."""
 GRAD_GAIN = "diagnostics/grad_gain"
+"""‖g_L‖/‖e‖, the median over samples, which tells a collapsed Jacobian from a small error."""
 STABILITY = "diagnostics/stability"
+"""(c): the mean pairwise cosine of the batch-mean gradients at layer ⌊L/2⌋."""
 DIAGNOSTICS = "diagnostics/"
 """The prefix of these, and of what diagnostics beyond the four have measured."""
 ALIGNMENT_MISSING = "diagnostics/alignment_missing"
+"""How many layers have a credit but no Γ: their gradient is below the floor, or no number."""
 EPOCH_SECONDS = "time/epoch_seconds"
+"""Wall time of the epoch, without the diagnostics."""
 DIAGNOSTICS_SECONDS = "time/diagnostics_seconds"
+"""Wall time of measuring the diagnostics."""
 
 
 def residual_norm(layer: int) -> str:
+    """‖h_layer‖, the median over samples."""
     return f"residual_norm/h{layer}"
 
 
 def grad_norm(layer: int) -> str:
+    """‖g_layer‖, the median over samples, at mean reduction over a batch of 128."""
     return f"grad_norm/g{layer}"
 
 
@@ -61,43 +73,71 @@ def alignment_null_sd(layer: int) -> str:
 
 
 CHECKPOINTS = "checkpoints"
+"""The folder of the checkpoints."""
 AUDIT = "audit"
+"""The folder of the auditor's report: report.txt, report.json, report.html."""
 IMPORTED = "imported"
+"""The folder of the log that an imported run was read from."""
 DATA_SOURCE = "data_source.json"
+"""What the auditor measures on, for a model logged with mlflow.pytorch.log_model."""
 
 
 def checkpoint(epoch: int) -> str:
+    """A checkpoint's folder: model.safetensors, feedback.safetensors, config.json."""
     return f"{CHECKPOINTS}/epoch_{epoch:04d}"
 
 
 TAG_VERDICT = "fa.verdict"
+"""The verdict, in the protocol's whole wording."""
 TAG_FLAGS = "fa.flags"
+"""The letters of the diagnostics that fire, joined by commas: a,b,d."""
 TAG_EVIDENCE = "fa.evidence"
+"""full, or partial where the run was judged by what it logged."""
 TAG_CONTROL_RUNS = "fa.control_runs"
+"""The ids of the runs that are the frozen control, joined by commas."""
 TAG_PROTOCOL_VERSION = "fa.protocol_version"
+"""The version of the protocol that judged."""
 TAG_THRESHOLDS = "fa.thresholds"
+"""JSON of the audit's thresholds."""
 TAG_MEASURED = "fa.measured"
+"""JSON of every number that the audit measured, and of the block knock-out."""
 TAG_CHECKPOINT_SHA256 = "fa.checkpoint_sha256"
+"""SHA-256 of the weights that were measured."""
 TAG_AUDITED_AT = "fa.audited_at"
+"""When, in UTC."""
 TAG_EVALUATED = "fa.evaluated"
+"""Set where MLflow's evaluator judged, on data that the auditor has not: an audit leaves the run alone."""
 TAG_DATA_DIR = "fa.data_dir"
+"""The folder that the data was read from in training."""
 TAG_CONFIG_SHA256 = "fa.config_sha256"
+"""SHA-256 of a study's config, by which `fa-track study` knows what is done."""
 TAG_ABORTED_AT = "fa.aborted_at"
+"""The epoch at which a flag stopped the run."""
 TAG_ABORTED_FOR = "fa.aborted_for"
+"""The letters of the flags that stopped it."""
 TAG_PROCESS = "fa.process"
+"""Host and process of a study's run, which tell a running one from one that was killed."""
 TAG_GIVEN = "fa.given"
 """JSON of what was given by hand for an imported run: h0_norm, control_accuracy, grad_batch, params, where given."""
 TAG_IMPORT_NOTES = "fa.import_notes"
 """What of an imported log the reader of its report must know."""
 TAG_IMPORTED_FROM = "fa.imported_from"
+"""The path of the log that an imported run was read from."""
 TAG_IMPORTED_SHA256 = "fa.imported_sha256"
+"""SHA-256 of that log, by which it is imported once."""
 TAG_NOTE = "mlflow.note.content"
+"""MLflow's own: the note on a run's page; it holds the verdict and the printed report."""
 
 TAG_VERSION = "fa.version"
+"""FA-Track's version."""
 TAG_TORCH = "fa.torch"
+"""torch's version."""
 TAG_DEVICE = "fa.device"
+"""The device and the number of threads."""
 TAG_DETERMINISTIC = "fa.deterministic"
+"""Whether torch was told to use deterministic algorithms."""
 TAG_GIT_COMMIT = "fa.git_commit"
+"""The commit of the working folder, -dirty behind it where files were changed."""
 
 TAG_LIMIT = 8000
 """MLflow cuts a longer tag without a word."""
