@@ -212,6 +212,13 @@ def _replace_runs(connection: "DuckDBPyConnection", uri: str) -> None:
         )
 
 
+def fits(connection: "DuckDBPyConnection") -> bool:
+    """Whether a database was made by this version of fa-track."""
+    tables = connection.execute("select table_name from duckdb_tables()").fetchall()
+    digests = connection.execute("from schema_digest").fetchall() if ("schema_digest",) in tables else []
+    return digests == [(_digest(_schema()),)]
+
+
 def _refuse_other_files(database: Path) -> None:
     """Never put a database in the place of somebody's other file."""
     import duckdb
@@ -225,15 +232,14 @@ def _refuse_other_files(database: Path) -> None:
     try:
         with duckdb.connect(str(database), read_only=True) as connection:
             connection.execute("select source from exports")
-            tables = connection.execute("select table_name from duckdb_tables()").fetchall()
-            digests = connection.execute("from schema_digest").fetchall() if ("schema_digest",) in tables else []
+            is_current = fits(connection)
     except duckdb.IOException as error:
         if "lock" in str(error):
             raise FATrackError(f"the database {database} is in use: {first_line(error)}") from error
         raise UsageError(f"{database} is no results database, and will not be replaced: give another --db") from error
     except duckdb.Error as error:
         raise UsageError(f"{database} is no results database, and will not be replaced: give another --db") from error
-    if digests != [(_digest(_schema()),)]:
+    if not is_current:
         raise UsageError(f"{database} was written by another version of fa-track: delete it, or give another --db")
 
 
