@@ -54,7 +54,8 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
         answer = ask(connection, find_query("cross_seed"), {"experiment": chosen.experiment})
         click.echo(render(answer, width=width()))
     say(f"[4/4] dashboard: {output}")
-    write_html(chosen.experiment, output, db)
+    with progress("dashboard"):
+        write_html(chosen.experiment, output, db)
     say(f"done in {time.monotonic() - began:.0f} s")
     say("\nnext, to type:")
     experiment = ("--experiment", chosen.experiment)

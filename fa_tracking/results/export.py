@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.codes import Codes
 from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_line
-from fa_tracking.results.sources import Snapshot, Source, open_source
+from fa_tracking.results.sources import Progress, Snapshot, Source, open_source, unseen
 from fa_tracking.tracking.store import LARGEST
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
-
-Progress = Callable[[int, int], None]
-"""progress(done, total): runs whose metrics have been read."""
 
 MEMORY = "175MB"
 """DuckDB's own share while it sorts; beyond it DuckDB sorts on disk."""
@@ -74,7 +71,7 @@ def export(
     found = source.snapshot(experiment)
     with _replacing(Path(database)) as connection:
         connection.execute("begin")
-        done = _bring_up_to_date(connection, source, found, experiment, full, progress or (lambda *_: None))
+        done = _bring_up_to_date(connection, source, found, experiment, full, progress or unseen)
         connection.execute("commit")
     return done
 
@@ -102,7 +99,7 @@ def _bring_up_to_date(
     dropped = _drop_metrics(connection, [run for run in changed if run in known])
     points = _read_metrics(connection, source, changed, progress)
     _replace_runs(connection, source.uri)
-    connection.execute(files("fa_tracking.results").joinpath("derive.sql").read_text())
+    connection.execute(files("fa_tracking.results").joinpath("derive.sql").read_text(encoding="utf-8"))
     create_views(connection)
     connection.execute("delete from marks where run_id in (select run_id from changed union select run_id from gone)")
     connection.execute(
@@ -147,11 +144,10 @@ def _read_metrics(connection: "DuckDBPyConnection", source: Source, run_ids: lis
 
     def batches() -> Iterator[pa.RecordBatch]:
         nonlocal read
-        for table in source.metrics(run_ids):
+        for table in source.metrics(run_ids, progress):
             if table.num_rows:
                 yield from codes.encode(table).to_batches()
                 read += table.num_rows
-                progress(read, 0)
 
     connection.register("incoming", pa.RecordBatchReader.from_batches(codes.schema, batches()))
     connection.execute(f"""
@@ -266,7 +262,7 @@ def _replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
 
 
 def _schema() -> str:
-    return files("fa_tracking.results").joinpath("schema.sql").read_text()
+    return files("fa_tracking.results").joinpath("schema.sql").read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:
