@@ -12,6 +12,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 from fa_tracking.cli._show import typed
 from fa_tracking.errors import FATrackError
@@ -140,12 +141,18 @@ def _server_version(uri: str) -> str:
     if not uri.startswith(("http://", "https://")):
         return ""
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/version", timeout=ANSWER) as answer:
+        with urllib.request.urlopen(f"{_without_login(uri).rstrip('/')}/version", timeout=ANSWER) as answer:
             return f"MLflow {answer.read(50).decode(errors='replace').strip()}, here {version('mlflow')}"
     except urllib.error.HTTPError as error:
         return f"HTTP {error.code} when asked for its version"
     except (OSError, urllib.error.URLError) as error:
         raise FATrackError(f"does not answer: {getattr(error, 'reason', error)}") from error
+
+
+def _without_login(uri: str) -> str:
+    """The address alone, which is all that urllib takes."""
+    address = urlsplit(uri)
+    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
 
 
 def _counted(uri: str, shown: str, said: str) -> Store:

@@ -31,7 +31,8 @@ def command(reference: str, experiment: str | None, form: str, as_json: bool, db
 
     \b
     Example:
-      fa-track cite 'cross_seed[method=bp,frozen_blocks=false].accuracy_mean' --experiment demo --format .3f
+      fa-track cite 'cross_seed[method=dfa,penalty=0.01].accuracy_mean' \\
+        --experiment dfa_penalty --format .3f
     """
     from fa_tracking.results.database import connect, sql_errors
     from fa_tracking.results.markers import marker

@@ -22,7 +22,7 @@ ORDER = 5.5
     "--experiment", metavar="NAME", help="Runs of this experiment only.", shell_complete=_complete.experiments
 )
 @click.option("--threshold", type=float, default=0.0, show_default=True, help="What the difference should exceed.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="The comparisons as JSON on stdout.")
 @_options.database
 def command(
     metric: str, a: str, others: tuple[str, ...], experiment: str | None, threshold: float, as_json: bool, db: str
@@ -33,7 +33,8 @@ def command(
 
     \b
     Example:
-      fa-track compare --a method=dfa,frozen_blocks=false,penalty=0 --b method=bp,frozen_blocks=false --experiment demo
+      fa-track compare --experiment dfa_penalty --a method=dfa,frozen_blocks=false,penalty=0 \\
+        --b method=bp,frozen_blocks=false
     """
     from fa_tracking.results.compare import compare_family
     from fa_tracking.results.database import connect, sql_errors

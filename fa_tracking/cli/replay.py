@@ -51,8 +51,8 @@ def command(
 
     \b
     Example:
-      fa-track replay --experiment demo
-      fa-track replay --experiment demo --explosion-ratio 20 --abort-on a --patience 2
+      fa-track replay --experiment dfa_penalty
+      fa-track replay --experiment dfa_penalty --explosion-ratio 20 --abort-on a --patience 2
     """
     from fa_tracking.auditor.replay import replay
 

@@ -34,7 +34,7 @@ def command(experiment: str | None, runs: tuple[str, ...], form: str, output: Pa
 
     \b
     Example:
-      fa-track report --experiment demo --format html -o demo.html
+      fa-track report --experiment dfa_penalty --format html -o report.html
       fa-track report --run 25132f40 --db docs/reference-results
     """
     from fa_tracking.protocol.report import DiagnosticThresholds

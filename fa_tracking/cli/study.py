@@ -33,7 +33,7 @@ def command() -> None:
 @command.command("list")
 @click.argument("name", required=False, shell_complete=_complete.studies)
 @reduced
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="The runs with their params as JSON on stdout.")
 @_options.tracking_uri
 def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str | None) -> None:
     """Every run of the study NAME and its state: done, running, failed, missing. Without NAME, the studies.

@@ -28,7 +28,8 @@ def command(name: str, experiment: str | None, form: str, columns: str | None, o
 
     \b
     Example:
-      fa-track table 'cross_seed[frozen_blocks=false]' --experiment demo --columns method,penalty,n,accuracy_mean
+      fa-track table cross_seed --experiment dfa_penalty --format latex -o cells.tex
+      fa-track table 'cross_seed[method=dfa]' --experiment dfa_penalty --columns n,accuracy_mean
     """
     from fa_tracking.results.database import connect, sql_errors
     from fa_tracking.results.files import write_whole

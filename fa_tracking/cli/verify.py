@@ -26,9 +26,10 @@ def command(files: tuple[Path, ...], write: bool, experiment: str | None, db: st
     """Recompute every marked value of Markdown and LaTeX FILES; exit with 3 where one is stale or cannot be computed.
 
     \b
-    In Markdown:  <!-- fa: cross_seed[experiment=demo,method=bp].accuracy_mean .3f -->0.851<!-- /fa -->
-    A table:      <!-- fa-table: cross_seed[experiment=demo] method,n,accuracy_mean --> … <!-- /fa-table -->
-    In LaTeX:     \\newcommand{\\fa}[3]{#3}  \\fa{cross_seed[experiment=demo,method=bp].accuracy_mean}{.3f}{0.851}
+    Markdown: <!-- fa: cross_seed[experiment=demo,method=bp].accuracy_mean .3f -->0.851<!-- /fa -->
+    A table:  <!-- fa-table: cross_seed[experiment=demo] method,n --> … <!-- /fa-table -->
+    LaTeX:    \\newcommand{\\fa}[3]{#3}
+              \\fa{cross_seed[experiment=demo,method=bp].accuracy_mean}{.3f}{0.851}
 
     \b
     Example:
