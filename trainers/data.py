@@ -21,6 +21,7 @@ from torch import Tensor
 
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.batches import Normalisation
+from trainers.datasets import EMBEDDED, TORCHVISION
 
 DATA_VARIABLE = "FA_TRACK_DATA"
 
@@ -103,7 +104,7 @@ def _test_split(name: str, data_dir: str | None) -> Split:
 def _reader(name: str, data_dir: str | None, download: bool) -> Callable[[str], Split]:
     """What reads the split "train" or "test" of ``name``."""
     if name in EMBEDDED:
-        return EMBEDDED[name]
+        return _READERS[name]
     if data_dir is None:
         known = ", ".join([*EMBEDDED, *TORCHVISION])
         raise UsageError(
@@ -228,9 +229,4 @@ def _teacher_logits(part: str) -> np.ndarray:
     return h @ matrix(TEACHER["width"], TEACHER["classes"])
 
 
-EMBEDDED: dict[str, Callable[[str], Split]] = {
-    "digit_pairs": _digit_pairs,
-    "digits": _digits,
-    "teacher": _teacher,
-}
-TORCHVISION = {"cifar10": "CIFAR10", "fashion_mnist": "FashionMNIST"}
+_READERS: dict[str, Callable[[str], Split]] = dict(zip(EMBEDDED, (_digit_pairs, _digits, _teacher), strict=True))
