@@ -1,5 +1,6 @@
 """One look for every chart: print sizes, colours that colour-blind readers can tell apart (Okabe & Ito 2008)."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -144,15 +145,22 @@ def verdict_marks(states: pd.Series) -> dict[str, Any]:
     }
 
 
-def caption(text: str) -> alt.TitleParams:
+def caption(*lines: str) -> alt.TitleParams:
     """What a chart says above its panels."""
-    return alt.TitleParams(text, fontSize=11, fontWeight="normal", color="#444444", offset=8)
+    return alt.TitleParams([*lines], fontSize=11, fontWeight="normal", color="#444444", offset=8)
 
 
-def edge_text(rows: pd.DataFrame, **encoding: Any) -> alt.Chart:
-    """What ``spelled`` says, the field ``edge``, at the edge of a panel; NaN apart from the rest."""
-    aside = alt.ExprRef("datum.edge == 'NaN' ? 0 : -26")
-    mark = alt.Chart(rows).mark_text(fontSize=10, fontWeight="bold", color="#D55E00", dx=aside)
+def edge_text(rows: pd.DataFrame, beside: str, **encoding: Any) -> alt.Chart:
+    """What ``spelled`` says, the field ``edge``, at the edge of a panel; NaN apart from the rest.
+
+    Args:
+        beside: where the rest stands, ``left`` of NaN or ``below`` it.
+    """
+    aside = {
+        "left": {"dx": alt.ExprRef("datum.edge == 'NaN' ? 0 : -26")},
+        "below": {"dy": alt.ExprRef("datum.edge == 'NaN' ? 0 : 11")},
+    }
+    mark = alt.Chart(rows).mark_text(fontSize=10, fontWeight="bold", color="#D55E00", **aside[beside])
     return mark.encode(text="edge:N", opacity=opacity(1), **encoding)
 
 
@@ -188,3 +196,8 @@ def value_range(values: pd.Series) -> str:
     spread = f"{finite[0]:.3g}" + (f" to {finite[-1]:.3g}" if finite[-1] != finite[0] else "") if finite else ""
     said = [spread, f"{len(held) - len(finite)} not finite", f"{len(values) - len(held)} not measured"]
     return ", ".join(text for text in said if text and not text.startswith("0 not"))
+
+
+def literal(value: Any) -> str:
+    """A value as a literal of Vega's expressions, whatever text of a run it holds."""
+    return json.dumps(value, ensure_ascii=False)

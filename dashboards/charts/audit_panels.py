@@ -97,6 +97,6 @@ def _panel(rows: pd.DataFrame, panel: Panel, order: list[str], labelled: bool) -
         )
     )
     rules = theme.threshold_rule(thresholds, x="threshold:Q")
-    labels = theme.edge_text(edge, x=alt.value(WIDTH - 14), **y)
+    labels = theme.edge_text(edge, "left", x=alt.value(WIDTH - 14), **y)
     title = alt.TitleParams(panel.title, subtitle=subtitle, subtitleFontSize=10)
     return alt.layer(rules, points, labels).properties(width=WIDTH, height=alt.Step(step), title=title)
