@@ -156,11 +156,9 @@ def edge_text(rows: pd.DataFrame, beside: str, **encoding: Any) -> alt.Chart:
     Args:
         beside: where the rest stands, ``left`` of NaN or ``below`` it.
     """
-    aside = {
-        "left": {"dx": alt.ExprRef("datum.edge == 'NaN' ? 0 : -26")},
-        "below": {"dy": alt.ExprRef("datum.edge == 'NaN' ? 0 : 11")},
-    }
-    mark = alt.Chart(rows).mark_text(fontSize=10, fontWeight="bold", color="#D55E00", **aside[beside])
+    shift, by = {"left": ("dx", -26), "below": ("dy", 11)}[beside]
+    aside: dict[str, Any] = {shift: alt.ExprRef(f"datum.edge == 'NaN' ? 0 : {by}")}
+    mark = alt.Chart(rows).mark_text(fontSize=10, fontWeight="bold", color="#D55E00", **aside)
     return mark.encode(text="edge:N", opacity=opacity(1), **encoding)
 
 
@@ -187,6 +185,11 @@ def spelled(value: float | None, log: bool = False) -> str:
     if math.isinf(value):
         return "+∞" if value > 0 else "−∞"
     return f"{value:g}" if log and value <= 0 else ""
+
+
+def held(values: pd.Series, log: bool = False) -> pd.Series:
+    """The values, None where an axis cannot hold one: a line breaks there."""
+    return pd.Series([None if spelled(v, log) else v for v in values], values.index, dtype=object)
 
 
 def value_range(values: pd.Series) -> str:

@@ -3,7 +3,7 @@
 -- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, also, seed, a_epoch, b_epoch, c_epoch, n_epoch, first_epoch, final_epoch, planned, share_saved, aborted_at, n, n_flagged, fired, run_id
 -- As first_flag, with what its timeline draws. planned: the epochs that the run was given, or the last that it logged where
 -- that is later. n, n_flagged: the runs of its cell, and those with a first_epoch. fired: over the cell's runs the epochs
--- at which each flag first fires, the earliest flag first: "b 3–4 a 8–11", empty where none does.
+-- at which each flag first fires, the earliest flag first: "b 3–4, a 8–11", empty where none does.
 with found as (select * from first_flags_of($experiment)),
 firings as (
     select cell, flag, min(first) as earliest, max(first) as latest
@@ -20,7 +20,7 @@ by_cell as (
     select
         cell,
         string_agg(
-            flag || ' ' || earliest || if(latest > earliest, '–' || latest, ''), '  ' order by earliest, latest, flag
+            flag || ' ' || earliest || if(latest > earliest, '–' || latest, ''), ', ' order by earliest, latest, flag
         ) as fired
     from firings group by cell
 )

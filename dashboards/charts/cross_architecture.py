@@ -61,7 +61,7 @@ def _panel(rows: pd.DataFrame, here: pd.DataFrame, quantity: str, first: bool) -
     most = lost.groupby("cell")["n_not_finite"].transform("max")
     lost = lost.assign(edge=[f"n×{n}" for n in most]).drop_duplicates("cell")
     for column in DRAWN:
-        values[column] = values[column].where([not theme.spelled(v, log) for v in values[column]], None)
+        values[column] = theme.held(values[column], log)
 
     everything = rows[rows["quantity"] == quantity]
     title = _training.PANELS[quantity].partition(",")[0] if first else None

@@ -16,7 +16,7 @@ DECISIONS = {"walked back": "W", "kept": "K", "MIXED": "M", "not measured": "–
 COLOURS = ["#D55E00", "#0072B2", "#E69F00", "#EEEEEE"]
 
 
-def draw(rows: pd.DataFrame) -> alt.LayerChart:
+def draw(rows: pd.DataFrame) -> Any:
     """A row a cell, a column a strategy; letters say what colours say, and MIXED how many runs are walked back."""
     rows = rows.assign(
         cell=theme.cell_labels(rows),
@@ -71,7 +71,7 @@ def _counted(decisions: pd.Series) -> str:
     return ", ".join(f"{counts[decision]} {decision}" for decision in DECISIONS if decision in counts)
 
 
-def _mark(row: dict[str, Any]) -> str:
+def _mark(row: dict[Any, Any]) -> str:
     letter, measured = DECISIONS[row["decision"]], row["n_measured"]
     if row["decision"] == "MIXED":
         return f"{letter} {row['n_walked_back']}/{measured}"

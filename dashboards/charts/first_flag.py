@@ -1,4 +1,4 @@
-"""First flags as a timeline: a bar a run from its first epoch to its planned end, shaded where a flag would have saved it."""
+"""First flags as a timeline: a bar a run from epoch 0 to its planned end, shaded where a flag would have saved it."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ TITLE = "First flags: when each diagnostic first fires, and the compute that sto
 QUERY = "first_flag_timeline"
 
 WIDTH, LABELS = 360, 190
-ROOM, GAP, LINE = 640, 4, 14
+ROOM, GAP, LINE = 540, 4, 14
 """Height that the bars of all runs may take together, that between two cells, and that of a line of text."""
 
 FLAGS = {"a_epoch": "a", "b_epoch": "b", "c_epoch": "c", "n_epoch": "n"}
@@ -24,17 +24,19 @@ def draw(rows: pd.DataFrame) -> alt.LayerChart:
     """Bars grouped by cell; beside each cell the epochs at which its flags first fire, and in how many runs."""
     rows = rows.assign(cell=theme.cell_labels(rows))
     rows, height, bar = _placed(rows)
-    y = alt.Y("y:Q", scale=alt.Scale(domain=[height, 0], nice=False, zero=False), axis=_cells_axis(rows), title=None)
+    scale = alt.Scale(domain=[height, 0], nice=False, zero=False)
+    y = alt.Y("y:Q", scale=scale, axis=None)
     end = max(1, int(rows["planned"].max()))
     x = alt.X("epoch:Q", scale=alt.Scale(domain=[0, end], nice=False), title="epoch", axis=alt.Axis(tickMinStep=1))
 
     identity = ["cell", "method", "architecture", "width", "seed", "run_id", "y"]
     told = ["cell:N", "seed:Q", "first_epoch:Q", "planned:Q", alt.Tooltip("share_saved:Q", format=".1%"), "run_id:N"]
+    parts = _parts(rows)
     bars = (
-        alt.Chart(_parts(rows)[[*identity, "part", "epoch", "until", "first_epoch", "planned", "share_saved"]])
+        alt.Chart(parts[[*identity, "part", "epoch", "until", "first_epoch", "planned", "share_saved"]])
         .mark_bar(height=bar, stroke="#8A8A8A", strokeWidth=0.4)
         .encode(x=x, x2="until:Q", y=y, opacity=theme.opacity(1), tooltip=told)
-        .encode(color=alt.Color("part:N", scale=PARTS, legend=alt.Legend(title="epochs", symbolType="square")))
+        .encode(color=alt.Color("part:N", scale=PARTS, legend=_legend("epochs", parts["part"], symbolType="square")))
     )
     fired = rows.melt(identity, [*FLAGS], "flag", "epoch").dropna(subset="epoch").replace({"flag": FLAGS})
     marks = (
@@ -42,20 +44,21 @@ def draw(rows: pd.DataFrame) -> alt.LayerChart:
         .mark_point(filled=True, size=min(60, bar**2))
         .encode(x=x, y=y, opacity=theme.opacity(1), tooltip=["cell:N", "seed:Q", "flag:N", "epoch:Q", "run_id:N"])
         .encode(
-            color=alt.Color("flag:N", scale=FLAG_COLOUR, title="first fires"),
-            shape=alt.Shape("flag:N", scale=FLAG_SHAPE, title="first fires"),
+            color=alt.Color("flag:N", scale=FLAG_COLOUR, legend=_legend("first fires", fired["flag"])),
+            shape=alt.Shape("flag:N", scale=FLAG_SHAPE, legend=_legend("first fires", fired["flag"])),
         )
     )
-    cells = rows.drop_duplicates("cell").assign(text=lambda some: [_beside(r) for r in some.to_dict("records")])
-    beside = alt.Chart(cells[["cell", "method", "architecture", "width", "middle", "text"]])
-    beside = beside.mark_text(align="left", fontSize=10, clip=False).encode(
-        x=alt.value(WIDTH + 6), y=alt.Y("middle:Q"), text="text:N"
-    )
+    cells = rows.drop_duplicates("cell").assign(fired=lambda some: [_beside(r) for r in some.to_dict("records")])
+    texts = alt.Chart(cells[["cell", "method", "architecture", "width", "middle", "fired"]])
+    texts = texts.encode(y=alt.Y("middle:Q", scale=scale, axis=None))
+    names = texts.mark_text(align="right", fontSize=10, limit=LABELS).encode(x=alt.value(-6), text="cell:N")
+    beside = texts.mark_text(align="left", fontSize=10).encode(x=alt.value(WIDTH + 6), text="fired:N")
     caption = theme.caption(
         "A bar is a run. Stopping at the first of (a), (b) and n saves what is shaded; (c) alone stops no run.",
-        f"Right: the first epochs in the cell, and k/n runs that would stop. {theme.usual(rows)}",
+        "Right: the epochs at which the flags of a cell first fire, and how many of its n runs would stop.",
+        theme.usual(rows),
     )
-    layers = alt.layer(bars, marks, beside).resolve_scale(color="independent", shape="independent")
+    layers = alt.layer(bars, marks, names, beside).resolve_scale(color="independent", shape="independent")
     return layers.properties(width=WIDTH, height=height, title=caption)
 
 
@@ -80,21 +83,18 @@ def _placed(rows: pd.DataFrame) -> tuple[pd.DataFrame, float, float]:
     return rows.assign(middle=middle, y=middle + rank * bar), float(rooms[firsts].sum()), bar * 0.85
 
 
-def _cells_axis(rows: pd.DataFrame) -> alt.Axis:
-    names = dict(zip(rows["middle"].map("{:g}".format), rows["cell"], strict=True))
-    label = f"{theme.literal(names)}[format(datum.value, 'g')]"
-    values = [*rows["middle"].unique()]
-    return alt.Axis(values=values, labelExpr=label, labelLimit=LABELS, grid=False, ticks=False, labelOverlap=False)
+def _legend(title: str, there: pd.Series, **symbol: Any) -> alt.Legend | None:
+    return None if there.empty else alt.Legend(title=title, values=[*there.unique()], **symbol)
 
 
 def _parts(rows: pd.DataFrame) -> pd.DataFrame:
     """Each run's bar in parts: what it needed to its first flag or its end, and what comes after that."""
-    stop = rows["first_epoch"].where(rows["first_epoch"].notna(), rows["final_epoch"])
-    needed = rows.assign(part="needed", epoch=0, until=stop)
-    after = rows[stop < rows["planned"]]
-    part = ["saved" if pd.notna(first) else "aborted there" for first in after["first_epoch"]]
-    return pd.concat([needed, after.assign(part=part, epoch=stop, until=after["planned"])])
+    stop = pd.to_numeric(rows["first_epoch"]).fillna(pd.to_numeric(rows["final_epoch"]))
+    bars = rows.assign(part="needed", epoch=0, until=stop)
+    part = ["aborted there" if pd.isna(first) else "saved" for first in rows["first_epoch"]]
+    rest = rows.assign(part=part, epoch=stop, until=pd.to_numeric(rows["planned"]))
+    return pd.concat([bars, rest[rest["epoch"] < rest["until"]]])
 
 
-def _beside(row: dict[str, Any]) -> str:
-    return f"{row['fired'] or 'no flag'}   {row['n_flagged']}/{row['n']}"
+def _beside(row: dict[Any, Any]) -> str:
+    return f"{row['fired'] or 'no flag'} · {row['n_flagged']}/{row['n']}"

@@ -43,11 +43,11 @@ def describe(rows: pd.DataFrame) -> str:
     return f"{rows['run_id'].nunique()} runs. {'. '.join(said)}."
 
 
-def _edges(rows: pd.DataFrame) -> list[dict[str, Any]]:
+def _edges(rows: pd.DataFrame) -> list[dict[Any, Any]]:
     return rows.drop_duplicates(["flag", "used"]).to_dict("records")
 
 
-def _told(edge: dict[str, Any]) -> list[str]:
+def _told(edge: dict[Any, Any]) -> list[str]:
     limits = {"from": edge["same_from"], "to": edge["same_to"]}
     same = " ".join(f"{word} {limit:.3g}" for word, limit in limits.items() if limit is not None)
     gap = sorted(v for v in (edge["healthy_edge"], edge["degenerate_edge"]) if v is not None)

@@ -37,9 +37,10 @@ def _network(rows: pd.DataFrame, network: str, last: bool, of: int) -> Any:
 def _panel(rows: pd.DataFrame, network: str, quantity: str, last: bool, of: int) -> Any:
     kept = ["cell", "variant", "method", "architecture", "width", "seed", "epoch", "run_id", quantity]
     values = rows.loc[rows["network"] == network, kept].copy()
-    values["edge"] = [theme.spelled(v, quantity in _training.LOG) for v in values[quantity]]
+    log = quantity in _training.LOG
+    values["edge"] = [theme.spelled(v, log) for v in values[quantity]]
     edge = values[values["edge"] != ""].drop_duplicates(["cell", "edge"]).drop(columns=quantity)
-    values[quantity] = values[quantity].where(values["edge"] == "", None)  # the line breaks there
+    values[quantity] = theme.held(values[quantity], log)
 
     first = quantity == "residual_norm"
     y = _training.y_axis(rows, quantity, [quantity], shown=True, title=network if first and of > 1 else None)

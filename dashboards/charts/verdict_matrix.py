@@ -10,9 +10,9 @@ from dashboards import theme
 TITLE = "Verdicts: methods by architectures and seeds"
 QUERY = "verdict_matrix"
 
-ROOM, SPACING, HEIGHT, LABELS = 500, 10, 32, 165
-LETTERED = 22
-"""Width that a run needs for its flags to be written under its mark."""
+ROOM, SPACING, HEIGHT, LABELS = 530, 10, 28, 165
+WIDEST, NAMED, LETTERED = 48, 68, 22
+"""Width that a seed takes at most, that a network's name needs, and that a run's flags need under its mark."""
 
 
 def draw(rows: pd.DataFrame) -> alt.HConcatChart:
@@ -27,14 +27,13 @@ def draw(rows: pd.DataFrame) -> alt.HConcatChart:
     rows["together"] = rows.groupby(by)["run_id"].transform("size")
     rows["place"] = theme.shifts(rows, by)
     networks = [*rows.groupby("network")["cell"].nunique().sort_values(ascending=False, kind="stable").index]
-    columns = rows.groupby("network")["column"].nunique().sum()
-    step = min(48.0, (ROOM - SPACING * (len(networks) - 1)) / columns)
-    panels = [_network(rows, name, step, labelled=name == networks[0]) for name in networks]
+    steps = _steps(rows.groupby("network")["column"].nunique().to_dict())
+    panels = [_network(rows, name, steps[name], labelled=name == networks[0]) for name in networks]
     caption = theme.caption(
         "A mark is a run, under it the flags that fire (n: not finite; × k: one of k runs of its cell and seed).",
-        theme.usual(rows).partition(",")[0] + (", or as the column says" if len(networks) > 1 else ""),
+        ("Most are " if len(networks) > 1 else "") + theme.usual(rows).partition(",")[0],
     )
-    return alt.hconcat(*panels, spacing=SPACING, title=caption)
+    return alt.hconcat(*panels, spacing=SPACING, title=caption).resolve_scale(xOffset="independent")
 
 
 def describe(rows: pd.DataFrame) -> str:
@@ -47,6 +46,14 @@ def describe(rows: pd.DataFrame) -> str:
 
 def _counted(states: pd.Series) -> str:
     return ", ".join(f"{n} {state}" for state, n in states.value_counts().items())
+
+
+def _steps(seeds: dict[Any, int]) -> dict[Any, float]:
+    """The width of a seed's column in each network, which has so many, so that all fit the page."""
+    room = ROOM - SPACING * (len(seeds) - 1)
+    named = min(NAMED, room / len(seeds))
+    widths = ({name: max(step, named / n) for name, n in seeds.items()} for step in range(WIDEST, 0, -1))
+    return next((w for w in widths if sum(w[name] * n for name, n in seeds.items()) <= room), dict.fromkeys(seeds, 1.0))
 
 
 def _network(rows: pd.DataFrame, network: str, step: float, labelled: bool) -> Any:
@@ -77,29 +84,21 @@ def _network(rows: pd.DataFrame, network: str, step: float, labelled: bool) -> A
         xOffset=alt.XOffset("place:Q", scale=alt.Scale(domain=[0, 1], range=[0, step])),
         y=alt.Y(
             "cell:N",
-            scale=alt.Scale(domain=cells, padding=0),
+            scale=alt.Scale(type="band", domain=cells, padding=0),
             title=None,
-            axis=alt.Axis(labels=labelled, ticks=False, labelLimit=LABELS, grid=True, bandPosition=0),
+            axis=alt.Axis(labels=labelled, ticks=False, labelLimit=LABELS, labelFontSize=10, grid=True, bandPosition=0),
         ),
         opacity=theme.opacity(1),
-        tooltip=[
-            "cell:N",
-            "seed:Q",
-            "n:Q",
-            "verdict:N",
-            alt.Tooltip("accuracy:Q", format=".4f"),
-            "aborted_at:Q",
-            "run_id:N",
-        ],
+        tooltip=["cell:N", "seed:Q", "n:Q", "flags:N", "verdict:N", "accuracy:Q", "aborted_at:Q", "run_id:N"],
     )
     size = min(90, (step / here["together"].max()) ** 2)
     marks = grid.mark_point(filled=True, size=size, yOffset=-5).encode(**theme.verdict_marks(rows["state"]))
     letters = grid.mark_text(fontSize=10, dy=9).encode(text="text:N")
-    title = alt.TitleParams(network, anchor="middle", fontSize=12, limit=max(step * len(seeds), 30))
+    title = alt.TitleParams(network.split(" "), anchor="middle", fontSize=11, limit=max(step * len(seeds), 30))
     return alt.layer(marks, letters).properties(width=alt.Step(step), height=alt.Step(HEIGHT), title=title)
 
 
-def _text(row: dict[str, Any], room: float) -> str:
+def _text(row: dict[Any, Any], room: float) -> str:
     """What stands under a mark of a run that has ``room``."""
     if room >= LETTERED:
         return row["flags"].replace(",", "")
