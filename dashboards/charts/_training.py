@@ -1,5 +1,6 @@
 """What the charts over epochs share: methods told apart by colour, what else sets their cells apart by dash."""
 
+import math
 from typing import Any
 
 import altair as alt
@@ -51,7 +52,10 @@ def y_axis(rows: pd.DataFrame, quantity: str, columns: list[str], shown: bool, t
     held = [float(v) for v in [*values, *floors] if v is not None and not theme.spelled(v, log)]
     scale = alt.Scale(type="log" if log else "linear", zero=False, nice=not log, padding=3)
     if held:
-        scale.domain = [min(held), max(held)]
+        low, high = min(held), max(held)
+        if log and high < 100 * low:  # so that a line of the axis is inside
+            low, high = 10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high))
+        scale.domain = [low, high]
     axis = theme.log_axis(values, floors, most=5) if log else alt.Axis(tickCount=5)
     axis.labels = axis.ticks = shown
     return alt.Y(f"{columns[0]}:Q", scale=scale, axis=axis, title=title)

@@ -13,7 +13,7 @@ QUERY = "training_by_cell"
 
 DRAWN = ("median", "lowest", "highest")
 
-ROOM, WIDEST, SPACING, HEIGHT = theme.FULL_WIDTH - 90, 270, 12, 120
+ROOM, WIDEST, SPACING, HEIGHT = theme.FULL_WIDTH - 120, 270, 12, 120
 
 
 def draw(rows: pd.DataFrame) -> alt.HConcatChart:

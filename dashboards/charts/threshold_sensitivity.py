@@ -53,7 +53,7 @@ def _told(edge: dict[Any, Any]) -> list[str]:
     gap = sorted(v for v in (edge["healthy_edge"], edge["degenerate_edge"]) if v is not None)
     group = GROUPS[edge["n_degenerate"] > 0]
     separates = {
-        None: f"no two groups: all {edge['n']} runs are {group}" if edge["n"] else "no run has a finite value",
+        None: f"one group: n={edge['n']}, {group}" if edge["n"] else "no run has a finite value",
         True: f"groups apart: gap {' to '.join(f'{v:.3g}' for v in gap)}",
         False: f"groups overlap from {' to '.join(f'{v:.3g}' for v in gap)}",
     }[edge["separates"]]
