@@ -230,3 +230,74 @@ select * from found left join reached using (run_id);
 
 -- The share of its planned epochs that a run saves by stopping at the end of one; NULL for a run of no epoch.
 create or replace macro share_saved(epoch, planned) as 1 - epoch / nullif(planned, 0);
+
+-- What each diagnostic is judged by, a row an audited run and flag, without frozen controls and aborted runs. (b) fires by
+-- the larger of ‖g_L‖ and 0.95 times the gain. sign: 1 where a flag fires above its threshold, -1 below; x: the value times
+-- it, NULL where it is not finite. A run is degenerate where (a) or (b) fires.
+create or replace macro judged_by(asked) as table
+select *, if(isfinite(value), sign * value, null) as x, x > sign * used as is_flagged
+from (
+    select *, coalesce(fires_a, false) or coalesce(fires_b, false) as is_degenerate, unnest([
+        {'flag': 'a', 'sign': 1, 'used': h_norm_explosion_ratio, 'value': growth},
+        {'flag': 'b', 'sign': -1, 'used': g_norm_floor, 'value': greatest(
+            grad_norm, if(isfinite(grad_gain), 0.95 * grad_gain, null)
+        )},
+        {'flag': 'c', 'sign': 1, 'used': stability_drift_ceiling, 'value': stability},
+        {'flag': 'd', 'sign': -1, 'used': frozen_acc_margin_pp, 'value': margin_pp}
+    ], recursive := true)
+    from runs_of(asked)
+    where is_audited and aborted_at is null and not coalesce(frozen_blocks, false)
+);
+
+-- A row a flag and threshold used: between which thresholds every run keeps its flag, NULL being no limit, and the
+-- measurements of the healthy and of the degenerate runs that come closest to the other group.
+create or replace macro edges_of(asked) as table
+select
+    flag, used, n, n_not_finite, n_degenerate,
+    if(sign > 0, last_passing, -first_flagged) as same_from, if(sign > 0, first_flagged, -last_passing) as same_to,
+    sign * last_healthy as healthy_edge, sign * first_degenerate as degenerate_edge,
+    last_healthy < first_degenerate as separates
+from (
+    select
+        flag, used, sign, count(x) as n, count(value) - count(x) as n_not_finite,
+        max(x) filter (not is_flagged) as last_passing, min(x) filter (is_flagged) as first_flagged,
+        count(x) filter (is_degenerate) as n_degenerate,
+        max(x) filter (not is_degenerate) as last_healthy, min(x) filter (is_degenerate) as first_degenerate
+    from judged_by(asked) group by flag, used, sign
+);
+
+-- What seven reporting strategies say, a row an audited run and strategy, without frozen controls and aborted runs;
+-- walks_back is NULL where a strategy has nothing to go by.
+create or replace macro decisions_of(asked) as table
+select *, unnest([
+    {'place': 1, 'strategy': 'accuracy', 'walks_back': is_bad},
+    {'place': 2, 'strategy': 'accuracy + Γ', 'walks_back': is_bad or is_unaligned},
+    {'place': 3, 'strategy': 'accuracy + (a)', 'walks_back': is_bad or fires_a},
+    {'place': 4, 'strategy': 'accuracy + (b)', 'walks_back': is_bad or fires_b},
+    {'place': 5, 'strategy': 'accuracy + (c)', 'walks_back': is_bad or fires_c},
+    {'place': 6, 'strategy': 'accuracy + (d)', 'walks_back': is_bad or fires_d},
+    {'place': 7, 'strategy': 'all', 'walks_back': is_flagged}
+], recursive := true)
+from (
+    select
+        r.*, not isfinite(accuracy) as is_bad, mean_all <= 0 as is_unaligned,
+        if(verdict like 'inconclusive%', null, flags <> '') as is_flagged
+    from runs_of(asked) r left join alignments_of(asked) using (run_id)
+    where is_audited and aborted_at is null and not coalesce(frozen_blocks, false)
+);
+
+-- ‖h_L‖, ‖g_L‖ and accuracy by epoch, a row a run and epoch. h_L: the deepest state of which a norm was logged.
+create or replace macro trajectories_of(asked) as table
+with deepest as (
+    select run_id, max(layer) as layer from layers where residual_norm is not null group by run_id
+),
+accuracies as (
+    select run_id, step, max(value) as accuracy from metrics where key = 'accuracy/test' group by run_id, step
+)
+select
+    r.* exclude (accuracy), step as epoch, l.residual_norm as deepest_residual_norm, l.grad_norm as deepest_grad_norm,
+    p.accuracy
+from runs_of(asked) r
+join deepest using (run_id)
+join layers l using (run_id, layer)
+left join accuracies p using (run_id, step);
