@@ -96,7 +96,12 @@ def _as_json(value: Any) -> Any:
 
 def draw_all(experiment: str, answer: Answer) -> list[Drawn]:
     """Every chart of the catalogue, those with nothing to draw among them."""
-    return [draw(name, experiment, answer) for name in catalogue.names(charts)]
+    return [draw(name, experiment, answer) for name in names()]
+
+
+def names() -> list[str]:
+    """The catalogue, in the order of a page."""
+    return sorted(catalogue.names(charts), key=lambda name: catalogue.load(charts, name).ORDER)
 
 
 def render(drawn: Drawn, form: str) -> bytes:

@@ -16,6 +16,7 @@ PICKED = "picked"
 """The parameter of each specification that holds the ids of the runs that a page has picked; null: none are."""
 
 FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
+"""It has no ‖: a text with a glyph that its font lacks is set in another font as a whole."""
 
 HEALTHY, FLAGGED, INCONCLUSIVE, UNKNOWN = STATES = "trustworthy", "flagged", "inconclusive", "not audited"
 
@@ -32,11 +33,8 @@ def styled(chart: Any) -> Any:
     return (
         chart.configure(font=FONT, background="white")
         .configure_axis(labelFontSize=11, titleFontSize=12, titleFontWeight="normal", gridColor="#E5E5E5")
-        # where a glyph is missing, as ‖ is in Helvetica, the renderer changes the font of the whole title
         .configure_title(
-            font="'DejaVu Sans', Verdana, sans-serif",
             frame="group",
-            subtitleFont=FONT,
             fontSize=12,
             anchor="start",
             subtitleFontSize=11,

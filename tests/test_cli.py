@@ -65,7 +65,9 @@ def test_train_audit_export_and_query_follow_each_other(trained: Path, cli: Cli)
     assert verdicts == [row["verdict"] for row in answered]
     assert cli("sql", "select count(*) as n from runs", "--format", "csv").stdout == "n\n2\n"
     page = cli("dashboard", "--experiment", "hand", "-o", "hand.html", "--png")
-    assert page.stdout.split() == ["hand.html", "hand-audit_panels.png", "hand-trajectories.png"]
+    written = page.stdout.split()
+    assert written[0] == "hand.html"
+    assert {"hand-audit_panels.png", "hand-trajectories.png"} <= set(written)
     assert (trained / "hand-audit_panels.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -11,6 +11,7 @@ from dashboards.charts import _marks
 
 TITLE = "Γ by layer, and its null band under fresh feedback"
 QUERY = "alignment_by_layer"
+ORDER = 7
 
 COLUMNS, WIDTH, HEIGHT, LETTERS = 4, 140, 110, 26
 IDENTITY = ["method", "architecture", "width", "layer"]

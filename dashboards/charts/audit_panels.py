@@ -10,6 +10,7 @@ from dashboards import theme
 
 TITLE = "Audit: four diagnostics per run, methods sorted by accuracy"
 QUERY = "audit_table"
+ORDER = 2
 
 WIDTH, LABELS = 115, 165
 

@@ -10,6 +10,7 @@ from dashboards.charts import _training
 
 TITLE = "Training across architectures: residual norm, gradient norm and accuracy over the seeds"
 QUERY = "training_by_cell"
+ORDER = 8
 
 DRAWN = ("median", "lowest", "highest")
 

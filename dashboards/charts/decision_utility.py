@@ -9,6 +9,7 @@ from dashboards import theme
 
 TITLE = "Decision utility: which methods each reporting strategy walks back"
 QUERY = "decision_matrix"
+ORDER = 10
 
 CELL_WIDTH, LABELS = 66, 200
 

@@ -9,6 +9,7 @@ from dashboards import theme
 
 TITLE = "First flags: when each diagnostic first fires, and the compute that stopping there saves"
 QUERY = "first_flag_timeline"
+ORDER = 5
 
 WIDTH, LABELS = 360, 190
 ROOM, GAP, LINE = 540, 4, 14

@@ -11,10 +11,11 @@ from dashboards.charts._marks import Quantity
 
 TITLE = "Penalty rescue: residual norm, gradient norm and accuracy over λ"
 QUERY = "penalty_rescue"
+ORDER = 6
 
 PANELS = (
-    Quantity("residual_norm", "‖h_L‖", "residual_norm_median"),
-    Quantity("grad_norm_2", "‖g_2‖", "grad_norm_2_median"),
+    Quantity("residual_norm", "norm of h_L", "residual_norm_median"),
+    Quantity("grad_norm_2", "norm of g_2", "grad_norm_2_median"),
     Quantity("accuracy", "test accuracy", "accuracy_mean", ("accuracy_low", "accuracy_high"), log=False),
 )
 IDENTITY = ["label", "line", "method", "architecture", "width", "penalty", "place"]
@@ -53,8 +54,8 @@ def describe(rows: pd.DataFrame) -> str:
 def _told(cell: Any) -> str:
     interval = _marks.interval_words(cell.n, cell.accuracy_low, cell.accuracy_high)
     return (
-        f"{_marks.named(cell.label, cell.network)} λ={cell.penalty:g}: ‖h_L‖ {_number(cell.residual_norm_median)}, "
-        f"‖g_2‖ {_number(cell.grad_norm_2_median)}, accuracy {_number(cell.accuracy_mean)} ({interval})"
+        f"{_marks.named(cell.label, cell.network)} λ={cell.penalty:g}: norm of h_L {_number(cell.residual_norm_median)}, "
+        f"norm of g_2 {_number(cell.grad_norm_2_median)}, accuracy {_number(cell.accuracy_mean)} ({interval})"
     )
 
 

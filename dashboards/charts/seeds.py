@@ -10,6 +10,7 @@ from dashboards.charts import _marks
 
 TITLE = "Seeds: accuracy and margin over the frozen control, with mean and 95 % interval"
 QUERY = "seeds"
+ORDER = 3
 
 PANELS = {"accuracy": "test accuracy", "margin_pp": "margin over the frozen control, pp"}
 WIDTH, STEP, LABEL = 440, 24, 160

@@ -9,6 +9,7 @@ from dashboards import theme
 
 TITLE = "Threshold sensitivity: healthy and degenerate runs, and the thresholds that give the same verdicts"
 QUERY = "threshold_groups"
+ORDER = 11
 
 WIDTH, HEIGHT = 270, 120
 

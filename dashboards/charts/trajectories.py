@@ -10,6 +10,7 @@ from dashboards.charts import _training
 
 TITLE = "Training: residual norm, gradient norm and accuracy by epoch"
 QUERY = "trajectories"
+ORDER = 4
 
 WIDTH, HEIGHTS = 178, (180, 130, 105)
 

@@ -9,6 +9,7 @@ from dashboards import theme
 
 TITLE = "Verdicts: methods by architectures and seeds"
 QUERY = "verdict_matrix"
+ORDER = 1
 
 ROOM, SPACING, HEIGHT, LABELS = 530, 10, 28, 165
 WIDEST, NAMED, LETTERED = 48, 68, 22

@@ -11,11 +11,12 @@ from dashboards.charts._marks import Quantity
 
 TITLE = "Width scaling: accuracy, growth and gradient norm over width"
 QUERY = "width_scaling"
+ORDER = 9
 
 PANELS = (
     Quantity("accuracy", "test accuracy", "accuracy_mean", ("accuracy_low", "accuracy_high"), log=False),
-    Quantity("growth", "(a) max ‖h_(l+1)‖/‖h_l‖", "growth_median"),
-    Quantity("grad_norm", "(b) ‖g_L‖", "grad_norm_median"),
+    Quantity("growth", "(a) max growth of a block", "growth_median"),
+    Quantity("grad_norm", "(b) norm of g_L", "grad_norm_median"),
 )
 THRESHOLDS = {"growth": "h_norm_explosion_ratio", "grad_norm": "g_norm_floor"}
 IDENTITY = ["label", "line", "method", "architecture", "width", "penalty", "place"]

@@ -4,15 +4,20 @@ from pathlib import Path
 
 import click
 
-from fa_tracking.cli import _options
-from fa_tracking.cli._show import say
+from fa_tracking.cli import _complete, _options
+from fa_tracking.cli._show import say, say_next
 
 ORDER = 7.1
 
 
 @click.command("chart")
-@click.argument("name", required=False)
-@click.option("--experiment", metavar="NAME", help="Experiment that the chart is about, or a pattern: 'repro*'.")
+@click.argument("name", required=False, shell_complete=_complete.charts)
+@click.option(
+    "--experiment",
+    metavar="NAME",
+    help="Experiment that the chart is about, or a pattern: 'repro*'.",
+    shell_complete=_complete.experiments,
+)
 @click.option(
     "-o",
     "--output",
@@ -34,9 +39,9 @@ def command(name: str | None, experiment: str | None, output: Path | None, db: s
     from fa_tracking import catalogue
 
     if name is None:
-        for each in catalogue.names(charts):
+        for each in draw.names():
             click.echo(f"{each:<24} {catalogue.load(charts, each).TITLE}")
-        say("next: fa-track chart NAME --experiment NAME -o FILE.pdf")
+        say_next("chart", "audit_panels", "--experiment", experiment or "NAME", "-o", "audit.pdf")
         return
     catalogue.load(charts, name)
     if experiment is None:
@@ -47,4 +52,4 @@ def command(name: str | None, experiment: str | None, output: Path | None, db: s
     draw.write(drawn, out)
     click.echo(out)
     say(drawn.description)
-    say(f"next: fa-track query {drawn.query.name} --experiment {experiment}   # its {len(drawn.rows)} rows")
+    say_next("query", drawn.query.name, why=f"its {len(drawn.rows)} rows")
