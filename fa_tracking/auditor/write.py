@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
+from fa_tracking.auditor.logged import Log, course_keys, read
 from fa_tracking.auditor.page import page
+from fa_tracking.auditor.pictures import pictures
 from fa_tracking.protocol import VERSION
 from fa_tracking.protocol.diagnostics import Kind, catalogue, residual_norm
 from fa_tracking.protocol.knockout import Knockout
@@ -34,13 +36,20 @@ AUDIT_TAGS = (
 
 
 def write(
-    client: "MlflowClient", run: "Run", report: Report, epoch: int, sha256: str | None, removed: Knockout | str
+    client: "MlflowClient",
+    run: "Run",
+    report: Report,
+    epoch: int,
+    sha256: str | None,
+    removed: Knockout | str,
+    log: Log | None = None,
 ) -> None:
     """Tags, note and ``audit/report.{txt,json,html}``; what an earlier audit wrote is replaced.
 
     Args:
         sha256: of the file of weights; None where there is none, as where the evidence is what the run logged.
         removed: the block knock-out, or why there is none.
+        log: what the run logged; what its course is drawn of is read from the store where None.
     """
     run_id = run.info.run_id
     further = {"Γ by layer": _alignment_lines(client, run, epoch), "block knock-out": str(removed)}
@@ -59,8 +68,9 @@ def write(
         names.TAG_AUDITED_AT: datetime.now(UTC).isoformat(timespec="seconds"),
         names.TAG_NOTE: _cut(f"**{report.verdict}**\n\n```\n{text}", "\n```\n"),
     }
-    title = run.info.run_name or run_id
-    _write(client, run_id, {"txt": text, "json": content + "\n", "html": page(report, title, further)}, values)
+    drawn = pictures(report, log or read(client, run, course_keys(run.data.metrics)))
+    html = page(report, run.info.run_name or run_id, drawn, further)
+    _write(client, run_id, {"txt": text, "json": content + "\n", "html": html}, values)
     _remove(client, run, [names.TAG_CHECKPOINT_SHA256] if sha256 is None else [])
 
 
