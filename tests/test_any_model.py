@@ -429,7 +429,7 @@ def test_what_cannot_be_found_is_said_with_what_to_do() -> None:
 
 
 def test_the_page_on_any_model_does_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
-    text = (Path(__file__).parent.parent / "docs" / "any-model.md").read_text()
+    text = (Path(__file__).parent.parent / "docs/how-to/any-model.md").read_text()
     for snippet in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(snippet, {})
     shown = capsys.readouterr().out

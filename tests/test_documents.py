@@ -15,7 +15,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 def test_a_model_of_ones_own_can_be_audited_as_the_document_says(workspace: Path, cli: Cli, tmp_path: Path) -> None:
-    text = (DOCS / "audit-your-own.md").read_text()
+    text = (DOCS / "how-to/audit-your-own.md").read_text()
     module, script = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     package = tmp_path / "package"
     package.mkdir()

@@ -400,7 +400,7 @@ def test_evaluation_data_is_never_unpickled(tmp_path: Path) -> None:
 
 
 def test_the_document_does_what_it_says(workspace: Path, cli: Cli) -> None:
-    text = (Path(__file__).parent.parent / "docs/mlflow.md").read_text()
+    text = (Path(__file__).parent.parent / "docs/how-to/mlflow.md").read_text()
     for script in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         quick = script.replace("input_example=", 'pip_requirements=["torch"], input_example=')
         command = [sys.executable, "-c", quick]

@@ -158,7 +158,7 @@ def test_every_chart_names_a_query_and_every_item_stands_in_the_documents() -> N
 
     for name in catalogue.names(charts):
         assert catalogue.load(charts, name).QUERY in queries()
-    documents = "\n".join(p.read_text() for p in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    documents = "\n".join(p.read_text() for p in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
     items = [
         *queries(),
         *study.studies(),

@@ -345,7 +345,7 @@ def test_without_tensorboard_the_error_names_the_extra(tmp_path: Path, monkeypat
 
 
 def test_the_document_s_log_and_map_are_read(tmp_path: Path) -> None:
-    text = (Path(__file__).parent.parent / "docs" / "import.md").read_text()
+    text = (Path(__file__).parent.parent / "docs/how-to/import.md").read_text()
     (tmp_path / "x.json").write_text(re.findall(r"```json\n(.*?)```", text, re.DOTALL)[0])
     (tmp_path / "map.toml").write_text(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0])
     (plain,) = import_logs("json", [tmp_path], "document", dry_run=True)

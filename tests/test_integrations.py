@@ -353,7 +353,7 @@ def test_without_the_extra_one_line_names_it(framework: str, extra: str) -> None
 def test_every_loop_of_the_document_is_tracked(workspace: Path, uri: str) -> None:
     for extra in ("lightning", "transformers"):
         pytest.importorskip(extra, reason=f"the extra fa-track[{extra}] is not installed")
-    text = (Path(__file__).parent.parent / "docs/any-loop.md").read_text()
+    text = (Path(__file__).parent.parent / "docs/how-to/any-loop.md").read_text()
     setup, *loops = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(loops) == 3
     mlflow.set_tracking_uri(uri)

@@ -304,7 +304,7 @@ def test_replay_on_the_command_line(uri: str) -> None:
 
 
 def test_numbers_of_another_loop_are_judged_as_the_document_says(uri: str) -> None:
-    text = (Path(__file__).parent.parent / "docs/partial-evidence.md").read_text()
+    text = (Path(__file__).parent.parent / "docs/explanation/partial-evidence.md").read_text()
     mlflow.set_tracking_uri(uri)
     exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], {})
     (audited,) = fa_tracking.audit("old_logs", uri).runs

@@ -187,7 +187,7 @@ def test_somebody_elses_loop_can_be_tracked_and_a_failure_marks_the_run(workspac
     (audited,) = fa_tracking.audit("own", uri).runs
     assert audited.report is not None and audited.report.EVIDENCE == "partial"
     assert audited.report.residual_norms == pytest.approx(report.residual_norms, rel=1e-6)
-    assert "saved without factory=, see docs/audit-your-own.md" in audited.report.notes
+    assert "saved without factory=, see docs/how-to/audit-your-own.md" in audited.report.notes
     assert audited.removed and "saved without factory=" in audited.removed["not_measured"]
     with (
         pytest.raises(ZeroDivisionError),

@@ -160,7 +160,7 @@ def find_factory(name: str | None, where: str) -> Any:
         CheckpointError: there is none of this name.
     """
     if name is None:
-        raise NoCheckpointError("the checkpoint was saved without factory=, see docs/audit-your-own.md")
+        raise NoCheckpointError("the checkpoint was saved without factory=, see docs/how-to/audit-your-own.md")
     entry, _, item = name.partition(":")
     points = entry_points(group=MODELS_GROUP)
     if entry not in points.names:
