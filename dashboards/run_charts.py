@@ -11,7 +11,7 @@ import pandas as pd
 
 from dashboards import theme
 
-WIDTH, HEIGHT = 250, 150
+WIDTH, HEIGHT = 280, 150
 LINE, FIRES = theme.METHOD_COLOURS[:2]
 NOT_MEASURED = "?"
 MANY = 40

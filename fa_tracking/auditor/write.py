@@ -14,7 +14,7 @@ from fa_tracking.protocol.diagnostics import Kind, catalogue, residual_norm
 from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.partial import Report
 from fa_tracking.protocol.report import plain
-from fa_tracking.tracking import names, store
+from fa_tracking.tracking import names, notes, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -66,7 +66,7 @@ def write(
         names.TAG_MEASURED: json.dumps(_measured(report, epoch, removed), allow_nan=False),
         **({names.TAG_CHECKPOINT_SHA256: sha256} if sha256 else {}),
         names.TAG_AUDITED_AT: datetime.now(UTC).isoformat(timespec="seconds"),
-        names.TAG_NOTE: _cut(f"**{report.verdict}**\n\n```\n{text}", "\n```\n"),
+        names.TAG_NOTE: _note(report, text),
     }
     drawn = pictures(report, log or read(client, run, course_keys(run.data.metrics)))
     html = page(report, run.info.run_name or run_id, drawn, further)
@@ -121,6 +121,17 @@ def _measured(report: Report, epoch: int, removed: Knockout | str) -> dict[str, 
         "kinds": full["kinds"],
         "inexact": {d.FLAG: plain(d.value(report)) for d in catalogue() if d.FLAG in inexact},
     }
+
+
+def _note(report: Report, text: str) -> str:
+    """The verdict and a row a diagnostic, for MLflow folds the rest away; then the whole report."""
+    rows = [
+        (section.heading, section.lines[0], f"⚑ {section.flag}" if section.flag else "")
+        for section in report.sections()
+    ]
+    fence = notes.fence(text)
+    head = f"**{notes.literal(report.verdict)}**\n\n{notes.table(('diagnostic', 'measured', 'flag'), rows)}\n"
+    return _cut(f"{head}{fence}\n{text}", f"\n{fence}\n")
 
 
 def _cut(text: str, end: str = "") -> str:

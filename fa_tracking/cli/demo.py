@@ -8,6 +8,7 @@ import click
 
 from fa_tracking.cli import _options
 from fa_tracking.cli._show import progress, say
+from fa_tracking.tracking import names
 
 ORDER = 1
 
@@ -33,6 +34,7 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     from fa_tracking.cli.study import run_study
     from fa_tracking.results.database import ask, connect, find_query
     from fa_tracking.results.export import export
+    from fa_tracking.results.summary import log_summary
     from fa_tracking.results.tables import render
     from trainers import study
 
@@ -52,11 +54,14 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
         click.echo(render(answer))
     say(f"[4/4] dashboard: {output}")
     write_html(chosen.experiment, output, db)
+    log_summary(chosen.experiment, output, db, tracking_uri)
     say(f"done in {time.monotonic() - began:.0f} s")
     say("\nnext, to type:")
     store = f" --backend-store-uri {tracking_uri}" if tracking_uri else ""
     experiment = f"--experiment {chosen.experiment}"
-    say(f"  mlflow ui{store}   # every run with its verdict, at http://127.0.0.1:5000")
+    say(
+        f"  mlflow ui{store}   # every run with its verdict, and this page in the run {names.SUMMARY}: http://127.0.0.1:5000"
+    )
     say(f"  fa-track query first_flag {experiment}   # when each diagnostic first fired")
     say(f"  fa-track audit {experiment} --margin-pp 5   # the verdicts under another threshold")
     say('  fa-track sql "select method, avg(max_block_growth) from runs join audits using (run_id) group by all"')

@@ -64,6 +64,8 @@ CHECKPOINTS = "checkpoints"
 AUDIT = "audit"
 IMPORTED = "imported"
 DATA_SOURCE = "data_source.json"
+SUMMARY = "summary"
+DASHBOARD = "dashboard.html"
 
 
 def checkpoint(epoch: int) -> str:
@@ -91,6 +93,8 @@ TAG_IMPORT_NOTES = "fa.import_notes"
 """What of an imported log the reader of its report must know."""
 TAG_IMPORTED_FROM = "fa.imported_from"
 TAG_IMPORTED_SHA256 = "fa.imported_sha256"
+TAG_SUMMARY = "fa.summary"
+"""Of an experiment's one run that trains nothing and carries its dashboard; who reads runs leaves it out."""
 TAG_NOTE = "mlflow.note.content"
 
 TAG_VERSION = "fa.version"
