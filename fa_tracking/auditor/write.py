@@ -1,6 +1,7 @@
 """Writes what an audit found beside its run: tags, note, report artifacts; and takes a verdict back."""
 
 import json
+import textwrap
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from html import escape
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+
+NOTE_WIDTH = 78
+"""Of its lines: MLflow breaks none, and a long one pushes the tags beside the note off the page."""
 
 AUDIT_TAGS = (
     names.TAG_VERDICT,
@@ -129,9 +133,10 @@ def _note(report: Report, text: str) -> str:
         (section.heading, section.lines[0], f"⚑ {section.flag}" if section.flag else "")
         for section in report.sections()
     ]
-    fence = notes.fence(text)
-    head = f"**{notes.literal(report.verdict)}**\n\n{notes.table(('diagnostic', 'measured', 'flag'), rows)}\n"
-    return _cut(f"{head}{fence}\n{text}", f"\n{fence}\n")
+    whole = "\n".join(textwrap.fill(line, NOTE_WIDTH, subsequent_indent=" " * 8) for line in text.splitlines())
+    fence = notes.fence(whole)
+    head = f"**{notes.literal(report.verdict)}**\n\n{notes.table(('diagnostic', 'measured', 'flag'), rows)}"
+    return _cut(f"{head}\nThe whole report:\n\n{fence}\n{whole}", f"\n{fence}\n")
 
 
 def _cut(text: str, end: str = "") -> str:

@@ -36,7 +36,6 @@ def command(experiment: str, output: Path, png: bool, log: bool, db: str, tracki
     if log:
         from fa_tracking.results.summary import log_summary
 
-        say(
-            f"logged: {names.DASHBOARD} of the run {log_summary(experiment, output, db, tracking_uri)}; see `mlflow ui`"
-        )
+        run_id = log_summary(experiment, output, db, tracking_uri)
+        say(f"logged: {names.DASHBOARD} of the run {run_id}, which mlflow ui shows")
     say(f"next: open {output} in a browser")
