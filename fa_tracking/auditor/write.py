@@ -135,7 +135,7 @@ def _note(report: Report, text: str) -> str:
     ]
     whole = "\n".join(textwrap.fill(line, NOTE_WIDTH, subsequent_indent=" " * 8) for line in text.splitlines())
     fence = notes.fence(whole)
-    head = f"**{notes.literal(report.verdict)}**\n\n{notes.table(('diagnostic', 'measured', 'flag'), rows)}"
+    head = f"**{report.verdict}**\n\n{notes.table(('diagnostic', 'measured', 'flag'), rows)}"
     return _cut(f"{head}\nThe whole report:\n\n{fence}\n{whole}", f"\n{fence}\n")
 
 
