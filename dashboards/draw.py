@@ -1,6 +1,7 @@
 """Draws a chart of the catalogue from an experiment's rows, and writes it as a picture, a document or a page."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import pandas as pd
 
 from dashboards import charts, theme
@@ -75,10 +77,20 @@ def draw(name: str, experiment: str, answer: Answer) -> Drawn:
         nothing = f"Nothing to draw: the query {query.name} has no rows for {experiment}."
         return Drawn(name, chart.TITLE, query, sql, rows, None, nothing)
     description = chart.describe(rows)
-    specification = theme.styled(chart.draw(rows)).to_dict()
+    with alt.data_transformers.enable(max_rows=None):  # Altair's limit is for notebooks; here the page packs the rows
+        specification = _as_json(theme.styled(chart.draw(rows)).to_dict())
     specification["description"] = f"{chart.TITLE}. {description}"
     specification["params"] = [*specification.get("params", []), {"name": theme.PICKED, "value": None}]
     return Drawn(name, chart.TITLE, query, sql, rows, specification, description)
+
+
+def _as_json(value: Any) -> Any:
+    """NaN and infinities as null, the only way that JSON has; a chart spells them in words where it means them."""
+    if isinstance(value, dict):
+        return {key: _as_json(held) for key, held in value.items()}
+    if isinstance(value, list):
+        return [_as_json(held) for held in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def draw_all(experiment: str, answer: Answer) -> list[Drawn]:

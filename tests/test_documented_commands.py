@@ -4,8 +4,8 @@ A page is done in a fresh copy of this repository, as by someone who has cloned 
 by bash, which stops at the first command that fails; its python blocks share their names, as in a notebook. `mlflow ui`
 and `mlflow server` run until the page ends. Comments in a page say what else there is to know:
 
-<!-- fa-run: demo -->          the page begins where `fa-track demo` has been run
-<!-- fa-run: skip REASON -->   the block below is not run
+<!-- test: demo -->          the page begins where `fa-track demo` has been run
+<!-- test: skip REASON -->   the block below is not run
 """
 
 import json
@@ -22,8 +22,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "docs/tutorial.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
-BLOCK = re.compile(r"^(<!-- fa-run: skip .+ -->\n)?```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SERVER = re.compile(r"^mlflow (?:ui|server)\b[^\n#]*", re.MULTILINE)
+BLOCK = re.compile(r"^(<!-- test: skip [^\n]+ -->\n)?```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SERVER = re.compile(r"^(mlflow (?:ui|server)\b[^\n#]*)[^\n]*", re.MULTILINE)
 LONGEST = 900
 
 
@@ -40,7 +40,7 @@ def test_every_block_of_the_page_runs(page: Path, tmp_path: Path, request: pytes
     text = page.read_text()
     folder = tmp_path / "fa-track"
     copy_of_the_repository(folder)
-    if "<!-- fa-run: demo -->" in text:
+    if "<!-- test: demo -->" in text:
         shutil.copytree(request.getfixturevalue("demo"), folder, dirs_exist_ok=True)
     found = BLOCK.findall(text)
     assert len(found) == len(re.findall(r"^\s*```(?:sh|python)$", text, re.MULTILINE))
@@ -57,9 +57,9 @@ def copy_of_the_repository(folder: Path) -> None:
 
 def awaited(server: re.Match[str]) -> str:
     """The command in the background, and a loop that waits until it answers."""
-    port = re.search(r"--port[ =](\d+)", server[0])
+    port = re.search(r"--port[ =](\d+)", server[1])
     answers = f"(: < /dev/tcp/127.0.0.1/{port[1] if port else 5000}) 2> /dev/null"
-    return f"{server[0]} > server.log 2>&1 &\nuntil {answers}; do kill -0 $! && sleep 0.5; done"
+    return f"{server[1]} > server.log 2>&1 &\nuntil {answers}; do kill -0 $! && sleep 0.5; done"
 
 
 def run(blocks: list[tuple[str, str]], folder: Path) -> None:

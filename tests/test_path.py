@@ -412,12 +412,13 @@ def test_the_knockout_stands_beside_the_verdict(runs: dict[str, str], uri: str, 
     assert f"without any block: {removed['all']:.4f}" in tags(uri, runs["dfa-1"])["mlflow.note.content"]
 
 
-def test_the_dashboard_is_one_file_that_needs_no_network(database: Path, tmp_path: Path) -> None:
+def test_the_dashboard_is_one_file_that_needs_no_network(database: Path, runs: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     write_html("first", out, database)
     page = out.read_text()
     assert page.count("vegaEmbed(") >= 1
-    assert 'src="http' not in page and 'href="http' not in page
+    assert 'src="http' not in page
+    assert page.count('href="http') == page.count('href="http://127.0.0.1:5000/#/runs/') == len(runs)  # links to MLflow
     with answers("first", database) as answer:
         drawn = draw_all("first", answer)
         assert len(answer("cross_seed")) == 4

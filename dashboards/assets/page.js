@@ -49,6 +49,7 @@ async function show() {
   showBoard(shown, new Set(active));
   one("#shown").value = `${shown.size} of ${runs.size} runs shown` + (active.length ? `, ${active.length} picked` : "");
   one("#all").hidden = !filters.length;
+  document.body.classList.toggle("filtered", filters.length > 0); // the descriptions are of all runs
   one("#none").hidden = !picked.length;
   await Promise.all(charts.map(chart => showChart(chart, filters, active)));
 }
@@ -92,17 +93,19 @@ function pick(ids, beside) {
 // ---- the charts
 
 async function draw(name, specification) {
-  const figure = document.getElementById(name), box = one(".chart", figure);
+  const figure = document.getElementById(name), picture = document.createElement("div"); // Vega renames its element's role
+  one(".chart", figure).append(picture);
   const used = new Set();
-  JSON.stringify(specification, (key, value) => (key === "data" && value?.name && used.add(value.name), value));
-  const datasets = Object.fromEntries([...used].filter(name => name in data.datasets).map(name => [name, data.datasets[name].map(row => ({...row}))]));
-  const {view, vgSpec} = await vegaEmbed(box, {...specification, datasets}, {actions: false, renderer: "svg"});
+  JSON.stringify(specification, (key, value) => (key === "data" && value?.name in data.datasets && used.add(value.name), value));
+  const copies = [...used].map(name => [name, data.datasets[name].map(row => ({...row}))]); // Vega writes into its rows
+  const datasets = Object.fromEntries(copies);
+  const {view, vgSpec} = await vegaEmbed(picture, {...specification, datasets}, {actions: false, renderer: "svg"});
   const named = new Set(vgSpec.data.map(source => source.name));
   const rows = Object.keys(datasets).filter(name => named.has(name)).map(name => [name, data.datasets[name]]);
   const told = rows.map(([, found]) => found[0] ?? {}).filter(row => IDENTITY.some(column => column in row));
   const hears = column => told.length > 0 && told.every(row => "run_id" in row || column in row);
-  const picture = one("svg", box);
-  picture.style.minWidth = `${Math.min(NARROWEST, picture.getAttribute("width"))}px`;
+  const svg = one("svg", picture);
+  svg.style.minWidth = `${Math.min(NARROWEST, svg.getAttribute("width"))}px`;
   view.addEventListener("click", (event, item) => {
     const id = item?.datum?.run_id;
     if (runs.has(id)) pick([id], event.ctrlKey || event.metaKey || event.shiftKey);
@@ -170,6 +173,10 @@ one(".board").addEventListener("keydown", event => { // up and down from run to 
 
 readAddress();
 await show();
-for (const [name, specification] of Object.entries(data.charts)) await draw(name, specification);
+for (const [name, specification] of Object.entries(data.charts))
+  await draw(name, specification).catch(error => {
+    one(".chart", document.getElementById(name)).textContent = `This chart could not be drawn: ${error.message}`;
+    console.error(error);
+  });
 await show();
 document.documentElement.dataset.drawn = charts.length;

@@ -18,9 +18,14 @@ ORDER = 7
 )
 @click.option("--png", is_flag=True, help="Write the charts as pictures too, beside the page.")
 @click.option("--log", is_flag=True, help="Put the page into MLflow too, into the experiment's summary run.")
+@click.option(
+    "--mlflow-url", metavar="URL", help="MLflow's UI, that runs are linked to  [default: the exported server's]"
+)
 @_options.database
 @_options.tracking_uri
-def command(experiment: str, output: Path, png: bool, log: bool, db: str, tracking_uri: str | None) -> None:
+def command(
+    experiment: str, output: Path, png: bool, log: bool, mlflow_url: str | None, db: str, tracking_uri: str | None
+) -> None:
     """Write one self-contained HTML page with the experiment's charts.
 
     \b
@@ -29,7 +34,7 @@ def command(experiment: str, output: Path, png: bool, log: bool, db: str, tracki
     """
     from dashboards.page import write_html, write_png
 
-    write_html(experiment, output, db)
+    write_html(experiment, output, db, mlflow_url)
     click.echo(output)
     for picture in write_png(experiment, output, db) if png else ():
         click.echo(picture)
