@@ -62,10 +62,10 @@ def cell_labels(rows: pd.DataFrame) -> pd.Series:
 
 
 def log_axis(values: pd.Series, also: Sequence[float] = ()) -> alt.Axis:
-    """An axis with a line a decade over the positive finite ``values``, every other one where there are many."""
+    """An axis with a line a decade over the positive finite ``values``, fewer where there are many."""
     finite = [float(v) for v in (*values, *also) if v is not None and not spelled(v, log=True)]
     low, high = (math.floor(math.log10(min(finite))), math.ceil(math.log10(max(finite)))) if finite else (0, 1)
-    decades = range(low, high + 1, 1 if high - low <= 8 else 2)
+    decades = range(low, min(high, 308) + 1, max(1, math.ceil((high - low) / 8)))  # 1e309 is infinite
     return alt.Axis(format=".0e", values=[10.0**k for k in decades])
 
 

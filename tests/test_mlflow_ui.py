@@ -126,7 +126,7 @@ def test_a_runs_page_shows_the_verdict_as_tags_and_the_report_as_its_note(ui: "P
     ui.get_by_text("fa.flags: a").wait_for()
     note = ui.locator("table", has_text="max per-block growth")
     note.wait_for()
-    assert "⚑ residual stream exploded" in note.inner_text()
+    assert "⚑ (a) max per-block growth" in note.inner_text()
     ui.get_by_role("button", name="Expand description").click()
     report = ui.locator("pre", has_text="FA-Track diagnostic report")
     assert f"method: {NASTY}" in report.inner_text()

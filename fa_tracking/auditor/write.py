@@ -128,14 +128,12 @@ def _measured(report: Report, epoch: int, removed: Knockout | str) -> dict[str, 
 
 
 def _note(report: Report, text: str) -> str:
-    """The verdict and a row a diagnostic, for MLflow folds the rest away; then the whole report."""
-    rows = [
-        (section.heading, section.lines[0], f"⚑ {section.flag}" if section.flag else "")
-        for section in report.sections()
-    ]
+    """The verdict and a row a diagnostic, what fires first, for MLflow folds the rest away; then the whole report."""
+    fired_first = sorted(report.sections(), key=lambda section: not section.flag)
+    rows = [(f"⚑ {s.heading}" if s.flag else s.heading, s.lines[0]) for s in fired_first]
     whole = "\n".join(textwrap.fill(line, NOTE_WIDTH, subsequent_indent=" " * 8) for line in text.splitlines())
     fence = notes.fence(whole)
-    head = f"**{report.verdict}**\n\n{notes.table(('diagnostic', 'measured', 'flag'), rows)}"
+    head = f"**{report.verdict}**\n\n{notes.table(('diagnostic', 'measured'), rows)}"
     return _cut(f"{head}\nThe whole report:\n\n{fence}\n{whole}", f"\n{fence}\n")
 
 
