@@ -76,7 +76,7 @@ def verdicts(seen: Seen) -> dict[str, str]:
 def address(seen: Seen, chromium: "Browser") -> Iterator[str]:
     """Of the experiment in `mlflow server`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")  # else its UI asks for its settings on another machine
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")  # else its UI reports every click
         with tracking_server(seen.uri) as url:
             yield f"{url}/#/experiments/1"
 

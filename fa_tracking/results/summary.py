@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fa_tracking.results.database import DEFAULT_DATABASE, ask, connect, find_query, run_sql, sql_errors
 from fa_tracking.results.publication import mean_and_sd
+from fa_tracking.results.sources import refuse_silent
 from fa_tracking.results.tables import short
 from fa_tracking.tracking import names, notes, store
 
@@ -36,6 +37,7 @@ def log_summary(
     with connect(database) as connection, sql_errors():
         text = note(connection, experiment)
     client = store.client(tracking_uri)
+    refuse_silent(client.tracking_uri)
     home = store.find_experiment(client, experiment).experiment_id
     with store.store_errors():
         run_id = (
