@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, ask, connect, explain_query, find_query, sql_errors
 from fa_tracking.results.files import write_whole
 
-PNG_SCALE = 3
-"""Pixels of a PNG per unit of a chart: 300 to the inch where it stands across a page of two columns."""
+PNG_PPI = 300
+"""Pixels to the inch of a PNG where it stands as large as the PDF."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _html(specification: dict[str, Any]) -> bytes:
 def _png(specification: dict[str, Any]) -> bytes:
     import vl_convert
 
-    return vl_convert.vegalite_to_png(specification, scale=PNG_SCALE, allowed_base_urls=[])
+    return vl_convert.vegalite_to_png(specification, scale=theme.PRINT_SCALE, ppi=PNG_PPI, allowed_base_urls=[])
 
 
 def _svg(specification: dict[str, Any]) -> bytes:
@@ -143,7 +144,14 @@ def _svg(specification: dict[str, Any]) -> bytes:
 def _pdf(specification: dict[str, Any]) -> bytes:
     import vl_convert
 
-    return vl_convert.vegalite_to_pdf(specification, scale=theme.PRINT_SCALE, allowed_base_urls=[])
+    return vl_convert.svg_to_pdf(_in_print(_svg(specification).decode()))
+
+
+def _in_print(svg: str) -> str:
+    """The picture with the size that it is printed at; a unit of a PDF is a point."""
+    return re.sub(
+        r'(?<= )(width|height)="([\d.]+)"', lambda s: f'{s[1]}="{float(s[2]) * theme.PRINT_SCALE:g}"', svg, count=2
+    )
 
 
 def _json(specification: dict[str, Any]) -> bytes:

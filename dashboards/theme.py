@@ -1,5 +1,6 @@
 """One look for every chart: print sizes, colours that colour-blind readers can tell apart (Okabe & Ito 2008)."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,22 +15,33 @@ PRINT_SCALE = 7.0 * 72 / FULL_WIDTH
 PICKED = "picked"
 """The parameter of each specification that holds the ids of the runs that a page has picked; null: none are."""
 
-HEALTHY, FLAGGED, UNKNOWN = "trustworthy", "flagged", "not audited"
+FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 
-VERDICT_COLOUR = alt.Scale(domain=[HEALTHY, FLAGGED, UNKNOWN], range=["#0072B2", "#D55E00", "#999999"])
-VERDICT_SHAPE = alt.Scale(domain=[HEALTHY, FLAGGED, UNKNOWN], range=["circle", "triangle-up", "cross"])
+HEALTHY, FLAGGED, INCONCLUSIVE, UNKNOWN = STATES = "trustworthy", "flagged", "inconclusive", "not audited"
+
+VERDICT_COLOUR = alt.Scale(domain=STATES, range=["#0072B2", "#D55E00", "#CC79A7", "#999999"])
+VERDICT_SHAPE = alt.Scale(domain=STATES, range=["circle", "triangle-up", "square", "cross"])
 THRESHOLD = "#444444"
 METHOD_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B2A100"]
+SHAPES = ["circle", "triangle-up", "square", "diamond", "triangle-down", "cross", "triangle-right"]
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [10, 4], [3, 1]]
 
 
 def styled(chart: Any) -> Any:
     """The chart with the fonts, sizes and grid of this project."""
-    font = "Helvetica, Arial, 'Liberation Sans', sans-serif"
     return (
-        chart.configure(font=font, background="white")
+        chart.configure(font=FONT, background="white")
         .configure_axis(labelFontSize=11, titleFontSize=12, titleFontWeight="normal", gridColor="#E5E5E5")
-        .configure_title(fontSize=13, anchor="start", subtitleFontSize=11, subtitleColor="#444444")
+        # where a glyph is missing, as ‖ is in Helvetica, the renderer changes the font of the whole title
+        .configure_title(
+            font="'DejaVu Sans', Verdana, sans-serif",
+            frame="group",
+            subtitleFont=FONT,
+            fontSize=12,
+            anchor="start",
+            subtitleFontSize=11,
+            subtitleColor="#444444",
+        )
         .configure_legend(
             labelFontSize=11,
             titleFontSize=12,
@@ -50,23 +62,129 @@ def opacity(usual: float = 0.85) -> Any:
 
 
 def cell_labels(rows: pd.DataFrame) -> pd.Series:
-    """A cell's name on an axis: the method, and what sets it apart."""
-    penalty = rows["penalty"].map(lambda v: f" λ={v:g}" if pd.notna(v) and v else "")
-    frozen = rows["frozen_blocks"].map(lambda v: " frozen" if v is True or v == 1 else "")
-    augmented = rows["augmentation"].map(lambda v: f" {v}" if pd.notna(v) and v != "none" else "")
-    labels = rows["method"].fillna("?") + penalty + frozen + augmented
-    for column, sign in (("architecture", ""), ("width", "d="), ("depth", "L="), ("epochs", "epochs="), ("lr", "lr=")):
-        if rows[column].nunique() > 1:  # only what sets some rows apart
-            labels = labels + " " + sign + rows[column].astype(str)
+    """A cell's name: its method, and in what it differs from most of ``rows``; ``usual`` says how these are."""
+    labels, settings = _variants(rows), _settings(rows, NETWORK | TRAINING)
+    for values, most in zip(settings, _most(settings), strict=True):
+        labels = labels + (" " + values).where(values != most, "")
+    return _told_apart(labels, _also(rows))
+
+
+def usual(rows: pd.DataFrame) -> str:
+    """How most of ``rows`` are, where their cells' names say nothing else."""
+    settings = _settings(rows, NETWORK | TRAINING)
+    differ = any(values.nunique() > 1 for values in settings)
+    known = [most for most in _most(settings) if not most.endswith("?")]
+    return " ".join(known) + (", where a name says nothing else" if differ else "")
+
+
+def variant_labels(rows: pd.DataFrame) -> pd.Series:
+    """A cell's name among the cells of one network: its method, and what else sets it apart there."""
+    labels, networks = _variants(rows), network_labels(rows)
+    for values in [*_settings(rows, TRAINING), _also(rows)]:
+        labels = _told_apart(labels, values, networks)
     return labels
 
 
-def log_axis(values: pd.Series, also: Sequence[float] = ()) -> alt.Axis:
-    """An axis with a line a decade over the positive finite ``values``, fewer where there are many."""
+def network_labels(rows: pd.DataFrame) -> pd.Series:
+    """The architecture, with its width and depth where it has several."""
+    labels, *sizes = _settings(rows, NETWORK)
+    for values in sizes:
+        labels = _told_apart(labels, values)
+    return labels
+
+
+NETWORK = {"architecture": "", "width": "d=", "depth": "L="}
+TRAINING = {"epochs": "epochs=", "lr": "lr="}
+
+
+def _variants(rows: pd.DataFrame) -> pd.Series:
+    said = {
+        "penalty": lambda v: f" λ={v:g}" if pd.notna(v) and v else "",
+        "frozen_blocks": lambda v: " frozen" if v is True or v == 1 else "",
+        "augmentation": lambda v: f" {v}" if pd.notna(v) and v != "none" else "",
+    }
+    labels = rows["method"].fillna("?")
+    for column in rows.columns.intersection([*said], sort=False):
+        labels = labels + rows[column].map(said[column])
+    return labels
+
+
+def _settings(rows: pd.DataFrame, columns: dict[str, str]) -> list[pd.Series]:
+    return [
+        rows[column].map(lambda v, sign=sign: sign + ("?" if pd.isna(v) else str(v)))
+        for column, sign in columns.items()
+        if column in rows
+    ]
+
+
+def _most(settings: list[pd.Series]) -> tuple[str, ...]:
+    """The settings that stand together most often."""
+    return pd.Series([*zip(*settings, strict=True)]).mode()[0]
+
+
+def _also(rows: pd.DataFrame) -> pd.Series:
+    """The params that have no column of their own in a name."""
+    words = rows["also"].str.split(" ") if "also" in rows else pd.Series([[]] * len(rows), rows.index)
+    return words.map(lambda told: " ".join(w for w in told if not w.startswith(("augmentation=", "lr="))))
+
+
+def _told_apart(labels: pd.Series, values: pd.Series, within: pd.Series | None = None) -> pd.Series:
+    """The labels, with the values where a label has several of them, in one group of ``within``."""
+    several = values.groupby([labels] if within is None else [labels, within]).nunique() > 1
+    ambiguous = several[several].index.get_level_values(0)
+    return labels + (" " + values).where(labels.isin(ambiguous), "")
+
+
+def shifts(rows: pd.DataFrame, by: list[str]) -> pd.Series:
+    """Where each of the rows that share ``by`` stands in their common room, from 0 to 1."""
+    groups = rows.groupby(by, dropna=False)
+    return (groups.cumcount() + 0.5) / groups[by[0]].transform("size")
+
+
+def state(verdict: str) -> str:
+    """Which of ``STATES`` a verdict is."""
+    known = {HEALTHY: HEALTHY, UNKNOWN: UNKNOWN}
+    return known.get(verdict, INCONCLUSIVE if verdict.startswith(INCONCLUSIVE) else FLAGGED)
+
+
+def verdict_marks(states: pd.Series) -> dict[str, Any]:
+    """Colour and shape of the field ``state``; their one legend holds the ``states`` that there are."""
+    legend = alt.Legend(title="verdict of the run", values=[s for s in STATES if s in set(states)])
+    return {
+        "color": alt.Color("state:N", scale=VERDICT_COLOUR, legend=legend),
+        "shape": alt.Shape("state:N", scale=VERDICT_SHAPE, legend=legend),
+    }
+
+
+def caption(*lines: str) -> alt.TitleParams:
+    """What a chart says above its panels."""
+    return alt.TitleParams([*lines], fontSize=11, fontWeight="normal", color="#444444", offset=8)
+
+
+def edge_text(rows: pd.DataFrame, beside: str, **encoding: Any) -> alt.Chart:
+    """What ``spelled`` says, the field ``edge``, at the edge of a panel; NaN apart from the rest.
+
+    Args:
+        beside: where the rest stands, ``left`` of NaN or ``below`` it.
+    """
+    shift, by = {"left": ("dx", -26), "below": ("dy", 11)}[beside]
+    aside: dict[str, Any] = {shift: alt.ExprRef(f"datum.edge == 'NaN' ? 0 : {by}")}
+    mark = alt.Chart(rows).mark_text(fontSize=10, fontWeight="bold", color="#D55E00", **aside)
+    return mark.encode(text="edge:N", opacity=opacity(1), **encoding)
+
+
+def threshold_rule(values: Sequence[float], **encoding: Any) -> alt.Chart:
+    """A dashed line at each of ``values``, the field ``threshold``."""
+    rule = alt.Chart(pd.DataFrame({"threshold": values}))
+    return rule.mark_rule(color=THRESHOLD, strokeDash=[5, 3], strokeWidth=1.3).encode(**encoding)
+
+
+def log_axis(values: pd.Series, also: Sequence[float] = (), most: int = 8) -> alt.Axis:
+    """An axis with a line a decade over the positive finite ``values``, or every few decades: ``most`` lines or so."""
     finite = [float(v) for v in (*values, *also) if v is not None and not spelled(v, log=True)]
     low, high = (math.floor(math.log10(min(finite))), math.ceil(math.log10(max(finite)))) if finite else (0, 1)
-    decades = range(low, min(high, 308) + 1, max(1, math.ceil((high - low) / 8)))  # 1e309 is infinite
-    return alt.Axis(format=".0e", values=[10.0**k for k in decades])
+    decades = range(low, min(high, 308) + 1, max(1, math.ceil((high - low) / most)))  # 1e309 is infinite
+    return alt.Axis(format=".0e", values=[10.0**k for k in decades], labelFlush=False)
 
 
 def spelled(value: float | None, log: bool = False) -> str:
@@ -80,6 +198,11 @@ def spelled(value: float | None, log: bool = False) -> str:
     return f"{value:g}" if log and value <= 0 else ""
 
 
+def held(values: pd.Series, log: bool = False) -> pd.Series:
+    """The values, None where an axis cannot hold one: a line breaks there."""
+    return pd.Series([None if spelled(v, log) else v for v in values], values.index, dtype=object)
+
+
 def value_range(values: pd.Series) -> str:
     """The least and the largest of ``values`` in words, and how many are not finite or not measured."""
     held = [v for v in values if isinstance(v, int | float)]
@@ -87,3 +210,8 @@ def value_range(values: pd.Series) -> str:
     spread = f"{finite[0]:.3g}" + (f" to {finite[-1]:.3g}" if finite[-1] != finite[0] else "") if finite else ""
     said = [spread, f"{len(held) - len(finite)} not finite", f"{len(values) - len(held)} not measured"]
     return ", ".join(text for text in said if text and not text.startswith("0 not"))
+
+
+def literal(value: Any) -> str:
+    """A value as a literal of Vega's expressions, whatever text of a run it holds."""
+    return json.dumps(value, ensure_ascii=False)

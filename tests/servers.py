@@ -54,20 +54,21 @@ def mysql() -> Iterator[str]:
 
 
 @contextmanager
-def tracking_server(store: str) -> Iterator[str]:
-    """The URI of `mlflow server` over ``store``."""
+def tracking_server(store: str, *arguments: str, **env: str) -> Iterator[str]:
+    """The URI of `mlflow server` over ``store``, without the processes of its jobs."""
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--workers", "1"]
-    with running([*command, "--port", str(port)], port):
+    with running([*command, "--port", str(port), *arguments], port, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", **env):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
-def running(command: list[str], port: int) -> Iterator[None]:
+def running(command: list[str], port: int, **env: str) -> Iterator[None]:
     """A server that answers on ``port``, and is gone afterwards with all its children."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, **silent, start_new_session=True, env={**os.environ, **env})
     try:
-        for _ in range(240):
+        for _ in range(600):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break

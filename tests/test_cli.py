@@ -257,11 +257,3 @@ def test_help_imports_neither_torch_nor_mlflow(workspace: Path) -> None:
     for package in ("fa_tracking", "fa_tracking.plugin.context"):
         check = f"import sys, {package}; assert not {{'torch', 'mlflow'}} & sys.modules.keys()"
         subprocess.run([sys.executable, "-c", check], check=True)
-
-
-def test_every_command_has_an_example_in_its_help(cli: Cli) -> None:
-    listed = [line.split()[0] for line in cli("--help").stdout.partition("Commands:")[2].splitlines() if line.strip()]
-    commands = [name for name in listed if name.islower()]
-    assert {"demo", "train", "audit", "export", "query", "sql", "dashboard", "study"} <= set(commands)
-    for name in commands[: commands.index("start") if "start" in commands else None]:
-        assert f"fa-track {name}" in cli(name, "--help").stdout.partition("Example:")[2]

@@ -2,7 +2,8 @@
 
 A page is done in a fresh copy of this repository, as by someone who has cloned and installed it. Its sh blocks are run
 by bash, which stops at the first command that fails; its python blocks share their names, as in a notebook. `mlflow ui`
-and `mlflow server` run until the page ends. Comments in a page say what else there is to know:
+and `mlflow server` run until the page ends, and a package that the page writes is installed into the page's folder.
+Comments in a page say what else there is to know:
 
 <!-- test: demo -->          the page begins where `fa-track demo` has been run
 <!-- test: skip REASON -->   the block below is not run
@@ -23,6 +24,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "docs/tutorial.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
 BLOCK = re.compile(r"^(<!-- test: skip [^\n]+ -->\n)?```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INSTALLED = re.compile(r"^python -m pip install \./(\w+)$", re.MULTILINE)
 SERVER = re.compile(r"^(mlflow (?:ui|server)\b[^\n#]*)[^\n]*", re.MULTILINE)
 LONGEST = 900
 
@@ -44,7 +46,10 @@ def test_every_block_of_the_page_runs(page: Path, tmp_path: Path, request: pytes
         shutil.copytree(request.getfixturevalue("demo"), folder, dirs_exist_ok=True)
     found = BLOCK.findall(text)
     assert len(found) == len(re.findall(r"^\s*```(?:sh|python)$", text, re.MULTILINE))
-    run([(kind, SERVER.sub(awaited, code)) for skipped, kind, code in found if not skipped], folder)
+    run(
+        [(kind, SERVER.sub(awaited, INSTALLED.sub(beside, code))) for skipped, kind, code in found if not skipped],
+        folder,
+    )
 
 
 def copy_of_the_repository(folder: Path) -> None:
@@ -53,6 +58,12 @@ def copy_of_the_repository(folder: Path) -> None:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
+
+
+def beside(install: re.Match[str]) -> str:
+    """The package in the page's folder, which its programs find, and not in the environment of the tests."""
+    name = install[1]
+    return f"python -m build --wheel --no-isolation -o wheels {name} && python -m zipfile -e wheels/{name}-*.whl ."
 
 
 def awaited(server: re.Match[str]) -> str:

@@ -35,7 +35,12 @@ MAY_IMPORT = {
     "fa_tracking.protocol": set(),
     "fa_tracking.tracking": {"fa_tracking.protocol"},
     "fa_tracking.integrations": {"fa_tracking.protocol", "fa_tracking.tracking"},  # callbacks log, and nothing else
-    "fa_tracking.plugin": {"fa_tracking.auditor", "fa_tracking.tracking"},
+    "fa_tracking.plugin": {  # an entry point is a door: /fa/ draws what it has exported
+        "fa_tracking.auditor",
+        "fa_tracking.tracking",
+        "fa_tracking.results",
+        "dashboards",
+    },
     # a report is drawn as it is written, so that MLflow shows it; what draws knows numbers, and nothing of an audit
     "fa_tracking.auditor": {"fa_tracking.tracking", "fa_tracking.protocol", "dashboards"},
     "fa_tracking.importers": {"fa_tracking.tracking"},

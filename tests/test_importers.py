@@ -346,8 +346,9 @@ def test_without_tensorboard_the_error_names_the_extra(tmp_path: Path, monkeypat
 
 def test_the_document_s_log_and_map_are_read(tmp_path: Path) -> None:
     text = (Path(__file__).parent.parent / "docs/how-to/import.md").read_text()
-    (tmp_path / "x.json").write_text(re.findall(r"```json\n(.*?)```", text, re.DOTALL)[0])
-    (tmp_path / "map.toml").write_text(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0])
+    written = dict(re.findall(r"^cat > (\S+) <<'END'\n(.*?)^END$", text, re.DOTALL | re.MULTILINE))
+    (tmp_path / "x.json").write_text(written["logs/dfa_42.json"])
+    (tmp_path / "map.toml").write_text(written["fields.toml"])
     (plain,) = import_logs("json", [tmp_path], "document", dry_run=True)
     assert set(plain.metrics) == {"accuracy/test", "residual_norm/h4", "grad_norm/g2", "final_test_acc"}
     entry = {"step": 1, "val": {"acc": 50}, "norms": {"deepest": 9.0, "g": [1, 2, 3]}, "cosine": 0.1}

@@ -15,6 +15,7 @@ import pytest
 
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import ask, connect, create_views, explain_query, find_query, queries
+from fa_tracking.results.statistics import summarise
 
 REFERENCE = Path(__file__).parent.parent / "docs/reference-results"
 NAN, INF = math.nan, math.inf
@@ -63,11 +64,26 @@ class Run:
         }
 
     @property
+    def norms(self) -> tuple[float, float]:
+        """‖h_0‖ and ‖g_0‖ at the last epoch; those of layer l are l + 1 times as large."""
+        return 100 * self.growth, self.grad
+
+    @property
     def params(self) -> dict[str, Any]:
         """As MLflow keeps them."""
         named = {"method": self.method, "architecture": self.architecture, "width": self.width, "depth": self.depth}
         named |= {"penalty": self.penalty, "frozen_blocks": self.frozen, "epochs": 4, "dataset": "digits"}
         return named | ({} if self.seed is None else {"seed": self.seed})
+
+    @property
+    def control(self) -> float | None:
+        """The accuracy of its frozen control."""
+        return None if self.margin is None or self.accuracy is None else self.accuracy - self.margin / 100
+
+    @property
+    def state(self) -> str:
+        lost = "diverged" if self.audited and self.fires["n"] else None
+        return lost or ("complete" if self.aborted_at is None else "aborted")
 
     @property
     def counts(self) -> bool:
@@ -156,7 +172,12 @@ def write(connection: duckdb.DuckDBPyConnection, run: Run) -> None:
     if run.audited:
         flags = ",".join(f for f, fired in run.fires.items() if fired)
         verdict = f"needs walk-back: {flags}" if flags else "trustworthy"
-        measured = {"headline_accuracy": run.accuracy, "margin_pp": run.margin, "max_block_growth": run.growth}
+        measured = {
+            "control_accuracy": run.control,
+            "headline_accuracy": run.accuracy,
+            "margin_pp": run.margin,
+            "max_block_growth": run.growth,
+        }
         measured |= {"deepest_grad_norm": run.grad, "grad_gain": run.gain, "stability": run.stability}
         thresholds = {"h_norm_explosion_ratio": RATIO, "g_norm_floor": FLOOR}
         thresholds |= {"stability_drift_ceiling": CEILING, "frozen_acc_margin_pp": MARGIN}
@@ -172,6 +193,8 @@ def write(connection: duckdb.DuckDBPyConnection, run: Run) -> None:
         for step in (3, 4):  # the answer is the last epoch's
             row = {"alignment": gamma if step == 4 else 0.99, "alignment_pooled": pooled}
             row |= {"alignment_null_mean": null, "alignment_null_sd": 0.125}
+            norms = run.norms if step == 4 else (1.0, 1.0)
+            row |= {"residual_norm": norms[0] * (layer + 1), "grad_norm": norms[1] * (layer + 1)}
             insert(connection, "layers", run_id=run.run_id, step=step, layer=layer, **row)
 
 
@@ -236,6 +259,12 @@ def close(expected: Any) -> Any:
     return None if expected is None else pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
+def interval(values: Any) -> tuple[Any, Any]:
+    """Student's t at 95 %, as scipy has it."""
+    found = summarise(values)
+    return tuple(None if v is None else pytest.approx(v, rel=1e-6, abs=1e-12) for v in (found.low, found.high))
+
+
 @pytest.mark.parametrize("name", queries())
 def test_a_querys_header_agrees_with_the_engine_on_the_reference_results(name: str) -> None:
     query = find_query(name)
@@ -245,7 +274,7 @@ def test_a_querys_header_agrees_with_the_engine_on_the_reference_results(name: s
         answers = [ask(connection, query, {"experiment": asked}) for asked in ("reproduction", "*")]
         assert [tuple(a.columns) for a in answers] == [query.columns] * 2
         one, every = (len(a.fetchall()) for a in answers)
-        assert every >= one > 0 or name == "diverged"
+        assert every >= one > 0 or name in ("diverged", "width_scaling")  # none diverged; each network has one width
     assert {"n", "n_runs", "n_layers", "n_methods", "samples", "run_id", "n_pairs", "fa_n"} & set(query.columns)
 
 
@@ -284,6 +313,75 @@ def test_cross_seed_averages_one_number_a_seed_and_no_run_that_diverged_or_was_a
     assert (dfa["n"], dfa["n_runs"], dfa["n_diverged"], dfa["n_aborted"], dfa["seeds"]) == (3, 6, 1, 1, "1 2 3")
     assert dfa["verdict"].startswith("MIXED: 2 × ") and dfa["flags"] == "a×4 b×4 c×1 d×4 n×1"
     assert rows["drtp", 256, 0.0, False]["n"] == 2
+
+
+def test_every_seed_stands_beside_its_cells_interval_and_what_was_lost_is_in_no_mean(answer: Any) -> None:
+    rows = answer("seeds")
+    for measure, column in (("accuracy", "accuracy"), ("margin_pp", "margin")):
+        for cell, runs in by_cell(RUNS).items():
+            found = [r for r in rows if cell_in(r) == cell and r["measure"] == measure]
+            complete = [r for r in found if r["state"] == "complete"]
+            expected = by_seed(runs, lambda run, column=column: getattr(run, column))
+            assert {r["run_id"] if r["seed"] is None else r["seed"]: r["value"] for r in complete} == close(expected)
+            lost = [r for r in runs if r.state != "complete" and getattr(r, column) is not None]
+            shown = [(r["state"], r["seed"], str(r["value"])) for r in found if r["state"] != "complete"]
+            assert Counter(shown) == Counter((r.state, r.seed, str(getattr(r, column))) for r in lost)
+            values = [*expected.values()]
+            for row in found:
+                assert (row["n"], row["sd"]) == (len(values), close(sd(values)))
+                assert row["mean"] == (close(np.mean(values)) if values else None)
+                assert (row["low"], row["high"]) == interval(values)
+    states = Counter(r["state"] for r in rows if r["measure"] == "accuracy")
+    assert states == {"complete": 19, "diverged": 3, "aborted": 1}
+
+
+def test_penalty_rescue_holds_each_seed_against_its_control(answer: Any) -> None:
+    rows = answer("penalty_rescue")
+    cells = {key: runs for key, runs in by_cell(RUNS).items() if key[0] in ("bp", "dfa") and not key[3]}
+    assert {(r["method"], r["penalty"]) for r in rows} == {(method, penalty) for method, _, penalty, _ in cells}
+    for (method, _, penalty, _), runs in cells.items():
+        found = [r for r in rows if (r["method"], r["penalty"]) == (method, penalty)]
+        complete = {r["seed"]: r for r in found if r["state"] == "complete"}
+        values, controls = by_seed(runs, lambda run: run.accuracy), by_seed(runs, lambda run: run.control)
+        assert {seed: r["accuracy"] for seed, r in complete.items()} == close(values)
+        assert {seed: r["control"] for seed, r in complete.items()} == close(controls)
+        assert {seed: r["passes_from"] for seed, r in complete.items()} == close(
+            {s: c + 0.02 for s, c in controls.items()}
+        )
+        norms = [
+            np.median(
+                [np.multiply(run.norms, 3) for run in runs if run.counts and run.seed == seed and run.gamma], axis=0
+            )
+            for seed in sorted({run.seed for run in runs if run.counts and run.gamma})
+        ]
+        measured = [(r["residual_norm"], r["grad_norm_2"]) for r in complete.values() if r["residual_norm"] is not None]
+        assert measured == [(close(h), close(g)) for h, g in norms]
+        for row in found:
+            assert (row["n"], row["accuracy_mean"]) == (len(values), close(np.mean([*values.values()])))
+            assert (row["accuracy_low"], row["accuracy_high"]) == interval([*values.values()])
+            h, g = np.median(norms, axis=0) if norms else (None, None)
+            assert (row["n_norm"], row["residual_norm_median"]) == (len(norms), close(h))
+            assert row["grad_norm_2_median"] == close(g)
+    (lost,) = (r for r in rows if r["state"] == "diverged")
+    assert (lost["method"], lost["seed"], lost["accuracy"]) == ("dfa", 4, 0.10) and math.isnan(lost["residual_norm"])
+
+
+def test_width_scaling_has_the_seeds_of_what_was_trained_at_two_widths(answer: Any) -> None:
+    rows = answer("width_scaling", "[mi]*")
+    assert {(r["method"], r["width"]) for r in rows} == {(m, d) for m in ("bp", "dfa", "fa") for d in (256, 512)}
+    for method, width, experiment in (("dfa", 256, "main"), ("dfa", 512, "it's [two]"), ("bp", 512, "it's [two]")):
+        runs = by_cell(RUNS, experiment)[method, width, 0.0, False]
+        found = [r for r in rows if (r["method"], r["width"]) == (method, width)]
+        complete = [r for r in found if r["state"] == "complete"]
+        accuracy, growth = by_seed(runs, lambda run: run.accuracy), by_seed(runs, lambda run: run.growth)
+        assert {r["seed"]: r["accuracy"] for r in complete} == close(accuracy)
+        assert {r["seed"]: r["growth"] for r in complete} == close(growth)
+        for row in found:
+            assert (row["n"], row["accuracy_mean"]) == (len(accuracy), close(np.mean([*accuracy.values()])))
+            assert (row["accuracy_low"], row["accuracy_high"]) == interval([*accuracy.values()])
+            assert row["growth_median"] == close(np.median([*growth.values()]))
+    assert Counter(r["state"] for r in rows)["aborted"] == 1
+    assert answer("width_scaling") == []
 
 
 def test_a_pattern_asks_several_experiments_and_an_exact_name_with_its_letters_one(answer: Any) -> None:
@@ -483,6 +581,9 @@ def test_alignment_is_of_the_last_epoch_and_missing_is_counted(answer: Any) -> N
             row, values = rows[(*cell, layer)], [*measured.values()]
             assert (row["n"], row["n_missing"]) == (len(values), len(seeds) - len(values))
             assert (row["mean"], row["sd"]) == (close(np.mean(values)) if values else None, close(sd(values)))
+            assert (row["low"], row["high"]) == interval(values)
+            has_null = any(run.gamma[layer] is not None for run in runs if run.counts and run.gamma)
+            assert (row["null_low"], row["null_high"]) == ((-0.25, 0.25) if has_null else (None, None))
             assert row["n_beyond_null"] == sum(abs(v) > 0.25 for v in values)
     assert rows["dfa", 256, 0.0, False, 2]["mean"] is None and rows["dfa", 256, 0.0, False, 2]["n_missing"] == 3
 

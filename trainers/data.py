@@ -1,4 +1,11 @@
-"""Data sets held in memory as tensors: read once, indexed by batch, normalised on the way out."""
+"""Data sets held in memory as tensors: read once, indexed by batch, normalised on the way out.
+
+``digit_pairs`` (20,000 training and 4,000 test pairs of handwritten digits, labelled by their sum modulo 10) and
+``digits`` come with scikit-learn; ``teacher`` is labelled by a fixed random residual network, for ``student_net``.
+``cifar10`` and ``fashion_mnist`` are read by torchvision from ``--data-dir``. Any other name is a folder in
+``--data-dir``, or that folder itself, with ``train.parquet`` and ``test.parquet``: a struct column with encoded image
+``bytes`` and an integer label column, as the Hugging Face hub lays images out.
+"""
 
 import hashlib
 import io
@@ -14,6 +21,7 @@ from torch import Tensor
 
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.batches import Normalisation
+from trainers.datasets import EMBEDDED, TORCHVISION
 
 DATA_VARIABLE = "FA_TRACK_DATA"
 
@@ -96,7 +104,7 @@ def _test_split(name: str, data_dir: str | None) -> Split:
 def _reader(name: str, data_dir: str | None, download: bool) -> Callable[[str], Split]:
     """What reads the split "train" or "test" of ``name``."""
     if name in EMBEDDED:
-        return EMBEDDED[name]
+        return _READERS[name]
     if data_dir is None:
         known = ", ".join([*EMBEDDED, *TORCHVISION])
         raise UsageError(
@@ -221,9 +229,4 @@ def _teacher_logits(part: str) -> np.ndarray:
     return h @ matrix(TEACHER["width"], TEACHER["classes"])
 
 
-EMBEDDED: dict[str, Callable[[str], Split]] = {
-    "digit_pairs": _digit_pairs,
-    "digits": _digits,
-    "teacher": _teacher,
-}
-TORCHVISION = {"cifar10": "CIFAR10", "fashion_mnist": "FashionMNIST"}
+_READERS: dict[str, Callable[[str], Split]] = dict(zip(EMBEDDED, (_digit_pairs, _digits, _teacher), strict=True))

@@ -96,7 +96,7 @@ def load(name: str) -> Study:
     if not path.is_file():
         raise UsageError(f"no study named {name!r}; there are: {', '.join(studies())}; or give the path of a YAML file")
     try:
-        return Study.model_validate(yaml.safe_load(path.read_text()))
+        return Study.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not a study: {_first(error)}") from error
 

@@ -11,7 +11,7 @@ from dashboards import theme
 TITLE = "Audit: four diagnostics per run, methods sorted by accuracy"
 QUERY = "audit_table"
 
-WIDTH, HEIGHT = 295, 180
+WIDTH, LABELS = 115, 165
 
 IDENTITY = ["method", "architecture", "width"]
 
@@ -22,67 +22,70 @@ class Panel:
 
     column: str
     title: str
+    axis: str
     threshold: str
     fires: str
     log: bool
 
 
 PANELS = (
-    Panel("growth", "(a) max per-block growth ‖h_(l+1)‖/‖h_l‖", "h_norm_explosion_ratio", "above", True),
-    Panel("grad_norm", "(b) deepest gradient norm ‖g_L‖", "g_norm_floor", "below", True),
-    Panel("stability", "(c) cross-batch direction stability", "stability_drift_ceiling", "above", False),
-    Panel("margin_pp", "(d) margin over the frozen control, pp", "frozen_acc_margin_pp", "below", False),
+    Panel("growth", "(a) growth", "max growth of a block", "h_norm_explosion_ratio", "above", True),
+    Panel("grad_norm", "(b) gradient", "deepest norm, g_L", "g_norm_floor", "below", True),
+    Panel("stability", "(c) direction", "cosine across batches", "stability_drift_ceiling", "above", False),
+    Panel("margin_pp", "(d) margin", "pp over frozen blocks", "frozen_acc_margin_pp", "below", False),
 )
 
 
-def draw(rows: pd.DataFrame) -> alt.VConcatChart:
-    """Four panels; a point is a run. A run without a value in a panel is counted in the panel's subtitle."""
-    rows = rows.assign(cell=theme.cell_labels(rows), state=_state(rows))
-    means = rows.groupby("cell")["accuracy"].mean().sort_values(ascending=False)
-    order = [*means.index]
-    a, b, c, d = (_panel(rows, panel, order) for panel in PANELS)
-    return alt.vconcat(alt.hconcat(a, b, spacing=30), alt.hconcat(c, d, spacing=30), spacing=30)
+def draw(rows: pd.DataFrame) -> alt.HConcatChart:
+    """A row a cell, a point a run. A run without a value in a panel is counted in the panel's subtitle."""
+    cells = theme.cell_labels(rows)
+    rows = rows.assign(cell=cells, state=rows["verdict"].map(theme.state))
+    rows["place"] = theme.shifts(rows, ["cell"])
+    order = [*pd.to_numeric(rows["accuracy"]).groupby(cells).mean().sort_values(ascending=False).index]
+    panels = [_panel(rows, panel, order, labelled=panel is PANELS[0]) for panel in PANELS]
+    caption = theme.caption(f"A mark is a run; highest mean accuracy on top. {theme.usual(rows)}")
+    return alt.hconcat(*panels, spacing=18, title=caption)
 
 
 def describe(rows: pd.DataFrame) -> str:
     """The runs of each verdict, and the range of each measurement."""
-    states = _state(rows).value_counts()
-    counts = ", ".join(f"{n} {state}" for state, n in states.items())
+    counts = ", ".join(f"{n} {state}" for state, n in rows["verdict"].map(theme.state).value_counts().items())
     ranges = "; ".join(f"{panel.title}: {theme.value_range(rows[panel.column])}" for panel in PANELS)
     return f"{len(rows)} runs: {counts}. {ranges}."
 
 
-def _state(rows: pd.DataFrame) -> pd.Series:
-    verdict = rows["verdict"]
-    known = {"trustworthy": theme.HEALTHY, "not audited": theme.UNKNOWN}
-    return verdict.map(lambda v: known.get(v, theme.UNKNOWN if v.startswith("inconclusive") else theme.FLAGGED))
-
-
-def _panel(rows: pd.DataFrame, panel: Panel, order: list[str]) -> Any:
-    values = rows[["cell", "seed", "state", "verdict", "accuracy", panel.column, "run_id", *IDENTITY]].copy()
-    values["edge"] = [theme.spelled(v, panel.log) for v in values[panel.column]]
+def _panel(rows: pd.DataFrame, panel: Panel, order: list[str], labelled: bool) -> Any:
+    kept = ["cell", "place", "seed", "state", "verdict", "accuracy", panel.column, "run_id", *IDENTITY]
+    values = rows[kept].assign(edge=[theme.spelled(v, panel.log) for v in rows[panel.column]])
     missing = int(values[panel.column].isna().sum() - (values["edge"] == "NaN").sum())
     inside = values[(values["edge"] == "") & values[panel.column].notna()]
     edge = values[values["edge"] != ""].drop(columns=panel.column)
     thresholds = sorted(rows[panel.threshold].dropna().unique())
-    subtitle = f"fires {panel.fires} {', '.join(f'{t:g}' for t in thresholds) or '—'}"
-    subtitle += f"; {missing} of {len(rows)} runs not measured" if missing else ""
+    subtitle = [f"fires {panel.fires} {', '.join(f'{t:g}' for t in thresholds)}" if thresholds else "not audited"]
+    subtitle.append(f"{missing} of {len(rows)} runs not measured" if missing else "")
 
-    x = alt.X(
-        "cell:N", sort=order, scale=alt.Scale(domain=order), title=None, axis=alt.Axis(labelAngle=-25, labelLimit=160)
-    )
-    scale = alt.Scale(type="log") if panel.log else alt.Scale(zero=False, padding=10)
-    axis = theme.log_axis(inside[panel.column], thresholds) if panel.log else alt.Axis(tickCount=6)
+    step = min(38, max(15, 380 // len(order)))
+    y = {
+        "y": alt.Y(
+            "cell:N",
+            scale=alt.Scale(domain=order, padding=0),
+            title=None,
+            axis=alt.Axis(
+                labels=labelled, ticks=labelled, labelLimit=LABELS, labelFontSize=10, grid=True, bandPosition=0
+            ),
+        ),
+        "yOffset": alt.YOffset("place:Q", scale=alt.Scale(domain=[0, 1], range=[0.1 * step, 0.9 * step])),
+    }
+    scale = alt.Scale(type="log", padding=6) if panel.log else alt.Scale(zero=False, padding=8)
+    axis = theme.log_axis(inside[panel.column], thresholds, most=4) if panel.log else alt.Axis(tickCount=4)
     points = (
         alt.Chart(inside)
-        .mark_point(filled=True, size=75)
+        .mark_point(filled=True, size=50)
         .encode(
-            x=x,
+            x=alt.X(f"{panel.column}:Q", scale=scale, axis=axis, title=panel.axis),
+            **y,
+            **theme.verdict_marks(rows["state"]),
             opacity=theme.opacity(),
-            y=alt.Y(f"{panel.column}:Q", scale=scale, axis=axis, title=None),
-            xOffset=alt.XOffset("seed:N"),
-            color=alt.Color("state:N", scale=theme.VERDICT_COLOUR, title="verdict of the run"),
-            shape=alt.Shape("state:N", scale=theme.VERDICT_SHAPE, title="verdict of the run"),
             tooltip=[
                 "cell:N",
                 "seed:Q",
@@ -93,15 +96,7 @@ def _panel(rows: pd.DataFrame, panel: Panel, order: list[str]) -> Any:
             ],
         )
     )
-    rules = (
-        alt.Chart(pd.DataFrame({"threshold": thresholds}))
-        .mark_rule(color=theme.THRESHOLD, strokeDash=[5, 3], strokeWidth=1.3)
-        .encode(y="threshold:Q")
-    )
-    labels = (
-        alt.Chart(edge)
-        .mark_text(fontSize=11, fontWeight="bold", baseline="top", color="#D55E00")
-        .encode(x=x, xOffset=alt.XOffset("seed:N"), y=alt.value(4), text="edge:N")
-    )
-    title = alt.TitleParams(panel.title, subtitle=subtitle)
-    return alt.layer(rules, points, labels).properties(width=WIDTH, height=HEIGHT, title=title)
+    rules = theme.threshold_rule(thresholds, x="threshold:Q")
+    labels = theme.edge_text(edge, "left", x=alt.value(WIDTH - 14), **y)
+    title = alt.TitleParams(panel.title, subtitle=subtitle, subtitleFontSize=10)
+    return alt.layer(rules, points, labels).properties(width=WIDTH, height=alt.Step(step), title=title)

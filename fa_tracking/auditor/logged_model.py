@@ -138,7 +138,7 @@ def data_source(store: "MlflowClient", run: "Run", scratch: Path) -> DataSource 
             return None
     file = download(store, f"{run.info.artifact_uri.rstrip('/')}/{names.DATA_SOURCE}", scratch)
     try:
-        return DataSource.model_validate_json(file.read_text())
+        return DataSource.model_validate_json(file.read_text(encoding="utf-8"))
     except ValidationError as error:
         raise FATrackError(f"{names.DATA_SOURCE} is broken: {error.errors()[0]['msg']}") from error
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fa_tracking import catalogue
+from fa_tracking.cli._encoding import spell_out
 from fa_tracking.errors import FATrackError
 
 
@@ -23,6 +24,7 @@ class CommandFolder(click.Group):
         return catalogue.load(here, name).command if name in catalogue.names(here) else None
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        spell_out()
         with _one_line():
             return super().make_context(*args, **kwargs)
 
@@ -54,7 +56,7 @@ class _OneLine(click.ClickException):
 @click.command(
     cls=CommandFolder,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with `fa-track demo`. Every command takes --help.",
+    epilog="Every command takes --help. Where something does not work: fa-track doctor.",
 )
 @click.version_option(package_name="fa-track")
 def main() -> None:
@@ -62,4 +64,8 @@ def main() -> None:
 
     Data goes to stdout, progress and messages to stderr. Exit codes: 0 done, 1 failure, 2 wrong usage, 3 an audit
     or gate found what it was told to fail on.
+
+    \b
+    Example:
+      fa-track demo
     """

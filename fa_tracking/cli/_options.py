@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fa_tracking.cli import _complete
 from fa_tracking.results.database import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
@@ -67,4 +68,10 @@ data_dir = click.option(
     envvar="FA_TRACK_DATA",
     help="Folder of the data set, or one that holds a folder of its name (FA_TRACK_DATA).",
 )
-experiment = click.option("--experiment", metavar="NAME", required=True, help="Experiment in MLflow.")
+experiment = click.option(
+    "--experiment",
+    metavar="NAME",
+    required=True,
+    help="Experiment in MLflow.",
+    shell_complete=_complete.experiments,
+)

@@ -1,17 +1,28 @@
-"""What a person sees: messages and progress bars on stderr, tables on stdout."""
+"""What a person sees: messages and progress bars on stderr, tables on stdout, and the command to type next."""
 
 import math
+import shlex
+import shutil
+import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from fa_tracking.protocol.diagnostics import Kind
-from fa_tracking.results.tables import WIDTH, short
+from fa_tracking.results.tables import WIDTH, short, text_table
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
 
 MARKS = {Kind.EXACT: "", Kind.PROXY: "~", Kind.BOUND: "≥", Kind.NOT_MEASURED: ""}
 MARKS_EXPLAINED = "≥ a lower bound: it can show that (a) fires, not that it does not   ~ of a proxy layer"
+
+CARRIED = ("experiment", "db", "tracking_uri")
+"""What the next command takes over from the one before it."""
 
 
 def say(message: str) -> None:
@@ -19,9 +30,70 @@ def say(message: str) -> None:
     click.echo(message, err=True)
 
 
+def say_next(*words: str, why: str = "") -> None:
+    """The command to type next, ``why`` behind it."""
+    say(f"next: {typed(*words)}{f'   # {why}' if why else ''}")
+
+
+def typed(*words: str) -> str:
+    """``fa-track WORDS`` as a shell takes it, with the experiment, database and store that were given to this command.
+
+    Each only where the next command takes it, and ``words`` do not name it already. What stands in the environment is
+    there for the next command as well.
+    """
+    from fa_tracking.results.sources import without_password
+
+    context = click.get_current_context()
+    line = ["fa-track", *words]
+    for option in _command(words).params:
+        name = option.name or ""
+        given = name in CARRIED and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and option.opts[-1] not in words:
+            line += [option.opts[-1], without_password(str(context.params[name]))]
+    return shlex.join(line)
+
+
+def _command(words: Sequence[str]) -> click.Command:
+    """The command, or subcommand, that ``words`` begin with."""
+    from fa_tracking.cli import main
+
+    found: click.Command = main
+    for word in words:
+        inner = found.get_command(click.Context(found), word) if isinstance(found, click.Group) else None
+        if inner is None:
+            break
+        found = inner
+    return found
+
+
+def mlflow_ui(tracking_uri: str | None) -> str:
+    """How to see a store's runs: the command, or the address where a server shows them already."""
+    from fa_tracking.results.sources import without_password
+
+    if tracking_uri and tracking_uri.startswith(("http://", "https://")):
+        return f"open {without_password(tracking_uri)} in a browser"
+    return shlex.join(
+        ["mlflow", "ui", *(["--backend-store-uri", without_password(tracking_uri)] if tracking_uri else [])]
+    )
+
+
+def width() -> int:
+    """How wide a table may be: as the terminal is; 100 columns at most where the output goes elsewhere."""
+    columns = shutil.get_terminal_size((WIDTH, 0)).columns
+    return columns if sys.stdout.isatty() else min(columns, WIDTH)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table of a command that prints everything with ``--json``."""
+    return text_table(columns, rows, width(), "--json")
+
+
 def field(name: str, text: str) -> None:
     """A line of data with its name before it, wrapped to the width of a table."""
-    click.echo(textwrap.fill(f"{name:<12} {text}", WIDTH, subsequent_indent=" " * 13, break_on_hyphens=False))
+    wrapped = textwrap.fill(
+        f"{name:<12} {text}", min(width(), WIDTH), subsequent_indent=" " * 13, break_on_hyphens=False
+    )
+    click.echo(wrapped)
 
 
 def marked(value: float | None, kind: Kind) -> float | str | None:
@@ -32,12 +104,28 @@ def marked(value: float | None, kind: Kind) -> float | str | None:
 
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left, drawn only on a terminal; yields ``update(done, total)``."""
+    """A bar with the time left, drawn only on a terminal; yields ``update(done, total)``.
+
+    While the total is not known, the time that has passed stands in the place of the time left. rich heeds NO_COLOR;
+    FORCE_COLOR makes no terminal of a file.
+    """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _time_left())
+    drawn = sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=not drawn) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+
+def _time_left() -> "ProgressColumn":
+    from rich.progress import Task, TimeElapsedColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class TimeLeft(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            return TimeElapsedColumn().render(task) if task.total is None else super().render(task).append(" left")
+
+    return TimeLeft()

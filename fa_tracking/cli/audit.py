@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fa_tracking.cli import _options
-from fa_tracking.cli._show import MARKS_EXPLAINED, marked, progress, say
+from fa_tracking.cli._show import MARKS_EXPLAINED, marked, mlflow_ui, progress, say, table, typed
 
 if TYPE_CHECKING:
     from fa_tracking.auditor.run import Audit
@@ -93,7 +93,7 @@ def command(
         click.echo(audit_table(result), nl=False)
     if not result.runs:
         say(f"the experiment {experiment!r} has no finished run: nothing was audited")
-    say(f"next: fa-track export, then fa-track query cross_seed --experiment {experiment}; or mlflow ui")
+    say(f"next: {typed('export')}, then {typed('query', 'cross_seed')}; or {mlflow_ui(tracking_uri)}")
     if result.problems:
         raise click.exceptions.Exit(1)
 
@@ -109,7 +109,6 @@ def audit_table(result: "Audit") -> str:
     )
     from fa_tracking.protocol.partial import PartialReport
     from fa_tracking.protocol.report import TRUSTWORTHY
-    from fa_tracking.results.tables import text_table
 
     rows = [
         (
@@ -133,8 +132,8 @@ def audit_table(result: "Audit") -> str:
             "partial: judged by what it logged; why no checkpoint was measured: audit/report.txt",
             MARKS_EXPLAINED,
         ]
-    columns = ("run", "epoch", "accuracy", "(a)_growth", "(b)_‖g‖", "(c)_cosine", "(d)_margin", "verdict")
-    return text_table(columns, rows) + "".join(f"{line}\n" for line in ["", *legend] if legend)
+    columns = ("run", "epoch", "accuracy", "(a)_growth", "(b)_‖g‖", "(c)_cosine", "(d)_margin_pp", "verdict")
+    return table(columns, rows) + "".join(f"{line}\n" for line in ["", *legend] if legend)
 
 
 def _verdict(report: "Report") -> str:

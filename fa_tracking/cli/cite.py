@@ -4,15 +4,22 @@ import json
 
 import click
 
-from fa_tracking.cli import _options
-from fa_tracking.cli._show import field, say
+from fa_tracking.cli import _complete, _options
+from fa_tracking.cli._show import field, say, say_next
 
 ORDER = 5.2
 
+NEXT = "whether the marked values of FILE still hold"
+
 
 @click.command("cite")
-@click.argument("reference")
-@click.option("--experiment", metavar="NAME", help="Experiment, where the reference names none.")
+@click.argument("reference", shell_complete=_complete.queries)
+@click.option(
+    "--experiment",
+    metavar="NAME",
+    help="Experiment, where the reference names none.",
+    shell_complete=_complete.experiments,
+)
 @click.option("--format", "form", metavar="FORMAT", default="", help="Such as .3f, .2e or .1%; else four digits.")
 @click.option("--json", "as_json", is_flag=True, help="Value and provenance as JSON.")
 @_options.database
@@ -24,7 +31,8 @@ def command(reference: str, experiment: str | None, form: str, as_json: bool, db
 
     \b
     Example:
-      fa-track cite 'cross_seed[method=bp,frozen_blocks=false].accuracy_mean' --experiment demo --format .3f
+      fa-track cite 'cross_seed[method=dfa,penalty=0.01].accuracy_mean' \\
+        --experiment dfa_penalty --format .3f
     """
     from fa_tracking.results.database import connect, sql_errors
     from fa_tracking.results.markers import marker
@@ -35,6 +43,7 @@ def command(reference: str, experiment: str | None, form: str, as_json: bool, db
         cited = cite(connection, reference, form, experiment)
     if as_json:
         click.echo(json.dumps(cited.to_dict() | {"value": plain(cited.value), "database": str(db)}, indent=2))
+        say_next("verify", "FILE", why=NEXT)
         return
     click.echo(cited.text)
     runs = "the query does not tell" if cited.runs is None else f"{len(cited.runs)}: {', '.join(cited.runs)}"
@@ -49,3 +58,4 @@ def command(reference: str, experiment: str | None, form: str, as_json: bool, db
     for name, text in lines.items():
         field(name, text)
     say(f"in Markdown: {marker(cited, form)}")
+    say_next("verify", "FILE", why=NEXT)

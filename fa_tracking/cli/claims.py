@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from fa_tracking.cli import _options
-from fa_tracking.cli._show import field, say
+from fa_tracking.cli._show import field, progress, say, say_next
 
 ORDER = 5.7
 
@@ -42,23 +42,30 @@ def check_claims(file: Path, output: Path | None, recording: bool, as_json: bool
       fa-track claims check claims.yaml --record -o evidence.md
     """
     from fa_tracking.results import claims
-    from fa_tracking.results.database import connect
+    from fa_tracking.results.database import connect, queries
     from fa_tracking.results.files import write_whole
 
     made, kept = claims.load(file), claims.history_path(file)
-    with connect(db) as connection:
-        checked = claims.check(connection, made, claims.read_history(kept))
+    with connect(db) as connection, progress("claims") as update:
+        checked = claims.check(connection, made, claims.read_history(kept), update)
     if recording:
         checked = claims.record(kept, checked)
     if output:
         write_whole(output, claims.summary(made.title, checked).encode())
         say(f"written: {output}")
     if as_json:
-        click.echo(json.dumps([c.to_dict() for c in checked], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([c.to_dict() for c in checked], indent=2))
     for c in () if as_json else checked:
         runs = "not told by the query" if c.runs is None else " ".join(run[:8] for run in c.runs) or "none"
         held = f"{c.last_held.date}, n = {c.last_held.n}" if c.last_held else "no record"
         field(c.verdict, c.claim.sentence)
         field("", f"{c.counted}; last held: {held}; runs: {runs}")
-    if any(c.verdict != claims.HOLDS for c in checked):
+    missed = next((c.claim for c in checked if c.verdict != claims.HOLDS), None)
+    if missed and missed.experiment and missed.query in queries():
+        say_next("query", missed.query, "--experiment", missed.experiment, why="what the first that fails rests on")
+    elif not recording:
+        say_next("claims", "check", str(file), "--record", why="writes down what holds today")
+    else:
+        say_next("pitfalls", "check", ".", why="looks for known ways to a wrong number in your code")
+    if missed:
         raise click.exceptions.Exit(NOT_HELD)

@@ -4,7 +4,8 @@ import json
 
 import click
 
-from fa_tracking.cli import _options
+from fa_tracking.cli import _complete, _options
+from fa_tracking.cli._show import say_next
 
 ORDER = 5.5
 
@@ -17,9 +18,11 @@ ORDER = 5.5
     "--a", "a", metavar="SELECTION", required=True, help="Params of one cell, such as method=dfa,penalty=0.01."
 )
 @click.option("--b", "others", metavar="SELECTION", required=True, multiple=True, help="The other cell, or cells.")
-@click.option("--experiment", metavar="NAME", help="Runs of this experiment only.")
+@click.option(
+    "--experiment", metavar="NAME", help="Runs of this experiment only.", shell_complete=_complete.experiments
+)
 @click.option("--threshold", type=float, default=0.0, show_default=True, help="What the difference should exceed.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="The comparisons as JSON on stdout.")
 @_options.database
 def command(
     metric: str, a: str, others: tuple[str, ...], experiment: str | None, threshold: float, as_json: bool, db: str
@@ -30,7 +33,8 @@ def command(
 
     \b
     Example:
-      fa-track compare --a method=dfa,frozen_blocks=false,penalty=0 --b method=bp,frozen_blocks=false --experiment demo
+      fa-track compare --experiment dfa_penalty --a method=dfa,frozen_blocks=false,penalty=0 \\
+        --b method=bp,frozen_blocks=false
     """
     from fa_tracking.results.compare import compare_family
     from fa_tracking.results.database import connect, sql_errors
@@ -41,3 +45,4 @@ def command(
         click.echo(json.dumps([comparison.to_dict() for comparison in found], indent=2))
     else:
         click.echo("\n".join(comparison.sentence() for comparison in found))
+    say_next("query", "cross_seed", "--experiment", experiment or "NAME", why="every cell with its mean, spread and n")

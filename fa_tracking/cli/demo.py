@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from fa_tracking.cli import _options
-from fa_tracking.cli._show import progress, say
-from fa_tracking.tracking import names
+from fa_tracking.cli._show import mlflow_ui, progress, say, typed, width
 
 ORDER = 1
+
+GROWTH = "select method, avg(max_block_growth) from runs join audits using (run_id) group by all"
 
 
 @click.command("demo")
@@ -45,24 +46,24 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
         raise click.ClickException("some runs failed; `fa-track demo` again trains only those")
     say("[2/4] audit: a verdict on every run")
     with progress("audit") as update:
-        click.echo(audit_table(audit(chosen.experiment, tracking_uri, progress=update)))
+        audited = audit(chosen.experiment, tracking_uri, progress=update)
+    click.echo(audit_table(audited))
     say(f"[3/4] export to {db}")
     with progress("export") as update:
         export(db, tracking_uri, progress=update)
     with connect(db) as connection:
         answer = ask(connection, find_query("cross_seed"), {"experiment": chosen.experiment})
-        click.echo(render(answer))
+        click.echo(render(answer, width=width()))
     say(f"[4/4] dashboard: {output}")
-    write_html(chosen.experiment, output, db)
-    log_summary(chosen.experiment, output, db, tracking_uri)
+    with progress("dashboard"):
+        write_html(chosen.experiment, output, db)
+        log_summary(chosen.experiment, output, db, tracking_uri)
     say(f"done in {time.monotonic() - began:.0f} s")
     say("\nnext, to type:")
-    store = f" --backend-store-uri {tracking_uri}" if tracking_uri else ""
-    experiment = f"--experiment {chosen.experiment}"
-    say(
-        f"  mlflow ui{store}   # every run with its verdict, and this page in the run {names.SUMMARY}: http://127.0.0.1:5000"
-    )
-    say(f"  fa-track query first_flag {experiment}   # when each diagnostic first fired")
-    say(f"  fa-track audit {experiment} --margin-pp 5   # the verdicts under another threshold")
-    say('  fa-track sql "select method, avg(max_block_growth) from runs join audits using (run_id) group by all"')
+    experiment = ("--experiment", chosen.experiment)
+    opened = "" if mlflow_ui(tracking_uri).startswith("open ") else ", at http://127.0.0.1:5000"
+    say(f"  {mlflow_ui(tracking_uri)}   # every run with its verdict{opened}")
+    say(f"  {typed('query', 'first_flag', *experiment)}   # when each diagnostic first fired")
+    say(f"  {typed('audit', *experiment, '--margin-pp', '5')}   # the verdicts under another threshold")
+    say(f"  {typed('sql', GROWTH)}")
     say(f"  open {output} in a browser   # the dashboard")

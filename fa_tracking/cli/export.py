@@ -2,14 +2,19 @@
 
 import click
 
-from fa_tracking.cli import _options
-from fa_tracking.cli._show import progress, say
+from fa_tracking.cli import _complete, _options
+from fa_tracking.cli._show import progress, say, say_next
 
 ORDER = 4
 
 
 @click.command("export")
-@click.option("--experiment", metavar="NAME", help="Only this one; the whole store by default.")
+@click.option(
+    "--experiment",
+    metavar="NAME",
+    help="Only this one; the whole store by default.",
+    shell_complete=_complete.experiments,
+)
 @click.option("--full", is_flag=True, help="Read every run's metrics again, not only of new or changed runs.")
 @click.option("--parquet", metavar="DIR", help="Also write the whole database as Parquet, a part an experiment.")
 @_options.database
@@ -34,4 +39,7 @@ def command(experiment: str | None, full: bool, parquet: str | None, db: str, tr
     )
     if parquet:
         click.echo(f"{parquet}: {write_parquet(db, parquet)} files")
-    say("next: fa-track query, which lists the questions it can answer")
+    if experiment:
+        say_next("query", "cross_seed", why="each cell over its seeds")
+    else:
+        say_next("query", why="lists the questions it can answer")

@@ -10,7 +10,7 @@ import click
 
 from fa_tracking.auditor.gate import VERDICTS
 from fa_tracking.cli import _options
-from fa_tracking.cli._show import say
+from fa_tracking.cli._show import say, say_next, typed
 
 if TYPE_CHECKING:
     from fa_tracking.auditor.gate import Gate
@@ -83,7 +83,7 @@ def command(
         write_whole(junit_file, junit(found))
         say(f"written: {junit_file}")
     if as_json:
-        click.echo(json.dumps(asdict(found) | {"passed": found.passed}, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(asdict(found) | {"passed": found.passed}, indent=2))
     for title, why in () if as_json else _offences(found):
         click.echo(_annotation(title, why) if github else f"{title}: {why}")
     _summarise(found)
@@ -114,9 +114,11 @@ def _summarise(found: "Gate") -> None:
     for flag, runs in sorted(unmeasured.items()):
         say(f"not measured in {runs} of the {passing} that pass: {flag}; with --forbid {flag} they would not")
     if any(r.outcome == NO_VERDICT for r in judged):
-        say(f"next: fa-track audit --experiment {found.experiment}")
+        say_next("audit")
     elif judged:
-        say(f"next: fa-track export, then fa-track report --experiment {found.experiment}")
+        say(f"next: {typed('export')}, then {typed('report')}")
+    else:
+        say_next("train", "METHOD", why="a run to judge")
 
 
 def _one_line(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fa_tracking.cli import _options
-from fa_tracking.cli._show import progress, say
+from fa_tracking.cli._show import progress, say, table, typed
 
 if TYPE_CHECKING:
     from fa_tracking.importers import Imported
@@ -94,7 +94,7 @@ def _command(form: str, title: str) -> click.Command:
             click.echo(json.dumps([asdict(each) for each in found], indent=2))
         else:
             click.echo(_table(found), nl=False)
-        _say_end(found, experiment)
+        _say_end(found)
         if any(each.problem for each in found):
             raise click.exceptions.Exit(1)
 
@@ -144,8 +144,6 @@ def _one_line(text: str) -> str:
 
 
 def _table(found: "Sequence[Imported]") -> str:
-    from fa_tracking.results.tables import text_table
-
     rows = [
         (
             PurePath(each.source).name,
@@ -158,7 +156,7 @@ def _table(found: "Sequence[Imported]") -> str:
         for each in found
         if not each.problem
     ]
-    return text_table(("log", "method", "seed", "epochs", "metrics", "state"), rows) if rows else ""
+    return table(("log", "method", "seed", "epochs", "metrics", "state"), rows) if rows else ""
 
 
 def _families(metrics: Sequence[str]) -> str:
@@ -171,10 +169,10 @@ def _families(metrics: Sequence[str]) -> str:
     return ", ".join(short[:4]) + (f", +{len(short) - 4}" if len(short) > 4 else "")
 
 
-def _say_end(found: "Sequence[Imported]", experiment: str) -> None:
+def _say_end(found: "Sequence[Imported]") -> None:
     states = [each.state for each in found]
     say(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)))
     if {"imported", "skipped"} & set(states):
-        say(f"next: fa-track audit --experiment {experiment}; fa-track replay --experiment {experiment}")
+        say(f"next: {typed('audit')}; {typed('replay')}")
     elif "found" in states:
         say("nothing was written; next: the same command without --dry-run")

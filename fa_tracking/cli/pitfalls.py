@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from fa_tracking import catalogue, pitfalls
-from fa_tracking.cli._show import field, say
+from fa_tracking.cli._show import field, progress, say, say_next, table
 from fa_tracking.errors import FATrackError, UsageError
 
 ORDER = 8
@@ -36,7 +36,17 @@ class Pitfalls(click.Group):
             return self.commands[name]
         pitfall = catalogue.load(pitfalls, name)
         show = partial(_show_one, name, pitfall)
-        return click.Command(name, callback=show, params=[json_option()], help=f"{pitfalls.title(pitfall)}.")
+        return click.Command(
+            name, callback=show, params=[json_option()], help=_HELP.format(title=pitfalls.title(pitfall), name=name)
+        )
+
+
+_HELP = """{title}.
+
+\b
+Example:
+  fa-track pitfalls {name}
+"""
 
 
 @click.group("pitfalls", cls=Pitfalls, invoke_without_command=True, subcommand_metavar="[NAME | check PATH…]")
@@ -56,20 +66,28 @@ def command(ctx: click.Context, as_json: bool) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
-    rows = [_computed(name, pitfall) for name, pitfall in pitfalls.catalogue().items()]
+    rows = _all_computed()
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
-        from fa_tracking.results.tables import text_table
-
         columns = ("pitfall", "expected", "seen", "shown", "what FA-Track does", "s")
         cells = [
             (r["name"], _spell(r["expected"]), _spell(r["seen"]), r["reproduced"], r["cure"], f"{r['seconds']:.2f}")
             for r in rows
         ]
-        click.echo(text_table(columns, cells), nl=False)
+        click.echo(table(columns, cells), nl=False)
         say("next: fa-track pitfalls NAME explains one, fa-track pitfalls check PATH looks for them in your code")
     _exit_if_missed(rows)
+
+
+def _all_computed() -> list[dict[str, Any]]:
+    known = pitfalls.catalogue()
+    rows: list[dict[str, Any]] = []
+    with progress("pitfalls") as update:
+        for name, pitfall in known.items():
+            rows.append(_computed(name, pitfall))
+            update(len(rows), len(known))
+    return rows
 
 
 def _show_one(name: str, pitfall: ModuleType, as_json: bool) -> None:
@@ -86,7 +104,9 @@ def _show_one(name: str, pitfall: ModuleType, as_json: bool) -> None:
         field("FA-Track", row["cure"])
         if row["fix"]:
             field("your code", row["fix"])
-            say(f"next: fa-track pitfalls check PATH looks for {name} in your code")
+            say_next("pitfalls", "check", ".", why=f"looks for {name} in your code")
+        else:
+            say_next("pitfalls", why="computes all of them")
     _exit_if_missed([row])
 
 
@@ -185,5 +205,7 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
     say(f"{_count(len(found), 'finding')} in {_count(len(listed), 'file')}{unread}")
     if found:
         say("next: fa-track pitfalls NAME explains one; `# fa-track: ignore` on a line silences it")
+    else:
+        say_next("pitfalls", why="computes those that are known")
     if failed or found:
         raise click.exceptions.Exit(1 if failed else FOUND)

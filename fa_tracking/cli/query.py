@@ -2,16 +2,21 @@
 
 import click
 
-from fa_tracking.cli import _options
-from fa_tracking.cli._show import say
+from fa_tracking.cli import _complete, _options
+from fa_tracking.cli._show import say_next, width
 from fa_tracking.results.tables import FORMATS
 
 ORDER = 5
 
 
 @click.command("query")
-@click.argument("name", required=False)
-@click.option("--experiment", metavar="NAME", help="Experiment that the question is about, or a pattern: 'repro*'.")
+@click.argument("name", required=False, shell_complete=_complete.queries)
+@click.option(
+    "--experiment",
+    metavar="NAME",
+    help="Experiment that the question is about, or a pattern: 'repro*'.",
+    shell_complete=_complete.experiments,
+)
 @click.option("--explain", is_flag=True, help="Print the SQL, to paste into any DuckDB client; needs no database.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 @_options.database
@@ -29,11 +34,13 @@ def command(name: str | None, experiment: str | None, explain: bool, form: str, 
     if name is None:
         for query in queries().values():
             click.echo(f"{query.name:<22} {query.title}")
-        say("next: fa-track query NAME --experiment NAME")
+        say_next("query", "cross_seed", "--experiment", experiment or "NAME")
         return
     query = find_query(name)
     if explain:
         click.echo(explain_query(query, {"experiment": experiment}), nl=False)
+        say_next("query", name, why="its answer")
         return
     with connect(db) as connection, sql_errors():
-        click.echo(render(ask(connection, query, {"experiment": experiment}), form), nl=False)
+        click.echo(render(ask(connection, query, {"experiment": experiment}), form, width()), nl=False)
+    say_next("table", name, why="the same for a paper")

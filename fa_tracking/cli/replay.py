@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fa_tracking.cli import _options
-from fa_tracking.cli._show import progress, say
+from fa_tracking.cli._show import progress, say, say_next, table
 from fa_tracking.protocol.diagnostics import Kind
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def command(
 
     \b
     Example:
-      fa-track replay --experiment demo
-      fa-track replay --experiment demo --explosion-ratio 20 --abort-on a --patience 2
+      fa-track replay --experiment dfa_penalty
+      fa-track replay --experiment dfa_penalty --explosion-ratio 20 --abort-on a --patience 2
     """
     from fa_tracking.auditor.replay import replay
 
@@ -62,20 +62,18 @@ def command(
         say(f"{run.run_id} ({run.run_name}): {run.problem}")
     if as_json:
         found = {"runs": [asdict(r) for r in result.runs], "savings": [asdict(s) for s in result.savings]}
-        click.echo(json.dumps(_plain(found), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(_plain(found), indent=2))
     else:
         click.echo(replay_tables(result), nl=False)
     if not result.runs:
         say(f"the experiment {experiment!r} has no run: nothing was replayed")
-    say(f"next: fa-track audit --experiment {experiment}, for the verdicts")
+    say_next("audit", why="the verdicts")
     if result.problems:
         raise click.exceptions.Exit(1)
 
 
 def replay_tables(result: "Replay") -> str:
     """A row a run, and below it a row a cell and rule."""
-    from fa_tracking.results.tables import text_table
-
     runs = [r for r in result.runs if not r.problem]
     flags = list(runs[0].diagnostics) if runs else []
     rows = [
@@ -95,13 +93,11 @@ def replay_tables(result: "Replay") -> str:
     cut = sum(r.is_cut_short for r in runs)
     legend = [CUT_SHORT.format(cut=cut, n=len(runs))] if cut else []
     legend += [f"{mark} {text}" for mark, text in LEGEND.items() if mark in shown]
-    tables = text_table(columns, rows) + "".join(f"{line}\n" for line in ["", *legend] if legend)
+    tables = table(columns, rows) + "".join(f"{line}\n" for line in ["", *legend] if legend)
     return tables + ("\n" + _savings_table(result.savings) if result.savings else "")
 
 
 def _savings_table(savings: "list[Saving]") -> str:
-    from fa_tracking.results.tables import text_table
-
     every = [s.cell.items() for s in savings]
     varied = {key for cell in every for key, value in cell if any((key, value) not in other for other in every)}
     rows = [
@@ -116,7 +112,7 @@ def _savings_table(savings: "list[Saving]") -> str:
         for s in savings
     ]
     columns = ("cell", "stopped_for", "fired_in", "at_epoch", "share_saved", "accuracy after_stop, pp")
-    return text_table(columns, rows)
+    return table(columns, rows)
 
 
 def _epoch(fired: "Fired") -> str:

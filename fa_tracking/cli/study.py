@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fa_tracking.cli import _options
-from fa_tracking.cli._show import progress, say
+from fa_tracking.cli import _complete, _options
+from fa_tracking.cli._show import progress, say, say_next
 
 if TYPE_CHECKING:
     from trainers.schedule import Cell
@@ -31,55 +31,73 @@ def command() -> None:
 
 
 @command.command("list")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=_complete.studies)
 @reduced
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="The runs with their params as JSON on stdout.")
 @_options.tracking_uri
 def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str | None) -> None:
-    """Every run of the study NAME and its state: done, running, failed, missing. Without NAME, the studies."""
+    """Every run of the study NAME and its state: done, running, failed, missing. Without NAME, the studies.
+
+    \b
+    Example:
+      fa-track study list
+      fa-track study list dfa_penalty --reduced
+    """
     from trainers import schedule, study
 
     if name is None:
         for each in study.studies():
             click.echo(f"{each:<20} {study.load(each).title}")
+        say_next("study", "list", "NAME", why="its runs")
         return
     chosen = _study(name, reduced)
     found = schedule.cells(chosen, tracking_uri)
     if as_json:
         rows = [{**asdict(c.held), "params": asdict(c.config)} for c in found]
         click.echo(json.dumps(rows, indent=2))
-        return
-    for cell in found:
+    for cell in () if as_json else found:
         elsewhere = f" (in {cell.held.experiment})" if cell.held.experiment != chosen.experiment else ""
         click.echo(f"{cell.held.state:<8} {study.describe(cell.config)}{elsewhere}")
     say(f"{_counts(found)}; experiment {chosen.experiment}")
+    _say_next(found, name, reduced)
 
 
 @command.command("status")
-@click.argument("name")
+@click.argument("name", shell_complete=_complete.studies)
 @reduced
 @_options.tracking_uri
 def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
-    """How many runs of the study NAME are done, running, failed, missing."""
+    """How many runs of the study NAME are done, running, failed, missing.
+
+    \b
+    Example:
+      fa-track study status dfa_penalty
+    """
     from trainers import schedule
 
-    click.echo(_counts(schedule.cells(_study(name, reduced), tracking_uri)))
+    found = schedule.cells(_study(name, reduced), tracking_uri)
+    click.echo(_counts(found))
+    _say_next(found, name, reduced)
 
 
 @command.command("run")
-@click.argument("name")
+@click.argument("name", shell_complete=_complete.studies)
 @reduced
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at a time.")
 @_options.data_dir
 @_options.tracking_uri
 def run(name: str, reduced: bool, jobs: int, data_dir: str | None, tracking_uri: str | None) -> None:
-    """Train the runs of the study NAME that the store does not hold yet, in whatever experiment."""
+    """Train the runs of the study NAME that the store does not hold yet, in whatever experiment.
+
+    \b
+    Example:
+      fa-track study run dfa_penalty --reduced --jobs 2 --data-dir data
+    """
     from trainers import schedule
 
     chosen = _study(name, reduced)
     whole = run_study(chosen, jobs, data_dir, tracking_uri)
-    for experiment in sorted({c.held.experiment for c in schedule.cells(chosen, tracking_uri) if c.held.run_id}):
-        say(f"next: fa-track audit --experiment {experiment}")
+    _say_audits(schedule.cells(chosen, tracking_uri))
     if not whole:
         raise click.exceptions.Exit(1)
 
@@ -122,6 +140,20 @@ def _study(name: str, reduced: bool) -> "Study":
     smaller = chosen.smaller()
     say(f"reduced: {chosen.reduced.says}" if chosen.reduced else "")
     return smaller
+
+
+def _say_next(found: "list[Cell]", name: str, reduced: bool) -> None:
+    from trainers import schedule
+
+    if all(cell.held.state == schedule.DONE for cell in found):
+        _say_audits(found)
+    else:
+        say_next("study", "run", name, *(["--reduced"] if reduced else []), why="trains what is not done")
+
+
+def _say_audits(found: "list[Cell]") -> None:
+    for experiment in sorted({cell.held.experiment for cell in found if cell.held.run_id}):
+        say_next("audit", "--experiment", experiment)
 
 
 def _counts(cells: "list[Cell]") -> str:

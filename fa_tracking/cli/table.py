@@ -4,16 +4,18 @@ from pathlib import Path
 
 import click
 
-from fa_tracking.cli import _options
-from fa_tracking.cli._show import say
+from fa_tracking.cli import _complete, _options
+from fa_tracking.cli._show import say, say_next
 from fa_tracking.results.publication import FORMATS
 
 ORDER = 5.1
 
 
 @click.command("table")
-@click.argument("name")
-@click.option("--experiment", metavar="NAME", help="Experiment that the table is about.")
+@click.argument("name", shell_complete=_complete.queries)
+@click.option(
+    "--experiment", metavar="NAME", help="Experiment that the table is about.", shell_complete=_complete.experiments
+)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="md", show_default=True)
 @click.option("--columns", metavar="A,B", help="Only these columns of the query, in this order.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File  [default: stdout]")
@@ -26,7 +28,8 @@ def command(name: str, experiment: str | None, form: str, columns: str | None, o
 
     \b
     Example:
-      fa-track table 'cross_seed[frozen_blocks=false]' --experiment demo --columns method,penalty,n,accuracy_mean
+      fa-track table cross_seed --experiment dfa_penalty --format latex -o cells.tex
+      fa-track table 'cross_seed[method=dfa]' --experiment dfa_penalty --columns n,accuracy_mean
     """
     from fa_tracking.results.database import connect, sql_errors
     from fa_tracking.results.files import write_whole
@@ -38,6 +41,7 @@ def command(name: str, experiment: str | None, form: str, columns: str | None, o
         text = publish(Answers(connection, experiment), parse(name), form, chosen)
     if output is None:
         click.echo(text, nl=False)
-        return
-    write_whole(output, text.encode())
-    say(f"written: {output}")
+    else:
+        write_whole(output, text.encode())
+        say(f"written: {output}")
+    say_next("cite", f"{name}.COLUMN", why="one value of it, for a sentence")

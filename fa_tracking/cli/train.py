@@ -2,19 +2,26 @@
 
 import click
 
-from fa_tracking.cli import _options
-from fa_tracking.cli._show import progress, say
+from fa_tracking.cli import _complete, _options
+from fa_tracking.cli._show import progress, say, say_next
 
 ORDER = 2
 
 
 @click.command("train")
-@click.argument("method")
-@click.option("--experiment", metavar="NAME", default="scratch", show_default=True, help="Experiment in MLflow.")
-@click.option("--architecture", default="resmlp", show_default=True)
+@click.argument("method", shell_complete=_complete.methods)
+@click.option(
+    "--experiment",
+    metavar="NAME",
+    default="scratch",
+    show_default=True,
+    help="Experiment in MLflow.",
+    shell_complete=_complete.experiments,
+)
+@click.option("--architecture", default="resmlp", show_default=True, shell_complete=_complete.architectures)
 @click.option("--width", type=click.IntRange(1), default=256, show_default=True, help="d, size of a hidden state.")
 @click.option("--depth", type=click.IntRange(1), default=4, show_default=True, help="L, number of blocks.")
-@click.option("--dataset", default="digit_pairs", show_default=True)
+@click.option("--dataset", default="digit_pairs", show_default=True, shell_complete=_complete.data_sets)
 @_options.data_dir
 @click.option("--seed", type=click.IntRange(0), default=42, show_default=True)
 @click.option("--epochs", type=click.IntRange(0), default=30, show_default=True, help="0: random initialisation.")
@@ -77,7 +84,7 @@ def command(
     if abort and reached < config.epochs:
         held = f"{' or '.join(abort.flags)} fired {_times(abort.patience)}"
         say(f"stopped at epoch {reached} of {config.epochs}: {held}; saved: every metric, the checkpoint of this epoch")
-    say(f"next: fa-track audit --experiment {experiment}")
+    say_next("audit", "--experiment", experiment)
 
 
 def _times(patience: int) -> str:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from fa_tracking.cli import _options
-from fa_tracking.cli._show import say
+from fa_tracking.cli import _complete, _options
+from fa_tracking.cli._show import say, say_next
 
 ORDER = 5.4
 
@@ -15,15 +15,21 @@ STALE = 3
 @click.command("verify")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--write", is_flag=True, help="Bring the stale values up to date in the files.")
-@click.option("--experiment", metavar="NAME", help="Experiment of the markers that name none.")
+@click.option(
+    "--experiment",
+    metavar="NAME",
+    help="Experiment of the markers that name none.",
+    shell_complete=_complete.experiments,
+)
 @_options.database
 def command(files: tuple[Path, ...], write: bool, experiment: str | None, db: str) -> None:
     """Recompute every marked value of Markdown and LaTeX FILES; exit with 3 where one is stale or cannot be computed.
 
     \b
-    In Markdown:  <!-- fa: cross_seed[experiment=demo,method=bp].accuracy_mean .3f -->0.851<!-- /fa -->
-    A table:      <!-- fa-table: cross_seed[experiment=demo] method,n,accuracy_mean --> … <!-- /fa-table -->
-    In LaTeX:     \\newcommand{\\fa}[3]{#3}  \\fa{cross_seed[experiment=demo,method=bp].accuracy_mean}{.3f}{0.851}
+    Markdown: <!-- fa: cross_seed[experiment=demo,method=bp].accuracy_mean .3f -->0.851<!-- /fa -->
+    A table:  <!-- fa-table: cross_seed[experiment=demo] method,n --> … <!-- /fa-table -->
+    LaTeX:    \\newcommand{\\fa}[3]{#3}
+              \\fa{cross_seed[experiment=demo,method=bp].accuracy_mean}{.3f}{0.851}
 
     \b
     Example:
@@ -53,5 +59,11 @@ def command(files: tuple[Path, ...], write: bool, experiment: str | None, db: st
     stale, problems = sum(f.stale for f in every), sum(f.problem is not None for f in every)
     done = " and written" if write and stale else ""
     say(f"{len(every)} markers in {len(files)} files: {stale} stale{done}, {problems} that cannot be computed")
+    if problems:
+        say_next("export", why="then the same again, where runs are missing")
+    elif stale and not write:
+        say_next("verify", "--write", *map(str, files), why="brings them up to date")
+    else:
+        say_next("pitfalls", "check", ".", why="looks for known ways to a wrong number in your code")
     if problems or (stale and not write):
         raise click.exceptions.Exit(STALE)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -149,8 +149,13 @@ def load(path: Path) -> Claims:
     return found.model_copy(update={"claims": tuple(named)})
 
 
-def check(connection: "DuckDBPyConnection", claims: Claims, history: dict[str, Held]) -> list[Checked]:
-    """Hold every claim against the database.
+def check(
+    connection: "DuckDBPyConnection",
+    claims: Claims,
+    history: dict[str, Held],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Checked]:
+    """Hold every claim against the database; ``progress`` is told after each how many of all are done.
 
     Raises:
         UsageError: a query or condition is wrong; the message names the claim.
@@ -165,6 +170,7 @@ def check(connection: "DuckDBPyConnection", claims: Claims, history: dict[str, H
             checked.append(_check(connection, claim, about, digests[about], history.get(claim.key)))
         except UsageError as error:
             raise UsageError(f"claim {number} ({claim.sentence}): {error}") from None
+        progress(number, len(claims.claims))
     return checked
 
 

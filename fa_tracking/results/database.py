@@ -65,7 +65,7 @@ def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
 
 def create_views(connection: "DuckDBPyConnection") -> None:
     """What the queries share, over the tables of schema.sql: created, or brought up to date."""
-    connection.execute(files("fa_tracking.results").joinpath("views.sql").read_text())
+    connection.execute(files("fa_tracking.results").joinpath("views.sql").read_text(encoding="utf-8"))
 
 
 def _from_parquet(folder: Path) -> "DuckDBPyConnection":
@@ -73,7 +73,7 @@ def _from_parquet(folder: Path) -> "DuckDBPyConnection":
     import duckdb
 
     connection = duckdb.connect()
-    connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
+    connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text(encoding="utf-8"))
     tables = [row[0] for row in connection.execute("select table_name from duckdb_tables()").fetchall()]
     found = {table: [*folder.glob(f"{table}.parquet"), *folder.glob(f"{table}/*/*.parquet")] for table in tables}
     if not found["runs"]:
@@ -203,7 +203,7 @@ _HEADER = re.compile(r"^-- (title|params|columns):[ ]*(.*)$", re.MULTILINE)
 
 
 def _parse(path: Path) -> Query:
-    sql = path.read_text()
+    sql = path.read_text(encoding="utf-8")
     header = dict(_HEADER.findall(sql))
     lists = {key: tuple(filter(None, re.split(r"[,\s]+", header.get(key, "")))) for key in ("params", "columns")}
     return Query(path.stem, header.get("title", path.stem), lists["params"], lists["columns"], sql)

@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.codes import Codes
 from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_line
-from fa_tracking.results.sources import Snapshot, Source, open_source
+from fa_tracking.results.sources import Progress, Snapshot, Source, open_source, unseen
 from fa_tracking.tracking.store import LARGEST
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
-
-Progress = Callable[[int, int], None]
-"""progress(done, total): runs whose metrics have been read."""
 
 MEMORY = "175MB"
 """DuckDB's own share while it sorts; beyond it DuckDB sorts on disk."""
@@ -74,7 +71,7 @@ def export(
     found = source.snapshot(experiment)
     with _replacing(Path(database)) as connection:
         connection.execute("begin")
-        done = _bring_up_to_date(connection, source, found, experiment, full, progress or (lambda *_: None))
+        done = _bring_up_to_date(connection, source, found, experiment, full, progress or unseen)
         connection.execute("commit")
     return done
 
@@ -102,7 +99,7 @@ def _bring_up_to_date(
     dropped = _drop_metrics(connection, [run for run in changed if run in known])
     points = _read_metrics(connection, source, changed, progress)
     _replace_runs(connection, source.uri)
-    connection.execute(files("fa_tracking.results").joinpath("derive.sql").read_text())
+    connection.execute(files("fa_tracking.results").joinpath("derive.sql").read_text(encoding="utf-8"))
     create_views(connection)
     connection.execute("delete from marks where run_id in (select run_id from changed union select run_id from gone)")
     connection.execute(
@@ -147,11 +144,10 @@ def _read_metrics(connection: "DuckDBPyConnection", source: Source, run_ids: lis
 
     def batches() -> Iterator[pa.RecordBatch]:
         nonlocal read
-        for table in source.metrics(run_ids):
+        for table in source.metrics(run_ids, progress):
             if table.num_rows:
                 yield from codes.encode(table).to_batches()
                 read += table.num_rows
-                progress(read, 0)
 
     connection.register("incoming", pa.RecordBatchReader.from_batches(codes.schema, batches()))
     connection.execute(f"""
@@ -212,6 +208,13 @@ def _replace_runs(connection: "DuckDBPyConnection", uri: str) -> None:
         )
 
 
+def fits(connection: "DuckDBPyConnection") -> bool:
+    """Whether a database was made by this version of fa-track."""
+    tables = connection.execute("select table_name from duckdb_tables()").fetchall()
+    digests = connection.execute("from schema_digest").fetchall() if ("schema_digest",) in tables else []
+    return digests == [(_digest(_schema()),)]
+
+
 def _refuse_other_files(database: Path) -> None:
     """Never put a database in the place of somebody's other file."""
     import duckdb
@@ -225,15 +228,14 @@ def _refuse_other_files(database: Path) -> None:
     try:
         with duckdb.connect(str(database), read_only=True) as connection:
             connection.execute("select source from exports")
-            tables = connection.execute("select table_name from duckdb_tables()").fetchall()
-            digests = connection.execute("from schema_digest").fetchall() if ("schema_digest",) in tables else []
+            is_current = fits(connection)
     except duckdb.IOException as error:
         if "lock" in str(error):
             raise FATrackError(f"the database {database} is in use: {first_line(error)}") from error
         raise UsageError(f"{database} is no results database, and will not be replaced: give another --db") from error
     except duckdb.Error as error:
         raise UsageError(f"{database} is no results database, and will not be replaced: give another --db") from error
-    if digests != [(_digest(_schema()),)]:
+    if not is_current:
         raise UsageError(f"{database} was written by another version of fa-track: delete it, or give another --db")
 
 
@@ -260,7 +262,7 @@ def _replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
 
 
 def _schema() -> str:
-    return files("fa_tracking.results").joinpath("schema.sql").read_text()
+    return files("fa_tracking.results").joinpath("schema.sql").read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -52,34 +52,80 @@ def pipe_table(headings: Sequence[str], cells: Sequence[Sequence[str]], right: S
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def text_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], width: int = WIDTH) -> str:
+def text_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    width: int = WIDTH,
+    whole: str = "--format csv, json or md",
+) -> str:
     """A table that fits ``width`` columns of text.
 
     Where it would be wider, columns that say the same in every row move above it, long verdicts and run ids are
-    shortened (and that is said), and at last each row becomes a block, so that nothing is cut without a word. Without
-    a row it says so.
+    shortened (and that is said), long texts take several lines, verdicts are left with their marks alone, and at last
+    each row becomes a block, so that nothing is cut without a word. Without a row it says so.
+
+    Args:
+        whole: the option of the command that prints everything, named where something is shortened.
     """
     if not rows:
         return "no rows\n"
-    every = range(len(columns))
-    full = _draw(columns, rows, every, short)
+    every, right = range(len(columns)), numeric_columns(columns, rows)
+    full = _draw(columns, [[short(value) for value in row] for row in rows], every, right)
     if _width(full) <= width:
         return full
     same = [i for i in every if len(rows) > 1 and len({short(row[i]) for row in rows}) == 1]
-    table = _draw(columns, rows, [i for i in every if i not in same], _shorter)
-    if _width(table) <= width:
-        above = ", ".join(f"{columns[i]} = {short(rows[0][i]) or '(empty)'}" for i in same)
-        heading = textwrap.fill(f"in every row: {above}", width, subsequent_indent="  ") + "\n\n" if same else ""
-        return f"{heading}{table}\nshortened to fit; whole with --format csv, json or md\n"
-    label = max(map(len, columns))
-    blocks = ["".join(f"{c:<{label}}  {short(v)}\n" for c, v in zip(columns, row, strict=True)) for row in rows]
-    return "\n".join(blocks)
+    shown = [i for i in every if i not in same]
+    above = ", ".join(f"{columns[i]} = {short(rows[0][i]) or '(empty)'}" for i in same)
+    heading = textwrap.fill(f"in every row: {above}", width, subsequent_indent="  ") + "\n\n" if same else ""
+    for spell, legend in ((_shorter, ""), (_shortest, f"{_LEGEND}\n")):
+        cells = [[spell(value) for value in row] for row in rows]
+        table = _fitted(columns, cells, shown, right, width)
+        if table:
+            return f"{heading}{table}\n{legend}shortened to fit; whole with {whole}\n"
+    return heading + _blocks([columns[i] for i in shown], [[short(row[i]) for i in shown] for row in rows], width)
 
 
-def _draw(
-    columns: Sequence[str], rows: Sequence[Sequence[Any]], shown: Sequence[int], spell: Callable[[Any], str]
-) -> str:
+def _fitted(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], shown: Sequence[int], right: Sequence[bool], width: int
+) -> str | None:
+    """The table with its longest texts over several lines, where it is too wide; None where even so it does not fit."""
+    table = _draw(columns, cells, shown, right)
+    excess = _width(table) - width
+    room = {i: _room(columns[i], [row[i] for row in cells]) for i in shown if not right[i]}
+    while excess > 0 and any(wide > least for wide, least in room.values()):
+        widest = max(room, key=lambda i: room[i][0] - room[i][1])
+        wide, least = room.pop(widest)
+        narrow = max(least, wide - excess)
+        cells = [[_lines(cell, narrow) if i == widest else cell for i, cell in enumerate(row)] for row in cells]
+        table = _draw(columns, cells, shown, right)
+        excess = _width(table) - width
+    return None if excess > 0 else table
+
+
+def _room(heading: str, cells: Sequence[str]) -> tuple[int, int]:
+    """How wide a column of texts is, and how narrow it can be: half as wide, with no word broken."""
+    wide = max(map(len, cells))
+    words = [*heading.split("_"), *(word for cell in cells for word in _words(cell))]
+    return wide, max(wide // 2, *map(len, words))
+
+
+def _lines(text: str, width: int) -> str:
+    """The text with lines of at most ``width``, broken at its spaces."""
+    lines = [""]
+    for word in _words(text):
+        joined = f"{lines[-1]} {word}" if lines[-1] else word
+        lines[-1:] = [joined] if len(joined) <= width else [lines[-1], word]
+    return "\n".join(filter(None, lines))
+
+
+def _words(text: str) -> list[str]:
+    """What stays on one line: a word, with the mark or the name before it."""
+    return re.split(r"(?<![✓⚑?:]) ", text)
+
+
+def _draw(columns: Sequence[str], cells: Sequence[Sequence[str]], shown: Sequence[int], right: Sequence[bool]) -> str:
     """The columns ``shown`` as a table as wide as it needs to be, headings broken at their underscores."""
+    from rich.align import Align
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -87,13 +133,25 @@ def _draw(
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
     for i in shown:
-        side: Literal["left", "right"] = "right" if _numeric(rows, i) else "left"
-        table.add_column(columns[i].replace("_", "\n"), justify=side, no_wrap=True, vertical="bottom")
-    for row in rows:
-        table.add_row(*(Text(spell(row[i])) for i in shown))
+        side: Literal["left", "right"] = "right" if right[i] else "left"
+        heading = Align(columns[i].replace("_", "\n"), side, vertical="bottom")
+        table.add_column(heading, justify=side, no_wrap=True)
+    for row in cells:
+        table.add_row(*(Text(row[i]) for i in shown))
     text = io.StringIO()
     Console(file=text, width=10_000, color_system=None, legacy_windows=False).print(table)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
+
+
+def _blocks(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> str:
+    """Each row as a block: a line a column, longer values indented below."""
+    label = max(map(len, columns)) + 2
+
+    def line(column: str, cell: str) -> str:
+        indent = " " * label
+        return textwrap.fill(f"{column:<{label}}{cell}", width, subsequent_indent=indent, break_on_hyphens=False)
+
+    return "\n".join("".join(f"{line(*pair)}\n" for pair in zip(columns, row, strict=True)) for row in cells)
 
 
 def _width(text: str) -> int:
@@ -101,6 +159,7 @@ def _width(text: str) -> int:
 
 
 def numeric_columns(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[bool]:
+    """Which columns hold numbers, and are aligned to the right."""
     return [_numeric(rows, i) for i in range(len(columns))]
 
 
@@ -131,8 +190,9 @@ def without_noise(mean: float, sd: float) -> float:
     return 0.0 if sd <= ROUNDING * abs(mean) < math.inf else sd
 
 
-_VERDICTS = {"trustworthy": "✓ trustworthy", "needs walk-back": "⚑ walk back"}
+_VERDICTS = {"trustworthy": "✓ trustworthy", "needs walk-back": "⚑ walk back", "inconclusive": "? inconclusive"}
 _MARKS = {"trustworthy": "✓", "needs walk-back": "⚑", "inconclusive": "?", "not audited": "–"}
+_LEGEND = "✓ trustworthy   ⚑ needs walk-back   ? inconclusive   – not audited"
 _COUNTED = re.compile(rf"(\d+) × ({'|'.join(_MARKS)})")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -145,3 +205,9 @@ def _shorter(value: Any) -> str:
     if text.startswith("MIXED: "):
         return "MIXED " + " ".join(f"{n}{_MARKS[verdict]}" for n, verdict in _COUNTED.findall(text))
     return text[:8] if _RUN_ID.fullmatch(text) else _VERDICTS.get(text.partition(":")[0], text)
+
+
+def _shortest(value: Any) -> str:
+    """The same, and of a verdict its mark alone."""
+    text = _shorter(value)
+    return text[0] if text in _VERDICTS.values() else text.removeprefix("MIXED ")

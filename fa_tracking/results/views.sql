@@ -4,6 +4,24 @@
 
 create or replace macro is_asked(experiment, asked) as experiment = asked or experiment glob asked;
 
+-- Student's t at 95 %, two-sided: the table to 20 degrees of freedom, above them the first terms of its expansion in
+-- 1/df (Abramowitz & Stegun 1964, 26.7.5), within 2e-7 of the quantile. NULL below one degree.
+create or replace macro t_95(df) as case
+    when df < 1 then null
+    when df <= 20 then [
+        12.70620474, 4.30265273, 3.182446305, 2.776445105, 2.570581836, 2.446911851, 2.364624252, 2.306004135,
+        2.262157163, 2.228138852, 2.20098516, 2.17881283, 2.160368656, 2.144786688, 2.131449546, 2.119905299,
+        2.109815578, 2.10092204, 2.093024054, 2.085963447
+    ][df]
+    else 1.959963985 + (2.37227123 + (2.822498616 + (2.55584968 + 1.589534053 / df) / df) / df) / df
+end;
+
+-- The 95 % interval of a mean of n values by Student's t; NULL for n = 1.
+create or replace macro interval_of(mean, sd, n) as {
+    'low': mean - t_95(n - 1) * sd / sqrt(n),
+    'high': mean + t_95(n - 1) * sd / sqrt(n)
+};
+
 -- What else sets finished runs apart: their params that vary among those asked for, less those that every answer shows.
 create or replace macro also_of(asked) as table
 with told as (
@@ -19,15 +37,17 @@ varied as (
 select run_id, string_agg(key || '=' || value, ' ' order by key) as also
 from told semi join varied using (key) group by run_id;
 
--- The finished runs beside their audits. sample: runs of one seed are one sample; a run without a seed is its own.
+-- The finished runs beside their audits. sample: runs of one seed are one sample; a run without a seed is its own. state:
+-- complete, diverged or aborted; only what is complete is in a mean.
 create or replace macro runs_of(asked) as table
 select
     r.* replace (coalesce(r.cell, '') as cell),
     coalesce(cast(r.seed as varchar), r.run_id) as sample,
-    a.headline_accuracy as accuracy, a.margin_pp, a.max_block_growth as growth, a.deepest_grad_norm as grad_norm,
+    a.headline_accuracy as accuracy, a.control_accuracy, a.margin_pp, a.max_block_growth as growth, a.deepest_grad_norm as grad_norm,
     a.grad_gain, a.stability, a.flags, coalesce(a.verdict, 'not audited') as verdict,
     a.run_id is not null as is_audited,
     coalesce(a.fires_n, false) or coalesce(not isfinite(a.headline_accuracy), false) as is_diverged,
+    case when is_diverged then 'diverged' when r.aborted_at is not null then 'aborted' else 'complete' end as state,
     a.fires_n, a.fires_a, a.fires_b, a.fires_c, a.fires_d,
     a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp,
     coalesce(also, '') as also
@@ -45,8 +65,24 @@ select
     median(grad_norm) filter (isfinite(grad_norm)) as grad_norm,
     count(fires_d) as d_measured, count(*) filter (fires_d) as d_fired
 from runs_of(asked)
-where aborted_at is null and not is_diverged
+where state = 'complete'
 group by cell, sample;
+
+-- One number for several: of those that are finite, or what is not finite where none is.
+create or replace macro finite_avg(value) as coalesce(avg(value) filter (isfinite(value)), any_value(value));
+create or replace macro finite_median(value) as coalesce(median(value) filter (isfinite(value)), any_value(value));
+
+-- One row a cell, sample and state, to be drawn as a point: the average of its runs, the norms by median. run_id: the
+-- first of them. Unlike samples_of, it has the diverged and aborted runs, and what is not finite.
+create or replace macro seeds_of(asked) as table
+select
+    cell, sample, state, any_value(seed) as seed, min(run_id) as run_id,
+    finite_avg(accuracy) as accuracy, finite_avg(margin_pp) as margin_pp, finite_avg(control_accuracy) as control,
+    finite_median(growth) as growth, finite_median(grad_norm) as grad_norm,
+    any_value(h_norm_explosion_ratio) as h_norm_explosion_ratio, any_value(g_norm_floor) as g_norm_floor,
+    any_value(frozen_acc_margin_pp) as frozen_acc_margin_pp
+from runs_of(asked)
+group by cell, sample, state;
 
 -- One row a cell. n: the samples behind the means, audited and with a finite accuracy. accuracies: by sample, for
 -- difference(). The verdict and flags are of all runs that ended as planned, the diverged among them.
@@ -128,9 +164,9 @@ create or replace macro difference(a, b) as {
     'n_b': coalesce(cardinality(b), 0)
 };
 
--- Γ by layer at the last epoch that a run logged.
+-- The layers at the last epoch that a run logged; grad_norm is that of the layer.
 create or replace macro last_layers_of(asked) as table
-select r.*, l.* exclude (run_id)
+select r.* exclude (grad_norm), l.* exclude (run_id)
 from runs_of(asked) r
 join (select run_id, max(step) as step from layers group by run_id) using (run_id)
 join layers l using (run_id, step);
@@ -194,3 +230,74 @@ select * from found left join reached using (run_id);
 
 -- The share of its planned epochs that a run saves by stopping at the end of one; NULL for a run of no epoch.
 create or replace macro share_saved(epoch, planned) as 1 - epoch / nullif(planned, 0);
+
+-- What each diagnostic is judged by, a row an audited run and flag, without frozen controls and aborted runs. (b) fires by
+-- the larger of ‖g_L‖ and 0.95 times the gain. sign: 1 where a flag fires above its threshold, -1 below; x: the value times
+-- it, NULL where it is not finite. A run is degenerate where (a) or (b) fires.
+create or replace macro judged_by(asked) as table
+select *, if(isfinite(value), sign * value, null) as x, x > sign * used as is_flagged
+from (
+    select *, coalesce(fires_a, false) or coalesce(fires_b, false) as is_degenerate, unnest([
+        {'flag': 'a', 'sign': 1, 'used': h_norm_explosion_ratio, 'value': growth},
+        {'flag': 'b', 'sign': -1, 'used': g_norm_floor, 'value': greatest(
+            grad_norm, if(isfinite(grad_gain), 0.95 * grad_gain, null)
+        )},
+        {'flag': 'c', 'sign': 1, 'used': stability_drift_ceiling, 'value': stability},
+        {'flag': 'd', 'sign': -1, 'used': frozen_acc_margin_pp, 'value': margin_pp}
+    ], recursive := true)
+    from runs_of(asked)
+    where is_audited and aborted_at is null and not coalesce(frozen_blocks, false)
+);
+
+-- A row a flag and threshold used: between which thresholds every run keeps its flag, NULL being no limit, and the
+-- measurements of the healthy and of the degenerate runs that come closest to the other group.
+create or replace macro edges_of(asked) as table
+select
+    flag, used, n, n_not_finite, n_degenerate,
+    if(sign > 0, last_passing, -first_flagged) as same_from, if(sign > 0, first_flagged, -last_passing) as same_to,
+    sign * last_healthy as healthy_edge, sign * first_degenerate as degenerate_edge,
+    last_healthy < first_degenerate as separates
+from (
+    select
+        flag, used, sign, count(x) as n, count(value) - count(x) as n_not_finite,
+        max(x) filter (not is_flagged) as last_passing, min(x) filter (is_flagged) as first_flagged,
+        count(x) filter (is_degenerate) as n_degenerate,
+        max(x) filter (not is_degenerate) as last_healthy, min(x) filter (is_degenerate) as first_degenerate
+    from judged_by(asked) group by flag, used, sign
+);
+
+-- What seven reporting strategies say, a row an audited run and strategy, without frozen controls and aborted runs;
+-- walks_back is NULL where a strategy has nothing to go by.
+create or replace macro decisions_of(asked) as table
+select *, unnest([
+    {'place': 1, 'strategy': 'accuracy', 'walks_back': is_bad},
+    {'place': 2, 'strategy': 'accuracy + Γ', 'walks_back': is_bad or is_unaligned},
+    {'place': 3, 'strategy': 'accuracy + (a)', 'walks_back': is_bad or fires_a},
+    {'place': 4, 'strategy': 'accuracy + (b)', 'walks_back': is_bad or fires_b},
+    {'place': 5, 'strategy': 'accuracy + (c)', 'walks_back': is_bad or fires_c},
+    {'place': 6, 'strategy': 'accuracy + (d)', 'walks_back': is_bad or fires_d},
+    {'place': 7, 'strategy': 'all', 'walks_back': is_flagged}
+], recursive := true)
+from (
+    select
+        r.*, not isfinite(accuracy) as is_bad, mean_all <= 0 as is_unaligned,
+        if(verdict like 'inconclusive%', null, flags <> '') as is_flagged
+    from runs_of(asked) r left join alignments_of(asked) using (run_id)
+    where is_audited and aborted_at is null and not coalesce(frozen_blocks, false)
+);
+
+-- ‖h_L‖, ‖g_L‖ and accuracy by epoch, a row a run and epoch. h_L: the deepest state of which a norm was logged.
+create or replace macro trajectories_of(asked) as table
+with deepest as (
+    select run_id, max(layer) as layer from layers where residual_norm is not null group by run_id
+),
+accuracies as (
+    select run_id, step, max(value) as accuracy from metrics where key = 'accuracy/test' group by run_id, step
+)
+select
+    r.* exclude (accuracy), step as epoch, l.residual_norm as deepest_residual_norm, l.grad_norm as deepest_grad_norm,
+    p.accuracy
+from runs_of(asked) r
+join deepest using (run_id)
+join layers l using (run_id, layer)
+left join accuracies p using (run_id, step);

@@ -93,7 +93,7 @@ def write(
         fa_version=version("fa-track"),
         sha256=digests,
     )
-    (folder / CONFIG).write_text(config.model_dump_json(indent=2) + "\n")
+    (folder / CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> Checkpoint:
@@ -103,7 +103,7 @@ def read(folder: Path) -> Checkpoint:
         CheckpointError: a file is missing, damaged, or not what config.json says.
     """
     try:
-        config = CheckpointConfig.model_validate(json.loads((folder / CONFIG).read_text()))
+        config = CheckpointConfig.model_validate(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise CheckpointError(f"checkpoint {folder.name} has no {CONFIG}") from None
     except (ValueError, ValidationError) as error:

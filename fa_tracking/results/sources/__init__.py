@@ -6,7 +6,8 @@ A source offers
     snapshot(experiment)         every active run with its params and tags, as Arrow tables (``Snapshot``)
     marks(snapshot, known)       a mark for every run, given those of the last export: where it differs, or is empty,
                                  the run's metrics are read anew
-    metrics(run_ids)             Arrow tables of their metric points, of the columns of ``METRICS``
+    metrics(run_ids, progress)   Arrow tables of their metric points, of the columns of ``METRICS``; ``progress`` is
+                                 told how much of all is read, in what the source counts: points, rows or runs
 
 and never writes to the store. Values are as the store holds them: the export undoes what it does to infinities.
 """
@@ -30,6 +31,12 @@ METRICS = ("run_id", "key", "step", "value", "is_nan", "timestamp")
 """Times are milliseconds since 1970, as MLflow counts them."""
 
 Say = Callable[[str], None]
+Progress = Callable[[int, int], None]
+"""progress(done, total)"""
+
+
+def unseen(done: int, total: int) -> None:
+    """The progress that nobody looks at."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Source(Protocol):
 
     def marks(self, snapshot: Snapshot, known: Mapping[str, str]) -> dict[str, str]: ...
 
-    def metrics(self, run_ids: Sequence[str]) -> "Iterator[pa.Table]": ...
+    def metrics(self, run_ids: Sequence[str], progress: Progress = unseen) -> "Iterator[pa.Table]": ...
 
 
 def open_source(tracking_uri: str | None, say: Say) -> Source:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from fa_tracking.results.sources import METRICS, PAIRS, RUNS, Snapshot, without_password
+from fa_tracking.results.sources import METRICS, PAIRS, RUNS, Progress, Snapshot, unseen, without_password
 from fa_tracking.tracking import store
 
 if TYPE_CHECKING:
@@ -48,12 +48,13 @@ class ClientSource:
         """A fingerprint of status, end and last values: empty, so that it is read again, for a run that goes on."""
         return self._marks
 
-    def metrics(self, run_ids: Sequence[str]) -> "Iterator[pa.Table]":
+    def metrics(self, run_ids: Sequence[str], progress: Progress = unseen) -> "Iterator[pa.Table]":
         with ThreadPoolExecutor(THREADS) as pool:
             for start in range(0, len(run_ids), RUNS_AT_A_TIME):
                 asked = [(run, key) for run in run_ids[start : start + RUNS_AT_A_TIME] for key in self._keys[run]]
                 rows = [row for history in pool.map(self._history, asked) for row in history]
                 yield _table(rows, METRICS)
+                progress(min(start + RUNS_AT_A_TIME, len(run_ids)), len(run_ids))
 
     def _history(self, asked: tuple[str, str]) -> list[tuple[object, ...]]:
         run, key = asked

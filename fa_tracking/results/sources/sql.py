@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fa_tracking.errors import FATrackError
-from fa_tracking.results.sources import Snapshot, without_password
+from fa_tracking.results.sources import Progress, Snapshot, unseen, without_password
 from fa_tracking.tracking import names
 from fa_tracking.tracking.store import client, find_experiment, store_errors
 
@@ -112,18 +112,19 @@ class SqlSource:
             found = {row["run_id"]: f"{row['points']} {row['newest']}" for row in connection.table(COUNTS).to_pylist()}
         return {run: found.get(run, "none") for run in run_ids}
 
-    def metrics(self, run_ids: Sequence[str]) -> "Iterator[pa.Table]":
+    def metrics(self, run_ids: Sequence[str], progress: Progress = unseen) -> "Iterator[pa.Table]":
         few = len(run_ids) <= max(1, FEW * self._total)
         if self._is_sqlite and not few:
-            yield from _by_chunks(self._uri)
+            yield from _by_chunks(self._uri, progress)
             return
         with _connection(self._uri) as connection:
             if not few:
-                yield from connection.batches(POINTS)
+                yield from _by_batches(connection, progress)
                 return
             for start in range(0, len(run_ids), IN_LIST):
                 chosen = ", ".join(map(_quoted, run_ids[start : start + IN_LIST]))
                 yield from connection.batches(f"{POINTS} where run_uuid in ({chosen})")
+                progress(min(start + IN_LIST, len(run_ids)), len(run_ids))
 
 
 def _row_marks(connection: "_Reader", run_ids: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
@@ -139,7 +140,16 @@ def _row_marks(connection: "_Reader", run_ids: Sequence[str], known: Mapping[str
     return {run: known[run] if run in before and grown.get(run, 0) <= before[run] else str(top) for run in run_ids}
 
 
-def _by_chunks(uri: str) -> "Iterator[pa.Table]":
+def _by_batches(connection: "_Reader", progress: Progress) -> "Iterator[pa.Table]":
+    total = connection.table("select count(*) as points from metrics").to_pylist()[0]["points"]
+    read = 0
+    for table in connection.batches(POINTS):
+        yield table
+        read += table.num_rows
+        progress(read, total)
+
+
+def _by_chunks(uri: str, progress: Progress) -> "Iterator[pa.Table]":
     """Chunks of SQLite in order, read side by side: it spends its time in C, outside Python's lock."""
     with _connection(uri) as connection:
         ends = connection.table("select coalesce(min(rowid), 1) as low, coalesce(max(rowid), 0) as high from metrics")
@@ -162,8 +172,10 @@ def _by_chunks(uri: str) -> "Iterator[pa.Table]":
             waiting.append(pool.submit(read, start))
             if len(waiting) > 2 * READERS:
                 yield waiting.popleft().result()
+                progress(start + CHUNK - low - len(waiting) * CHUNK, high - low + 1)
         while waiting:
             yield waiting.popleft().result()
+        progress(high - low + 1, high - low + 1)
 
 
 class _Reader:

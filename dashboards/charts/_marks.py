@@ -1,0 +1,174 @@
+"""What charts of seeds share: seeds as points, their centre with its interval, thresholds, and values off the axis."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from dashboards import theme
+
+SIGNS = {"architecture": "", "width": "d=", "depth": "L=", "epochs": "epochs="}
+OFF_AXIS = "#D55E00"
+LOST = "Hollow: a diverged or an aborted run, which is in no mean."
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A panel's quantity: the columns of its seeds, of their centre, and of the centre's interval where it has one."""
+
+    column: str
+    title: str
+    centre: str
+    interval: tuple[str, str] | None = None
+    log: bool = True
+
+
+def method_labels(rows: pd.DataFrame) -> pd.Series:
+    """The rule that trained a network: its method, penalty and whether its blocks were frozen."""
+    labels = rows["method"].fillna("?") + rows["penalty"].map(lambda v: f" λ={v:g}" if pd.notna(v) and v else "")
+    return labels + rows["frozen_blocks"].map(lambda v: " frozen" if v is True else "")
+
+
+def network_labels(rows: pd.DataFrame, besides: str = "") -> pd.Series:
+    """What was trained by the rule, as far as it varies in ``rows``; the column ``besides`` is shown otherwise."""
+    parts = [
+        rows[column].map(lambda v, sign=sign: f"{sign}{'?' if pd.isna(v) else v}")
+        for column, sign in SIGNS.items()
+        if column != besides and rows[column].nunique(dropna=False) > 1
+    ]
+    parts += [rows["also"]] if rows["also"].nunique() > 1 else []
+    return pd.Series([" ".join(row) for row in zip(*parts, strict=True)] if parts else "", rows.index)
+
+
+def measured(rows: pd.DataFrame, quantities: Sequence[Quantity]) -> list[Quantity]:
+    """The quantities that some row has."""
+    return [quantity for quantity in quantities if rows[quantity.column].notna().any()]
+
+
+def on_axis(rows: pd.DataFrame, column: str, log: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows whose value an axis can hold, and those whose value is spelled, as ``edge``; NULL is in neither."""
+    edge = pd.Series([theme.spelled(v, log) for v in rows[column]], rows.index, dtype=object)
+    return rows[(edge == "") & rows[column].notna()], rows.assign(edge=edge)[edge != ""].drop(columns=column)
+
+
+def spelled(edge: pd.DataFrame, place: str, channel: str, start: float, step: float, **where: Any) -> list[alt.Chart]:
+    """The values that no axis can hold, in words at the panel's edge: several of one ``place`` beside each other.
+
+    Args:
+        channel: along which they stand, in pixels from ``start`` in steps of ``step``.
+    """
+    return [
+        alt.Chart(group)
+        .mark_text(fontSize=11, fontWeight="bold", baseline="middle", color=OFF_AXIS)
+        .encode(text="edge:N", opacity=theme.opacity(1), **where, **{channel: alt.value(start + step * int(rank))})
+        for rank, group in edge.groupby(edge.groupby(place).cumcount())
+    ]
+
+
+def thresholds(values: pd.Series) -> alt.Chart:
+    """A dashed line at each of the ``values``."""
+    lines = alt.Chart(pd.DataFrame({"threshold": sorted(values.dropna().unique())}, dtype=float))
+    return lines.mark_rule(color=theme.THRESHOLD, strokeDash=[5, 3], strokeWidth=1.3).encode(
+        x=alt.value(0), x2=alt.value("width"), y="threshold:Q"
+    )
+
+
+def seeds_and_centres(rows: pd.DataFrame, quantity: Quantity, identity: Sequence[str], also: pd.Series) -> list[Any]:
+    """The seeds of a panel at their ``place``, their centres joined by lines where ``line`` is one, and intervals.
+
+    Args:
+        identity: the columns of a cell, ``label``, ``line`` and ``place`` among them.
+        also: further values that the axis has to hold.
+    """
+    inside, edge = on_axis(rows[[*identity, "seed", "state", quantity.column, "run_id"]], quantity.column, quantity.log)
+    bounds = [*quantity.interval] if quantity.interval else []
+    cells = rows[[*identity, "n", quantity.centre, *bounds]].drop_duplicates()
+    cells = on_axis(cells, quantity.centre, quantity.log)[0]
+    order = sorted(rows["label"].unique())
+    padding = 10 if edge.empty else 24  # room for the words at the top
+    scale = alt.Scale(type="log", padding=padding) if quantity.log else alt.Scale(zero=False, padding=padding)
+    axis = theme.log_axis(inside[quantity.column], [*also]) if quantity.log else alt.Axis(tickCount=6)
+    y: dict[str, Any] = {"scale": scale, "axis": axis, "title": None}
+    tip = ["label:N", "penalty:Q", "width:Q"]
+
+    centres = alt.Chart(cells).encode(
+        x="place:Q", y=alt.Y(f"{quantity.centre}:Q", **y), color=_colour(order), shape=_shape(order)
+    )
+    shown = [alt.Tooltip(f"{column}:Q", format=".4g") for column in (quantity.centre, *bounds)]
+    seeds = (
+        alt.Chart(inside)
+        .mark_point(size=28, strokeWidth=1.2, xOffset=-8)
+        .encode(
+            x="place:Q",
+            y=alt.Y(f"{quantity.column}:Q", **y),
+            stroke=_colour(order),
+            fill=_colour(order),
+            fillOpacity=alt.condition("datum.state == 'complete'", alt.value(0.85), alt.value(0)),
+            shape=_shape(order),
+            opacity=theme.opacity(0.6),
+            tooltip=[*tip, "seed:Q", alt.Tooltip(f"{quantity.column}:Q", format=".4g"), "state:N", "run_id:N"],
+        )
+    )
+    layers = [
+        centres.mark_line(strokeWidth=1.2, opacity=0.7).encode(detail="line:N"),
+        seeds,
+        centres.mark_point(filled=True, size=80, opacity=1).encode(tooltip=[*tip, "n:Q", *shown]),
+        *spelled(edge, "place", "y", 8, 12, x="place:Q"),
+    ]
+    if bounds:
+        held = cells[cells[bounds[0]].notna()]
+        interval = alt.Chart(held).mark_rule(strokeWidth=1.8)
+        layers.insert(1, interval.encode(x="place:Q", y=f"{bounds[0]}:Q", y2=f"{bounds[1]}:Q", color=_colour(order)))
+        layers.append(_counts(centres))
+    return layers
+
+
+def _counts(centres: Any) -> Any:
+    texts = centres.mark_text(align="left", dx=5, dy=-8, fontSize=10).encode(text="said:N")
+    return texts.transform_calculate(said="'n=' + datum.n")
+
+
+def dodged(values: pd.Series, labels: pd.Series, step: float) -> pd.Series:
+    """The positive ``values``, those of each label by a factor of its own, so that marks stand beside each other."""
+    order = sorted(labels.unique())
+    return values.astype(float) * (1 + step) ** labels.map(lambda label: order.index(label) - (len(order) - 1) / 2)
+
+
+def captioned(chart: Any, *lines: str) -> Any:
+    """The chart under lines that say what its marks are."""
+    caption = alt.TitleParams(
+        [*lines], font=theme.FONT, fontSize=11, fontWeight="normal", color="#444444", frame="bounds", offset=12
+    )
+    return chart.properties(title=caption)
+
+
+def lost(rows: pd.DataFrame) -> str:
+    """The runs that are in no mean, in words; empty where every run is complete."""
+    return "".join(f", {n} {state}" for state, n in rows["state"].value_counts().items() if state != "complete")
+
+
+def counted(n: int, thing: str) -> str:
+    return f"{n} {thing}{'' if n == 1 else 's'}"
+
+
+def named(label: Any, network: Any) -> str:
+    """A cell in words."""
+    return f"{label} {network}".strip()
+
+
+def interval_words(n: int, low: float | None, high: float | None) -> str:
+    """n and the interval of a mean, or that it has none."""
+    return f"n = {n}, " + (f"95 % interval {low:.3f} to {high:.3f}" if low is not None else "no interval")
+
+
+def _colour(order: list[str]) -> Any:
+    scale = alt.Scale(domain=order, range=(theme.METHOD_COLOURS * len(order))[: len(order)])
+    return alt.Color("label:N", scale=scale, title=None)
+
+
+def _shape(order: list[str]) -> Any:
+    return alt.Shape(
+        "label:N", scale=alt.Scale(domain=order, range=(theme.SHAPES * len(order))[: len(order)]), title=None
+    )

@@ -1,0 +1,92 @@
+"""What the residual penalty rescues: ‖h_L‖, ‖g_2‖ and accuracy over λ, the frozen control beside the accuracy."""
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from dashboards import theme
+from dashboards.charts import _marks
+from dashboards.charts._marks import Quantity
+
+TITLE = "Penalty rescue: residual norm, gradient norm and accuracy over λ"
+QUERY = "penalty_rescue"
+
+PANELS = (
+    Quantity("residual_norm", "‖h_L‖", "residual_norm_median"),
+    Quantity("grad_norm_2", "‖g_2‖", "grad_norm_2_median"),
+    Quantity("accuracy", "test accuracy", "accuracy_mean", ("accuracy_low", "accuracy_high"), log=False),
+)
+IDENTITY = ["label", "line", "method", "architecture", "width", "penalty", "place"]
+WIDTH, HEIGHT = 185, 190
+DODGE = 0.35
+"""Methods at one λ stand this share of it apart."""
+
+
+def draw(rows: pd.DataFrame) -> Any:
+    """Three panels for each network; λ = 0 has a place of its own, left of the least penalty."""
+    least = min(v for v in rows["penalty"] if v > 0)
+    place = rows["penalty"].map(lambda v: v or least / 10)
+    rows = rows.assign(label=rows["method"].fillna("?"), network=_marks.network_labels(rows))
+    rows = rows.assign(place=_marks.dodged(place, rows["label"], DODGE), line=rows["label"])
+    groups = []
+    for network, group in rows.groupby("network", sort=False):
+        panels = [_panel(group, quantity, sorted(place.unique())) for quantity in _marks.measured(rows, PANELS)]
+        title = alt.TitleParams(str(network), limit=theme.FULL_WIDTH)
+        groups.append(alt.hconcat(*panels, spacing=20).properties(title=title))
+    return _marks.captioned(
+        alt.vconcat(*groups, spacing=15),
+        "Small: a seed. Large, joined: the median of a norm, or the mean accuracy of n seeds with its 95 % t interval.",
+        "Dashed across: the floor of (b). Short, dashed: the frozen control; short, solid: where (d) begins to pass.",
+        *([_marks.LOST] if _marks.lost(rows) else []),
+    )
+
+
+def describe(rows: pd.DataFrame) -> str:
+    """Each method's norm and accuracy at every penalty, with n and interval."""
+    cells = rows.assign(label=rows["method"].fillna("?"), network=_marks.network_labels(rows))
+    cells = cells.drop_duplicates(["label", "network", "penalty"])
+    told = "; ".join(_told(cell) for cell in cells.itertuples())
+    return f"{_marks.counted(len(rows), 'seed')}{_marks.lost(rows)}. {told}."
+
+
+def _told(cell: Any) -> str:
+    interval = _marks.interval_words(cell.n, cell.accuracy_low, cell.accuracy_high)
+    return (
+        f"{_marks.named(cell.label, cell.network)} λ={cell.penalty:g}: ‖h_L‖ {_number(cell.residual_norm_median)}, "
+        f"‖g_2‖ {_number(cell.grad_norm_2_median)}, accuracy {_number(cell.accuracy_mean)} ({interval})"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3g}"
+
+
+def _panel(rows: pd.DataFrame, quantity: Quantity, places: list[float]) -> Any:
+    references = {"grad_norm_2": ["g_norm_floor"], "accuracy": ["control", "passes_from"]}.get(quantity.column, [])
+    also = pd.concat([rows[c] for c in references]) if references else pd.Series(dtype=float)
+    layers = _marks.seeds_and_centres(rows, quantity, IDENTITY, also)
+    if quantity.column == "grad_norm_2":
+        layers.insert(0, _marks.thresholds(also))
+    for column, dash in (("control", [4, 2]), ("passes_from", [1, 0])) if quantity.column == "accuracy" else ():
+        layers.insert(0, _beside(rows, column, dash))
+    least = places[1]
+    axis = alt.Axis(
+        values=places, labelExpr=f"datum.value < {least * 0.99} ? '0' : format(datum.value, '~g')", grid=False
+    )
+    scale = alt.Scale(type="log", domain=[places[0] / 2.5, places[-1] * 2.5], nice=False)
+    broken = alt.Chart(pd.DataFrame({"broken": [(places[0] * least) ** 0.5]}))
+    layers.insert(0, broken.mark_rule(color="#BBBBBB", strokeDash=[2, 3]).encode(x="broken:Q"))
+    chart = alt.layer(*layers).encode(x=alt.X("place:Q", title="λ", axis=axis, scale=scale))
+    return chart.properties(width=WIDTH, height=HEIGHT, title=quantity.title)
+
+
+def _beside(rows: pd.DataFrame, column: str, dash: list[int]) -> alt.Chart:
+    """A short line at each λ, in its method's colour: what the accuracies there are held against."""
+    lines = rows.loc[rows[column].notna(), ["label", "penalty", "place", column]].drop_duplicates()
+    lines = lines.assign(left=lines["place"] / 1.5, right=lines["place"] * 1.5)
+    return (
+        alt.Chart(lines)
+        .mark_rule(strokeWidth=1.5, strokeDash=dash)
+        .encode(x="left:Q", x2="right:Q", y=f"{column}:Q", color=alt.Color("label:N"))
+    )

@@ -1,0 +1,66 @@
+"""Accuracy, growth and ‖g_L‖ over width, of networks that differ in width alone."""
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from dashboards import theme
+from dashboards.charts import _marks
+from dashboards.charts._marks import Quantity
+
+TITLE = "Width scaling: accuracy, growth and gradient norm over width"
+QUERY = "width_scaling"
+
+PANELS = (
+    Quantity("accuracy", "test accuracy", "accuracy_mean", ("accuracy_low", "accuracy_high"), log=False),
+    Quantity("growth", "(a) max ‖h_(l+1)‖/‖h_l‖", "growth_median"),
+    Quantity("grad_norm", "(b) ‖g_L‖", "grad_norm_median"),
+)
+THRESHOLDS = {"growth": "h_norm_explosion_ratio", "grad_norm": "g_norm_floor"}
+IDENTITY = ["label", "line", "method", "architecture", "width", "penalty", "place"]
+WIDTH, HEIGHT = 185, 190
+DODGE = 0.06
+"""Methods at one width stand this share of it apart."""
+
+
+def draw(rows: pd.DataFrame) -> Any:
+    """Three panels for each network, methods overlaid; a line joins networks that differ in width alone."""
+    rows = rows.assign(label=_marks.method_labels(rows), network=_marks.network_labels(rows, besides="width"))
+    rows = rows.assign(place=_marks.dodged(rows["width"], rows["label"], DODGE), line=rows["label"])
+    groups = []
+    for network, group in rows.groupby("network", sort=False):
+        panels = [_panel(group, quantity, sorted(rows["width"].unique())) for quantity in _marks.measured(rows, PANELS)]
+        title = alt.TitleParams(str(network), limit=theme.FULL_WIDTH)
+        groups.append(alt.hconcat(*panels, spacing=20).properties(title=title))
+    return _marks.captioned(
+        alt.vconcat(*groups, spacing=15),
+        "Small: a seed. Large, joined: the mean accuracy of n seeds with its 95 % t interval, or the median of a norm.",
+        "Dashed: the thresholds of (a) and (b).",
+        *([_marks.LOST] if _marks.lost(rows) else []),
+    )
+
+
+def describe(rows: pd.DataFrame) -> str:
+    """Each method from its least to its largest width."""
+    rows = rows.assign(label=_marks.method_labels(rows), network=_marks.network_labels(rows, besides="width"))
+    told = []
+    for (label, network), group in rows.drop_duplicates(["label", "network", "width"]).groupby(["label", "network"]):
+        ends = [f"d={c.width} {_told(c)}" for c in group.sort_values("width").iloc[[0, -1]].itertuples()]
+        told.append(f"{_marks.named(label, network)}: {'; '.join(ends)}")
+    return f"{_marks.counted(len(rows), 'seed')}{_marks.lost(rows)}. {'. '.join(told)}."
+
+
+def _told(cell: Any) -> str:
+    accuracy, growth = ("not measured" if v is None else f"{v:.3g}" for v in (cell.accuracy_mean, cell.growth_median))
+    return (
+        f"accuracy {accuracy} ({_marks.interval_words(cell.n, cell.accuracy_low, cell.accuracy_high)}), growth {growth}"
+    )
+
+
+def _panel(rows: pd.DataFrame, quantity: Quantity, widths: list[int]) -> Any:
+    used = rows[THRESHOLDS[quantity.column]].dropna() if quantity.column in THRESHOLDS else pd.Series(dtype=float)
+    layers = [_marks.thresholds(used), *_marks.seeds_and_centres(rows, quantity, IDENTITY, used)]
+    scale = alt.Scale(type="log", base=2, domain=[widths[0] / 1.4, widths[-1] * 1.4], nice=False)
+    x = alt.X("place:Q", title="width d", axis=alt.Axis(values=[*widths], format="d", grid=False), scale=scale)
+    return alt.layer(*layers).encode(x=x).properties(width=WIDTH, height=HEIGHT, title=quantity.title)

@@ -1,0 +1,47 @@
+from fa_tracking import catalogue, importers
+from reference_pages._markdown import docstring, table
+from trainers import augmentation, data, study
+
+INTRODUCTION = """# Data sets, studies, log formats
+
+## Data sets
+
+Chosen with `fa-track train METHOD --dataset NAME`.
+"""
+
+STUDIES = """## Studies
+
+A grid of runs in a file of `trainers/studies/`, or of your own: [run a study](../how-to/run-a-study.md). Which have been run, and
+in which form: [the reproduction](../reproduction.md).
+"""
+
+FORMATS = """## Log formats
+
+What `fa-track import` reads, one file each in `fa_tracking/importers/`: [import old logs](../how-to/import.md).
+"""
+
+
+def page() -> str:
+    kinds = [(f"`{name}`", docstring(how).partition("\n")[0]) for name, how in augmentation.AUGMENTATIONS.items()]
+    parts = [
+        INTRODUCTION,
+        docstring(data),
+        f"## Augmentation\n\n{docstring(augmentation)}",
+        table(("`--augmentation`", "what it does"), kinds),
+        STUDIES,
+        table(("study", "runs", "asks", "reduced form"), [_study(name) for name in study.studies()]),
+        FORMATS,
+        table(("file", "command", "reads"), [_format(name) for name in catalogue.names(importers)]),
+    ]
+    return "\n\n".join(part.strip() for part in parts)
+
+
+def _study(name: str) -> tuple[str, ...]:
+    whole = study.load(name)
+    reduced = whole.reduced.says if whole.reduced else ""
+    return f"`{name}`", str(len(whole.cells())), whole.title, reduced
+
+
+def _format(name: str) -> tuple[str, ...]:
+    module = catalogue.load(importers, name)
+    return f"`{name}`", f"`fa-track import {module.NAME}`", module.TITLE

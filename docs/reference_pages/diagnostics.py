@@ -1,0 +1,31 @@
+from dataclasses import fields
+
+from fa_tracking.protocol import VERSION, diagnostics
+from fa_tracking.protocol.report import INCONCLUSIVE, TRUSTWORTHY, WALK_BACK, DiagnosticThresholds
+from reference_pages._markdown import docstring, table
+
+INTRODUCTION = f"""# Diagnostics
+
+Protocol {VERSION}, one file each in `fa_tracking/protocol/diagnostics/`. No flag: `{TRUSTWORTHY}`. Flags: `{WALK_BACK.strip()}`
+and their wordings, in this order. A required measurement that is missing: `{INCONCLUSIVE.strip()}` and its name. What is
+measured, and why: [the protocol](../explanation/protocol.md).
+"""
+
+
+def page() -> str:
+    found = diagnostics.catalogue()
+    rows = [(f"`{_name(d)}`", d.FLAG, d.TITLE, d.WORDING, "yes" if d.REQUIRED else "no") for d in found]
+    parts = [
+        INTRODUCTION,
+        table(("file", "flag", "measures", "says in the verdict", "required"), rows),
+        *(f"## `{_name(d)}`\n\n{docstring(d)}" for d in found),
+        f"## Thresholds\n\n{docstring(DiagnosticThresholds)}",
+        table(("threshold", "default"), [(f"`{f.name}`", f"{f.default:g}") for f in fields(DiagnosticThresholds)]),
+        "How they were chosen: [thresholds](../explanation/thresholds.md).",
+        f"## A diagnostic's file\n\n{docstring(diagnostics)}",
+    ]
+    return "\n\n".join(part.strip() for part in parts)
+
+
+def _name(diagnostic: object) -> str:
+    return diagnostic.__name__.rpartition(".")[2]  # type: ignore[attr-defined]

@@ -1,0 +1,24 @@
+from fa_tracking import catalogue
+from reference_pages._markdown import docstring, table
+from trainers import methods
+from trainers.method import LearningRule
+
+INTRODUCTION = """# Learning rules
+
+One file each in `trainers/methods/`, trained with `fa-track train NAME`. What they have in common, and which definitions are
+ours: [the methods](../explanation/methods.md).
+"""
+
+
+def page() -> str:
+    rules = {name: catalogue.load(methods, name) for name in catalogue.names(methods)}
+    rows = [
+        (f"[`{n}`](#{n})", docstring(m).partition("\n\n")[0].replace("\n", " "), "yes" if m.Method.has_credit else "no")
+        for n, m in rules.items()
+    ]
+    sections = [f"## `{name}`\n\n{docstring(rule)}\n\n{docstring(rule.Method)}" for name, rule in rules.items()]
+    contract = [
+        f"## A rule's file\n\n{docstring(methods)}\n\n{docstring(LearningRule)}",
+        *(f"### {name}\n\n{docstring(getattr(LearningRule, name))}" for name in ("backward", "credit", "fresh")),
+    ]
+    return "\n\n".join([INTRODUCTION.strip(), table(("file", "rule", "Γ"), rows), *sections, *contract])

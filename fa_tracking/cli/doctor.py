@@ -1,0 +1,62 @@
+"""`fa-track doctor`: what is installed, reachable and at hand, and what to do about what is not."""
+
+import json
+import textwrap
+from collections import Counter
+from dataclasses import asdict
+
+import click
+
+from fa_tracking.cli import _options
+from fa_tracking.cli._checks import OK, PROBLEM, WARNING, Check, checks, count
+from fa_tracking.cli._show import say, typed, width
+from fa_tracking.results.tables import WIDTH
+
+ORDER = 9
+
+MARKS = {OK: "✓", WARNING: "!", PROBLEM: "✗"}
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="What every check found as JSON on stdout.")
+@_options.data_dir
+@_options.database
+@_options.tracking_uri
+def command(as_json: bool, data_dir: str | None, db: str, tracking_uri: str | None) -> None:
+    """Check versions, MLflow store, plugins, results database, data, disk; say what to do about each.
+
+    ✓ is in order, ! a warning, ✗ a problem; with a problem the exit code is 1. Nothing is made, and a server that stays
+    silent is not waited for.
+
+    \b
+    Example:
+      fa-track doctor
+      fa-track doctor --tracking-uri http://127.0.0.1:5000 --json
+    """
+    found: list[Check] = []
+    for check in checks(tracking_uri, db, data_dir):
+        found.append(check)
+        if not as_json:
+            click.echo(_lines(check))
+    if as_json:
+        click.echo(json.dumps([asdict(check) for check in found], indent=2))
+    counts = Counter(check.state for check in found)
+    say(f"{counts[OK]} in order, {count(counts[WARNING], WARNING)}, {count(counts[PROBLEM], PROBLEM)}")
+    say(f"next: {_next(found)}")
+    if counts[PROBLEM]:
+        raise click.exceptions.Exit(1)
+
+
+def _lines(check: Check) -> str:
+    across, indent = min(width(), WIDTH), " " * 12
+    advice = f"{check.command}   # {check.advice}" if check.command else check.advice
+    found = f"{MARKS[check.state]} {check.name:<9} {check.found}"
+    texts = [(found, indent), *([(f"{indent}→ {advice}", f"{indent}  ")] if advice else [])]
+    return "\n".join(textwrap.fill(t, across, subsequent_indent=i, break_on_hyphens=False) for t, i in texts)
+
+
+def _next(found: list[Check]) -> str:
+    """The command of the first problem that has one, else of the first warning; else the first question to ask."""
+    mending = [c.command for state in (PROBLEM, WARNING) for c in found if c.state == state and c.command]
+    unmended = any(c.state == PROBLEM for c in found)
+    return mending[0] if mending else "fa-track doctor, when that is mended" if unmended else typed("query")
