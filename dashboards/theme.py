@@ -181,7 +181,7 @@ def log_axis(values: pd.Series, also: Sequence[float] = (), most: int = 8) -> al
     """An axis with a line a decade over the positive finite ``values``, or every few decades: ``most`` lines or so."""
     finite = [float(v) for v in (*values, *also) if v is not None and not spelled(v, log=True)]
     low, high = (math.floor(math.log10(min(finite))), math.ceil(math.log10(max(finite)))) if finite else (0, 1)
-    decades = range(low, high + 1, max(1, math.ceil((high - low) / most)))
+    decades = range(low, min(high, 308) + 1, max(1, math.ceil((high - low) / most)))  # 1e309 is infinite
     return alt.Axis(format=".0e", values=[10.0**k for k in decades], labelFlush=False)
 
 

@@ -117,7 +117,7 @@ def _of_frame(client: "MlflowClient", run: "Run", dataset: "EvaluationDataset", 
     report = log.report(epoch, control, config.thresholds, f"epoch {epoch} of a frame of logged diagnostics")
     if config.method_name:
         report = replace(report, method_name=config.method_name)
-    write(client, run, report, epoch, None, "not measured: no model")
+    write(client, run, report, epoch, None, "not measured: no model", log)
     _mark(client, run, "a frame of logged diagnostics")
     return Evaluated(run, log.values, log.values[epoch])
 

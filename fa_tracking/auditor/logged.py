@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -93,21 +93,39 @@ class Log:
             where = " ".join(map(str, first["loc"]))
             raise FATrackError(f"logged at epoch {epoch}: {where} = {first['input']}: {first['msg']}") from error
 
+    def course(self) -> list[dict[int, float]]:
+        """By epoch what ``course_keys`` names, where it was logged."""
+        keys = course_keys({key for found in self.values.values() for key in found})
+        return [{e: found[key] for e, found in sorted(self.values.items()) if key in found} for key in keys]
 
-def read(store: "MlflowClient", run: "Run") -> Log:
+
+def read(store: "MlflowClient", run: "Run", keys: Collection[str] | None = None) -> Log:
     """What ``run`` logged, one call to the store a metric.
+
+    Args:
+        keys: only these metrics; all that a report can be made of where None.
 
     Raises:
         FATrackError: the store failed, or the tag of what was given by hand is broken.
     """
     values: dict[int, dict[str, float]] = defaultdict(dict)
-    for key in filter(is_read, run.data.metrics):
+    for key in run.data.metrics:
+        if not (is_read(key) if keys is None else key in keys):
+            continue
         with store_errors():
             history = store.get_metric_history(run.info.run_id, key)
         for metric in history:
             is_infinite = abs(metric.value) >= LARGEST
             values[metric.step][key] = math.copysign(math.inf, metric.value) if is_infinite else metric.value
     return Log(run, dict(values), depth(run, values), _given(run))
+
+
+def course_keys(logged: Collection[str]) -> tuple[str, str, str]:
+    """What a run's course is drawn of: ‖h_l‖ and ‖g_l‖ of the deepest layer among the metrics, and the accuracy."""
+    known = dict.fromkeys(logged, 0.0)
+    hidden, grads = (max(_by_layer(known, name), default=0) for name in (names.residual_norm, names.grad_norm))
+    deepest = names.DEEPEST_GRAD_NORM if names.DEEPEST_GRAD_NORM in known else names.grad_norm(grads)
+    return names.residual_norm(hidden), deepest, names.ACCURACY_TEST
 
 
 def is_read(key: str) -> bool:

@@ -113,12 +113,16 @@ def audit(
 
 
 class Judged(NamedTuple):
-    """A report, the epoch that it is of, the SHA-256 of the weights and the block knock-out, or why there is none."""
+    """A report, the epoch that it is of, the SHA-256 of the weights and the block knock-out, or why there is none.
+
+    ``log``: what the run logged, where that is the evidence.
+    """
 
     report: Report
     epoch: int
     sha256: str | None
     removed: Knockout | str
+    log: logged.Log | None = None
 
 
 def _audit_run(client: "MlflowClient", run: "Run", controls: Controls, options: Options) -> Audited:
@@ -126,7 +130,7 @@ def _audit_run(client: "MlflowClient", run: "Run", controls: Controls, options: 
     try:
         judged = _judge(client, run, controls.of(run), options)
         write(client, run, *judged)
-        report, epoch, _, removed = judged
+        report, epoch, removed = judged.report, judged.epoch, judged.removed
         found = {"not_measured": removed} if isinstance(removed, str) else removed.to_dict()
     except CheckpointError as error:
         problem = str(error)
@@ -150,7 +154,7 @@ def _judge(client: "MlflowClient", run: "Run", control: Control, options: Option
             raise NoCheckpointError(f"{missing}, and {_NOTHING_LOGGED}") from missing
         epoch = log.epochs[-1]
         report = log.report(epoch, control, options.thresholds, f"{_notes(run, epoch)}, {missing}")
-        return Judged(report, epoch, None, f"not measured: {missing}")
+        return Judged(report, epoch, None, f"not measured: {missing}", log)
 
 
 def _by_model(client: "MlflowClient", run: "Run", control: Control, options: Options) -> Judged:

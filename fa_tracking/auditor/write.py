@@ -1,23 +1,29 @@
 """Writes what an audit found beside its run: tags, note, report artifacts; and takes a verdict back."""
 
 import json
+import textwrap
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
+from fa_tracking.auditor.logged import Log, course_keys, read
 from fa_tracking.auditor.page import page
+from fa_tracking.auditor.pictures import pictures
 from fa_tracking.protocol import VERSION
 from fa_tracking.protocol.diagnostics import Kind, catalogue, residual_norm
 from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.partial import Report
 from fa_tracking.protocol.report import plain
-from fa_tracking.tracking import names, store
+from fa_tracking.tracking import names, notes, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+
+NOTE_WIDTH = 78
+"""Of its lines: MLflow breaks none, and a long one pushes the tags beside the note off the page."""
 
 AUDIT_TAGS = (
     names.TAG_VERDICT,
@@ -34,13 +40,20 @@ AUDIT_TAGS = (
 
 
 def write(
-    client: "MlflowClient", run: "Run", report: Report, epoch: int, sha256: str | None, removed: Knockout | str
+    client: "MlflowClient",
+    run: "Run",
+    report: Report,
+    epoch: int,
+    sha256: str | None,
+    removed: Knockout | str,
+    log: Log | None = None,
 ) -> None:
     """Tags, note and ``audit/report.{txt,json,html}``; what an earlier audit wrote is replaced.
 
     Args:
         sha256: of the file of weights; None where there is none, as where the evidence is what the run logged.
         removed: the block knock-out, or why there is none.
+        log: what the run logged; what its course is drawn of is read from the store where None.
     """
     run_id = run.info.run_id
     further = {"Γ by layer": _alignment_lines(client, run, epoch), "block knock-out": str(removed)}
@@ -57,10 +70,11 @@ def write(
         names.TAG_MEASURED: json.dumps(_measured(report, epoch, removed), allow_nan=False),
         **({names.TAG_CHECKPOINT_SHA256: sha256} if sha256 else {}),
         names.TAG_AUDITED_AT: datetime.now(UTC).isoformat(timespec="seconds"),
-        names.TAG_NOTE: _cut(f"**{report.verdict}**\n\n```\n{text}", "\n```\n"),
+        names.TAG_NOTE: _note(report, text),
     }
-    title = run.info.run_name or run_id
-    _write(client, run_id, {"txt": text, "json": content + "\n", "html": page(report, title, further)}, values)
+    drawn = pictures(report, log or read(client, run, course_keys(run.data.metrics)))
+    html = page(report, run.info.run_name or run_id, drawn, further)
+    _write(client, run_id, {"txt": text, "json": content + "\n", "html": html}, values)
     _remove(client, run, [names.TAG_CHECKPOINT_SHA256] if sha256 is None else [])
 
 
@@ -111,6 +125,16 @@ def _measured(report: Report, epoch: int, removed: Knockout | str) -> dict[str, 
         "kinds": full["kinds"],
         "inexact": {d.FLAG: plain(d.value(report)) for d in catalogue() if d.FLAG in inexact},
     }
+
+
+def _note(report: Report, text: str) -> str:
+    """The verdict and a row a diagnostic, what fires first, for MLflow folds the rest away; then the whole report."""
+    fired_first = sorted(report.sections(), key=lambda section: not section.flag)
+    rows = [(f"⚑ {s.heading}" if s.flag else s.heading, s.lines[0]) for s in fired_first]
+    whole = "\n".join(textwrap.fill(line, NOTE_WIDTH, subsequent_indent=" " * 8) for line in text.splitlines())
+    fence = notes.fence(whole)
+    head = f"**{report.verdict}**\n\n{notes.table(('diagnostic', 'measured'), rows)}"
+    return _cut(f"{head}\nThe whole report:\n\n{fence}\n{whole}", f"\n{fence}\n")
 
 
 def _cut(text: str, end: str = "") -> str:

@@ -6,6 +6,7 @@ import click
 
 from fa_tracking.cli import _options
 from fa_tracking.cli._show import say
+from fa_tracking.tracking import names
 
 ORDER = 7
 
@@ -16,11 +17,15 @@ ORDER = 7
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("dashboard.html"), show_default=True
 )
 @click.option("--png", is_flag=True, help="Write the charts as pictures too, beside the page.")
+@click.option("--log", is_flag=True, help="Put the page into MLflow too, into the experiment's summary run.")
 @click.option(
     "--mlflow-url", metavar="URL", help="MLflow's UI, that runs are linked to  [default: the exported server's]"
 )
 @_options.database
-def command(experiment: str, output: Path, png: bool, mlflow_url: str | None, db: str) -> None:
+@_options.tracking_uri
+def command(
+    experiment: str, output: Path, png: bool, log: bool, mlflow_url: str | None, db: str, tracking_uri: str | None
+) -> None:
     """Write one self-contained HTML page with the experiment's charts.
 
     \b
@@ -33,4 +38,9 @@ def command(experiment: str, output: Path, png: bool, mlflow_url: str | None, db
     click.echo(output)
     for picture in write_png(experiment, output, db) if png else ():
         click.echo(picture)
+    if log:
+        from fa_tracking.results.summary import log_summary
+
+        run_id = log_summary(experiment, output, db, tracking_uri)
+        say(f"logged: {names.DASHBOARD} of the run {run_id}, which mlflow ui shows")
     say(f"next: open {output} in a browser")

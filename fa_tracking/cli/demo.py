@@ -35,6 +35,7 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     from fa_tracking.cli.study import run_study
     from fa_tracking.results.database import ask, connect, find_query
     from fa_tracking.results.export import export
+    from fa_tracking.results.summary import log_summary
     from fa_tracking.results.tables import render
     from trainers import study
 
@@ -56,6 +57,7 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     say(f"[4/4] dashboard: {output}")
     with progress("dashboard"):
         write_html(chosen.experiment, output, db)
+        log_summary(chosen.experiment, output, db, tracking_uri)
     say(f"done in {time.monotonic() - began:.0f} s")
     say("\nnext, to type:")
     experiment = ("--experiment", chosen.experiment)

@@ -166,9 +166,12 @@ def _experiments(mlflow: "WSGIApplication") -> Iterator[dict[str, Any]]:
 
 
 def _runs(mlflow: "WSGIApplication", experiment_ids: list[str]) -> Iterator[dict[str, Any]]:
+    """Those that the caller may see, but summaries."""
     if not experiment_ids:
-        return iter(())
-    return _every(mlflow, "runs", {"experiment_ids": experiment_ids, "max_results": PAGE_OF_RUNS})
+        return
+    for run in _every(mlflow, "runs", {"experiment_ids": experiment_ids, "max_results": PAGE_OF_RUNS}):
+        if all(tag["key"] != names.TAG_SUMMARY for tag in run["data"].get("tags", ())):
+            yield run
 
 
 def _every(mlflow: "WSGIApplication", kind: str, search: dict[str, Any]) -> Iterator[dict[str, Any]]:

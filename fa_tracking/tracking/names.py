@@ -80,6 +80,10 @@ IMPORTED = "imported"
 """The folder of the log that an imported run was read from."""
 DATA_SOURCE = "data_source.json"
 """What the auditor measures on, for a model logged with mlflow.pytorch.log_model."""
+SUMMARY = "summary"
+"""The name of the run that carries an experiment's dashboard."""
+DASHBOARD = "dashboard.html"
+"""The dashboard, in that run."""
 
 
 def checkpoint(epoch: int) -> str:
@@ -125,6 +129,8 @@ TAG_IMPORTED_FROM = "fa.imported_from"
 """The path of the log that an imported run was read from."""
 TAG_IMPORTED_SHA256 = "fa.imported_sha256"
 """SHA-256 of that log, by which it is imported once."""
+TAG_SUMMARY = "fa.summary"
+"""Of an experiment's one run that trains nothing and carries its dashboard; who reads runs leaves it out."""
 TAG_NOTE = "mlflow.note.content"
 """MLflow's own: the note on a run's page; it holds the verdict and the printed report."""
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.tracking import names
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -93,7 +94,7 @@ def _active(experiment: "Experiment") -> str:
 
 
 def search_runs(store: "MlflowClient", experiment_ids: list[str], filter_string: str = "") -> "Iterator[Run]":
-    """Every active run of the experiments, page by page, oldest first."""
+    """Every active run of the experiments but their summaries, page by page, oldest first."""
     token = None
     while experiment_ids:
         with store_errors():
@@ -104,7 +105,7 @@ def search_runs(store: "MlflowClient", experiment_ids: list[str], filter_string:
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-        yield from page
+        yield from (run for run in page if names.TAG_SUMMARY not in run.data.tags)
         token = page.token
         if not token:
             return

@@ -75,8 +75,8 @@ def open_source(tracking_uri: str | None, say: Say) -> Source:
             return SqlSource(uri)
         said = f"has a schema ({version}) that is not known here"
         say(f"{without_password(uri)} {said}: reading it through MLflow's client, which is slower")
-    if uri and uri.startswith(("http://", "https://")):
-        _refuse_silent(uri)
+    if uri:
+        refuse_silent(uri)
     return _by_client(tracking_uri)
 
 
@@ -88,9 +88,15 @@ def without_password(uri: str) -> str:
     return uri.replace(f":{address.password}@", "@", 1)
 
 
-def _refuse_silent(uri: str) -> None:
-    """Say at once what MLflow's client would say after minutes of trying again."""
+def refuse_silent(uri: str) -> None:
+    """Say at once of a tracking server what MLflow's client would say after minutes of trying again.
+
+    Raises:
+        FATrackError: it does not answer.
+    """
     address = urlsplit(uri)
+    if address.scheme not in ("http", "https"):
+        return
     port = address.port or (443 if address.scheme == "https" else 80)
     if getproxies().get(address.scheme) and not proxy_bypass(address.hostname or ""):
         return

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from fa_tracking.errors import FATrackError
 from fa_tracking.results.sources import Progress, Snapshot, unseen, without_password
+from fa_tracking.tracking import names
 from fa_tracking.tracking.store import client, find_experiment, store_errors
 
 if TYPE_CHECKING:
@@ -41,9 +42,10 @@ FEW = 0.2
 
 SCHEMES = ("sqlite", "postgresql", "postgres", "mysql", "mssql")
 
-ACTIVE = """
+ACTIVE = f"""
 from runs r join experiments e on e.experiment_id = r.experiment_id
 where r.lifecycle_stage = 'active' and e.lifecycle_stage = 'active'
+    and r.run_uuid not in (select t.run_uuid from tags t where t.key = '{names.TAG_SUMMARY}')
 """
 RUNS = """
 select r.run_uuid as run_id, e.name as experiment, r.name as run_name, r.status as status, r.start_time as start_time,
