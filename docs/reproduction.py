@@ -290,7 +290,8 @@ def causes(results: Results, _: dict[str, Any]) -> str:
 def epochs_run(results: Results, _: dict[str, Any]) -> str:
     """How many runs there are of each length, in a sentence."""
     counted = results.rows(
-        "select experiment, epochs, count(*) as n from runs where status = 'FINISHED' group by all order by all"
+        "select experiment, epochs, count(*) as n from runs where status = 'FINISHED' and dataset <> 'digit_pairs' "
+        "group by all order by all"
     )
     parts = [
         f"{row['n']} {'run' if row['n'] == 1 else 'runs'} of {row['epochs']} epochs in `{row['experiment']}`"

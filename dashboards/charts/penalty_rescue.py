@@ -53,10 +53,9 @@ def describe(rows: pd.DataFrame) -> str:
 
 def _told(cell: Any) -> str:
     interval = _marks.interval_words(cell.n, cell.accuracy_low, cell.accuracy_high)
-    return (
-        f"{_marks.named(cell.label, cell.network)} λ={cell.penalty:g}: norm of h_L {_number(cell.residual_norm_median)}, "
-        f"norm of g_2 {_number(cell.grad_norm_2_median)}, accuracy {_number(cell.accuracy_mean)} ({interval})"
-    )
+    norms = f"norm of h_L {_number(cell.residual_norm_median)}, norm of g_2 {_number(cell.grad_norm_2_median)}"
+    name = f"{_marks.named(cell.label, cell.network)} λ={cell.penalty:g}"
+    return f"{name}: {norms}, accuracy {_number(cell.accuracy_mean)} ({interval})"
 
 
 def _number(value: float | None) -> str:
