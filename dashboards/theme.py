@@ -156,7 +156,7 @@ def verdict_marks(states: pd.Series) -> dict[str, Any]:
 
 def caption(*lines: str) -> alt.TitleParams:
     """What a chart says above its panels."""
-    return alt.TitleParams([*lines], fontSize=11, fontWeight="normal", color="#444444", offset=8)
+    return alt.TitleParams([*lines], frame="bounds", fontSize=11, fontWeight="normal", color="#444444", offset=8)
 
 
 def edge_text(rows: pd.DataFrame, beside: str, **encoding: Any) -> alt.Chart:

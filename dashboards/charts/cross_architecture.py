@@ -50,7 +50,7 @@ def _network(rows: pd.DataFrame, network: str, of: int) -> Any:
     first = network == _training.networks(rows)[0]
     here = rows[rows["network"] == network]
     panels = [_panel(rows, here, q, first).properties(width=width, height=HEIGHT) for q in _training.PANELS]
-    title = alt.TitleParams(network, limit=width, anchor="middle", fontSize=12)
+    title = alt.TitleParams(network, limit=width, frame="bounds", anchor="middle", fontSize=12)
     return alt.vconcat(*panels, spacing=12, title=title)
 
 

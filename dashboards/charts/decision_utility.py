@@ -21,7 +21,7 @@ def draw(rows: pd.DataFrame) -> Any:
     """A row a cell, a column a strategy; letters say what colours say, and MIXED how many runs are walked back."""
     rows = rows.assign(
         cell=theme.cell_labels(rows),
-        strategy=rows["strategy"].str.removeprefix("accuracy ").str.strip(),
+        added=rows["strategy"].str.removeprefix("accuracy ").str.strip(),
         mark=[_mark(r) for r in rows.to_dict("records")],
     )
     kept = [
@@ -30,17 +30,18 @@ def draw(rows: pd.DataFrame) -> Any:
         "architecture",
         "width",
         "strategy",
+        "added",
         "decision",
         "mark",
         "n",
         "n_measured",
         "n_walked_back",
     ]
-    strategies = [*rows.sort_values("place")["strategy"].unique()]
+    strategies = [*rows.sort_values("place")["added"].unique()]
     cells = [*rows["cell"].unique()]
     step = min(24, max(16, 420 // len(cells)))
     grid = alt.Chart(rows[kept]).encode(
-        x=alt.X("strategy:N", sort=strategies, title=None, axis=alt.Axis(orient="top", labelAngle=0, domain=False)),
+        x=alt.X("added:N", sort=strategies, title=None, axis=alt.Axis(orient="top", labelAngle=0, domain=False)),
         y=alt.Y("cell:N", sort=cells, title=None, axis=alt.Axis(labelLimit=LABELS, domain=False)),
         tooltip=["cell:N", "strategy:N", "decision:N", "n:Q", "n_measured:Q", "n_walked_back:Q"],
     )

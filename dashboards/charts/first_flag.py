@@ -49,11 +49,11 @@ def draw(rows: pd.DataFrame) -> alt.LayerChart:
             shape=alt.Shape("flag:N", scale=FLAG_SHAPE, legend=_legend("first fires", fired["flag"])),
         )
     )
-    cells = rows.drop_duplicates("cell").assign(fired=lambda some: [_beside(r) for r in some.to_dict("records")])
-    texts = alt.Chart(cells[["cell", "method", "architecture", "width", "middle", "fired"]])
+    cells = rows.drop_duplicates("cell").assign(beside=lambda some: [_beside(r) for r in some.to_dict("records")])
+    texts = alt.Chart(cells[["cell", "method", "architecture", "width", "middle", "beside"]])
     texts = texts.encode(y=alt.Y("middle:Q", scale=scale, axis=None))
     names = texts.mark_text(align="right", fontSize=10, limit=LABELS).encode(x=alt.value(-6), text="cell:N")
-    beside = texts.mark_text(align="left", fontSize=10).encode(x=alt.value(WIDTH + 6), text="fired:N")
+    beside = texts.mark_text(align="left", fontSize=10).encode(x=alt.value(WIDTH + 6), text="beside:N")
     caption = theme.caption(
         "A bar is a run. Stopping at the first of (a), (b) and n saves what is shaded; (c) alone stops no run.",
         "Right: the epochs at which the flags of a cell first fire, and how many of its n runs would stop.",

@@ -26,7 +26,7 @@ def draw(rows: pd.DataFrame) -> alt.HConcatChart:
     )
     by = ["cell", "network", "column"]
     rows["together"] = rows.groupby(by)["run_id"].transform("size")
-    rows["place"] = theme.shifts(rows, by)
+    rows["shift"] = theme.shifts(rows, by)
     networks = [*rows.groupby("network")["cell"].nunique().sort_values(ascending=False, kind="stable").index]
     steps = _steps(rows.groupby("network")["column"].nunique().to_dict())
     panels = [_network(rows, name, steps[name], labelled=name == networks[0]) for name in networks]
@@ -69,7 +69,7 @@ def _network(rows: pd.DataFrame, network: str, step: float, labelled: bool) -> A
         "width",
         "seed",
         "column",
-        "place",
+        "shift",
         "state",
         "flags",
         "verdict",
@@ -82,7 +82,7 @@ def _network(rows: pd.DataFrame, network: str, step: float, labelled: bool) -> A
             title="seed" if labelled else None,
             axis=alt.Axis(labelAngle=0 if step >= 24 else -90, labelLimit=60, grid=True, bandPosition=0, ticks=False),
         ),
-        xOffset=alt.XOffset("place:Q", scale=alt.Scale(domain=[0, 1], range=[0, step])),
+        xOffset=alt.XOffset("shift:Q", scale=alt.Scale(domain=[0, 1], range=[0, step])),
         y=alt.Y(
             "cell:N",
             scale=alt.Scale(type="band", domain=cells, padding=0),
@@ -103,4 +103,4 @@ def _text(row: dict[Any, Any], room: float) -> str:
     """What stands under a mark of a run that has ``room``."""
     if room >= LETTERED:
         return row["flags"].replace(",", "")
-    return f"× {row['together']}" if row["together"] > 1 and row["place"] * row["together"] < 1 else ""
+    return f"× {row['together']}" if row["together"] > 1 and row["shift"] * row["together"] < 1 else ""

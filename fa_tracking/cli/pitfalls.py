@@ -72,7 +72,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     else:
         columns = ("pitfall", "expected", "seen", "shown", "what FA-Track does", "s")
         cells = [
-            (r["name"], _spell(r["expected"]), _spell(r["seen"]), r["reproduced"], r["cure"], f"{r['seconds']:.2f}")
+            (r["name"], _spell(r["expected"]), _spell(r["seen"]), r["reproduced"], r["cure"], f"{r['seconds']:.1f}")
             for r in rows
         ]
         click.echo(table(columns, cells), nl=False)
@@ -100,7 +100,7 @@ def _show_one(name: str, pitfall: ModuleType, as_json: bool) -> None:
         field("expected", _spell(row["expected"]))
         field("seen", _spell(row["seen"]))
         field("shown", "yes" if row["reproduced"] else "no: the numbers do not differ as said")
-        field("seconds", f"{row['seconds']:.2f}")
+        field("seconds", f"{row['seconds']:.1f}")
         field("FA-Track", row["cure"])
         if row["fix"]:
             field("your code", row["fix"])
