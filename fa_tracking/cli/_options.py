@@ -68,6 +68,14 @@ data_dir = click.option(
     envvar="FA_TRACK_DATA",
     help="Folder of the data set, or one that holds a folder of its name (FA_TRACK_DATA).",
 )
+_about: dict[str, Any] = {
+    "metavar": "NAME",
+    "help": "Experiment that it is about, or a pattern: 'repro*'.",
+    "shell_complete": _complete.experiments,
+}
+about = click.option("--experiment", **_about)
+about_one = click.option("--experiment", default="", **_about)
+"""Where it is missing, the database says which experiments it holds."""
 experiment = click.option(
     "--experiment",
     metavar="NAME",

@@ -12,12 +12,7 @@ ORDER = 7.1
 
 @click.command("chart")
 @click.argument("name", required=False, shell_complete=_complete.charts)
-@click.option(
-    "--experiment",
-    metavar="NAME",
-    help="Experiment that the chart is about, or a pattern: 'repro*'.",
-    shell_complete=_complete.experiments,
-)
+@_options.about_one
 @click.option(
     "-o",
     "--output",
@@ -26,7 +21,7 @@ ORDER = 7.1
     help="FILE.html, .png, .svg, .pdf or .json (its Vega-Lite)  [default: NAME.png]",
 )
 @_options.database
-def command(name: str | None, experiment: str | None, output: Path | None, db: str) -> None:
+def command(name: str | None, experiment: str, output: Path | None, db: str) -> None:
     """Draw the chart NAME of the catalogue; without NAME, list the catalogue.
 
     A chart fits a paper of two columns: a PDF is at most 7 inches wide, a PNG has 300 dots to the inch there.
@@ -44,8 +39,6 @@ def command(name: str | None, experiment: str | None, output: Path | None, db: s
         say_next("chart", "audit_panels", "--experiment", experiment or "NAME", "-o", "audit.pdf")
         return
     catalogue.load(charts, name)
-    if experiment is None:
-        raise click.UsageError("Missing option '--experiment'.")
     out = output or Path(f"{name}.png")
     with draw.answers(experiment, db) as answer:
         drawn = draw.draw(name, experiment, answer)

@@ -12,7 +12,7 @@ ORDER = 7
 
 
 @click.command("dashboard")
-@_options.experiment
+@_options.about_one
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("dashboard.html"), show_default=True
 )
@@ -24,7 +24,13 @@ ORDER = 7
 @_options.database
 @_options.tracking_uri
 def command(
-    experiment: str, output: Path, png: bool, log: bool, mlflow_url: str | None, db: str, tracking_uri: str | None
+    experiment: str,
+    output: Path,
+    png: bool,
+    log: bool,
+    mlflow_url: str | None,
+    db: str,
+    tracking_uri: str | None,
 ) -> None:
     """Write one self-contained HTML page with the experiment's charts.
 

@@ -4,6 +4,7 @@ import json
 import textwrap
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
@@ -42,7 +43,7 @@ def command(as_json: bool, data_dir: str | None, db: str, tracking_uri: str | No
         click.echo(json.dumps([asdict(check) for check in found], indent=2))
     counts = Counter(check.state for check in found)
     say(f"{counts[OK]} in order, {count(counts[WARNING], WARNING)}, {count(counts[PROBLEM], PROBLEM)}")
-    say(f"next: {_next(found)}")
+    say(f"next: {_next(found, Path(db))}")
     if counts[PROBLEM]:
         raise click.exceptions.Exit(1)
 
@@ -55,8 +56,10 @@ def _lines(check: Check) -> str:
     return "\n".join(textwrap.fill(t, across, subsequent_indent=i, break_on_hyphens=False) for t, i in texts)
 
 
-def _next(found: list[Check]) -> str:
+def _next(found: list[Check], database: Path) -> str:
     """The command of the first problem that has one, else of the first warning; else the first question to ask."""
+    if database.is_dir() and not any(c.state == PROBLEM for c in found):  # somebody's export, which needs no store
+        return typed("query")
     mending = [c.command for state in (PROBLEM, WARNING) for c in found if c.state == state and c.command]
     unmended = any(c.state == PROBLEM for c in found)
     return mending[0] if mending else "fa-track doctor, when that is mended" if unmended else typed("query")

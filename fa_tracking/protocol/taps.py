@@ -122,9 +122,11 @@ def found(model: nn.Module, call: Call, inputs: Any) -> list[Tap]:
     else:
         taps = []
     if not taps:
+        modules = [name for name, _ in model.named_modules() if name][:LISTED]
         raise ValueError(
-            f"{type(model).__name__} shows no hidden states: name the modules whose outputs they are, as in "
-            f"layers=['layer1', 'layer2'], or let it serve model(x, return_hidden=True) -> (logits, [h_0, …, h_L])"
+            f"{type(model).__name__} shows no hidden states: name the modules whose outputs they are by layers=[…], of "
+            f"{', '.join(map(repr, modules)) or 'none'}, or let it serve model(x, return_hidden=True) -> "
+            "(logits, [h_0, …, h_L])"
         )
     return taps
 

@@ -119,8 +119,11 @@ def ask(connection: "DuckDBPyConnection", query: Query, params: Mapping[str, Any
         UsageError: a parameter is missing, or the database holds no such experiment.
         FATrackError: the database is of another version, or the query failed while it ran.
     """
-    _refuse_missing(query, params)
     try:
+        if "experiment" in query.params and not params.get("experiment"):
+            held = ", ".join(name for name, _ in run_sql(connection, KNOWN, {"asked": "*"}).fetchall())
+            raise UsageError(f"say by --experiment what it is about; the database holds: {held or 'no experiment'}")
+        _refuse_missing(query, params)
         if "experiment" in query.params:
             refuse_unknown(connection, params["experiment"])
         return run_sql(connection, query.sql, {p: params[p] for p in query.params})

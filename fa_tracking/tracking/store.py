@@ -1,7 +1,11 @@
 """The MLflow store: reach it, find experiments in it, name what is wrong with it in one line."""
 
+import hashlib
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fa_tracking.errors import FATrackError, UsageError
@@ -25,10 +29,25 @@ def client(tracking_uri: str | None = None) -> "MlflowClient":
 
     logging.getLogger("alembic").setLevel(logging.WARNING)  # a new SQLite store else prints 60 migration lines
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    from mlflow import MlflowClient
+    import mlflow
 
-    with store_errors():
-        return MlflowClient(tracking_uri)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # ours say more, on a terminal alone
+    with store_errors(), _one_at_a_time(tracking_uri or mlflow.get_tracking_uri()):
+        return mlflow.MlflowClient(tracking_uri)
+
+
+@contextmanager
+def _one_at_a_time(uri: str) -> Iterator[None]:
+    """Processes that begin at once would all make the tables of a new SQLite store, and most would fail."""
+    if not uri.startswith("sqlite:"):
+        yield
+        return
+    import fcntl
+
+    place = hashlib.sha256(f"{Path.cwd()} {uri}".encode()).hexdigest()[:16]
+    with (Path(tempfile.gettempdir()) / f"fa-track-{os.getuid()}-{place}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
