@@ -4,7 +4,7 @@
 -- Audited runs that ended as planned, without the frozen controls; n have a finite measurement. used: the threshold of
 -- the audit, n_changed: the runs that another threshold flags differently. Any threshold between same_from and same_to
 -- flags the same runs as used, NULL being no limit; (a) and (c) fire above it, (b) and (d) below. n_degenerate of the n
--- are degenerate: (a) or (b) fires. The others are healthy. The edges are the measurements of the two groups that come
+-- are degenerate: (a) or (b) fires, or they diverged. The others are healthy. The edges are the measurements of the two groups that come
 -- closest to the other group; separates: they do not overlap, NULL where a group is empty. (b) is measured as it fires:
 -- by the larger of ‖g_L‖ and 0.95 times the gain.
 with swept as (

@@ -27,6 +27,7 @@ from test_queries import (
     close,
     firsts,
     insert,
+    is_degenerate,
     write,
 )
 
@@ -107,7 +108,7 @@ def test_every_run_stands_in_its_group_with_what_was_measured_of_it(flag: str, a
     assert {*rows.index} == {run.run_id for run in JUDGED}
     for run in JUDGED:
         row, value = rows.loc[run.run_id], measure(run)
-        assert row["is_degenerate"] == bool(run.fires["a"] or run.fires["b"])
+        assert row["is_degenerate"] == is_degenerate(run)
         assert row["value"] == value or (math.isnan(value) and math.isnan(row["value"]))
         finite = value is not None and math.isfinite(value)
         passing = "flagged" if finite and sign * value > sign * used else "passing"

@@ -503,6 +503,10 @@ MEASURES: dict[str, tuple[Callable[[Run], float | None], float, int]] = {
 }
 
 
+def is_degenerate(run: Run) -> bool:
+    return any(run.fires[flag] for flag in "abn")
+
+
 @pytest.mark.parametrize("flag", MEASURES)
 def test_thresholds_inside_the_range_keep_the_verdicts_and_those_outside_change_them(flag: str, answer: Any) -> None:
     measure, used, sign = MEASURES[flag]
@@ -524,7 +528,7 @@ def test_thresholds_inside_the_range_keep_the_verdicts_and_those_outside_change_
     inside, width = np.linspace(low, high, 7)[1:-1], high - low
     assert low <= used <= high and all(flagged(t) == flagged(used) for t in inside)
     assert flagged(low - width * 1e-6) != flagged(used) != flagged(high + width * 1e-6)
-    groups = {is_bad: [v for run, v in finite if bool(run.fires["a"] or run.fires["b"]) == is_bad] for is_bad in (0, 1)}
+    groups = {is_bad: [v for run, v in finite if is_degenerate(run) == is_bad] for is_bad in (0, 1)}
     healthy, degenerate = max(groups[0], key=lambda v: sign * v), min(groups[1], key=lambda v: sign * v)
     assert (rows[0]["healthy_edge"], rows[0]["degenerate_edge"]) == (close(healthy), close(degenerate))
     assert rows[0]["separates"] == (sign * healthy < sign * degenerate)

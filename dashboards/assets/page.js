@@ -22,9 +22,11 @@ function chosen() {
   return Object.entries(values);
 }
 
-// A row passes where it has none of a filter's column: a threshold, or a summary over what the filter tells apart.
+// A row without a filter's column passes where it is no summary of runs, as a threshold is none. A mean over runs that the
+// filter tells apart is left out: it would stand alone, and be of others too.
 const passes = (row, filters) =>
-  filters.every(([column, values]) => row[column] === undefined || values.has(String(row[column] ?? "")));
+  filters.every(([column, values]) =>
+    row[column] === undefined ? !("method" in row) || "run_id" in row : values.has(String(row[column] ?? "")));
 
 function readAddress() {
   const said = new URLSearchParams(location.hash.slice(1));
@@ -77,9 +79,9 @@ async function showChart(chart, filters, active) {
     const unheard = filters.map(([column]) => column).filter(column => !chart.hears(column));
     const note = one(".deaf", chart.figure), names = unheard.map(column => column === "state" ? "verdict" : column);
     note.hidden = !unheard.length;
-    note.textContent = `Not everything here follows the filter by ${names.join(", ")}: what has no single run behind it is still of all of them.`;
+    note.textContent = `Not everything here follows the filter by ${names.join(", ")}: what has no single run behind it is left out, or still of all runs.`;
   }
-  await chart.view.signal("picked", active.length ? active : null).runAsync();
+  await chart.view.signal("picked", active.length ? active : null).resize().runAsync();
 }
 
 function pick(ids, beside) {

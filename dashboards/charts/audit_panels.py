@@ -63,6 +63,8 @@ def _panel(rows: pd.DataFrame, panel: Panel, order: list[str], labelled: bool) -
     edge = values[values["edge"] != ""].drop(columns=panel.column)
     thresholds = sorted(rows[panel.threshold].dropna().unique())
     subtitle = [f"fires {panel.fires} {', '.join(f'{t:g}' for t in thresholds)}" if thresholds else "not audited"]
+    if panel.column == "grad_norm" and thresholds:
+        subtitle.append("unless the error is small")
     subtitle.append(f"{missing} of {len(rows)} runs not measured" if missing else "")
 
     step = min(38, max(15, 380 // len(order)))
@@ -78,7 +80,7 @@ def _panel(rows: pd.DataFrame, panel: Panel, order: list[str], labelled: bool) -
         "yOffset": alt.YOffset("place:Q", scale=alt.Scale(domain=[0, 1], range=[0.1 * step, 0.9 * step])),
     }
     scale = alt.Scale(type="log", padding=6) if panel.log else alt.Scale(zero=False, padding=8)
-    axis = theme.log_axis(inside[panel.column], thresholds, most=4) if panel.log else alt.Axis(tickCount=4)
+    axis = theme.log_axis(inside[panel.column], thresholds, most=4) if panel.log else alt.Axis(tickCount=4, format="~g")
     points = (
         alt.Chart(inside)
         .mark_point(filled=True, size=50)

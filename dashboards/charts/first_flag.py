@@ -40,6 +40,7 @@ def draw(rows: pd.DataFrame) -> alt.LayerChart:
         .encode(color=alt.Color("part:N", scale=PARTS, legend=_legend("epochs", parts["part"], symbolType="square")))
     )
     fired = rows.melt(identity, [*FLAGS], "flag", "epoch").dropna(subset="epoch").replace({"flag": FLAGS})
+    fired = fired.sort_values("flag", ascending=False)  # (a) on top: where two fire at once, it is what stops a run
     marks = (
         alt.Chart(fired)
         .mark_point(filled=True, size=min(60, bar**2))

@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 270, 120
 
 PANELS = {
     "a": ("(a) max growth of a block", True),
-    "b": ("(b) deepest gradient norm, g_L", True),
+    "b": ("(b) gradient: larger of g_L and 0.95 gain", True),
     "c": ("(c) cosine across batches", False),
     "d": ("(d) margin over frozen blocks, pp", False),
 }
@@ -31,8 +31,9 @@ def draw(rows: pd.DataFrame) -> alt.VConcatChart:
     rows["place"] = theme.shifts(rows, ["flag", "group"])
     a, b, c, d = (_panel(rows, flag) for flag in PANELS)
     caption = [
-        "A mark is a run; degenerate: (a) or (b) fires. Dashes: the threshold used. Grey: the gap between the groups.",
-        "Green bar on top: the thresholds that flag the same runs.",
+        "A mark is a run; degenerate: (a) or (b) fires, or it diverged. Dashes: the threshold used. Grey: the gap",
+        "between the groups. Green bar on top: the thresholds that flag the same runs. (b) is drawn as it judges: a g_L",
+        "that a small output error explains does not fire.",
     ]
     upper, lower = alt.hconcat(a, b, spacing=24), alt.hconcat(c, d, spacing=24)
     return alt.vconcat(upper, lower, spacing=14, title=theme.caption(*caption))
@@ -56,7 +57,7 @@ def _told(edge: dict[Any, Any]) -> list[str]:
     separates = {
         None: f"one group: n={edge['n']}, {group}" if edge["n"] else "no run has a finite value",
         True: f"groups apart: gap {' to '.join(f'{v:.3g}' for v in gap)}",
-        False: f"groups overlap from {' to '.join(f'{v:.3g}' for v in gap)}",
+        False: "groups overlap",
     }[edge["separates"]]
     return [separates, f"same verdicts {same or 'at any threshold'}"]
 
@@ -77,12 +78,13 @@ def _panel(rows: pd.DataFrame, flag: str) -> Any:
     held = [float(v) for v in [*inside["value"], *used] if not theme.spelled(v, log)]
     low, high = (min(held), max(held)) if held else (0.1, 1.0)
     gaps = [sorted([e["healthy_edge"], e["degenerate_edge"]]) for e in edges if e["separates"]]
+    before, after = (low / high * low, high / low * high) if log else (2 * low - high, 2 * high - low)  # off the panel
     same = [
-        [e["same_from"] if e["same_from"] is not None else low, e["same_to"] if e["same_to"] is not None else high]
+        [e["same_from"] if e["same_from"] is not None else before, e["same_to"] if e["same_to"] is not None else after]
         for e in edges
     ]
     scale = alt.Scale(type="log" if log else "linear", domain=[low, high], zero=False, nice=not log, padding=10)
-    axis = theme.log_axis(inside["value"], used, most=6) if log else alt.Axis(tickCount=6)
+    axis = theme.log_axis(inside["value"], used, most=6) if log else alt.Axis(tickCount=6, format="~g")
     x = alt.X("value:Q", scale=scale, axis=axis, title=None)
     y = {
         "y": alt.Y("group:N", scale=alt.Scale(domain=GROUPS, padding=0), title=None),
@@ -101,7 +103,7 @@ def _panel(rows: pd.DataFrame, flag: str) -> Any:
         )
     )
     gap = _ranges(gaps).mark_rect(color=GAP, opacity=0.45).encode(x="low:Q", x2="high:Q")
-    bar = _ranges(same).mark_rule(color=SAME, strokeWidth=4).encode(x="low:Q", x2="high:Q", y=alt.value(4))
+    bar = _ranges(same).mark_rule(color=SAME, strokeWidth=4, clip=True).encode(x="low:Q", x2="high:Q", y=alt.value(4))
     rule = theme.threshold_rule(used, x="threshold:Q")
     spelled = theme.edge_text(outside, "left", x=alt.value(WIDTH - 16), **y)
     subtitle = [text for e in edges for text in _told(e)]

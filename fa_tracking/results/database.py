@@ -19,6 +19,8 @@ DEFAULT_DATABASE = "fa_results.duckdb"
 
 WRITES = frozenset({"ALTER", "CREATE", "DELETE", "DROP", "INSERT", "MERGE_INTO", "TRANSACTION", "UPDATE", "VACUUM"})
 
+SQLITE = b"SQLite format 3\0"
+
 KNOWN = "select distinct experiment, is_asked(experiment, $asked) from runs order by experiment"
 
 
@@ -53,6 +55,8 @@ def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
     folder = Path(path).is_dir()
     if not folder and not Path(path).is_file():
         raise UsageError(f"there is no database {path}: write it with `fa-track export --db {path}`")
+    if not folder and _begins_as(Path(path), SQLITE):
+        raise UsageError(f"{path} is a SQLite file, such as MLflow's store: `fa-track export` makes a database of one")
     try:
         connection = _from_parquet(Path(path)) if folder else duckdb.connect(str(path), read_only=True)
         for setting in ("enable_external_access", "autoinstall_known_extensions", "autoload_known_extensions"):
@@ -61,6 +65,11 @@ def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
     except duckdb.Error as error:
         raise FATrackError(f"the database {path} cannot be opened: {first_line(error)}") from error
     return connection
+
+
+def _begins_as(path: Path, head: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(head)) == head
 
 
 def create_views(connection: "DuckDBPyConnection") -> None:

@@ -237,7 +237,7 @@ create or replace macro share_saved(epoch, planned) as 1 - epoch / nullif(planne
 create or replace macro judged_by(asked) as table
 select *, if(isfinite(value), sign * value, null) as x, x > sign * used as is_flagged
 from (
-    select *, coalesce(fires_a, false) or coalesce(fires_b, false) as is_degenerate, unnest([
+    select *, is_diverged or coalesce(fires_a, false) or coalesce(fires_b, false) as is_degenerate, unnest([
         {'flag': 'a', 'sign': 1, 'used': h_norm_explosion_ratio, 'value': growth},
         {'flag': 'b', 'sign': -1, 'used': g_norm_floor, 'value': greatest(
             grad_norm, if(isfinite(grad_gain), 0.95 * grad_gain, null)
