@@ -32,7 +32,7 @@ def draw(rows: pd.DataFrame) -> alt.VConcatChart:
     a, b, c, d = (_panel(rows, flag) for flag in PANELS)
     caption = [
         "A mark is a run; degenerate: (a) or (b) fires, or it diverged. Dashes: the threshold used. Grey: the gap",
-        "between the groups. Green bar on top: the thresholds that flag the same runs. (b) is drawn as it judges: a g_L",
+        "between the groups. Green bar on top: thresholds that flag the same runs. (b) is drawn as it judges: a g_L",
         "that a small output error explains does not fire.",
     ]
     upper, lower = alt.hconcat(a, b, spacing=24), alt.hconcat(c, d, spacing=24)
