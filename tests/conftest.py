@@ -12,6 +12,7 @@ import torch
 from trainers.config import RunConfig
 
 torch.set_num_threads(1)
+os.environ.pop("COLUMNS", None)  # xdist gives its workers one of 80
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -128,7 +128,7 @@ def test_runs_of_one_cell_and_seed_are_counted_and_none_hides_another(answer: An
     assert [*together["n"]] == [2, 2] and [*together["place"]] == [1, 2]
     drawn = draw.draw("verdict_matrix", "main", answer)
     marks = [point for point in points(drawn) if point["run_id"] in {*together["run_id"]}]
-    assert len({(m["cell"], m["column"]) for m in marks}) == 1 and {m["place"] for m in marks} == {0.25, 0.75}
+    assert len({(m["cell"], m["column"]) for m in marks}) == 1 and {m["shift"] for m in marks} == {0.25, 0.75}
     assert "4 share cell and seed with another" in drawn.description
     assert {m["state"] for m in points(drawn)} == {"trustworthy", "flagged", "not audited"}
 
@@ -167,7 +167,7 @@ def test_training_by_cell_is_the_median_and_range_of_the_seeds_that_are_finite(a
 
 
 def test_a_matrix_tells_its_decisions_apart_by_letter(answer: Any) -> None:
-    said = {(p["method"], p["strategy"]): p["mark"] for p in points(drawing("decision_utility", answer), "mark")}
+    said = {(p["method"], p["added"]): p["mark"] for p in points(drawing("decision_utility", answer), "mark")}
     assert (said["bp", "+ (a)"], said["bp", "+ Γ"], said["bp", "+ (c)"]) == ("K", "–", "M 1/2")
     assert (said["dfa", "+ (a)"], said["dfa", "+ Γ"]) == ("M 2/4", "W n=1")
 

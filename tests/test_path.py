@@ -422,7 +422,7 @@ def test_the_dashboard_is_one_file_that_needs_no_network(database: Path, runs: d
     with answers("first", database) as answer:
         drawn = draw_all("first", answer)
         assert len(answer("cross_seed")) == 4
-    assert [d.name for d in drawn[:1]] == ["audit_panels"]
+    assert [d.name for d in drawn[:1]] == ["verdict_matrix"]
     points = [v for d in drawn[:1] for data in d.specification["datasets"].values() for v in data if "run_id" in v]
     assert {p["run_id"] for p in points} >= {*map(str, rows(database, "select run_id from runs")[0])}
 
