@@ -75,7 +75,7 @@ def draw(name: str, experiment: str, answer: Answer) -> Drawn:
     query, rows = find_query(chart.QUERY), answer(chart.QUERY)
     sql = explain_query(query, {"experiment": experiment})
     if rows.empty:
-        nothing = f"Nothing to draw: the query {query.name} has no rows for {experiment}."
+        nothing = f"Nothing to draw: the query {query.name} has no rows for {experiment}: {query.title}."
         return Drawn(name, chart.TITLE, query, sql, rows, None, nothing)
     description = chart.describe(rows)
     with alt.data_transformers.enable(max_rows=None):  # Altair's limit is for notebooks; here the page packs the rows

@@ -99,6 +99,7 @@ def page(experiment: str, answer: Answer, mlflow_url: str | None = None) -> str:
             charts=charts,
             answers={name: _answered(query, experiment, answer(name)) for name, query in queries.items()},
             board=BOARD,
+            every=f"{mlflow_url}fa/" if mlflow_url and mlflow_url.startswith("/") else None,  # on MLflow's own server
             first_rows=FIRST_ROWS,
             data=_packed(data),
             bundle=_bundle(),

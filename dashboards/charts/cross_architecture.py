@@ -22,8 +22,9 @@ def draw(rows: pd.DataFrame) -> alt.HConcatChart:
     rows = _training.named(rows)
     networks = _training.networks(rows)
     columns = [_network(rows, name, len(networks)) for name in networks]
+    n = theme.value_range(rows["n"])
     caption = [
-        "Lines: median over a cell's seeds; bands: lowest to highest.",
+        f"Lines: median over a cell's seeds, n = {n}; bands: lowest to highest.",
         "n×k: here the first of k runs is no longer finite.",
     ]
     if not rows["n_not_finite"].any():

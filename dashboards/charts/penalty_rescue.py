@@ -48,7 +48,7 @@ def describe(rows: pd.DataFrame) -> str:
     cells = rows.assign(label=rows["method"].fillna("?"), network=_marks.network_labels(rows))
     cells = cells.drop_duplicates(["label", "network", "penalty"])
     told = "; ".join(_told(cell) for cell in cells.itertuples())
-    return f"{_marks.counted(len(rows), 'seed')}{_marks.lost(rows)}. {told}."
+    return f"{_marks.counted(len(rows), 'run')}{_marks.lost(rows)}. {told}."
 
 
 def _told(cell: Any) -> str:

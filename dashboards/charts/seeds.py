@@ -44,7 +44,7 @@ def describe(rows: pd.DataFrame) -> str:
     rows = _labelled(rows[rows["measure"] == "accuracy"])
     means = rows[rows["mean"].notna()].drop_duplicates(["label", "network"]).sort_values("mean", ascending=False)
     cells = len(rows.drop_duplicates(["label", "network"]))
-    said = f"{_marks.counted(len(rows), 'seed')} of {_marks.counted(cells, 'cell')}{_marks.lost(rows)}."
+    said = f"{_marks.counted(len(rows), 'run')} of {_marks.counted(cells, 'cell')}{_marks.lost(rows)}."
     ends = {"Highest": means.head(1), "lowest": means.iloc[1:].tail(1)}
     told = [f"{end} mean accuracy: {_told(c)}" for end, one in ends.items() for c in one.itertuples()]
     return said + (f" {'; '.join(told)}." if told else "")

@@ -49,7 +49,7 @@ def describe(rows: pd.DataFrame) -> str:
     for (label, network), group in rows.drop_duplicates(["label", "network", "width"]).groupby(["label", "network"]):
         ends = [f"d={c.width} {_told(c)}" for c in group.sort_values("width").iloc[[0, -1]].itertuples()]
         told.append(f"{_marks.named(label, network)}: {'; '.join(ends)}")
-    return f"{_marks.counted(len(rows), 'seed')}{_marks.lost(rows)}. {'. '.join(told)}."
+    return f"{_marks.counted(len(rows), 'run')}{_marks.lost(rows)}. {'. '.join(told)}."
 
 
 def _told(cell: Any) -> str:
