@@ -101,7 +101,7 @@ def draw_all(experiment: str, answer: Answer) -> list[Drawn]:
 
 def names() -> list[str]:
     """The catalogue, in the order of a page."""
-    return sorted(catalogue.names(charts), key=lambda name: catalogue.load(charts, name).ORDER)
+    return sorted(catalogue.names(charts), key=lambda name: getattr(catalogue.load(charts, name), "ORDER", math.inf))
 
 
 def render(drawn: Drawn, form: str) -> bytes:

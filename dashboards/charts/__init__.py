@@ -2,7 +2,7 @@
 
 TITLE   what the chart shows
 QUERY   the query of the catalogue whose answer it draws
-ORDER   its place on a page
+ORDER   its place on a page; without it, behind all others
 draw(rows) -> alt.Chart   from the answer as a data frame of Python objects: NULL is None, NaN and infinities are
         floats, and are drawn as what they are. Means and intervals come from the query
 describe(rows) -> str   what is to be seen, in a sentence or two, for those who cannot see it; from the rows as well
