@@ -131,7 +131,7 @@ def ask(connection: "DuckDBPyConnection", query: Query, params: Mapping[str, Any
     try:
         if "experiment" in query.params and not params.get("experiment"):
             held = ", ".join(name for name, _ in run_sql(connection, KNOWN, {"asked": "*"}).fetchall())
-            raise UsageError(f"say by --experiment what it is about; the database holds: {held or 'no experiment'}")
+            raise UsageError(f"the query {query.name!r} needs --experiment; the database holds: {held or 'none'}")
         _refuse_missing(query, params)
         if "experiment" in query.params:
             refuse_unknown(connection, params["experiment"])
