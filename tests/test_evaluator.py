@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -397,20 +395,6 @@ def test_evaluation_data_is_never_unpickled(tmp_path: Path) -> None:
     (tmp_path / "y.pkl").write_bytes(os.urandom(9))
     with pytest.raises(UsageError, match="safetensors or"):
         eval_data.read(tmp_path / "y.pkl")
-
-
-def test_the_document_does_what_it_says(workspace: Path, cli: Cli) -> None:
-    text = (Path(__file__).parent.parent / "docs/how-to/mlflow.md").read_text()
-    for script in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        quick = script.replace("input_example=", 'pip_requirements=["torch"], input_example=')
-        command = [sys.executable, "-c", quick]
-        done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=True)
-        assert re.search("walk-back|trustworthy|inconclusive", done.stdout)
-    (line,) = re.findall(r"```sh\nfa-track (.*?)\n```", text)
-    audited = cli(*line.split())
-    assert audited.returncode == 0, audited.stderr
-    assert len(re.findall(r"^\S.*(?:✓|⚑ )", audited.stdout, re.MULTILINE)) >= 1
-    assert "left as MLflow's evaluator judged them: 1 runs" in audited.stderr
 
 
 def test_layers_of_a_logged_model_are_those_that_are_named(data: tuple[Tensor, Tensor], file: Path, uri: str) -> None:
