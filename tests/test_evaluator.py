@@ -1,4 +1,4 @@
-"""MLflow's own doors: its evaluator, and models logged with mlflow.pytorch.log_model, on a real store."""
+"""Models and evaluations in MLflow: its evaluator, and models logged with mlflow.pytorch.log_model, on a real store."""
 
 import json
 import os

@@ -233,7 +233,7 @@ create or replace macro share_saved(epoch, planned) as 1 - epoch / nullif(planne
 
 -- What each diagnostic is judged by, a row an audited run and flag, without frozen controls and aborted runs. (b) fires by
 -- the larger of ‖g_L‖ and 0.95 times the gain. sign: 1 where a flag fires above its threshold, -1 below; x: the value times
--- it, NULL where it is not finite. A run is degenerate where (a) or (b) fires.
+-- it, NULL where it is not finite. A run is degenerate where (a) or (b) fires, or it diverged.
 create or replace macro judged_by(asked) as table
 select *, if(isfinite(value), sign * value, null) as x, x > sign * used as is_flagged
 from (
