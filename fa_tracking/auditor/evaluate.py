@@ -1,6 +1,5 @@
 """What MLflow's evaluator ``fa_protocol`` does: judges a model on data that a user gives, or a frame of diagnostics."""
 
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from fa_tracking.auditor.measure import Subject, accuracy, measure
 from fa_tracking.auditor.write import write
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.report import Accuracy, DiagnosticThresholds
+from fa_tracking.scratch import scratch
 from fa_tracking.tracking import names, store
 from fa_tracking.tracking.run import report_metrics
 
@@ -85,8 +85,8 @@ def evaluate(
         run = client.get_run(run_id)
     if model is None:
         return _of_frame(client, run, dataset, config)
-    with tempfile.TemporaryDirectory(prefix="fa-track-") as scratch:
-        subject = _subject(client, model, dataset, config, Path(scratch))
+    with scratch() as folder:
+        subject = _subject(client, model, dataset, config, folder)
     control = _control(client, run, config)
     report, removed = measure(
         subject,

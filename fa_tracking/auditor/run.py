@@ -1,6 +1,5 @@
 """``audit``: a verdict on every finished run of an experiment, written beside the run."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError,
 from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.partial import Report
 from fa_tracking.protocol.report import DiagnosticThresholds
+from fa_tracking.scratch import scratch
 from fa_tracking.tracking import names, store
 
 if TYPE_CHECKING:
@@ -159,8 +159,8 @@ def _judge(client: "MlflowClient", run: "Run", control: Control, options: Option
 
 def _by_model(client: "MlflowClient", run: "Run", control: Control, options: Options) -> Judged:
     """Of our checkpoint, else of the model that MLflow logged."""
-    with tempfile.TemporaryDirectory(prefix="fa-track-") as scratch:
-        subject = _subject(client, run, Path(scratch), options)
+    with scratch() as folder:
+        subject = _subject(client, run, folder, options)
         report, removed = measure(
             subject,
             frozen_baseline_acc=control.accuracy,

@@ -15,6 +15,7 @@ from fa_tracking.protocol.diagnostics import Kind, catalogue, residual_norm
 from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.partial import Report
 from fa_tracking.protocol.report import plain
+from fa_tracking.scratch import scratch
 from fa_tracking.tracking import names, notes, store
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 NOTE_WIDTH = 78
 """Of its lines: MLflow breaks none, and a long one pushes the tags beside the note off the page."""
 
-AUDIT_TAGS = (
-    names.TAG_VERDICT,
+AUDIT_TAGS = {
     names.TAG_FLAGS,
     names.TAG_EVIDENCE,
     names.TAG_CONTROL_RUNS,
@@ -35,8 +35,8 @@ AUDIT_TAGS = (
     names.TAG_MEASURED,
     names.TAG_CHECKPOINT_SHA256,
     names.TAG_AUDITED_AT,
-    names.TAG_NOTE,
-)
+}
+"""Besides the verdict and the note."""
 
 
 def write(
@@ -74,16 +74,19 @@ def write(
     }
     drawn = pictures(report, log or read(client, run, course_keys(run.data.metrics)))
     html = page(report, run.info.run_name or run_id, drawn, further)
+    _remove(
+        client, run, [names.TAG_CHECKPOINT_SHA256] if sha256 is None else []
+    )  # never beside the new verdict
     _write(client, run_id, {"txt": text, "json": content + "\n", "html": html}, values)
-    _remove(client, run, [names.TAG_CHECKPOINT_SHA256] if sha256 is None else [])
 
 
 def withdraw(client: "MlflowClient", run: "Run", problem: str) -> None:
     """Take an earlier verdict off a run that can no longer be audited, and say why in its report."""
-    if names.TAG_VERDICT not in run.data.tags:
+    if not AUDIT_TAGS & run.data.tags.keys():
         return
     text = f"no verdict: {problem}\n"
     reports = {"txt": text, "json": json.dumps({"problem": problem}) + "\n", "html": f"<pre>{escape(text)}</pre>\n"}
+    _remove(client, run, [names.TAG_VERDICT, names.TAG_NOTE])  # first: half taken back, there is no verdict
     _write(client, run.info.run_id, reports, {})
     _remove(client, run, AUDIT_TAGS)
 
@@ -98,9 +101,10 @@ def _remove(client: "MlflowClient", run: "Run", tags: Iterable[str]) -> None:
 def _write(client: "MlflowClient", run_id: str, reports: dict[str, str], tags: dict[str, str]) -> None:
     from mlflow.entities import RunTag
 
-    with store.store_errors():
+    with store.store_errors(), scratch() as folder:
         for suffix, content in reports.items():
-            client.log_text(run_id, content, f"{names.AUDIT}/report.{suffix}")
+            (folder / f"report.{suffix}").write_text(content, encoding="utf-8")
+        client.log_artifacts(run_id, str(folder), names.AUDIT)
         client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.codes import Codes
 from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_line
 from fa_tracking.results.sources import Progress, Snapshot, Source, open_source, unseen
+from fa_tracking.scratch import scratch
 from fa_tracking.tracking.store import LARGEST
 
 if TYPE_CHECKING:
@@ -245,8 +245,8 @@ def _replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
     import duckdb
 
     try:
-        with tempfile.TemporaryDirectory(prefix=".fa-track-", dir=database.parent) as scratch:
-            fresh = Path(scratch) / "new.duckdb"
+        with scratch(database.parent) as folder:
+            fresh = folder / "new.duckdb"
             is_new = not database.is_file()
             if not is_new:
                 shutil.copyfile(database, fresh)

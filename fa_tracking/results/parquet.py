@@ -3,16 +3,21 @@
 A folder a table, a file an experiment: ``metrics/experiment=dfa_penalty/data.parquet``.
 """
 
-import tempfile
+import ctypes
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import first_line
+from fa_tracking.scratch import scratch
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Of Linux's renameat2."""
 
 ORDERS = {
     "runs": "start_time, run_id",
@@ -38,16 +43,26 @@ def write_parquet(database: str | Path, folder: str | Path) -> int:
     folder = Path(folder)
     refuse_other_folders(folder)
     try:
-        with tempfile.TemporaryDirectory(prefix=".fa-track-", dir=folder.absolute().parent) as scratch:
-            fresh = Path(scratch) / "new"
+        with scratch(folder.absolute().parent) as aside:
+            fresh = aside / "new"
             with duckdb.connect(str(database), read_only=True) as connection:
                 written = _write(connection, fresh)
             if folder.exists():
-                folder.rename(Path(scratch) / "old")
-            fresh.rename(folder)
+                _exchange(fresh, folder)
+            else:
+                fresh.rename(folder)
     except (duckdb.Error, OSError) as error:
         raise FATrackError(f"the folder {folder} could not be written: {first_line(error)}") from error
     return written
+
+
+def _exchange(fresh: Path, folder: Path) -> None:
+    """Put one folder in the other's place at once; where the system cannot, by way of a moment without any."""
+    libc = ctypes.CDLL(None)
+    swap = getattr(libc, "renameat2", None)
+    if swap is None or swap(AT_FDCWD, os.fsencode(fresh), AT_FDCWD, os.fsencode(folder), RENAME_EXCHANGE):
+        folder.rename(fresh.with_name("old"))
+        fresh.rename(folder)
 
 
 def _write(connection: "DuckDBPyConnection", folder: Path) -> int:
