@@ -44,7 +44,7 @@ def logged_accuracy(store: "MlflowClient", run: "Run", epoch: int) -> float | No
 
 
 def last_checkpoint(store: "MlflowClient", run: "Run", scratch: Path) -> Checkpoint:
-    """The checkpoint of the latest epoch, downloaded into ``scratch`` where it does not lie on this machine.
+    """The checkpoint of the latest epoch, downloaded into ``scratch``.
 
     Raises:
         NoCheckpointError: the run has none.
@@ -61,7 +61,7 @@ def last_checkpoint(store: "MlflowClient", run: "Run", scratch: Path) -> Checkpo
             run_id=run.info.run_id,
             artifact_path=epochs[max(epochs)],
             tracking_uri=store.tracking_uri,
-            dst_path=None if run.info.artifact_uri.startswith(("/", "file:")) else str(scratch),
+            dst_path=str(scratch),  # without one MLflow makes a folder that it leaves, also where the store is a folder
         )
     return checkpoint.read(Path(path))
 

@@ -74,9 +74,7 @@ def write(
     }
     drawn = pictures(report, log or read(client, run, course_keys(run.data.metrics)))
     html = page(report, run.info.run_name or run_id, drawn, further)
-    _remove(
-        client, run, [names.TAG_CHECKPOINT_SHA256] if sha256 is None else []
-    )  # never beside the new verdict
+    _remove(client, run, [names.TAG_CHECKPOINT_SHA256] if sha256 is None else [])  # never beside the new verdict
     _write(client, run_id, {"txt": text, "json": content + "\n", "html": html}, values)
 
 

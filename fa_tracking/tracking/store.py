@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.scratch import scratch
 from fa_tracking.tracking import names
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ def client(tracking_uri: str | None = None) -> "MlflowClient":
     import mlflow
 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # ours say more, on a terminal alone
-    with store_errors(), _one_at_a_time(tracking_uri or mlflow.get_tracking_uri()):
+    uri = tracking_uri or mlflow.get_tracking_uri()
+    with store_errors(), _one_at_a_time(uri):
+        if uri.startswith("sqlite:"):
+            _make_tables(uri)
         return mlflow.MlflowClient(tracking_uri)
 
 
@@ -48,6 +52,22 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
     with (Path(tempfile.gettempdir()) / f"fa-track-{os.getuid()}-{place}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _make_tables(uri: str) -> None:
+    """Put a new SQLite store in its place as a whole: MLflow cannot open one whose tables were half made."""
+    import sqlalchemy
+    from mlflow.store.db.utils import _initialize_tables
+
+    path = Path(sqlalchemy.make_url(uri).database or ":memory:").absolute()
+    if path.name == ":memory:" or (path.exists() and path.stat().st_size):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with scratch(path.parent) as folder:
+        engine = sqlalchemy.create_engine(f"sqlite:///{folder / path.name}")
+        _initialize_tables(engine)
+        engine.dispose()
+        (folder / path.name).replace(path)
 
 
 @contextmanager

@@ -1,0 +1,180 @@
+"""Runs a command in a process group of its own, kills the whole group at a moment, and runs it again to its end.
+
+A command is ``fa_tracking.cli.main`` in a fork of this process, which has imported what takes seconds: so a kill meets
+the command at its work and not at its imports.
+"""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+from fa_tracking.scratch import PREFIX
+
+FORK = multiprocessing.get_context("fork")
+LONGEST = 600
+SAID = "said.log"
+IMPORTED = (
+    "altair",
+    "duckdb",
+    "mlflow.artifacts",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "rich.progress",
+    "sklearn.datasets",
+    "dashboards.draw",
+    "fa_tracking.auditor.run",
+    "fa_tracking.cli",
+    "fa_tracking.results.export",
+    "trainers.schedule",
+    "trainers.loop",
+)
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a killed command left: what it had said, and what its folder holds."""
+
+    said: str
+    held: Any
+
+
+@dataclass
+class Count:
+    """What became of the kills of one command.
+
+    Attributes:
+        seconds: of the undisturbed run, the moments being spread over them.
+        kills: commands that were killed before they had ended by themselves.
+        ended: those that had ended before their moment came.
+        problems: what was broken, each with its moment.
+    """
+
+    seconds: float
+    kills: int = 0
+    ended: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def warm() -> None:
+    """Import what commands import, before anything is forked."""
+    for module in IMPORTED:
+        import_module(module)
+    torch = import_module("torch")
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)  # imports its compiler
+
+
+def kill(scene: ModuleType, kills: int, seed: int, told: Callable[[str], None]) -> Count:
+    """Kill the scene's command ``kills`` times, once in each equal part of its undisturbed duration."""
+    with _folders() as (saved, here):
+        here.mkdir()
+        scene.prepare(here, lambda *words: _fa_track(words, here))
+        shutil.copytree(here, saved)
+        before = _restored(saved, here, scene)
+        began = time.monotonic()
+        _fa_track(scene.COMMAND, here)
+        count = Count(time.monotonic() - began)
+        after, files = scene.held(here), _files(here)
+        chance = random.Random(seed)
+        for number in range(kills):
+            moment = (number + chance.random()) / kills * count.seconds
+            _restored(saved, here, scene)
+            was_killed = _killed_at(moment, scene.COMMAND, here)
+            count.kills += was_killed
+            count.ended += not was_killed
+            left = Left((here / SAID).read_text(), scene.held(here))
+            found = [*scene.broken(before, left, after), *_rerun(scene, here, left, after, files)]
+            count.problems += [f"{moment:.2f} s: {problem}" for problem in found]
+            told(f"kill {number + 1} of {kills} at {moment:.2f} of {count.seconds:.2f} s{': broken' if found else ''}")
+    return count
+
+
+def _rerun(scene: ModuleType, here: Path, left: Left, after: Any, files: set[str]) -> Iterator[str]:
+    """What is wrong when the command is run again: it brings what an undisturbed run does, and clears up."""
+    try:
+        _fa_track(scene.COMMAND, here)
+    except AssertionError as error:
+        yield f"rerun: {error}"
+        return
+    yield from scene.unlike(left, scene.held(here), after)
+    if strange := _files(here) - files:
+        yield f"left behind: {', '.join(sorted(strange)[:3])}"
+
+
+def _restored(saved: Path, here: Path, scene: ModuleType) -> Any:
+    """The folder as the command finds it, always in the same place: a store knows its artifacts by their whole path."""
+    shutil.rmtree(here, ignore_errors=True)
+    shutil.copytree(saved, here)
+    return scene.held(here)
+
+
+def _fa_track(words: "list[str] | tuple[str, ...]", here: Path) -> None:
+    process = started(words, here)
+    process.join(LONGEST)
+    said = (here / SAID).read_text()
+    assert process.exitcode == 0, f"{words[0]} ended with {process.exitcode}: {said[-2000:]}"
+    assert "Traceback" not in said, said[-2000:]
+
+
+def _killed_at(moment: float, words: list[str], here: Path) -> bool:
+    """Whether the command was still at work when it was killed, with all its children."""
+    process = started(words, here)
+    process.join(moment)
+    was_running = process.exitcode is None
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+    with suppress(ProcessLookupError):
+        for _ in range(500):  # its children are taken over, and counted by their pids until they are gone
+            os.killpg(process.pid, 0)
+            time.sleep(0.01)
+    return was_running
+
+
+def started(words: "list[str] | tuple[str, ...]", here: Path, **env: str) -> Any:
+    """``fa-track WORDS`` in ``here``; its scratch files and its spool lie there as well."""
+    process = FORK.Process(target=_command, args=(words, here, env))
+    process.start()
+    while process.exitcode is None and process.pid != os.getpgid(process.pid):
+        time.sleep(0.001)
+    return process
+
+
+def _command(words: "list[str] | tuple[str, ...]", here: Path, env: dict[str, str]) -> NoReturn:
+    os.setsid()
+    os.chdir(here)
+    (here / "tmp").mkdir(exist_ok=True)
+    tempfile.tempdir = None
+    os.environ |= {"TMPDIR": str(here / "tmp"), "FA_TRACK_SPOOL": str(here / "spool"), **env}
+    log = os.open(SAID, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    sys.argv = ["fa-track", *words]
+    from fa_tracking.cli import main
+
+    main(prog_name="fa-track")
+    raise SystemExit(0)
+
+
+@contextmanager
+def _folders() -> Iterator[tuple[Path, Path]]:
+    with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder) / "saved", Path(folder) / "here"
+
+
+def _files(here: Path) -> set[str]:
+    """Every file that holds something and whose name is not drawn anew each time, and every scratch folder."""
+    found = [p for p in here.rglob("*") if (p.is_file() and p.stat().st_size) or p.name.startswith(PREFIX)]
+    names = {str(p.relative_to(here)) for p in found}
+    return {name for name in names if not name.startswith(("mlruns", SAID))}

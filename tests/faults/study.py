@@ -1,0 +1,61 @@
+"""A study of four runs, two at a time."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fa_tracking.tracking import names
+from tests.faults._kill import Left
+from tests.faults._store import Run, runs
+
+COMMAND = ["study", "run", "small.yaml", "--jobs", "2"]
+STUDY = """
+title: four small runs
+experiment: small
+seeds: [1, 2]
+fixed: {width: 8, depth: 2, dataset: digits, epochs: 3, lr: 0.01}
+grids:
+- parameters:
+    method: {values: [bp, dfa]}
+"""
+DONE = re.compile(r"^\d of \d: .*: done", re.MULTILINE)
+
+
+Held = dict[str, list[Run]]
+
+
+def prepare(folder: Path, fa_track: Callable[..., None]) -> None:
+    (folder / "small.yaml").write_text(STUDY)
+
+
+def held(folder: Path) -> Held:
+    """The finished runs of each configuration, by their ids."""
+    found: Held = {}
+    for run_id, run in runs(folder).items():
+        if run["status"] == "FINISHED":
+            found.setdefault(run["tags"][names.TAG_CONFIG_SHA256], []).append({"id": run_id, **run})
+    return found
+
+
+def broken(before: Held, left: Left, after: Held) -> Iterator[str]:
+    for config, finished in left.held.items():
+        if [_learned(run) for run in finished] != [_learned(run) for run in after[config]]:
+            yield f"the finished run of {config[:8]} is not what it is undisturbed"
+    if len(DONE.findall(left.said)) > len(left.held):
+        yield "a run was said to be done that is not finished"
+
+
+def unlike(left: Left, again: Held, after: Held) -> Iterator[str]:
+    if again.keys() != after.keys() or any(len(finished) != 1 for finished in again.values()):
+        yield f"{sum(map(len, again.values()))} runs are finished, of {len(again)} configurations of {len(after)}"
+    for config, (run, *_) in again.items():
+        if config in left.held and run != left.held[config][0]:
+            yield f"{config[:8]} was finished, and was done again"
+        if _learned(run) != _learned(after[config][0]):
+            yield f"{config[:8]} differs from the run that was never killed"
+
+
+def _learned(run: Run) -> dict[str, Any]:
+    saved = {path: digest for path, digest in run["artifacts"].items() if path.startswith(names.CHECKPOINTS)}
+    return {"params": run["params"], "metrics": run["metrics"], "saved": saved}
