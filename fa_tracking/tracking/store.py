@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.scratch import scratch
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 PAGE = 1000
 METRICS_PER_BATCH = 1000
 """More at once MLflow refuses."""
+
+PATIENCE = 300_000
+"""Milliseconds that a SQLite store is waited for while others write to it."""
 
 LARGEST = 1.7976931348623157e308
 """What MLflow's SQL stores write for infinity."""
@@ -36,6 +41,7 @@ def client(tracking_uri: str | None = None) -> "MlflowClient":
     uri = tracking_uri or mlflow.get_tracking_uri()
     with store_errors(), _one_at_a_time(uri):
         if uri.startswith("sqlite:"):
+            _be_patient()
             _make_tables(uri)
         return mlflow.MlflowClient(tracking_uri)
 
@@ -52,6 +58,21 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
     with (Path(tempfile.gettempdir()) / f"fa-track-{os.getuid()}-{place}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@cache
+def _be_patient() -> None:
+    """Wait for other writers of a SQLite store longer than MLflow does, which gives up after 20 seconds."""
+    from sqlalchemy import Engine, event
+
+    @event.listens_for(Engine, "connect")
+    def _(connection: Any, _: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute(f"pragma busy_timeout = {PATIENCE}")
+
+    @event.listens_for(Engine, "before_cursor_execute", retval=True)
+    def _(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
+        return statement.replace("PRAGMA busy_timeout = 20000;", f"PRAGMA busy_timeout = {PATIENCE};"), parameters
 
 
 def _make_tables(uri: str) -> None:

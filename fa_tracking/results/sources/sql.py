@@ -18,7 +18,7 @@ from urllib.parse import quote
 from fa_tracking.errors import FATrackError
 from fa_tracking.results.sources import Progress, Snapshot, unseen, without_password
 from fa_tracking.tracking import names
-from fa_tracking.tracking.store import client, find_experiment, store_errors
+from fa_tracking.tracking.store import PATIENCE, client, find_experiment, store_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,7 +71,9 @@ def schema_version(uri: str) -> str:
     with _connection(uri) as connection:
         try:
             rows = connection.table("select version_num from alembic_version").to_pylist()
-        except (Error, FATrackError):
+        except (Error, FATrackError) as error:
+            if "locked" in str(error):
+                raise
             rows = []
     if len(rows) != 1:
         raise FATrackError(f"{without_password(uri)} holds no tables of MLflow's: give the --tracking-uri of a store")
@@ -207,8 +209,10 @@ def _connection(uri: str) -> Iterator[_Reader]:
 
     try:
         if uri.split(":", 1)[0].split("+", 1)[0] in ("sqlite", "postgresql", "postgres"):
-            options = BATCH if uri.startswith("sqlite") else {}
-            with _adbc(uri) as connection, connection.cursor(adbc_stmt_kwargs=options) as cursor:
+            is_sqlite = uri.startswith("sqlite")
+            with _adbc(uri) as connection, connection.cursor(adbc_stmt_kwargs=BATCH if is_sqlite else {}) as cursor:
+                if is_sqlite:
+                    cursor.execute(f"pragma busy_timeout = {PATIENCE}")
                 yield _Reader(cursor)
         else:
             with store_errors(), _Rows(uri) as cursor:
