@@ -4,7 +4,6 @@ import fcntl
 import hashlib
 import multiprocessing
 import os
-import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fa_tracking import catalogue
 from fa_tracking.errors import UsageError
-from fa_tracking.tracking import names, store
+from fa_tracking.tracking import names, process, store
 from trainers.config import RunConfig
 from trainers.study import Study
 
@@ -31,11 +30,15 @@ SKIPPED = "left to another study that has it"
 
 @dataclass(frozen=True)
 class Held:
-    """What the store knows of a configuration: the run, and the experiment that it stands in."""
+    """What the store knows of a configuration: the run, and the experiment that it stands in.
+
+    ``is_killed``: a failed run whose process was killed goes on where it was; any other begins anew.
+    """
 
     state: str
     run_id: str | None
     experiment: str
+    is_killed: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def _one(workers: "SimpleQueue[_Worker]", config: RunConfig, experiment: str, ur
             held = _known(experiment, uri).get(config.digest)
             if not mine or (held is not None and held.state in (DONE, RUNNING)):
                 return SKIPPED
-            outcome = worker.train(config, experiment, uri, data_dir)
+            outcome = worker.train(config, experiment, uri, data_dir, held.run_id if held and held.is_killed else None)
             if outcome != DONE:
                 _record_failure(config, experiment, uri, outcome)
             return outcome
@@ -193,13 +196,12 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _train(config: RunConfig, experiment: str, tracking_uri: str, data_dir: str | None) -> str:
-    """In a process of the pool: train one run; what went wrong, as a line."""
+def _train(config: RunConfig, experiment: str, tracking_uri: str, data_dir: str | None, run_id: str | None) -> str:
+    """In a process of the pool: train one run, or go on with ``run_id``; what went wrong, as a line."""
     from trainers.loop import train
 
-    tags = {names.TAG_PROCESS: _process()}
     try:
-        train(config, experiment, tracking_uri, data_dir, tags=tags)
+        train(config, experiment, tracking_uri, data_dir, run_id=run_id)
     except Exception as error:  # one run's failure, whatever it is, must not end the others
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return DONE
@@ -215,7 +217,8 @@ def _known(experiment: str, tracking_uri: str | None) -> dict[str, Held]:
     rank: Sequence[str] = (FAILED, RUNNING, DONE)
     known: dict[str, Held] = {}
     for run in store.search_runs(client, list(experiments), f"tags.`{names.TAG_CONFIG_SHA256}` != ''"):
-        held = Held(_state(run), run.info.run_id, experiments[run.info.experiment_id])
+        is_killed = run.info.status in ("RUNNING", "KILLED") and "method" in run.data.params
+        held = Held(_state(run), run.info.run_id, experiments[run.info.experiment_id], is_killed)
         if names.TAG_ABORTED_AT in run.data.tags or (held.state == FAILED and held.experiment != experiment):
             continue
         before = known.get(run.data.tags[names.TAG_CONFIG_SHA256])
@@ -227,24 +230,6 @@ def _known(experiment: str, tracking_uri: str | None) -> dict[str, Held]:
 def _state(run: "Run") -> str:
     if run.info.status == "FINISHED":
         return DONE
-    if run.info.status == "RUNNING" and _alive(run.data.tags.get(names.TAG_PROCESS, "")):
+    if run.info.status == "RUNNING" and process.is_alive(run.data.tags.get(names.TAG_PROCESS, "")):
         return RUNNING
     return FAILED
-
-
-def _process() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _alive(process: str) -> bool:
-    """Whether a process runs: on this machine it is asked, on another it is believed."""
-    host, _, pid = process.rpartition(":")
-    if host != socket.gethostname():
-        return bool(host)
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True

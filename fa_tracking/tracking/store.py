@@ -34,7 +34,8 @@ def client(tracking_uri: str | None = None) -> "MlflowClient":
     import logging
 
     logging.getLogger("alembic").setLevel(logging.WARNING)  # a new SQLite store else prints 60 migration lines
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # `store_errors` says it, on one line
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     import mlflow
 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # ours say more, on a terminal alone
@@ -44,6 +45,12 @@ def client(tracking_uri: str | None = None) -> "MlflowClient":
             _be_patient()
             _make_tables(uri)
         return mlflow.MlflowClient(tracking_uri)
+
+
+def absolute(uri: str) -> str:
+    """The URI of a store as any folder knows it: that of a SQLite file may be relative to this one."""
+    scheme, file = "sqlite:///", uri.removeprefix("sqlite:///")
+    return f"{scheme}{Path(file).absolute()}" if uri.startswith(scheme) and not file.startswith("/") else uri
 
 
 @contextmanager
