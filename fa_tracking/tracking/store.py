@@ -22,7 +22,7 @@ PAGE = 1000
 METRICS_PER_BATCH = 1000
 """More at once MLflow refuses."""
 
-PATIENCE = 300_000
+PATIENCE = 60_000
 """Milliseconds that a SQLite store is waited for while others write to it."""
 
 LARGEST = 1.7976931348623157e308
@@ -69,7 +69,7 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
 
 @cache
 def _be_patient() -> None:
-    """Wait for other writers of a SQLite store longer than MLflow does, which gives up after 20 seconds."""
+    """Wait for other writers of a SQLite store three times as long as MLflow does."""
     from sqlalchemy import Engine, event
 
     @event.listens_for(Engine, "connect")

@@ -12,19 +12,20 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 from fa_tracking.scratch import PREFIX
 
 FORK = multiprocessing.get_context("fork")
 LONGEST = 600
 SAID = "said.log"
+Words = Sequence[str] | Callable[[], None]
 IMPORTED = (
     "altair",
     "duckdb",
@@ -102,8 +103,9 @@ def kill(scene: ModuleType, kills: int, seed: int, told: Callable[[str], None]) 
 
 def _rerun(scene: ModuleType, here: Path, left: Left, after: Any, files: set[str]) -> Iterator[str]:
     """What is wrong when the command is run again: it brings what an undisturbed run does, and clears up."""
+    again = getattr(scene, "again", lambda _, fa_track: fa_track(*scene.COMMAND))
     try:
-        _fa_track(scene.COMMAND, here)
+        again(here, lambda *words: _fa_track(words, here))
     except AssertionError as error:
         yield f"rerun: {error}"
         return
@@ -119,15 +121,15 @@ def _restored(saved: Path, here: Path, scene: ModuleType) -> Any:
     return scene.held(here)
 
 
-def _fa_track(words: "list[str] | tuple[str, ...]", here: Path) -> None:
+def _fa_track(words: Words, here: Path) -> None:
     process = started(words, here)
     process.join(LONGEST)
     said = (here / SAID).read_text()
-    assert process.exitcode == 0, f"{words[0]} ended with {process.exitcode}: {said[-2000:]}"
+    assert process.exitcode == 0, f"{words} ended with {process.exitcode}: {said[-2000:]}"
     assert "Traceback" not in said, said[-2000:]
 
 
-def _killed_at(moment: float, words: list[str], here: Path) -> bool:
+def _killed_at(moment: float, words: Words, here: Path) -> bool:
     """Whether the command was still at work when it was killed, with all its children."""
     process = started(words, here)
     process.join(moment)
@@ -142,7 +144,7 @@ def _killed_at(moment: float, words: list[str], here: Path) -> bool:
     return was_running
 
 
-def started(words: "list[str] | tuple[str, ...]", here: Path, **env: str) -> Any:
+def started(words: Words, here: Path, **env: str) -> Any:
     """``fa-track WORDS`` in ``here``; its scratch files and its spool lie there as well."""
     process = FORK.Process(target=_command, args=(words, here, env))
     process.start()
@@ -151,7 +153,7 @@ def started(words: "list[str] | tuple[str, ...]", here: Path, **env: str) -> Any
     return process
 
 
-def _command(words: "list[str] | tuple[str, ...]", here: Path, env: dict[str, str]) -> NoReturn:
+def _command(words: Words, here: Path, env: dict[str, str]) -> None:
     os.setsid()
     os.chdir(here)
     (here / "tmp").mkdir(exist_ok=True)
@@ -160,11 +162,11 @@ def _command(words: "list[str] | tuple[str, ...]", here: Path, env: dict[str, st
     log = os.open(SAID, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(log, stream)
+    if callable(words):
+        words()
+        return
     sys.argv = ["fa-track", *words]
-    from fa_tracking.cli import main
-
-    main(prog_name="fa-track")
-    raise SystemExit(0)
+    import_module("fa_tracking.cli").main(prog_name="fa-track")
 
 
 @contextmanager

@@ -47,8 +47,15 @@ def _run(store: sqlite3.Connection, run: str, experiment: str, status: str, end:
             for key, step, value, nan in rows("key, step, value, is_nan from metrics")
             if not key.startswith("time/")
         ],
+        "where": artifacts.removeprefix("file://"),
         "artifacts": _artifacts(Path(artifacts.removeprefix("file://"))),
     }
+
+
+def learned(run: Run) -> Run:
+    """What two runs of one configuration have in common."""
+    saved = {path: digest for path, digest in run["artifacts"].items() if path.startswith(names.CHECKPOINTS)}
+    return {"params": run["params"], "metrics": run["metrics"], "saved": saved}
 
 
 def _artifacts(folder: Path) -> dict[str, str]:

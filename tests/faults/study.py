@@ -3,11 +3,10 @@
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from fa_tracking.tracking import names
 from tests.faults._kill import Left
-from tests.faults._store import Run, runs
+from tests.faults._store import Run, learned, runs
 
 COMMAND = ["study", "run", "small.yaml", "--jobs", "2"]
 STUDY = """
@@ -40,7 +39,7 @@ def held(folder: Path) -> Held:
 
 def broken(before: Held, left: Left, after: Held) -> Iterator[str]:
     for config, finished in left.held.items():
-        if [_learned(run) for run in finished] != [_learned(run) for run in after[config]]:
+        if [learned(run) for run in finished] != [learned(run) for run in after[config]]:
             yield f"the finished run of {config[:8]} is not what it is undisturbed"
     if len(DONE.findall(left.said)) > len(left.held):
         yield "a run was said to be done that is not finished"
@@ -52,10 +51,5 @@ def unlike(left: Left, again: Held, after: Held) -> Iterator[str]:
     for config, (run, *_) in again.items():
         if config in left.held and run != left.held[config][0]:
             yield f"{config[:8]} was finished, and was done again"
-        if _learned(run) != _learned(after[config][0]):
+        if learned(run) != learned(after[config][0]):
             yield f"{config[:8]} differs from the run that was never killed"
-
-
-def _learned(run: Run) -> dict[str, Any]:
-    saved = {path: digest for path, digest in run["artifacts"].items() if path.startswith(names.CHECKPOINTS)}
-    return {"params": run["params"], "metrics": run["metrics"], "saved": saved}
