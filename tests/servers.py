@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -54,12 +55,22 @@ def mysql() -> Iterator[str]:
 
 
 @contextmanager
-def tracking_server(store: str, *arguments: str, **env: str) -> Iterator[str]:
+def tracking_server(store: str, *arguments: str, port: int | None = None, **env: str) -> Iterator[str]:
     """The URI of `mlflow server` over ``store``, without the processes of its jobs."""
-    port = free_port()
+    port = port or free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--workers", "1"]
     with running([*command, "--port", str(port), *arguments], port, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", **env):
         yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def s3(bucket: str) -> Iterator[str]:
+    """The address of an S3-compatible server with an empty bucket."""
+    port = free_port()
+    with running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port):
+        address = f"http://127.0.0.1:{port}"
+        urlopen(Request(f"{address}/{bucket}", method="PUT")).close()
+        yield address
 
 
 @contextmanager

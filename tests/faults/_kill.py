@@ -13,8 +13,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -66,6 +67,10 @@ class Count:
     ended: int = 0
     problems: list[str] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        ended = f" ({self.ended} had ended before)" if self.ended else ""
+        return f"{self.kills} kills{ended} in the {self.seconds:.1f} s of an undisturbed run"
+
 
 def warm() -> None:
     """Import what commands import, before anything is forked."""
@@ -78,13 +83,14 @@ def warm() -> None:
 
 def kill(scene: ModuleType, kills: int, seed: int, told: Callable[[str], None]) -> Count:
     """Kill the scene's command ``kills`` times, once in each equal part of its undisturbed duration."""
-    with _folders() as (saved, here):
+    with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
+        saved, here = Path(folder) / "saved", Path(folder) / "here"
         here.mkdir()
-        scene.prepare(here, lambda *words: _fa_track(words, here))
+        scene.prepare(here, partial(_typed, here))
         shutil.copytree(here, saved)
         before = _restored(saved, here, scene)
         began = time.monotonic()
-        _fa_track(scene.COMMAND, here)
+        fa_track(scene.COMMAND, here)
         count = Count(time.monotonic() - began)
         after, files = scene.held(here), _files(here)
         chance = random.Random(seed)
@@ -105,7 +111,7 @@ def _rerun(scene: ModuleType, here: Path, left: Left, after: Any, files: set[str
     """What is wrong when the command is run again: it brings what an undisturbed run does, and clears up."""
     again = getattr(scene, "again", lambda _, fa_track: fa_track(*scene.COMMAND))
     try:
-        again(here, lambda *words: _fa_track(words, here))
+        again(here, partial(_typed, here))
     except AssertionError as error:
         yield f"rerun: {error}"
         return
@@ -121,12 +127,22 @@ def _restored(saved: Path, here: Path, scene: ModuleType) -> Any:
     return scene.held(here)
 
 
-def _fa_track(words: Words, here: Path) -> None:
-    process = started(words, here)
+def fa_track(words: Words, here: Path, **env: str) -> str:
+    """What ``fa-track WORDS`` says.
+
+    Raises:
+        AssertionError: it ends with another code than 0, or says a traceback.
+    """
+    process = started(words, here, **env)
     process.join(LONGEST)
     said = (here / SAID).read_text()
     assert process.exitcode == 0, f"{words} ended with {process.exitcode}: {said[-2000:]}"
     assert "Traceback" not in said, said[-2000:]
+    return said
+
+
+def _typed(here: Path, *words: str) -> None:
+    fa_track(words, here)
 
 
 def _killed_at(moment: float, words: Words, here: Path) -> bool:
@@ -144,22 +160,22 @@ def _killed_at(moment: float, words: Words, here: Path) -> bool:
     return was_running
 
 
-def started(words: Words, here: Path, **env: str) -> Any:
+def started(words: Words, here: Path, said: str = SAID, **env: str) -> Any:
     """``fa-track WORDS`` in ``here``; its scratch files and its spool lie there as well."""
-    process = FORK.Process(target=_command, args=(words, here, env))
+    process = FORK.Process(target=_command, args=(words, here, said, env))
     process.start()
     while process.exitcode is None and process.pid != os.getpgid(process.pid):
         time.sleep(0.001)
     return process
 
 
-def _command(words: Words, here: Path, env: dict[str, str]) -> None:
+def _command(words: Words, here: Path, said: str, env: dict[str, str]) -> None:
     os.setsid()
     os.chdir(here)
     (here / "tmp").mkdir(exist_ok=True)
     tempfile.tempdir = None
     os.environ |= {"TMPDIR": str(here / "tmp"), "FA_TRACK_SPOOL": str(here / "spool"), **env}
-    log = os.open(SAID, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    log = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(log, stream)
     if callable(words):
@@ -167,12 +183,6 @@ def _command(words: Words, here: Path, env: dict[str, str]) -> None:
         return
     sys.argv = ["fa-track", *words]
     import_module("fa_tracking.cli").main(prog_name="fa-track")
-
-
-@contextmanager
-def _folders() -> Iterator[tuple[Path, Path]]:
-    with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder) / "saved", Path(folder) / "here"
 
 
 def _files(here: Path) -> set[str]:

@@ -24,7 +24,7 @@ def runs(folder: Path) -> dict[str, Run]:
     """Every run by its id: experiment, status, end, params, tags, metric points and artifacts."""
     if not (folder / "mlflow.db").is_file():
         return {}
-    with sqlite3.connect(f"file:{folder / 'mlflow.db'}?mode=ro", uri=True, timeout=60) as store:
+    with sqlite3.connect(f"file:{folder / 'mlflow.db'}?mode=rw", uri=True, timeout=60) as store:
         found = store.execute(
             "select run_uuid, e.name, status, end_time, r.artifact_uri "
             "from runs r join experiments e using (experiment_id)"

@@ -213,6 +213,7 @@ def _connection(uri: str) -> Iterator[_Reader]:
             with _adbc(uri) as connection, connection.cursor(adbc_stmt_kwargs=BATCH if is_sqlite else {}) as cursor:
                 if is_sqlite:
                     cursor.execute(f"pragma busy_timeout = {PATIENCE}")
+                    cursor.execute("pragma query_only = true")
                 yield _Reader(cursor)
         else:
             with store_errors(), _Rows(uri) as cursor:
@@ -228,7 +229,7 @@ def _adbc(uri: str) -> "Connection":
         path = uri.partition(":///")[2]
         if not Path(path).is_file():
             raise FATrackError(f"there is no store {path}")
-        return sqlite.connect(f"file:{quote(path)}?mode=ro")
+        return sqlite.connect(f"file:{quote(path)}?mode=rw")  # to undo what a killed writer has left half written
     import adbc_driver_postgresql.dbapi as postgresql
 
     return postgresql.connect("postgresql://" + uri.split("://", 1)[1])
