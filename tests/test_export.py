@@ -189,3 +189,31 @@ def test_a_password_in_the_address_of_a_store_goes_no_further() -> None:
     assert without_password("postgresql://me:s3cret@host:5432/runs") == "postgresql://me@host:5432/runs"
     assert SqlSource("mysql+pymysql://me:s3cret@host/runs").uri == "mysql+pymysql://me@host/runs"
     assert without_password("sqlite:////a:b@c.db") == "sqlite:////a:b@c.db"
+
+
+AT_ONCE = """
+import sys
+from multiprocessing import get_context
+from mlflow import MlflowClient
+from fa_tracking.tracking import store
+
+def first(uri, barrier):
+    barrier.wait()
+    client = store.client(uri)
+    run = client.create_run(store.experiment_id(client, "one")).info.run_id
+    client.log_metric(run, "accuracy/test", 0.5, step=1)
+
+fork = get_context("fork")  # MLflow is imported once
+barrier = fork.Barrier(3)
+processes = [fork.Process(target=first, args=(sys.argv[1], barrier)) for _ in range(3)]
+for process in processes: process.start()
+for process in processes: process.join()
+sys.exit(any(process.exitcode for process in processes))
+"""
+
+
+def test_processes_that_begin_at_once_make_one_new_store_between_them(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    done = subprocess.run([sys.executable, "-c", AT_ONCE, uri], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert export(tmp_path / "r.duckdb", uri, "one").metrics == 3
