@@ -15,6 +15,8 @@ from fa_tracking.results.publication import MISSING, mean_and_sd
 from fa_tracking.results.report import DIAGNOSTICS, MARKS
 from fa_tracking.results.tables import short
 
+QUERY = "board"
+"""Whose rows they are."""
 MLFLOW_URL = "http://127.0.0.1:5000"
 """Where `mlflow ui` listens."""
 

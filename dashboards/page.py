@@ -20,10 +20,9 @@ from fa_tracking.errors import UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, explain_query, find_query
 from fa_tracking.results.files import write_whole
 from fa_tracking.results.report import DIAGNOSTICS
+from fa_tracking.results.sources import Progress, unseen
 from fa_tracking.results.tables import numeric_columns, short
 
-BOARD = "board"
-"""The query behind the verdict board."""
 FILTERS = ("experiment", "method", "architecture", "width", "seed", "state")
 """What a page chooses runs by; those that have one value are not offered."""
 FIRST_ROWS = 200
@@ -44,23 +43,24 @@ class Answered:
     is_cut: bool
 
 
-def page(experiment: str, answer: Answer, mlflow_url: str | None = None) -> str:
+def page(experiment: str, answer: Answer, mlflow_url: str | None = None, progress: Progress = unseen) -> str:
     """The dashboard of ``experiment`` as HTML that loads nothing.
 
     Args:
         answer: of ``dashboards.draw.answers``.
-        mlflow_url: where MLflow's UI is; without it, the server that the runs were exported from, else ``MLFLOW_URL``.
+        mlflow_url: where MLflow's UI is; without it, the server that the runs were exported from, else
+            ``board.MLFLOW_URL``.
 
     Raises:
         UsageError: ``mlflow_url`` is no address.
     """
     if mlflow_url and not mlflow_url.startswith(("http://", "https://", "/")):
         raise UsageError(f"the address of MLflow begins with http:// or https://, not as {mlflow_url!r} does")
-    rows = answer(BOARD)
+    rows = answer(board.QUERY)
     rows = rows.assign(state=rows["verdict"].map(board.state))
     runs: list[dict[str, Any]] = [dict(zip(rows.columns, row, strict=True)) for row in rows.itertuples(index=False)]
-    charts = draw_all(experiment, answer)
-    queries = {BOARD: find_query(BOARD)} | {chart.query.name: chart.query for chart in charts}
+    charts = draw_all(experiment, answer, progress)
+    queries = {board.QUERY: find_query(board.QUERY)} | {chart.query.name: chart.query for chart in charts}
     datasets: dict[str, Any] = {}  # charts that draw the same rows share them: Altair names rows by their content
     for chart in charts:
         datasets |= (chart.specification or {}).pop("datasets", {})
@@ -75,7 +75,8 @@ def page(experiment: str, answer: Answer, mlflow_url: str | None = None) -> str:
         .get_template("page.html")
         .render(
             experiment=experiment,
-            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            made=_at(datetime.now(UTC)),
+            known=_known(rows),
             n_runs=len(runs),
             tally=Counter(run["state"] for run in runs),
             states=board.STATES,
@@ -87,7 +88,7 @@ def page(experiment: str, answer: Answer, mlflow_url: str | None = None) -> str:
             mlflow=board.MLFLOW_URL,
             charts=charts,
             answers={name: _answered(query, experiment, answer(name)) for name, query in queries.items()},
-            board=BOARD,
+            board=board.QUERY,
             every=f"{mlflow_url}fa/" if mlflow_url and mlflow_url.startswith("/") else None,  # on MLflow's own server
             first_rows=FIRST_ROWS,
             data=_packed(data),
@@ -97,7 +98,11 @@ def page(experiment: str, answer: Answer, mlflow_url: str | None = None) -> str:
 
 
 def write_html(
-    experiment: str, out: Path, database: str | Path = DEFAULT_DATABASE, mlflow_url: str | None = None
+    experiment: str,
+    out: Path,
+    database: str | Path = DEFAULT_DATABASE,
+    mlflow_url: str | None = None,
+    progress: Progress = unseen,
 ) -> None:
     """The dashboard as one self-contained HTML file.
 
@@ -108,17 +113,32 @@ def write_html(
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"the page is HTML: name it {out.with_suffix('.html').name}, not {out.name}")
     with answers(experiment, database) as answer:
-        write_whole(out, page(experiment, answer, mlflow_url).encode())
+        write_whole(out, page(experiment, answer, mlflow_url, progress).encode())
 
 
-def write_png(experiment: str, out: Path, database: str | Path = DEFAULT_DATABASE) -> list[Path]:
+def write_png(
+    experiment: str, out: Path, database: str | Path = DEFAULT_DATABASE, progress: Progress = unseen
+) -> list[Path]:
     """Each chart as a picture beside ``out``: ``STEM-CHART.png``. The files written."""
     with answers(experiment, database) as answer:
         drawn = [d for d in draw_all(experiment, answer) if d.specification]
     targets = [out.with_name(f"{out.stem}-{d.name}.png") for d in drawn]
-    for each, target in zip(drawn, targets, strict=True):
+    for done, (each, target) in enumerate(zip(drawn, targets, strict=True), start=1):
         write(each, target)
+        progress(done, len(targets))
     return targets
+
+
+def _known(rows: pd.DataFrame) -> str:
+    """How old the rows are: when their stores were exported, the first of several; else the newest thing known."""
+    if rows["exported_at"].notna().all():
+        return f"exported {_at(rows['exported_at'].min())}"
+    newest = rows["changed_at"].dropna()
+    return f"export's time unknown, newest run or audit of {_at(newest.max())}" if len(newest) else ""
+
+
+def _at(time: datetime) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _filters(runs: list[dict[str, Any]]) -> dict[str, list[tuple[str, int]]]:
