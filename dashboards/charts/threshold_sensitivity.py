@@ -84,7 +84,7 @@ def _panel(rows: pd.DataFrame, flag: str) -> Any:
         for e in edges
     ]
     scale = alt.Scale(type="log" if log else "linear", domain=[low, high], zero=False, nice=not log, padding=10)
-    axis = theme.log_axis(inside["value"], used, most=6) if log else alt.Axis(tickCount=6, format="~g")
+    axis = theme.log_axis(inside["value"], used, most=6) if log else alt.Axis(tickCount=6)
     x = alt.X("value:Q", scale=scale, axis=axis, title=None)
     y = {
         "y": alt.Y("group:N", scale=alt.Scale(domain=GROUPS, padding=0), title=None),
