@@ -58,7 +58,7 @@ def y_axis(rows: pd.DataFrame, quantity: str, columns: list[str], shown: bool, t
     floors = floors_of(rows, quantity)
     values = pd.concat([rows[column] for column in columns])
     held = [float(v) for v in [*values, *floors] if v is not None and not theme.spelled(v, log)]
-    scale = alt.Scale(type="log" if log else "linear", zero=False, nice=not log, padding=3)
+    scale = alt.Scale(type="log", nice=False, padding=3) if log else alt.Scale(zero=False, nice=True, padding=3)
     if held:
         low, high = min(held), max(held)
         if log and high < 100 * low:  # so that a line of the axis is inside

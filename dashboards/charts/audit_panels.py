@@ -103,5 +103,7 @@ def _panel(rows: pd.DataFrame, panel: Panel, order: list[str], labelled: bool) -
     )
     rules = theme.threshold_rule(thresholds, x="threshold:Q")
     labels = theme.edge_text(edge, "left", x=alt.value(WIDTH - 14), **y)
-    layers = alt.layer(rules, points, labels, *theme.heading(panel.title, *subtitle))
+    cells = rows[["cell", *IDENTITY]].drop_duplicates("cell")
+    lines = alt.Chart(cells).mark_text(text="").encode(y=y["y"])  # a line a cell, in a panel without values too
+    layers = alt.layer(lines, rules, points, labels, *theme.heading(panel.title, *subtitle))
     return layers.properties(width=WIDTH, height=alt.Step(step))

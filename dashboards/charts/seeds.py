@@ -34,11 +34,7 @@ def draw(rows: pd.DataFrame) -> Any:
     without = rows.loc[~rows["cell"].isin(rows.loc[rows["measure"] == "margin_pp", "cell"]), "cell"].nunique()
     caption = theme.caption(
         "Upper mark: a seed. Diamond and bar below: the mean of n seeds and its 95 % t interval; none for n = 1.",
-        *(
-            [f"{_marks.counted(without, 'cell')} without a margin: without a frozen control, or one itself."]
-            if without
-            else []
-        ),
+        *([f"Without a margin: {without} of the cells, for which there is no frozen control."] if without else []),
         *([_marks.LOST] if _marks.lost(rows) else []),
         theme.usual(rows),
     )
@@ -92,6 +88,7 @@ def _panel(
     )
     title = PANELS[measure] if is_last else None
     x: dict[str, Any] = {"scale": scale, "axis": alt.Axis(labels=is_last, ticks=is_last, title=title, tickCount=5)}
+    marks = theme.verdict_marks(verdicts, "judged")
     points = (
         alt.Chart(inside)
         .mark_point(filled=True, size=42, yOffset=-5, strokeWidth=1.4)
@@ -100,8 +97,8 @@ def _panel(
             y=y,
             fillOpacity=alt.condition("datum.state == 'complete'", alt.value(0.85), alt.value(0)),
             opacity=theme.opacity(),
-            **theme.verdict_marks(verdicts, "judged"),
-            stroke=alt.Stroke("judged:N", scale=theme.VERDICT_COLOUR, legend=None),
+            **marks,
+            stroke=alt.Stroke("judged:N", scale=theme.VERDICT_COLOUR, legend=marks["color"]["legend"]),
             tooltip=["label:N", "seed:Q", alt.Tooltip("value:Q", format=".4g"), "verdict:N", "state:N", "run_id:N"],
         )
     )
