@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +18,7 @@ from fa_tracking import catalogue
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, ask, connect, explain_query, find_query, sql_errors
 from fa_tracking.results.files import write_whole
+from fa_tracking.results.sources import Progress, unseen
 
 PNG_PPI = 300
 """Pixels to the inch of a PNG where it stands as large as the PDF."""
@@ -80,6 +81,7 @@ def draw(name: str, experiment: str, answer: Answer) -> Drawn:
     description = chart.describe(rows)
     with alt.data_transformers.enable(max_rows=None):  # Altair's limit is for notebooks; here the page packs the rows
         specification = _as_json(theme.styled(chart.draw(rows)).to_dict())
+    _leave_out_empty_layers(specification, specification["datasets"])
     specification["description"] = f"{chart.TITLE}. {description}"
     specification["params"] = [*specification.get("params", []), {"name": theme.PICKED, "value": None}]
     return Drawn(name, chart.TITLE, query, sql, rows, specification, description)
@@ -94,9 +96,23 @@ def _as_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def draw_all(experiment: str, answer: Answer) -> list[Drawn]:
+def _leave_out_empty_layers(view: dict[str, Any], datasets: Mapping[str, Any]) -> None:
+    """Layers without rows show nothing, and Vega warns that their axes have no extent."""
+    if "layer" in view:
+        full = [layer for layer in view["layer"] if datasets.get(layer.get("data", {}).get("name")) != []]
+        view["layer"] = full or view["layer"][:1]  # a panel of its own stays, to show that it is empty
+    for part in ("layer", "concat", "hconcat", "vconcat"):
+        for inner in view.get(part, []):
+            _leave_out_empty_layers(inner, datasets)
+
+
+def draw_all(experiment: str, answer: Answer, progress: Progress = unseen) -> list[Drawn]:
     """Every chart of the catalogue, those with nothing to draw among them."""
-    return [draw(name, experiment, answer) for name in names()]
+    drawn: list[Drawn] = []
+    for name in names():
+        drawn.append(draw(name, experiment, answer))
+        progress(len(drawn), len(names()))
+    return drawn
 
 
 def names() -> list[str]:

@@ -2,19 +2,18 @@
 
 import math
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
+from conftest import empty_database
 
 from dashboards import charts
 from dashboards.draw import answers
 from dashboards.page import page as drawn_page
 from dashboards.page import write_html
 from fa_tracking.errors import UsageError
-from fa_tracking.results.database import create_views
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -44,9 +43,7 @@ def describe(rows):
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs as an export would write them: a study of eight, one of another store, a hundred of a hundred epochs."""
     path = tmp_path_factory.mktemp("page") / "r.duckdb"
-    with duckdb.connect(str(path)) as connection:
-        connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
-        create_views(connection)
+    with empty_database(path) as connection:
         for seed in (1, 2, 3):
             write(connection, "study", "bp", seed, accuracy=0.8 + seed / 100)
             write(connection, "study", "dfa", seed, accuracy=0.5 + seed / 100, growth=400.0, flags="a")
@@ -129,9 +126,9 @@ def marks(page: "Page", chart: str = "audit_panels") -> list[float]:
 def test_every_chart_is_drawn_described_and_has_its_query_behind_it(browser_page: "Page", study: str) -> None:
     page = visit(browser_page, study)
     drawn = page.locator("figure").count()
-    assert drawn >= 2 and page.locator("figure .chart[role=img] svg").count() == drawn
+    assert drawn >= 2 and page.locator("figure .picture[role=img] svg").count() == drawn
     audit = page.locator("#audit_panels")
-    assert "7 runs: " in (audit.locator(".chart").get_attribute("aria-label") or "")
+    assert "7 runs: " in (audit.locator(".picture").get_attribute("aria-label") or "")
     assert not audit.locator("pre").is_visible()
     audit.locator("summary").click()
     assert "runs_of('study')" in audit.locator("pre").inner_text()
@@ -256,6 +253,7 @@ def test_everything_is_within_reach_of_the_keyboard(browser_page: "Page", study:
 def test_paper_has_the_board_and_the_charts_and_no_controls(browser_page: "Page", study: str) -> None:
     page = visit(browser_page, study)
     page.locator("#audit_panels summary").click()
+    assert not page.locator(".wide:visible").count()
     page.emulate_media(media="print")
     for control in ("#filters", "nav", ".save", "#audit_panels pre"):
         assert not page.locator(control).first.is_visible()
@@ -269,6 +267,8 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(browser_page: "Page"
     for details in page.locator(".answer summary").all():
         details.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    hint = page.locator("#audit_panels .wide")  # a chart that is wider scrolls in its box, and says so
+    assert hint.is_visible() and "sideways" in hint.inner_text()
     for text in page.locator("tr.run td").all():
         box = text.bounding_box()
         assert box and box["x"] >= 0 and box["x"] + box["width"] <= 360

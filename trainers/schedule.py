@@ -1,23 +1,18 @@
 """Runs a study: what the store already holds of it, and the rest, some at a time, each in a process of its own."""
 
-import fcntl
-import hashlib
 import multiprocessing
 import os
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking import catalogue
 from fa_tracking.errors import UsageError
-from fa_tracking.tracking import names, process, store
+from fa_tracking.tracking import lock, names, process, store
 from trainers.config import RunConfig
 from trainers.study import Study
 
@@ -127,7 +122,7 @@ def _one(workers: "SimpleQueue[_Worker]", config: RunConfig, experiment: str, ur
     """Train one run, unless another study has it by now."""
     worker = workers.get()
     try:
-        with _claimed(f"{uri} {config.digest}") as mine:
+        with lock.alone(f"{uri} {config.digest}", wait=False) as mine:
             held = _known(experiment, uri).get(config.digest)
             if not mine or (held is not None and held.state in (DONE, RUNNING)):
                 return SKIPPED
@@ -137,20 +132,6 @@ def _one(workers: "SimpleQueue[_Worker]", config: RunConfig, experiment: str, ur
             return outcome
     finally:
         workers.put(worker)
-
-
-@contextmanager
-def _claimed(what: str) -> Iterator[bool]:
-    """Whether this process alone has ``what`` on this machine; the kernel takes a lock back from whoever dies."""
-    folder = Path(tempfile.gettempdir()) / f"fa-track-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with (folder / hashlib.sha256(what.encode()).hexdigest()[:32]).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def _record_failure(config: RunConfig, experiment: str, uri: str, problem: str) -> None:

@@ -1,5 +1,6 @@
 """Brings the entries of a journal to the store. An entry that comes twice leaves what it leaves once."""
 
+import errno
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,11 @@ from fa_tracking.tracking import store
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_REFUSALS = ("disk is full", "readonly database", "read-only", "No space left", "no such table")
+_REFUSALS = ("no such table",)
 """What a database says where waiting does not help."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Of a folder of artifacts that may have room later."""
 
 
 def deliver(client: "MlflowClient", run_id: str, folder: Path, entry: dict[str, Any]) -> None:
@@ -64,7 +68,7 @@ def _remove(client: "MlflowClient", run_id: str, path: str) -> None:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the store may take later what it has not taken now: it does not answer, is busy, or is being started."""
+    """Whether the store may take later what it has not taken now: it does not answer, is busy, is full."""
     from mlflow.exceptions import MlflowException
     from requests import RequestException
 
@@ -78,4 +82,4 @@ def is_away(error: BaseException) -> bool:
     if isinstance(error, RequestException):
         answer = error.response
         return answer is None or answer.status_code == 429 or answer.status_code >= 500
-    return isinstance(error, ConnectionError | TimeoutError)
+    return isinstance(error, ConnectionError | TimeoutError) or (isinstance(error, OSError) and error.errno in _NO_ROOM)

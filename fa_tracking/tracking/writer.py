@@ -150,7 +150,9 @@ class Writer:
                     raise
                 if self._away is None:
                     _LOG.warning(
-                        "the MLflow store is away; training goes on, its log waits in %s", self._journal.folder
+                        "the MLflow store is away (%s); training goes on, its log waits in %s",
+                        _first_line(error),
+                        self._journal.folder,
                     )
                 self._away = error
                 self._journal.sync()
@@ -178,12 +180,16 @@ class Writer:
                 raise FATrackError(f"the run could not be written: {said}") from problem
 
     def _still_away(self) -> str:
-        said = str(self._away or "it has not answered yet").strip().splitlines()[0]
+        said = _first_line(self._away or "it has not answered yet")
         waiting = self._journal.waiting
         return (
-            f"the MLflow store is away ({said[:200]}); {waiting} entries of the run wait in {self._journal.folder}: "
+            f"the MLflow store is away ({said}); {waiting} entries of the run wait in {self._journal.folder}: "
             "`fa-track recover` brings them to the store"
         )
+
+
+def _first_line(said: object) -> str:
+    return str(said).strip().splitlines()[0][:200]
 
 
 def _sync(path: Path) -> None:

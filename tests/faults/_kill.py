@@ -172,7 +172,8 @@ def started(words: Words, here: Path, said: str = SAID, **env: str) -> Any:
 def _command(words: Words, here: Path, said: str, env: dict[str, str]) -> None:
     os.setsid()
     os.chdir(here)
-    (here / "tmp").mkdir(exist_ok=True)
+    with suppress(OSError):  # a read-only folder
+        (here / "tmp").mkdir(exist_ok=True)
     tempfile.tempdir = None
     os.environ |= {"TMPDIR": str(here / "tmp"), "FA_TRACK_SPOOL": str(here / "spool"), **env}
     log = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
