@@ -115,11 +115,15 @@ def _written(client: "MlflowClient", run_id: str, is_own: bool) -> Iterator[Writ
         writer.abandon()
         _end_active(run_id, status)
         raise
+    status = "FINISHED"
     try:
         writer.close(patience)
+    except StoreAwayError:
+        status = "RUNNING"  # a full store may still take a status, and what is FINISHED is audited
+        raise
     finally:
         if is_own:
-            _end_active(run_id, "FINISHED")
+            _end_active(run_id, status)
 
 
 def _writer(client: "MlflowClient", run_id: str) -> Writer:

@@ -187,7 +187,10 @@ def _command(words: Words, here: Path, said: str, env: dict[str, str]) -> None:
 
 
 def _files(here: Path) -> set[str]:
-    """Every file that holds something and whose name is not drawn anew each time, and every scratch folder."""
+    """Every file that holds something and whose name is not drawn anew each time, and every scratch folder.
+
+    SQLite's journal of a transaction that was not to be is no matter: it is used again, or undone, by who writes next.
+    """
     found = [p for p in here.rglob("*") if (p.is_file() and p.stat().st_size) or p.name.startswith(PREFIX)]
     names = {str(p.relative_to(here)) for p in found}
-    return {name for name in names if not name.startswith(("mlruns", SAID))}
+    return {name for name in names if not name.startswith(("mlruns", "mlflow.db-journal", SAID))}
