@@ -103,7 +103,7 @@ def _panel(rows: pd.DataFrame, panel: Panel, order: list[str], labelled: bool) -
     )
     rules = theme.threshold_rule(thresholds, x="threshold:Q")
     labels = theme.edge_text(edge, "left", x=alt.value(WIDTH - 14), **y)
-    cells = rows[["cell", *IDENTITY]].drop_duplicates("cell")
-    lines = alt.Chart(cells).mark_text(text="").encode(y=y["y"])  # a line a cell, in a panel without values too
+    runs = alt.Chart(rows[["cell", "seed", "run_id", *IDENTITY]])
+    lines = runs.mark_text(text="").encode(y=y["y"])  # the cells' names, beside a panel without values too
     layers = alt.layer(lines, rules, points, labels, *theme.heading(panel.title, *subtitle))
     return layers.properties(width=WIDTH, height=alt.Step(step))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fa_tracking.cli import _complete, _options
-from fa_tracking.cli._show import progress, say, say_next
+from fa_tracking.cli._show import field, progress, say, say_next
 
 if TYPE_CHECKING:
     from trainers.schedule import Cell
@@ -47,7 +47,7 @@ def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str
 
     if name is None:
         for each in study.studies():
-            click.echo(f"{each:<20} {study.load(each).title}")
+            field(each, study.load(each).title, 20)
         say_next("study", "list", "NAME", why="its runs")
         return
     chosen = _study(name, reduced)
