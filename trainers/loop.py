@@ -41,6 +41,7 @@ def train(
     progress: Progress | None = None,
     tags: Mapping[str, str] | None = None,
     abort: Abort | None = None,
+    started: Callable[[str], None] | None = None,
 ) -> str:
     """Train one run, logging diagnostics each epoch and a checkpoint at the end; its MLflow run id.
 
@@ -49,6 +50,7 @@ def train(
     Args:
         checkpoint_every: also save a checkpoint every so many epochs; 0: only the last.
         abort: stops the run where a flag holds; its last checkpoint is saved then as at the planned end.
+        started: called with the run's id before it trains; what it raises ends the run.
         threads: of the matrix products. One a process is best where several runs train side by side.
 
     Raises:
@@ -72,6 +74,8 @@ def train(
     }
     params = {name: getattr(config, name) for name in names.PARAMS}
     with start_run(experiment, tracking_uri, tags=tags, **params) as run:
+        if started:
+            started(run.run_id)
         _epochs(config, dataset, model, rule, run, checkpoint_every, progress or (lambda *_: None), abort)
     return run.run_id
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,42 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
     with (Path(tempfile.gettempdir()) / f"fa-track-{os.getuid()}-{place}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def absolute(uri: str) -> str:
+    """The URI by which a process elsewhere on this machine means the same store.
+
+    Raises:
+        UsageError: none does: the store lives in this process.
+    """
+    if not uri.startswith("sqlite"):
+        return uri if ":" in uri else str(Path(uri).resolve())
+    if (file := _sqlite_file(uri)) is None:
+        raise UsageError(f"the store {uri} lives in one process: give a file, sqlite:///mlflow.db, or a server")
+    from sqlalchemy import make_url
+
+    return make_url(uri).set(database=str(file.resolve())).render_as_string(hide_password=False)
+
+
+def must_be_here(uri: str) -> None:
+    """Refuse a SQLite file that is not on this machine, where MLflow would begin a new and empty one.
+
+    Raises:
+        FATrackError: it is not.
+    """
+    file = _sqlite_file(uri) if uri.startswith("sqlite") else None
+    if file is not None and not file.is_file():
+        raise FATrackError(
+            f"{socket.gethostname()} has no file {file}: several machines need a store that each of them reaches, "
+            "such as a tracking server (MLFLOW_TRACKING_URI=http://…)"
+        )
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    from sqlalchemy import make_url
+
+    name = make_url(uri).database
+    return None if name in (None, "", ":memory:") else Path(str(name))
 
 
 @contextmanager
