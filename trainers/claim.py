@@ -44,6 +44,8 @@ def runs_of(client: "MlflowClient", digest: str = "") -> "list[Run]":
 def in_hand(run: "Run", driver: str = "") -> bool:
     """Whether a process trains it: on this machine it is asked, on another its signs of life are believed.
 
+    A run of `fa-track train` gives none; on another machine it is believed.
+
     Args:
         driver: of a study that asks for a run to train: it hands each out once at a time, so that of its own runs none
             is in hand.
@@ -53,8 +55,10 @@ def in_hand(run: "Run", driver: str = "") -> bool:
     host, _, pid = run.data.tags.get(names.TAG_PROCESS, "").rpartition(":")
     if host == socket.gethostname():
         return _lives(pid)
+    if (alive := run.data.tags.get(names.TAG_ALIVE)) is None:
+        return bool(host)
     with suppress(ValueError):
-        return time.time() - float(run.data.tags.get(names.TAG_ALIVE, "")) < LEASE
+        return time.time() - float(alive) < LEASE
     return False
 
 
