@@ -79,14 +79,11 @@ def throughput(folder: Path, executors: list[str], workers: list[int], runs: int
         for jobs in workers:
             uri = f"sqlite:///{folder}/{executor}-{jobs}.db"
             began, ends = time.perf_counter(), []
-            problems = schedule.run(
-                study,
-                uri,
-                None,
-                Needs(jobs=jobs),
-                lambda *_: ends.append(time.perf_counter()),
-                executor,  # noqa: B023
-            )
+
+            def finished(*_: object, ends: list[float] = ends) -> None:
+                ends.append(time.perf_counter())
+
+            problems = schedule.run(study, uri, None, Needs(jobs=jobs), finished, executor)
             if problems:
                 raise SystemExit(f"{executor}: {next(iter(problems.values()))}")
             whole = 60 * runs / (ends[-1] - began)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from trainers.config import RunConfig
 
 torch.set_num_threads(1)
+os.environ["FA_TRACK_SPOOL"] = tempfile.mkdtemp(prefix="fa-track-spool-")
 os.environ.pop("COLUMNS", None)  # xdist gives its workers one of 80
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

@@ -8,7 +8,6 @@ finds its run in another's hands ends.
 
 import os
 import random
-import socket
 import threading
 import time
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fa_tracking.errors import FATrackError
-from fa_tracking.tracking import names, store
+from fa_tracking.tracking import names, process, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,13 +51,11 @@ def in_hand(run: "Run", driver: str = "") -> bool:
     """
     if run.info.status != "RUNNING" or (driver and run.data.tags.get(names.TAG_DRIVER) == driver):
         return False
-    host, _, pid = run.data.tags.get(names.TAG_PROCESS, "").rpartition(":")
-    if host == socket.gethostname():
-        return _lives(pid)
-    if (alive := run.data.tags.get(names.TAG_ALIVE)) is None:
-        return bool(host)
+    writer, sign_of_life = run.data.tags.get(names.TAG_PROCESS, ""), run.data.tags.get(names.TAG_ALIVE)
+    if sign_of_life is None or process.is_here(writer):
+        return process.is_alive(writer)
     with suppress(ValueError):
-        return time.time() - float(alive) < LEASE
+        return time.time() - float(sign_of_life) < LEASE
     return False
 
 
@@ -78,10 +75,30 @@ class Claim:
     """
 
     def __init__(self, client: "MlflowClient", digest: str, driver: str) -> None:
-        self.tags = {names.TAG_PROCESS: _process(), names.TAG_DRIVER: driver, names.TAG_ALIVE: _now()}
+        self.tags = {names.TAG_PROCESS: process.this(), names.TAG_DRIVER: driver, names.TAG_ALIVE: _now()}
         self._client, self._digest, self._driver = client, digest, driver
         self._run_id = ""
         self._ended = threading.Event()
+
+    def take_up(self, lost: "Run") -> str:
+        """Write this process on a run whose own is gone, to go on with it; its id.
+
+        For as long as that takes, a run that is of no other use stands for the claim.
+
+        Raises:
+            TakenError: another process has the configuration.
+        """
+        run_id = str(lost.info.run_id)
+        with store.store_errors():
+            marks = {**self.tags, names.TAG_CONFIG_SHA256: self._digest}
+            self._run_id = self._client.create_run(lost.info.experiment_id, tags=marks, run_name="claim").info.run_id
+        self._refuse_others(self._run_id)
+        with store.store_errors():
+            for key, value in self.tags.items():
+                self._client.set_tag(run_id, key, value)
+            self._client.update_run(run_id, status="RUNNING")
+            self._client.delete_run(self._run_id)
+        return run_id
 
     def begin(self, run_id: str) -> None:
         """Hold the run that has just begun.
@@ -90,9 +107,12 @@ class Claim:
             TakenError: another process has begun one too; at the end of the block this one is deleted.
         """
         self._run_id = run_id
-        others = [run for run in runs_of(self._client, self._digest) if run.info.run_id != run_id]
-        if any(in_hand(run, self._driver) for run in others):
-            raise TakenError
+        self._refuse_others(run_id)
+        self.hold(run_id)
+
+    def hold(self, run_id: str) -> None:
+        """Give signs of life of a run, from now on."""
+        self._run_id = run_id
         threading.Thread(target=self._give_signs_of_life, daemon=True).start()
 
     def __enter__(self) -> "Claim":
@@ -105,28 +125,19 @@ class Claim:
                 self._client.delete_run(self._run_id)
             time.sleep(random.uniform(0.1, PATIENCE))
 
+    def _refuse_others(self, mine: str) -> None:
+        others = [run for run in runs_of(self._client, self._digest) if run.info.run_id != mine]
+        if any(in_hand(run, self._driver) for run in others):
+            raise TakenError
+
     def _give_signs_of_life(self) -> None:
         while not self._ended.wait(BEAT):
             with suppress(FATrackError), store.store_errors():  # a store that is away for a while ends nothing
                 run = self._client.get_run(self._run_id)
-                if run.info.status == "KILLED" or run.data.tags.get(names.TAG_PROCESS) != _process():
+                if run.info.status == "KILLED" or run.data.tags.get(names.TAG_PROCESS) != process.this():
                     os._exit(1)
                 self._client.set_tag(self._run_id, names.TAG_ALIVE, _now())
 
 
-def _process() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
 def _now() -> str:
     return str(int(time.time()))
-
-
-def _lives(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -132,9 +132,10 @@ def _train_alone(order: _Order, config: RunConfig) -> str:
         return DONE if held.run_id in ours else SKIPPED
     if held and held.state == RUNNING:
         return SKIPPED
-    home = store.find_experiment(client, order.experiment).experiment_id
-    claim.bury(client, [run for run in runs if run.info.experiment_id == home])
+    lost = _lost(runs, store.find_experiment(client, order.experiment).experiment_id)
     with claim.Claim(client, config.digest, order.driver) as mine:
+        run_id = mine.take_up(lost.pop()) if lost else None
+        claim.bury(client, lost)
         train(
             config,
             order.experiment,
@@ -142,9 +143,16 @@ def _train_alone(order: _Order, config: RunConfig) -> str:
             order.data_dir,
             threads=order.threads,
             tags=mine.tags,
-            started=mine.begin,
+            run_id=run_id,
+            started=mine.hold if run_id else mine.begin,
         )
     return DONE
+
+
+def _lost(runs: "Iterable[Run]", home: str) -> "list[Run]":
+    """The runs of a configuration that can go on, of those that nobody has in hand."""
+    at_home = [run for run in runs if run.info.experiment_id == home and names.TAG_ABORTED_AT not in run.data.tags]
+    return [run for run in at_home if run.info.status in ("RUNNING", "KILLED") and "method" in run.data.params]
 
 
 def _record_failure(client: "MlflowClient", home: str, config: RunConfig, problem: str) -> None:

@@ -74,6 +74,8 @@ def alignment_null_sd(layer: int) -> str:
 
 CHECKPOINTS = "checkpoints"
 """The folder of the checkpoints."""
+STATE = "state"
+"""The folder of the training states of a run that is under way: the last two of them."""
 AUDIT = "audit"
 """The folder of the auditor's report: report.txt, report.json, report.html."""
 IMPORTED = "imported"
@@ -89,6 +91,11 @@ DASHBOARD = "dashboard.html"
 def checkpoint(epoch: int) -> str:
     """A checkpoint's folder: model.safetensors, feedback.safetensors, config.json."""
     return f"{CHECKPOINTS}/epoch_{epoch:04d}"
+
+
+def state(slot: int) -> str:
+    """A training state's folder: state.safetensors, state.json."""
+    return f"{STATE}/{slot}"
 
 
 TAG_VERDICT = "fa.verdict"
@@ -120,7 +127,7 @@ TAG_ABORTED_AT = "fa.aborted_at"
 TAG_ABORTED_FOR = "fa.aborted_for"
 """The letters of the flags that stopped it."""
 TAG_PROCESS = "fa.process"
-"""Host and process of a study's run, which tell a running one from one that was killed."""
+"""Host and process that write the run, which tell a running one from one that was killed."""
 TAG_DRIVER = "fa.driver"
 """Which `fa-track study run` has handed the run out: it alone knows that it was lost."""
 TAG_ALIVE = "fa.alive"

@@ -29,7 +29,8 @@ def client(tracking_uri: str | None = None) -> "MlflowClient":
     import logging
 
     logging.getLogger("alembic").setLevel(logging.WARNING)  # a new SQLite store else prints 60 migration lines
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # `store_errors` says it, on one line
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     import mlflow
 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # ours say more, on a terminal alone
