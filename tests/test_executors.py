@@ -121,6 +121,7 @@ def cluster() -> Iterator[Any]:
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'fa-track[ray]'")
     from ray.cluster_utils import Cluster
 
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # a busy machine needs more than Ray's 30
     small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
     noticed = {"health_check_period_ms": 1000, "health_check_failure_threshold": 5}
     made = Cluster(initialize_head=True, head_node_args={**small, "num_gpus": 1, "_system_config": noticed})
