@@ -18,6 +18,7 @@ from fa_tracking import catalogue
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, ask, connect, explain_query, find_query, sql_errors
 from fa_tracking.results.files import write_whole
+from fa_tracking.results.sources import Progress, unseen
 
 PNG_PPI = 300
 """Pixels to the inch of a PNG where it stands as large as the PDF."""
@@ -94,9 +95,13 @@ def _as_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def draw_all(experiment: str, answer: Answer) -> list[Drawn]:
+def draw_all(experiment: str, answer: Answer, progress: Progress = unseen) -> list[Drawn]:
     """Every chart of the catalogue, those with nothing to draw among them."""
-    return [draw(name, experiment, answer) for name in names()]
+    drawn: list[Drawn] = []
+    for name in names():
+        drawn.append(draw(name, experiment, answer))
+        progress(len(drawn), len(names()))
+    return drawn
 
 
 def names() -> list[str]:

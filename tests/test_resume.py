@@ -26,16 +26,22 @@ CONFIGS = {
     "dfa": {"epochs": 5, "penalty": 0.01},
     "kolen_pollack": {"epochs": 5, "optimizer": "sgd"},  # feedback that the optimizer steps
     "credit_bridge": {"epochs": 5},  # an auxiliary network
-    "fa": {"epochs": 4, "architecture": "preact_resnet", "augmentation": "crop_flip", "width": 4},  # BatchNorm
 }
-KILLS_ITSELF = f"""
+KILL_THEMSELVES = f"""
 import json, os, signal, sys
 from trainers import loop
 from trainers.config import RunConfig
+uri, *configs = map(json.loads, sys.argv[1:])
+
 def progress(epoch, epochs, accuracy):
     if epoch == {KILLED_AT}:
         os.kill(os.getpid(), signal.SIGKILL)
-loop.train(RunConfig(**json.loads(sys.argv[1])), sys.argv[2], sys.argv[3], state_seconds=0, progress=progress)
+
+for config in configs:
+    if (child := os.fork()) == 0:
+        loop.train(RunConfig(**config), "cut-" + config["method"], uri, state_seconds=0, progress=progress)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL, config
 """
 HOLDS_THE_DATABASE = """
 import sqlite3, sys, time
@@ -46,12 +52,14 @@ time.sleep(600)
 """
 
 
-def killed(experiment: str, uri: str, **config: object) -> Run:
-    """A run whose process was killed at the end of an epoch."""
-    done = subprocess.run([sys.executable, "-c", KILLS_ITSELF, json.dumps(config), experiment, uri], check=False)
-    assert done.returncode == -signal.SIGKILL
-    (run,) = runs(experiment, uri)
-    return run
+@pytest.fixture(scope="module")
+def killed(workspace: Path) -> str:
+    """A store with a run of each config, whose process was killed at the end of an epoch; its URI."""
+    uri = f"sqlite:///{workspace / 'mlflow.db'}"
+    loop.train(tiny("bp", epochs=0), "first", uri)  # the store itself
+    configs = [json.dumps(vars(tiny(method, **changes))) for method, changes in CONFIGS.items()]
+    subprocess.run([sys.executable, "-c", KILL_THEMSELVES, json.dumps(uri), *configs], check=True)
+    return uri
 
 
 def runs(experiment: str, uri: str) -> list[Run]:
@@ -67,10 +75,10 @@ def points(run_id: str, uri: str) -> dict[str, list[tuple[int, float]]]:
 
 
 @pytest.mark.parametrize("method", CONFIGS)
-def test_a_killed_run_goes_on_bit_for_bit(method: str, uri: str) -> None:
-    config = tiny(method, **CONFIGS[method])
+def test_a_killed_run_goes_on_bit_for_bit(method: str, killed: str) -> None:
+    uri, config = killed, tiny(method, **CONFIGS[method])
     whole = loop.train(config, f"whole-{method}", uri)
-    run = killed(f"cut-{method}", uri, **vars(config))
+    (run,) = runs(f"cut-{method}", uri)
     seen: list[int] = []
     loop.resume(run.info.run_id, uri, progress=lambda epoch, *_: seen.append(epoch))
     assert seen[0] == KILLED_AT + 1
@@ -120,7 +128,7 @@ def test_a_run_ends_without_a_store_that_stays_away(tmp_path: Path, cli: Cli) ->
         "    run.log_metrics({'x': 1.0}, 0)\n"
         "    run.flush()\n"
         f"    holder = subprocess.Popen([sys.executable, '-c', {HOLDS_THE_DATABASE!r}, {str(database)!r}], "
-        "stdout=subprocess.PIPE)\n"
+        "stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)\n"
         "    holder.stdout.readline()\n"
         "    print(holder.pid, flush=True)\n"
         "    for step in range(1, 4):\n"

@@ -78,6 +78,7 @@ def run(
         return {}
     _check(todo, data_dir)
     needs, uri = needs or Needs(), store.absolute(store.client(tracking_uri).tracking_uri)
+    store.must_be_here(uri)
     client, folder = store.client(uri), str(Path(data_dir).resolve()) if data_dir else None
     order = _Order(study.experiment, uri, folder, uuid.uuid4().hex, needs.cpus_per_run)
     home = store.experiment_id(client, study.experiment)

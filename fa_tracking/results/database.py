@@ -47,29 +47,32 @@ def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
         path: a database file, or a folder of its tables: ``<table>.parquet``, or as ``write_parquet`` lays them out.
 
     Raises:
-        UsageError: there is no such file or folder.
-        FATrackError: it is locked by a writer, or is no database.
+        UsageError: there is no such file or folder, or it is a SQLite file.
+        FATrackError: it cannot be read, is locked by a writer, or is no database.
     """
     import duckdb
 
-    folder = Path(path).is_dir()
-    if not folder and not Path(path).is_file():
-        raise UsageError(f"there is no database {path}: write it with `fa-track export --db {path}`")
-    if not folder and _begins_as(Path(path), SQLITE):
-        raise UsageError(f"{path} is a SQLite file, such as MLflow's store: `fa-track export` makes a database of one")
     try:
+        folder = Path(path).is_dir()
+        if not folder:
+            _refuse_other_files(Path(path))
         connection = _from_parquet(Path(path)) if folder else duckdb.connect(str(path), read_only=True)
         for setting in ("enable_external_access", "autoinstall_known_extensions", "autoload_known_extensions"):
             connection.execute(f"set {setting} = false")
         connection.execute("set lock_configuration = true")
-    except duckdb.Error as error:
+    except (duckdb.Error, OSError) as error:
         raise FATrackError(f"the database {path} cannot be opened: {first_line(error)}") from error
     return connection
 
 
-def _begins_as(path: Path, head: bytes) -> bool:
+def _refuse_other_files(path: Path) -> None:
+    if not path.is_file():
+        raise UsageError(f"there is no database {path}: write it with `fa-track export --db {path}`")
     with path.open("rb") as file:
-        return file.read(len(head)) == head
+        if file.read(len(SQLITE)) == SQLITE:
+            raise UsageError(
+                f"{path} is a SQLite file, such as MLflow's store: `fa-track export` makes a database of one"
+            )
 
 
 def create_views(connection: "DuckDBPyConnection") -> None:

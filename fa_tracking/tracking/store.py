@@ -1,16 +1,14 @@
 """The MLflow store: reach it, find experiments in it, name what is wrong with it in one line."""
 
-import hashlib
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fa_tracking.errors import FATrackError, UsageError
-from fa_tracking.tracking import names
+from fa_tracking.tracking import lock, names
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,34 +32,17 @@ def client(tracking_uri: str | None = None) -> "MlflowClient":
     import mlflow
 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # ours say more, on a terminal alone
-    with store_errors(), _one_at_a_time(tracking_uri or mlflow.get_tracking_uri()):
+    uri = tracking_uri or mlflow.get_tracking_uri()
+    # processes that begin at once would all make the tables of a new SQLite store, and most would fail
+    making = lock.alone(str(Path(uri.partition(":///")[2]).resolve())) if uri.startswith("sqlite") else nullcontext()
+    with store_errors(), making:
         return mlflow.MlflowClient(tracking_uri)
 
 
-@contextmanager
-def _one_at_a_time(uri: str) -> Iterator[None]:
-    """Processes that begin at once would all make the tables of a new SQLite store, and most would fail."""
-    if not uri.startswith("sqlite:"):
-        yield
-        return
-    import fcntl
-
-    place = hashlib.sha256(f"{Path.cwd()} {uri}".encode()).hexdigest()[:16]
-    with (Path(tempfile.gettempdir()) / f"fa-track-{os.getuid()}-{place}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def absolute(uri: str) -> str:
-    """The URI by which a process elsewhere on this machine means the same store.
-
-    Raises:
-        UsageError: none does: the store lives in this process.
-    """
-    if not uri.startswith("sqlite"):
-        return uri if ":" in uri else str(Path(uri).resolve())
+    """The URI of a store as any folder knows it: that of a file may be relative to this one."""
     if (file := _sqlite_file(uri)) is None:
-        raise UsageError(f"the store {uri} lives in one process: give a file, sqlite:///mlflow.db, or a server")
+        return uri if ":" in uri else str(Path(uri).resolve())
     from sqlalchemy import make_url
 
     return make_url(uri).set(database=str(file.resolve())).render_as_string(hide_password=False)
@@ -71,17 +52,19 @@ def must_be_here(uri: str) -> None:
     """Refuse a SQLite file that is not on this machine, where MLflow would begin a new and empty one.
 
     Raises:
-        FATrackError: it is not.
+        FATrackError: it is not, or the store lives in one process alone.
     """
-    file = _sqlite_file(uri) if uri.startswith("sqlite") else None
-    if file is not None and not file.is_file():
+    file = _sqlite_file(uri)
+    if uri.startswith("sqlite") and (file is None or not file.is_file()):
         raise FATrackError(
-            f"{socket.gethostname()} has no file {file}: several machines need a store that each of them reaches, "
-            "such as a tracking server (MLFLOW_TRACKING_URI=http://…)"
+            f"{socket.gethostname()} has no file {file or uri}: several processes need a store that each of them "
+            "reaches; on several machines a tracking server (MLFLOW_TRACKING_URI=http://…)"
         )
 
 
 def _sqlite_file(uri: str) -> Path | None:
+    if not uri.startswith("sqlite"):
+        return None
     from sqlalchemy import make_url
 
     name = make_url(uri).database
