@@ -53,7 +53,7 @@ def _cell(label: str, runs: list[dict[str, Any]], several: bool, mlflow_url: str
     states = Counter(run["state"] for run in runs if run["aborted_at"] is None and run["status"] == "FINISHED")
     return {
         "label": label,
-        "also": " ".join(w for w in (first["also"] or "").split() if not w.startswith(("augmentation=", "lr="))),
+        "also": " ".join(w for w in (first["also"] or "").split() if not w.startswith(theme.NAMED)),
         "accuracy": mean_and_sd(first["accuracy_mean"], first["accuracy_sd"]),
         "n": first["n"] or 0,
         "behind": ", ".join(behind),

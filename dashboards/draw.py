@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -81,6 +81,7 @@ def draw(name: str, experiment: str, answer: Answer) -> Drawn:
     description = chart.describe(rows)
     with alt.data_transformers.enable(max_rows=None):  # Altair's limit is for notebooks; here the page packs the rows
         specification = _as_json(theme.styled(chart.draw(rows)).to_dict())
+    _leave_out_empty_layers(specification, specification["datasets"])
     specification["description"] = f"{chart.TITLE}. {description}"
     specification["params"] = [*specification.get("params", []), {"name": theme.PICKED, "value": None}]
     return Drawn(name, chart.TITLE, query, sql, rows, specification, description)
@@ -93,6 +94,16 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, list):
         return [_as_json(held) for held in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _leave_out_empty_layers(view: dict[str, Any], datasets: Mapping[str, Any]) -> None:
+    """Layers without rows show nothing, and Vega warns that their axes have no extent."""
+    if "layer" in view:
+        full = [layer for layer in view["layer"] if datasets.get(layer.get("data", {}).get("name")) != []]
+        view["layer"] = full or view["layer"][:1]  # a panel of its own stays, to show that it is empty
+    for part in ("layer", "concat", "hconcat", "vconcat"):
+        for inner in view.get(part, []):
+            _leave_out_empty_layers(inner, datasets)
 
 
 def draw_all(experiment: str, answer: Answer, progress: Progress = unseen) -> list[Drawn]:

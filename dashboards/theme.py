@@ -23,15 +23,18 @@ HEALTHY, FLAGGED, INCONCLUSIVE, UNKNOWN = STATES = "trustworthy", "flagged", "in
 VERDICT_COLOUR = alt.Scale(domain=STATES, range=["#0072B2", "#D55E00", "#CC79A7", "#999999"])
 VERDICT_SHAPE = alt.Scale(domain=STATES, range=["circle", "triangle-up", "square", "cross"])
 THRESHOLD = "#444444"
-METHOD_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B2A100"]
+METHOD_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6E2C00", "#332288"]
+"""Six of Okabe and Ito's, and two that colour-blind readers can tell from these and from black."""
 SHAPES = ["circle", "triangle-up", "square", "diamond", "triangle-down", "cross", "triangle-right"]
-DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [10, 4], [3, 1]]
+DASHES = [[1, 0], [6, 3], [2, 2], [9, 3, 2, 3], [13, 3], [9, 2, 2, 2, 2, 2]]
+LEGEND_LINE = {"symbolType": "M-1,0L5,0", "symbolOpacity": 1, "symbolStrokeWidth": 2, "labelOffset": 24, "columns": 3}
+"""The symbol of a line in a legend, long enough for the period of every dash."""
 
 
 def styled(chart: Any) -> Any:
     """The chart with the fonts, sizes and grid of this project."""
     return (
-        chart.configure(font=FONT, background="white")
+        chart.configure(font=FONT, background="white", aria=False)  # a chart is told whole, in its description
         .configure_axis(labelFontSize=11, titleFontSize=12, titleFontWeight="normal", gridColor="#E5E5E5")
         .configure_title(
             frame="group",
@@ -61,38 +64,49 @@ def opacity(usual: float = 0.85) -> Any:
 
 def cell_labels(rows: pd.DataFrame) -> pd.Series:
     """A cell's name: its method, and in what it differs from most of ``rows``; ``usual`` says how these are."""
-    labels, settings = _variants(rows), _settings(rows, NETWORK | TRAINING)
+    labels, settings = _variants(rows), _settings(rows, SIZES | TRAINING)
     for values, most in zip(settings, _most(settings), strict=True):
         labels = labels + (" " + values).where(values != most, "")
     return _told_apart(labels, _also(rows))
 
 
-def usual(rows: pd.DataFrame) -> str:
-    """How most of ``rows`` are, where their cells' names say nothing else."""
-    settings = _settings(rows, NETWORK | TRAINING)
-    differ = any(values.nunique() > 1 for values in settings)
-    known = [most for most in _most(settings) if not most.endswith("?")]
-    return " ".join(known) + (", where a name says nothing else" if differ else "")
+def network_labels(rows: pd.DataFrame) -> pd.Series:
+    """A network's name: its architecture, its size where that has several, and in what most of its cells are unusual.
+
+    ``usual`` says what is not.
+    """
+    sizes, training, networks = _settings(rows, SIZES), _settings(rows, TRAINING), _networks(rows)
+    most = _most(sizes + training)
+    labels = sizes[0]
+    for values, common in zip(sizes[1:], most[1:], strict=False):
+        has_several = values.groupby(sizes[0]).transform("nunique") > 1
+        labels = labels + (" " + values).where(has_several | (values != common), "")
+    for values, common in zip(training, most[len(sizes) :], strict=True):
+        own = _own(values, networks)
+        labels = labels + (" " + own).where(own != common, "")
+    return labels
 
 
 def variant_labels(rows: pd.DataFrame) -> pd.Series:
-    """A cell's name among the cells of one network: its method, and what else sets it apart there."""
-    labels, networks = _variants(rows), network_labels(rows)
-    for values in [*_settings(rows, TRAINING), _also(rows)]:
-        labels = _told_apart(labels, values, networks)
-    return labels
+    """A cell's name among those of its network: its method, and in what it differs from most of these."""
+    labels, networks = _variants(rows), _networks(rows)
+    for values in _settings(rows, TRAINING):
+        labels = labels + (" " + values).where(values != _own(values, networks), "")
+    return _told_apart(labels, _also(rows), networks)
 
 
-def network_labels(rows: pd.DataFrame) -> pd.Series:
-    """The architecture, with its width and depth where it has several."""
-    labels, *sizes = _settings(rows, NETWORK)
-    for values in sizes:
-        labels = _told_apart(labels, values)
-    return labels
+def usual(rows: pd.DataFrame) -> str:
+    """How most of ``rows`` are, in a sentence: what the names of cells and networks leave out."""
+    settings = _settings(rows, SIZES | TRAINING)
+    known = " ".join(most for most in _most(settings) if not most.endswith("?"))
+    differ = any(values.nunique() > 1 for values in settings)
+    return f"{'Unless a name says otherwise' if differ else 'All'}: {known}." if known else ""
 
 
-NETWORK = {"architecture": "", "width": "d=", "depth": "L="}
-TRAINING = {"epochs": "epochs=", "lr": "lr="}
+SIZES = {"architecture": "", "width": "d=", "depth": "L="}
+TRAINING = {"epochs": "epochs=", "lr": "lr=", "dataset": ""}
+NAMED = ("augmentation=", "lr=", "dataset=")
+"""How those of a cell's further params begin that a name tells in a way of its own."""
 
 
 def _variants(rows: pd.DataFrame) -> pd.Series:
@@ -108,11 +122,24 @@ def _variants(rows: pd.DataFrame) -> pd.Series:
 
 
 def _settings(rows: pd.DataFrame, columns: dict[str, str]) -> list[pd.Series]:
+    """Each of the columns that ``rows`` have, as text; the data set stands among the further params where it varies."""
+    if "also" in rows and rows["also"].str.contains("dataset=").any():
+        rows = rows.assign(dataset=rows["also"].str.extract(r"(?:^| )dataset=(\S+)", expand=False))
     return [
         rows[column].map(lambda v, sign=sign: sign + ("?" if pd.isna(v) else str(v)))
         for column, sign in columns.items()
         if column in rows
     ]
+
+
+def _networks(rows: pd.DataFrame) -> pd.Series:
+    """What tells one network from another."""
+    return pd.Series([" ".join(row) for row in zip(*_settings(rows, SIZES), strict=True)], rows.index)
+
+
+def _own(values: pd.Series, networks: pd.Series) -> pd.Series:
+    """What most of each row's network have."""
+    return values.groupby(networks).transform(lambda group: group.mode()[0])
 
 
 def _most(settings: list[pd.Series]) -> tuple[str, ...]:
@@ -121,9 +148,9 @@ def _most(settings: list[pd.Series]) -> tuple[str, ...]:
 
 
 def _also(rows: pd.DataFrame) -> pd.Series:
-    """The params that have no column of their own in a name."""
+    """The params that have no part of their own in a name."""
     words = rows["also"].str.split(" ") if "also" in rows else pd.Series([[]] * len(rows), rows.index)
-    return words.map(lambda told: " ".join(w for w in told if not w.startswith(("augmentation=", "lr="))))
+    return words.map(lambda told: " ".join(w for w in told if not w.startswith(NAMED)))
 
 
 def _told_apart(labels: pd.Series, values: pd.Series, within: pd.Series | None = None) -> pd.Series:
@@ -145,18 +172,35 @@ def state(verdict: str) -> str:
     return known.get(verdict, INCONCLUSIVE if verdict.startswith(INCONCLUSIVE) else FLAGGED)
 
 
-def verdict_marks(states: pd.Series) -> dict[str, Any]:
-    """Colour and shape of the field ``state``; their one legend holds the ``states`` that there are."""
+def verdict_marks(states: pd.Series, field: str = "state") -> dict[str, Any]:
+    """Colour and shape of the field that holds ``states``; their one legend has those that there are."""
     legend = alt.Legend(title="verdict of the run", values=[s for s in STATES if s in set(states)])
     return {
-        "color": alt.Color("state:N", scale=VERDICT_COLOUR, legend=legend),
-        "shape": alt.Shape("state:N", scale=VERDICT_SHAPE, legend=legend),
+        "color": alt.Color(f"{field}:N", scale=VERDICT_COLOUR, legend=legend),
+        "shape": alt.Shape(f"{field}:N", scale=VERDICT_SHAPE, legend=legend),
     }
 
 
 def caption(*lines: str) -> alt.TitleParams:
     """What a chart says above its panels."""
     return alt.TitleParams([*lines], frame="bounds", fontSize=11, fontWeight="normal", color="#444444", offset=8)
+
+
+def heading(title: str, *lines: str, above: float = 0) -> list[alt.Chart]:
+    """What stands over a panel, always as far above it: a title's place depends on what sticks out of the panel.
+
+    Args:
+        above: pixels that are left free between the panel and the last of the ``lines``.
+    """
+    said: list[tuple[str, dict[str, Any]]] = [(title, {"fontSize": 12, "fontWeight": "bold"})]
+    said += [(line, {"fontSize": 11, "color": "#444444"}) for line in lines]
+    return [
+        alt.Chart(pd.DataFrame({"heading": [text]}))
+        .mark_text(align="left", baseline="bottom", **look)
+        .encode(text="heading:N", x=alt.value(0), y=alt.value(-4 - above - 14 * place))
+        for place, (text, look) in enumerate(reversed(said))
+        if text
+    ]
 
 
 def edge_text(rows: pd.DataFrame, beside: str, **encoding: Any) -> alt.Chart:

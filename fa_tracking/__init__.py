@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fa_tracking.protocol.report import DiagnosticThresholds as DiagnosticThresholds
     from fa_tracking.results.database import connect as connect
     from fa_tracking.tracking.checkpoint import DataSource as DataSource
+    from fa_tracking.tracking.run import resume_run as resume_run
     from fa_tracking.tracking.run import start_run as start_run
 
 _HOMES = {
@@ -25,6 +26,7 @@ _HOMES = {
     "connect": "fa_tracking.results.database",
     "diagnose": "fa_tracking.protocol.diagnose",
     "replay": "fa_tracking.auditor.replay",
+    "resume_run": "fa_tracking.tracking.run",
     "start_run": "fa_tracking.tracking.run",
 }
 
@@ -37,6 +39,7 @@ __all__ = [
     "connect",
     "diagnose",
     "replay",
+    "resume_run",
     "start_run",
 ]
 

@@ -1,6 +1,6 @@
 -- title: Γ by layer at the last epoch, over the seeds, beside the null of fresh feedback
 -- params: experiment
--- columns: method, architecture, width, depth, epochs, penalty, frozen_blocks, also, layer, n, n_missing, mean, sd, low, high, null_mean, null_sd, null_low, null_high, n_null, n_beyond_null
+-- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, also, layer, n, n_missing, mean, sd, low, high, null_mean, null_sd, null_low, null_high, n_null, n_beyond_null
 -- n counts the seeds in which Γ is a measurement at that layer, n_missing those in which it is none: its gradient is
 -- below the floor. mean and sd: of Γ over the n seeds; low and high: Student's t at 95 %. null_mean and null_sd: of Γ over
 -- fresh draws of the feedback, averaged over n_null seeds; null_low and null_high: two null_sd around null_mean;
@@ -24,7 +24,7 @@ by_layer as (
         count(*) filter (abs(alignment - null_mean) > 2 * null_sd) as n_beyond_null
     from by_sample group by cell, layer
 )
-select c.method, c.architecture, c.width, c.depth, c.epochs, c.penalty, c.frozen_blocks, c.also,
+select c.method, c.architecture, c.width, c.depth, c.epochs, c.lr, c.penalty, c.frozen_blocks, c.augmentation, c.also,
     layer, l.n, n_missing, mean, sd, i.low, i.high,
     null_mean, null_sd, null_mean - 2 * null_sd as null_low, null_mean + 2 * null_sd as null_high, n_null, n_beyond_null
 from by_layer l join cells_of($experiment) c using (cell),

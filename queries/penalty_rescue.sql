@@ -1,6 +1,6 @@
 -- title: The residual penalty per seed: ‖h_L‖, ‖g_2‖ and the accuracy beside the frozen control
 -- params: experiment
--- columns: method, architecture, width, depth, epochs, penalty, also, seed, state, residual_norm, grad_norm_2, accuracy, n, accuracy_mean, accuracy_sd, accuracy_low, accuracy_high, n_norm, residual_norm_median, grad_norm_2_median, control, passes_from, g_norm_floor, run_id
+-- columns: method, architecture, width, depth, epochs, lr, penalty, augmentation, also, seed, state, residual_norm, grad_norm_2, accuracy, n, accuracy_mean, accuracy_sd, accuracy_low, accuracy_high, n_norm, residual_norm_median, grad_norm_2_median, control, passes_from, g_norm_floor, run_id
 -- A row a seed, of what was trained with a penalty and of the same without one. ‖h_L‖ and ‖g_2‖ are of the last epoch,
 -- at the deepest hidden state and at h_2: of a seed's runs the median, of their accuracies the mean; run_id is the first
 -- of them. Mean, sd (n − 1) and Student's t interval at 95 % are over the cell's n complete seeds with a finite
@@ -34,7 +34,8 @@ measured as (
     from seeds where state = 'complete' group by cell
 )
 select
-    c.method, c.architecture, c.width, c.depth, c.epochs, coalesce(c.penalty, 0) as penalty, c.also, s.seed, s.state,
+    c.method, c.architecture, c.width, c.depth, c.epochs, c.lr, coalesce(c.penalty, 0) as penalty, c.augmentation, c.also,
+    s.seed, s.state,
     s.residual_norm, s.grad_norm_2, s.accuracy, coalesce(m.n, 0) as n, m.mean as accuracy_mean, m.sd as accuracy_sd,
     i.low as accuracy_low, i.high as accuracy_high, coalesce(m.n_norm, 0) as n_norm,
     m.residual_norm_median, m.grad_norm_2_median,

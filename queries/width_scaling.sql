@@ -1,6 +1,6 @@
 -- title: Accuracy, growth and ‖g_L‖ per seed over the widths of networks that differ in width alone
 -- params: experiment
--- columns: method, architecture, width, depth, epochs, penalty, frozen_blocks, also, seed, state, accuracy, growth, grad_norm, n, accuracy_mean, accuracy_sd, accuracy_low, accuracy_high, growth_median, grad_norm_median, n_widths, h_norm_explosion_ratio, g_norm_floor, run_id
+-- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, also, seed, state, accuracy, growth, grad_norm, n, accuracy_mean, accuracy_sd, accuracy_low, accuracy_high, growth_median, grad_norm_median, n_widths, h_norm_explosion_ratio, g_norm_floor, run_id
 -- A row a seed, of what was trained at two widths or more (n_widths). Of a seed's runs the accuracy is averaged, growth
 -- and ‖g_L‖ are medians; run_id is the first of them. Mean, sd (n − 1) and Student's t interval at 95 % are over the
 -- cell's n complete seeds with a finite accuracy, the medians over its complete seeds. A diverged or aborted run is a row
@@ -13,7 +13,8 @@ with cells as (
     where n_widths > 1 and width is not null
 )
 select
-    c.method, c.architecture, c.width, c.depth, c.epochs, c.penalty, c.frozen_blocks, c.also, s.seed, s.state,
+    c.method, c.architecture, c.width, c.depth, c.epochs, c.lr, c.penalty, c.frozen_blocks, c.augmentation, c.also,
+    s.seed, s.state,
     s.accuracy, s.growth, s.grad_norm, c.n, c.accuracy_mean, c.accuracy_sd, i.low as accuracy_low,
     i.high as accuracy_high, c.growth_median, c.grad_norm_median, c.n_widths,
     s.h_norm_explosion_ratio, s.g_norm_floor, s.run_id

@@ -33,11 +33,11 @@ def chromium() -> "Iterator[Browser]":
 @pytest.fixture
 def browser_page(chromium: "Browser") -> "Iterator[Page]":
     """An empty page, with cookies of its own. At its end the test fails of what the page and those that it opened asked
-    of another machine, threw, or told the console as an error."""
+    of another machine, threw, or told the console as an error or a warning."""
     problems: list[str] = []
     with chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB") as context:
         context.on("request", lambda request: None if _is_here(request.url) else problems.append(request.url))
-        context.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+        context.on("console", lambda said: problems.append(said.text) if said.type in ("error", "warning") else None)
         context.on("weberror", lambda thrown: problems.append(str(thrown.error)))
         page = context.new_page()
         page.set_default_timeout(15_000)

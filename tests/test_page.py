@@ -126,9 +126,9 @@ def marks(page: "Page", chart: str = "audit_panels") -> list[float]:
 def test_every_chart_is_drawn_described_and_has_its_query_behind_it(browser_page: "Page", study: str) -> None:
     page = visit(browser_page, study)
     drawn = page.locator("figure").count()
-    assert drawn >= 2 and page.locator("figure .chart[role=img] svg").count() == drawn
+    assert drawn >= 2 and page.locator("figure .picture[role=img] svg").count() == drawn
     audit = page.locator("#audit_panels")
-    assert "7 runs: " in (audit.locator(".chart").get_attribute("aria-label") or "")
+    assert "7 runs: " in (audit.locator(".picture").get_attribute("aria-label") or "")
     assert not audit.locator("pre").is_visible()
     audit.locator("summary").click()
     assert "runs_of('study')" in audit.locator("pre").inner_text()
@@ -253,6 +253,7 @@ def test_everything_is_within_reach_of_the_keyboard(browser_page: "Page", study:
 def test_paper_has_the_board_and_the_charts_and_no_controls(browser_page: "Page", study: str) -> None:
     page = visit(browser_page, study)
     page.locator("#audit_panels summary").click()
+    assert not page.locator(".wide:visible").count()
     page.emulate_media(media="print")
     for control in ("#filters", "nav", ".save", "#audit_panels pre"):
         assert not page.locator(control).first.is_visible()
@@ -266,6 +267,8 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(browser_page: "Page"
     for details in page.locator(".answer summary").all():
         details.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    hint = page.locator("#audit_panels .wide")  # a chart that is wider scrolls in its box, and says so
+    assert hint.is_visible() and "sideways" in hint.inner_text()
     for text in page.locator("tr.run td").all():
         box = text.bounding_box()
         assert box and box["x"] >= 0 and box["x"] + box["width"] <= 360

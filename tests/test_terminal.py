@@ -143,7 +143,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("width", [100, 80, 76])
+@pytest.mark.parametrize("width", [100, 80, 76, 60])
 def test_a_table_that_is_too_wide_is_shortened_and_says_by_which_option_it_is_whole(width: int) -> None:
     table = text_table(COLUMNS, ROWS, width, "--json")
     assert max(map(len, table.splitlines())) <= width
@@ -165,6 +165,8 @@ def test_a_table_is_as_wide_as_the_terminal_and_elsewhere_100_columns_at_most(tr
     ask = ("query", "audit_table", "--experiment", "a b", "--db", "w.duckdb")
     widest = {columns: max(map(len, cli(*ask, COLUMNS=columns).stdout.splitlines())) for columns in ("60", "300")}
     assert widest["60"] <= 60 < widest["300"] <= 100
+    for listing in (["query"], ["chart"], ["study", "list"]):
+        assert max(map(len, fa_track(*listing, COLUMNS="60").stdout.splitlines())) <= 60
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])

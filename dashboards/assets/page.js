@@ -95,8 +95,9 @@ function pick(ids, beside) {
 // ---- the charts
 
 async function draw(name, specification) {
-  const figure = document.getElementById(name), picture = document.createElement("div"); // Vega renames its element's role
-  one(".chart", figure).append(picture);
+  const figure = document.getElementById(name), picture = document.createElement("div");
+  picture.ariaHidden = true; // the element around it tells what is to be seen
+  one(".picture", figure).append(picture);
   const used = new Set();
   JSON.stringify(specification, (key, value) => (key === "data" && value?.name in data.datasets && used.add(value.name), value));
   const copies = [...used].map(name => [name, data.datasets[name].map(row => ({...row}))]); // Vega writes into its rows
@@ -106,12 +107,16 @@ async function draw(name, specification) {
   const rows = Object.keys(datasets).filter(name => named.has(name)).map(name => [name, data.datasets[name]]);
   const told = rows.map(([, found]) => found[0] ?? {}).filter(row => IDENTITY.some(column => column in row));
   const hears = column => told.length > 0 && told.every(row => "run_id" in row || column in row);
+  for (const attribute of ["role", "aria-roledescription", "aria-label"]) picture.removeAttribute(attribute); // Vega's own
   const svg = one("svg", picture);
   svg.style.minWidth = `${Math.min(NARROWEST, svg.getAttribute("width"))}px`;
   view.addEventListener("click", (event, item) => {
     const id = item?.datum?.run_id;
     if (runs.has(id)) pick([id], event.ctrlKey || event.metaKey || event.shiftKey);
   });
+  const box = one(".chart", figure);
+  new ResizeObserver(() => one(".wide", figure).hidden = box.scrollWidth <= box.clientWidth).observe(box);
+  view.logLevel(1); // a filter may empty a layer: Vega then warns of an axis without extent, at level 2
   charts.push({figure, view, rows, hears});
 }
 

@@ -1,6 +1,6 @@
 """What charts of seeds share: seeds as points, their centre with its interval, thresholds, and values off the axis."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +9,10 @@ import pandas as pd
 
 from dashboards import theme
 
-SIGNS = {"architecture": "", "width": "d=", "depth": "L=", "epochs": "epochs="}
 OFF_AXIS = "#D55E00"
 LOST = "Hollow: a diverged or an aborted run, which is in no mean."
+LINE = 12
+"""Height of a line of n over a panel."""
 
 
 @dataclass(frozen=True)
@@ -25,26 +26,44 @@ class Quantity:
     log: bool = True
 
 
-def method_labels(rows: pd.DataFrame) -> pd.Series:
-    """The rule that trained a network: its method, penalty and whether its blocks were frozen."""
-    labels = rows["method"].fillna("?") + rows["penalty"].map(lambda v: f" λ={v:g}" if pd.notna(v) and v else "")
-    return labels + rows["frozen_blocks"].map(lambda v: " frozen" if v is True else "")
-
-
-def network_labels(rows: pd.DataFrame, besides: str = "") -> pd.Series:
-    """What was trained by the rule, as far as it varies in ``rows``; the column ``besides`` is shown otherwise."""
-    parts = [
-        rows[column].map(lambda v, sign=sign: f"{sign}{'?' if pd.isna(v) else v}")
-        for column, sign in SIGNS.items()
-        if column != besides and rows[column].nunique(dropna=False) > 1
-    ]
-    parts += [rows["also"]] if rows["also"].nunique() > 1 else []
-    return pd.Series([" ".join(row) for row in zip(*parts, strict=True)] if parts else "", rows.index)
-
-
 def measured(rows: pd.DataFrame, quantities: Sequence[Quantity]) -> list[Quantity]:
     """The quantities that some row has."""
     return [quantity for quantity in quantities if rows[quantity.column].notna().any()]
+
+
+def by_network(rows: pd.DataFrame, quantities: Sequence[Quantity], panel: Callable[..., Any]) -> Any:
+    """A row of panels for each network, a column for each quantity; n stands over what is a mean over seeds.
+
+    Args:
+        rows: with the columns ``label``, ``network`` and ``place`` of a cell.
+        panel: of the rows of one network and a quantity.
+    """
+    networks, labels = [*rows["network"].unique()], sorted(rows["label"].unique())
+    n = rows["n"].unique()
+    above = LINE * len(labels) if len(n) > 1 else 0
+    panels = []
+    for network in networks:
+        here = rows[rows["network"] == network]
+        for quantity in quantities:
+            title = quantity.title + (f", n={n[0]}" if quantity.interval and len(n) == 1 else "")
+            name = str(network) if quantity is quantities[0] else ""
+            heading = theme.heading(*((name, title) if len(networks) > 1 else (title,)), above=above)
+            counts = _counts(here, labels) if quantity.interval and above else []
+            panels.append(alt.layer(panel(here, quantity), *counts, *heading))
+    return alt.concat(*panels, columns=len(quantities), spacing=20)
+
+
+def _counts(rows: pd.DataFrame, labels: list[str]) -> list[alt.Chart]:
+    """Each cell's n over the panel, a line a label: there it covers no mark."""
+    cells = rows[["label", "method", "architecture", "width", "penalty", "place", "n"]].drop_duplicates()
+    return [
+        alt.Chart(cells[cells["label"] == label])
+        .transform_calculate(said="'n=' + datum.n")
+        .mark_text(fontSize=10, baseline="bottom")
+        .encode(x="place:Q", y=alt.value(-2 - LINE * rank), text="said:N", color=_colour(labels))
+        for rank, label in enumerate(reversed(labels))
+        if (cells["label"] == label).any()
+    ]
 
 
 def on_axis(rows: pd.DataFrame, column: str, log: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -121,13 +140,7 @@ def seeds_and_centres(rows: pd.DataFrame, quantity: Quantity, identity: Sequence
         held = cells[cells[bounds[0]].notna()]
         interval = alt.Chart(held).mark_rule(strokeWidth=1.8)
         layers.insert(1, interval.encode(x="place:Q", y=f"{bounds[0]}:Q", y2=f"{bounds[1]}:Q", color=_colour(order)))
-        layers.append(_counts(centres))
     return layers
-
-
-def _counts(centres: Any) -> Any:
-    texts = centres.mark_text(align="left", dx=5, dy=-8, fontSize=10).encode(text="said:N")
-    return texts.transform_calculate(said="'n=' + datum.n")
 
 
 def dodged(values: pd.Series, labels: pd.Series, step: float) -> pd.Series:
@@ -136,17 +149,15 @@ def dodged(values: pd.Series, labels: pd.Series, step: float) -> pd.Series:
     return values.astype(float) * (1 + step) ** labels.map(lambda label: order.index(label) - (len(order) - 1) / 2)
 
 
-def captioned(chart: Any, *lines: str) -> Any:
-    """The chart under lines that say what its marks are."""
-    caption = alt.TitleParams(
-        [*lines], font=theme.FONT, fontSize=11, fontWeight="normal", color="#444444", frame="bounds", offset=12
-    )
-    return chart.properties(title=caption)
-
-
 def lost(rows: pd.DataFrame) -> str:
     """The runs that are in no mean, in words; empty where every run is complete."""
     return "".join(f", {n} {state}" for state, n in rows["state"].value_counts().items() if state != "complete")
+
+
+def points(rows: pd.DataFrame, identity: Sequence[str]) -> str:
+    """How many points are drawn of how many cells, in words; a point is a seed, whose runs are averaged."""
+    cells = rows.groupby([*identity], dropna=False).ngroups
+    return f"{counted(len(rows), 'point')} of {counted(cells, 'cell')}, one a seed{lost(rows)}"
 
 
 def counted(n: int, thing: str) -> str:

@@ -10,7 +10,7 @@ from dashboards import theme
 
 PANELS = {
     "residual_norm": "norm of h_L",
-    "grad_norm": "norm of g_L, with the floor of (b)",
+    "grad_norm": "norm of g_L",
     "accuracy": "test accuracy",
 }
 LOG = ("residual_norm", "grad_norm")
@@ -19,10 +19,13 @@ PLAIN = "plain"
 
 
 def named(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the cell's name within its network, the part of it beside the method, and the network."""
-    cells = theme.variant_labels(rows)
-    methods = rows["method"].fillna("?")
-    variants = [cell.removeprefix(method).strip() or PLAIN for cell, method in zip(cells, methods, strict=True)]
+    """The rows with the cell's name within its network, the network, and the variant: what the name adds to the method.
+
+    The axis shows of how many epochs a cell is: its variant does not.
+    """
+    cells, methods = theme.variant_labels(rows), rows["method"].fillna("?")
+    names = theme.variant_labels(rows.drop(columns="epochs"))
+    variants = [name.removeprefix(method).strip() or PLAIN for name, method in zip(names, methods, strict=True)]
     return rows.assign(cell=cells, method=methods, variant=variants, network=theme.network_labels(rows))
 
 
@@ -31,12 +34,17 @@ def networks(rows: pd.DataFrame) -> list[str]:
     return [*rows.groupby("network")["cell"].nunique().sort_values(ascending=False, kind="stable").index]
 
 
+def variants_of(rows: pd.DataFrame) -> list[str]:
+    """The variants, the plain one first."""
+    return sorted(rows["variant"].unique(), key=lambda variant: (variant != PLAIN, variant))
+
+
 def marks(rows: pd.DataFrame) -> dict[str, Any]:
     """Colour of the method and dash of the variant, each with a legend where there are several."""
-    methods, variants = sorted(rows["method"].unique()), sorted(rows["variant"].unique(), key=lambda v: (v != PLAIN, v))
+    methods, variants = sorted(rows["method"].unique()), variants_of(rows)
     colours = alt.Scale(domain=methods, range=_repeated(theme.METHOD_COLOURS, methods))
     dashes = alt.Scale(domain=variants, range=_repeated(theme.DASHES, variants))
-    symbol: Any = {"symbolType": "stroke", "symbolOpacity": 1, "symbolStrokeWidth": 2}  # whatever mark comes first
+    symbol: Any = theme.LEGEND_LINE  # whatever mark comes first
     legend = alt.Legend(title="variant", symbolStrokeColor="black", **symbol) if len(variants) > 1 else None
     return {
         "color": alt.Color("method:N", scale=colours, legend=alt.Legend(title="method", **symbol)),
@@ -50,7 +58,7 @@ def y_axis(rows: pd.DataFrame, quantity: str, columns: list[str], shown: bool, t
     floors = floors_of(rows, quantity)
     values = pd.concat([rows[column] for column in columns])
     held = [float(v) for v in [*values, *floors] if v is not None and not theme.spelled(v, log)]
-    scale = alt.Scale(type="log" if log else "linear", zero=False, nice=not log, padding=3)
+    scale = alt.Scale(type="log", nice=False, padding=3) if log else alt.Scale(zero=False, nice=True, padding=3)
     if held:
         low, high = min(held), max(held)
         if log and high < 100 * low:  # so that a line of the axis is inside

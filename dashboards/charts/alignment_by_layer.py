@@ -13,46 +13,84 @@ TITLE = "Γ by layer, and its null band under fresh feedback"
 QUERY = "alignment_by_layer"
 ORDER = 7
 
-COLUMNS, WIDTH, HEIGHT, LETTERS = 4, 140, 110, 26
+COLUMNS, WIDTH, HEIGHT, STRIP = 4, 140, 100, 20
+"""Panels in a row, their size, and the height of the strip below for layers without a Γ."""
+LETTERS = 20, 25
+"""Letters that a line of a panel's name and of its network hold."""
+TOLD = 8
+"""Cells whose range is told one by one."""
 IDENTITY = ["method", "architecture", "width", "layer"]
 
 
 def draw(rows: pd.DataFrame) -> Any:
-    """A panel a cell, all with one axis of Γ. A layer without Γ has a cross at the panel's foot, and no value."""
-    rows = rows.assign(label=_marks.method_labels(rows), network=_marks.network_labels(rows))
+    """A panel a cell, all with one axis of Γ. A layer without Γ has a cross in a strip below the axis, and no value."""
+    rows = rows.assign(label=theme.variant_labels(rows), network=theme.network_labels(rows))
     held = [v for c in ("mean", "low", "high", "null_low", "null_high") for v in rows[c] if pd.notna(v)]
     scale = alt.Scale(domain=[min(held), max(held)], nice=True, padding=8) if held else alt.Scale(domain=[-1, 1])
     cells = [cell for _, cell in rows.groupby(["network", "label"], sort=False)]
-    panels = [_panel(cell, scale, is_first=i % COLUMNS == 0) for i, cell in enumerate(cells)]
-    lines = [alt.hconcat(*panels[i : i + COLUMNS], spacing=16) for i in range(0, len(panels), COLUMNS)]
-    return _marks.captioned(
-        alt.vconcat(*lines, spacing=14),
+    has_strip = bool((rows["n"] == 0).any())
+    headings = [_heading(cell, is_network_said=rows["network"].nunique() > 1) for cell in cells]
+    above = _marks.LINE if any(len(_ns(cell)) > 1 for cell in cells) else 0
+    panels = []
+    for i, (cell, heading) in enumerate(zip(cells, headings, strict=True)):
+        beside = headings[i - i % COLUMNS :][:COLUMNS]  # the names of a row of panels begin at one height
+        lines = [*heading, *[""] * (max(map(len, beside)) - len(heading))]
+        layers = _layers(cell, scale, has_strip, is_first=i % COLUMNS == 0, is_last=i + COLUMNS >= len(cells))
+        layers += theme.heading(*lines, above=above)
+        panels.append(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT))
+    caption = theme.caption(
         "Point and bar: the mean of Γ over n seeds and its 95 % t interval; none for n = 1.",
         "Grey: the null of fresh feedback, its mean ± 2 standard deviations, where it was drawn.",
-        "×: no measurement, for the gradient is below the floor.",
+        *(["× below the axis: no Γ at this layer, for its gradient is below the floor."] if has_strip else []),
+        theme.usual(rows),
     )
+    return alt.concat(*panels, columns=COLUMNS, spacing=14, title=caption)
 
 
 def describe(rows: pd.DataFrame) -> str:
-    """How many layers have a Γ, how many lie beyond their null, and each cell's range."""
-    rows = rows.assign(cell=(_marks.method_labels(rows) + " " + _marks.network_labels(rows)).str.strip())
+    """How many layers have a Γ, how many lie beyond their null, and the range: of each cell, or of all where many."""
+    rows = rows.assign(cell=theme.cell_labels(rows))
     measured, beyond = rows[rows["n"] > 0], rows[rows["n_beyond_null"] > 0]
-    ranges = "; ".join(f"{cell!s} {theme.value_range(group['mean'])}" for cell, group in rows.groupby("cell"))
-    return (
-        f"Γ is a measurement at {len(measured)} of {len(rows)} layers of {rows['cell'].nunique()} cells, at "
-        f"{len(beyond)} of them beyond the null band in some seed. Mean Γ by layer: {ranges}."
+    cells = rows["cell"].nunique()
+    said = (
+        f"Γ is a measurement at {len(measured)} of {len(rows)} layers of {cells} cells, at "
+        f"{len(beyond)} of them beyond the null band in some seed. Mean Γ by layer: "
     )
+    if cells <= TOLD:
+        groups = rows.groupby("cell")
+        return said + "; ".join(f"{cell} {theme.value_range(group['mean'])}" for cell, group in groups) + "."
+    ends = measured.assign(mean=pd.to_numeric(measured["mean"])).sort_values("mean").iloc[[0, -1]].itertuples()
+    where = ", ".join(
+        f"{word} in {end.cell} at layer {end.layer}" for word, end in zip(("lowest", "highest"), ends, strict=True)
+    )
+    return f"{said}{theme.value_range(rows['mean'])}; {where}."
 
 
-def _panel(cell: pd.DataFrame, scale: alt.Scale, is_first: bool) -> Any:
-    label, network = cell["label"].iloc[0], cell["network"].iloc[0]
+def _ns(cell: pd.DataFrame) -> list[int]:
+    """The numbers of seeds behind the layers that have a Γ."""
+    return sorted(cell.loc[cell["n"] > 0, "n"].unique())
+
+
+def _heading(cell: pd.DataFrame, is_network_said: bool) -> list[str]:
+    """The lines over a panel: the cell's name, its network, and n where it is the same at every layer."""
+    ns = _ns(cell)
+    about = [cell["network"].iloc[0]] if is_network_said else []
+    about += [f"n={ns[0]}"] if len(ns) == 1 else []
+    wrapped = (
+        textwrap.wrap(text, letters, break_long_words=False, break_on_hyphens=False)
+        for text, letters in zip((cell["label"].iloc[0], ", ".join(about)), LETTERS, strict=True)
+    )
+    return [line for lines in wrapped for line in lines]
+
+
+def _layers(cell: pd.DataFrame, scale: alt.Scale, has_strip: bool, is_first: bool, is_last: bool) -> list[Any]:
     measured, none = cell[cell["n"] > 0], cell[cell["n"] == 0]
-    changes = measured[measured["n"] != cell["n"].shift().loc[measured.index]]
-    x = alt.X("layer:O", title="layer", scale=alt.Scale(domain=sorted(cell["layer"])), axis=alt.Axis(labelAngle=0))
+    axis = alt.Axis(labelAngle=0, offset=STRIP if has_strip else 0)
+    x = alt.X("layer:O", title="layer" if is_last else None, scale=alt.Scale(domain=sorted(cell["layer"])), axis=axis)
     y: dict[str, Any] = {
         "scale": scale,
         "title": "Γ" if is_first else None,
-        "axis": alt.Axis(tickCount=5, labels=is_first),
+        "axis": alt.Axis(tickCount=5, labels=is_first, ticks=is_first),
     }
     tip = [alt.Tooltip(f"{c}:Q", format=".3g") for c in ("mean", "low", "high", "null_mean", "null_sd")]
 
@@ -70,13 +108,13 @@ def _panel(cell: pd.DataFrame, scale: alt.Scale, is_first: bool) -> Any:
         ),
         alt.Chart(none[[*IDENTITY, "n_missing"]])
         .mark_text(text="×", fontSize=14, color="#555555", baseline="middle")
-        .encode(x=x, y=alt.value(HEIGHT - 7), tooltip=["layer:O", "n_missing:Q"]),
-        alt.Chart(changes[[*IDENTITY, "n"]])
-        .mark_text(fontSize=10, baseline="bottom", color="#444444")
-        .encode(x=x, y=alt.value(-2), text="said:N")
-        .transform_calculate(said="'n=' + datum.n"),
+        .encode(x=x, y=alt.value(HEIGHT + 11), tooltip=["layer:O", "n_missing:Q"]),
     ]
-    title = alt.TitleParams(textwrap.wrap(label, LETTERS - 8))
-    if network:
-        title.subtitle = textwrap.wrap(network, LETTERS)
-    return alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title)
+    if has_strip and is_first:
+        word = alt.Chart(pd.DataFrame({"heading": ["no Γ"]})).mark_text(align="right", baseline="middle", fontSize=11)
+        layers.append(word.encode(text="heading:N", x=alt.value(-7), y=alt.value(HEIGHT + 12)))
+    if len(_ns(cell)) > 1:
+        changes = measured[measured["n"] != cell["n"].shift().loc[measured.index]]
+        counts = alt.Chart(changes[[*IDENTITY, "n"]]).mark_text(fontSize=10, baseline="bottom", color="#444444")
+        layers.append(counts.transform_calculate(said="'n=' + datum.n").encode(x=x, y=alt.value(-2), text="said:N"))
+    return layers

@@ -65,7 +65,9 @@ def _panel(rows: pd.DataFrame, panel: Panel, order: list[str], labelled: bool) -
     subtitle = [f"fires {panel.fires} {', '.join(f'{t:g}' for t in thresholds)}" if thresholds else "not audited"]
     if panel.column == "grad_norm" and thresholds:
         subtitle.append("unless the error is small")
-    subtitle.append(f"{missing} of {len(rows)} runs not measured" if missing else "")
+    if missing:
+        subtitle.append(f"{missing} of {len(rows)} not measured")
+    subtitle += [""] * (3 - len(subtitle))
 
     step = min(38, max(15, 380 // len(order)))
     y = {
@@ -80,7 +82,7 @@ def _panel(rows: pd.DataFrame, panel: Panel, order: list[str], labelled: bool) -
         "yOffset": alt.YOffset("place:Q", scale=alt.Scale(domain=[0, 1], range=[0.1 * step, 0.9 * step])),
     }
     scale = alt.Scale(type="log", padding=6) if panel.log else alt.Scale(zero=False, padding=8)
-    axis = theme.log_axis(inside[panel.column], thresholds, most=4) if panel.log else alt.Axis(tickCount=4, format="~g")
+    axis = theme.log_axis(inside[panel.column], thresholds, most=4) if panel.log else alt.Axis(tickCount=4)
     points = (
         alt.Chart(inside)
         .mark_point(filled=True, size=50)
@@ -101,5 +103,7 @@ def _panel(rows: pd.DataFrame, panel: Panel, order: list[str], labelled: bool) -
     )
     rules = theme.threshold_rule(thresholds, x="threshold:Q")
     labels = theme.edge_text(edge, "left", x=alt.value(WIDTH - 14), **y)
-    title = alt.TitleParams(panel.title, subtitle=subtitle, subtitleFontSize=10)
-    return alt.layer(rules, points, labels).properties(width=WIDTH, height=alt.Step(step), title=title)
+    runs = alt.Chart(rows[["cell", "seed", "run_id", *IDENTITY]])
+    lines = runs.mark_text(text="").encode(y=y["y"])  # the cells' names, beside a panel without values too
+    layers = alt.layer(lines, rules, points, labels, *theme.heading(panel.title, *subtitle))
+    return layers.properties(width=WIDTH, height=alt.Step(step))

@@ -29,6 +29,7 @@ def draw(rows: pd.DataFrame) -> alt.HConcatChart:
     ]
     if not rows["n_not_finite"].any():
         caption.pop()
+    caption.append(theme.usual(rows))
     return alt.hconcat(*columns, spacing=SPACING, title=theme.caption(*caption))
 
 
@@ -42,7 +43,7 @@ def describe(rows: pd.DataFrame) -> str:
 
 def _ends(last: pd.DataFrame) -> str:
     medians = {q: last.loc[last["quantity"] == q, "median"] for q in _training.PANELS}
-    titles = {q: title.partition(",")[0] for q, title in _training.PANELS.items()}
+    titles = _training.PANELS
     return "; ".join(f"{titles[q]} {theme.value_range(values)}" for q, values in medians.items() if len(values))
 
 
@@ -50,12 +51,17 @@ def _network(rows: pd.DataFrame, network: str, of: int) -> Any:
     width = min(WIDEST, (ROOM - (of - 1) * SPACING) / of)
     first = network == _training.networks(rows)[0]
     here = rows[rows["network"] == network]
-    panels = [_panel(rows, here, q, first).properties(width=width, height=HEIGHT) for q in _training.PANELS]
-    title = alt.TitleParams(network, limit=width, frame="bounds", anchor="middle", fontSize=12)
-    return alt.vconcat(*panels, spacing=12, title=title)
+    words = network.split(" ")
+    most = max(name.count(" ") + 1 for name in _training.networks(rows))
+    heading = theme.heading(*words, *[""] * (most - len(words)))
+    panels = [
+        alt.layer(*_layers(rows, here, q, first), *(heading if q == next(iter(_training.PANELS)) else []))
+        for q in _training.PANELS
+    ]
+    return alt.vconcat(*(panel.properties(width=width, height=HEIGHT) for panel in panels), spacing=12)
 
 
-def _panel(rows: pd.DataFrame, here: pd.DataFrame, quantity: str, first: bool) -> Any:
+def _layers(rows: pd.DataFrame, here: pd.DataFrame, quantity: str, first: bool) -> list[Any]:
     kept = ["cell", "variant", "method", "architecture", "width", "epoch", "n", "n_not_finite", *DRAWN]
     log = quantity in _training.LOG
     values = here.loc[here["quantity"] == quantity, kept].copy()
@@ -66,7 +72,7 @@ def _panel(rows: pd.DataFrame, here: pd.DataFrame, quantity: str, first: bool) -
         values[column] = theme.held(values[column], log)
 
     everything = rows[rows["quantity"] == quantity]
-    title = _training.PANELS[quantity].partition(",")[0] if first else None
+    title = _training.PANELS[quantity] if first else None
     marks = _training.marks(rows)
     x = _training.x_axis(titled=quantity == [*_training.PANELS][-1])
 
@@ -82,4 +88,4 @@ def _panel(rows: pd.DataFrame, here: pd.DataFrame, quantity: str, first: bool) -
     rules = theme.threshold_rule(_training.floors_of(everything, quantity), y="threshold:Q")
     counts = alt.Chart(lost).mark_text(fontSize=10, fontWeight="bold")
     counts = counts.encode(x="epoch:Q", y=alt.value(6), text="edge:N", color=marks["color"])
-    return alt.layer(bands, rules, lines, counts)
+    return [bands, rules, lines, counts]

@@ -1,4 +1,4 @@
-"""First flags as a timeline: a bar a run from epoch 0 to its planned end, shaded where a flag would have saved it."""
+"""First flags as a timeline: a bar a run from epoch 0 to its planned end, pale from the flag that could stop it."""
 
 from typing import Any
 
@@ -11,9 +11,11 @@ TITLE = "First flags: when each diagnostic first fires, and the compute that sto
 QUERY = "first_flag_timeline"
 ORDER = 5
 
-WIDTH, LABELS = 360, 190
+WIDTH, LABELS, SEED = 340, 180, 30
 ROOM, GAP, LINE = 540, 4, 14
 """Height that the bars of all runs may take together, that between two cells, and that of a line of text."""
+LEGIBLE = 8
+"""Height of the least bar that has its seed beside it."""
 
 FLAGS = {"a_epoch": "a", "b_epoch": "b", "c_epoch": "c", "n_epoch": "n"}
 FLAG_COLOUR = alt.Scale(domain=[*FLAGS.values()], range=["#D55E00", "#7A3E9D", "#009E73", "#000000"])
@@ -41,26 +43,30 @@ def draw(rows: pd.DataFrame) -> alt.LayerChart:
     )
     fired = rows.melt(identity, [*FLAGS], "flag", "epoch").dropna(subset="epoch").replace({"flag": FLAGS})
     fired = fired.sort_values("flag", ascending=False)  # (a) on top: where two fire at once, it is what stops a run
+    legend = _legend("first fires", fired["flag"].sort_values())
     marks = (
         alt.Chart(fired)
         .mark_point(filled=True, size=min(60, bar**2))
         .encode(x=x, y=y, opacity=theme.opacity(1), tooltip=["cell:N", "seed:Q", "flag:N", "epoch:Q", "run_id:N"])
         .encode(
-            color=alt.Color("flag:N", scale=FLAG_COLOUR, legend=_legend("first fires", fired["flag"])),
-            shape=alt.Shape("flag:N", scale=FLAG_SHAPE, legend=_legend("first fires", fired["flag"])),
+            color=alt.Color("flag:N", scale=FLAG_COLOUR, legend=legend),
+            shape=alt.Shape("flag:N", scale=FLAG_SHAPE, legend=legend),
         )
     )
+    seeds = _seeds(rows[identity], y, bar)
+    aside = SEED if seeds else 0
     cells = rows.drop_duplicates("cell").assign(beside=lambda some: [_beside(r) for r in some.to_dict("records")])
     texts = alt.Chart(cells[["cell", "method", "architecture", "width", "middle", "beside"]])
     texts = texts.encode(y=alt.Y("middle:Q", scale=scale, axis=None))
-    names = texts.mark_text(align="right", fontSize=10, limit=LABELS).encode(x=alt.value(-6), text="cell:N")
+    names = texts.mark_text(align="right", fontSize=10, limit=LABELS).encode(x=alt.value(-6 - aside), text="cell:N")
     beside = texts.mark_text(align="left", fontSize=10).encode(x=alt.value(WIDTH + 6), text="beside:N")
     caption = theme.caption(
-        "A bar is a run. Stopping at the first of (a), (b) and n saves what is shaded; (c) alone stops no run.",
-        "Right: the epochs at which the flags of a cell first fire, and how many of its n runs would stop.",
+        "A bar is a run over its planned epochs. Stopping at the first of (a), (b) and n (not finite) saves the epochs",
+        "that are pale; (c) alone stops no run. Right: the epochs at which a cell's flags first fire, then how many of",
+        "its runs would stop.",
         theme.usual(rows),
     )
-    layers = alt.layer(bars, marks, names, beside).resolve_scale(color="independent", shape="independent")
+    layers = alt.layer(bars, marks, names, beside, *seeds).resolve_scale(color="independent", shape="independent")
     return layers.properties(width=WIDTH, height=height, title=caption)
 
 
@@ -85,8 +91,21 @@ def _placed(rows: pd.DataFrame) -> tuple[pd.DataFrame, float, float]:
     return rows.assign(middle=middle, y=middle + rank * bar), float(rooms[firsts].sum()), bar * 0.85
 
 
+def _seeds(runs: pd.DataFrame, y: alt.Y, bar: float) -> list[alt.Chart]:
+    """Each bar's seed, left of it, where it can be read."""
+    runs = runs[runs["seed"].notna()]
+    if bar < LEGIBLE or runs.empty:
+        return []
+    seeds = alt.Chart(runs).mark_text(align="right", fontSize=9, limit=SEED, color="#444444")
+    head = alt.Chart(pd.DataFrame({"heading": ["seed"]})).mark_text(align="right", fontSize=9, color="#444444")
+    return [
+        seeds.encode(x=alt.value(-8), y=y, text="seed:N", opacity=theme.opacity(1)),
+        head.encode(x=alt.value(-8), y=alt.value(-4), text="heading:N"),
+    ]
+
+
 def _legend(title: str, there: pd.Series, **symbol: Any) -> alt.Legend | None:
-    return None if there.empty else alt.Legend(title=title, values=[*there.unique()], **symbol)
+    return None if there.empty else alt.Legend(title=title, values=[*dict.fromkeys(there)], **symbol)
 
 
 def _parts(rows: pd.DataFrame) -> pd.DataFrame:

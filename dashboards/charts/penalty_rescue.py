@@ -28,27 +28,31 @@ def draw(rows: pd.DataFrame) -> Any:
     """Three panels for each network; λ = 0 has a place of its own, left of the least penalty."""
     least = min(v for v in rows["penalty"] if v > 0)
     place = rows["penalty"].map(lambda v: v or least / 10)
-    rows = rows.assign(label=rows["method"].fillna("?"), network=_marks.network_labels(rows))
+    rows = _labelled(rows)
     rows = rows.assign(place=_marks.dodged(place, rows["label"], DODGE), line=rows["label"])
-    groups = []
-    for network, group in rows.groupby("network", sort=False):
-        panels = [_panel(group, quantity, sorted(place.unique())) for quantity in _marks.measured(rows, PANELS)]
-        title = alt.TitleParams(str(network), limit=theme.FULL_WIDTH)
-        groups.append(alt.hconcat(*panels, spacing=20).properties(title=title))
-    return _marks.captioned(
-        alt.vconcat(*groups, spacing=15),
+    places = sorted(place.unique())
+    panels = _marks.by_network(
+        rows, _marks.measured(rows, PANELS), lambda here, quantity: _panel(here, quantity, places)
+    )
+    caption = theme.caption(
         "Small: a seed. Large, joined: the median of a norm, or the mean accuracy of n seeds with its 95 % t interval.",
         "Dashed across: the floor of (b). Short, dashed: the frozen control; short, solid: where (d) begins to pass.",
         *([_marks.LOST] if _marks.lost(rows) else []),
+        theme.usual(rows),
     )
+    return panels.properties(title=caption)
 
 
 def describe(rows: pd.DataFrame) -> str:
     """Each method's norm and accuracy at every penalty, with n and interval."""
-    cells = rows.assign(label=rows["method"].fillna("?"), network=_marks.network_labels(rows))
-    cells = cells.drop_duplicates(["label", "network", "penalty"])
-    told = "; ".join(_told(cell) for cell in cells.itertuples())
-    return f"{_marks.counted(len(rows), 'run')}{_marks.lost(rows)}. {told}."
+    rows, cell = _labelled(rows), ["label", "network", "penalty"]
+    told = "; ".join(_told(one) for one in rows.drop_duplicates(cell).itertuples())
+    return f"{_marks.points(rows, cell)}. {told}."
+
+
+def _labelled(rows: pd.DataFrame) -> pd.DataFrame:
+    """With the names of networks, and of cells but for their λ."""
+    return rows.assign(label=theme.variant_labels(rows.drop(columns="penalty")), network=theme.network_labels(rows))
 
 
 def _told(cell: Any) -> str:
@@ -78,7 +82,7 @@ def _panel(rows: pd.DataFrame, quantity: Quantity, places: list[float]) -> Any:
     broken = alt.Chart(pd.DataFrame({"broken": [(places[0] * least) ** 0.5]}))
     layers.insert(0, broken.mark_rule(color="#BBBBBB", strokeDash=[2, 3]).encode(x="broken:Q"))
     chart = alt.layer(*layers).encode(x=alt.X("place:Q", title="λ", axis=axis, scale=scale))
-    return chart.properties(width=WIDTH, height=HEIGHT, title=quantity.title)
+    return chart.properties(width=WIDTH, height=HEIGHT)
 
 
 def _beside(rows: pd.DataFrame, column: str, dash: list[int]) -> alt.Chart:

@@ -14,7 +14,7 @@ ORDER = 3
 
 PANELS = {"accuracy": "test accuracy", "margin_pp": "margin over the frozen control, pp"}
 WIDTH, STEP, LABEL = 440, 24, 160
-POINT = ["label", "method", "architecture", "width", "seed", "state", "value", "run_id"]
+POINT = ["label", "method", "architecture", "width", "seed", "state", "verdict", "judged", "value", "run_id"]
 MEAN = ["label", "method", "architecture", "width", "n", "mean", "low", "high"]
 
 
@@ -28,23 +28,24 @@ def draw(rows: pd.DataFrame) -> Any:
         accuracy = group[group["measure"] == "accuracy"].sort_values("mean", ascending=False)
         order = [*dict.fromkeys([*accuracy["label"], *group["label"]])]
         is_last = network == rows["network"].iloc[-1]
-        panels = [_panel(group, m, order, scales[m], m == measures[0], is_last) for m in measures]
+        panels = [_panel(group, m, order, scales[m], rows["judged"], m == measures[0], is_last) for m in measures]
         title = alt.TitleParams(str(network), limit=theme.FULL_WIDTH)
         groups.append(alt.hconcat(*panels, spacing=50).properties(title=title))
-    return _marks.captioned(
-        alt.vconcat(*groups, spacing=10),
-        "Point: a seed. Diamond and bar below: the mean of n seeds and its 95 % t interval; none for n = 1.",
-        *(["No mark under the margin: there is no frozen control."] if len(measures) > 1 else []),
+    without = rows.loc[~rows["cell"].isin(rows.loc[rows["measure"] == "margin_pp", "cell"]), "cell"].nunique()
+    caption = theme.caption(
+        "Upper mark: a seed. Diamond and bar below: the mean of n seeds and its 95 % t interval; none for n = 1.",
+        *([f"Without a margin: {without} of the cells, for which there is no frozen control."] if without else []),
         *([_marks.LOST] if _marks.lost(rows) else []),
+        theme.usual(rows),
     )
+    return alt.vconcat(*groups, spacing=10, title=caption)
 
 
 def describe(rows: pd.DataFrame) -> str:
     """How many seeds of how many cells, and the highest and lowest mean with n and interval."""
     rows = _labelled(rows[rows["measure"] == "accuracy"])
     means = rows[rows["mean"].notna()].drop_duplicates(["label", "network"]).sort_values("mean", ascending=False)
-    cells = len(rows.drop_duplicates(["label", "network"]))
-    said = f"{_marks.counted(len(rows), 'run')} of {_marks.counted(cells, 'cell')}{_marks.lost(rows)}."
+    said = f"{_marks.points(rows, ['label', 'network'])}."
     ends = {"Highest": means.head(1), "lowest": means.iloc[1:].tail(1)}
     told = [f"{end} mean accuracy: {_told(c)}" for end, one in ends.items() for c in one.itertuples()]
     return said + (f" {'; '.join(told)}." if told else "")
@@ -56,9 +57,9 @@ def _told(cell: Any) -> str:
 
 
 def _labelled(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(label=_marks.method_labels(rows), network=_marks.network_labels(rows)).sort_values(
-        ["architecture", "width", "depth", "epochs", "also"], kind="stable"
-    )
+    labels, networks = theme.variant_labels(rows), theme.network_labels(rows)
+    rows = rows.assign(label=labels, network=networks, cell=networks + labels, judged=rows["verdict"].map(theme.state))
+    return rows.sort_values(["architecture", "width", "depth"], kind="stable")
 
 
 def _scale(rows: pd.DataFrame) -> alt.Scale:
@@ -67,7 +68,15 @@ def _scale(rows: pd.DataFrame) -> alt.Scale:
     return alt.Scale(domain=[min(held), max(held)] if held else [0, 1], nice=True, padding=room)
 
 
-def _panel(group: pd.DataFrame, measure: str, order: list[str], scale: alt.Scale, is_first: bool, is_last: bool) -> Any:
+def _panel(
+    group: pd.DataFrame,
+    measure: str,
+    order: list[str],
+    scale: alt.Scale,
+    verdicts: pd.Series,
+    is_first: bool,
+    is_last: bool,
+) -> Any:
     rows = group[group["measure"] == measure]
     inside, edge = _marks.on_axis(rows[POINT], "value")
     y = alt.Y(
@@ -79,17 +88,18 @@ def _panel(group: pd.DataFrame, measure: str, order: list[str], scale: alt.Scale
     )
     title = PANELS[measure] if is_last else None
     x: dict[str, Any] = {"scale": scale, "axis": alt.Axis(labels=is_last, ticks=is_last, title=title, tickCount=5)}
+    marks = theme.verdict_marks(verdicts, "judged")
     points = (
         alt.Chart(inside)
-        .mark_point(size=38, yOffset=-5, strokeWidth=1.4)
+        .mark_point(filled=True, size=42, yOffset=-5, strokeWidth=1.4)
         .encode(
             x=alt.X("value:Q", **x),
             y=y,
             fillOpacity=alt.condition("datum.state == 'complete'", alt.value(0.85), alt.value(0)),
             opacity=theme.opacity(),
-            stroke=alt.value("#0072B2"),
-            fill=alt.value("#0072B2"),
-            tooltip=["label:N", "seed:Q", alt.Tooltip("value:Q", format=".4g"), "state:N", "run_id:N"],
+            **marks,
+            stroke=alt.Stroke("judged:N", scale=theme.VERDICT_COLOUR, legend=marks["color"]["legend"]),
+            tooltip=["label:N", "seed:Q", alt.Tooltip("value:Q", format=".4g"), "verdict:N", "state:N", "run_id:N"],
         )
     )
     means = rows[MEAN].drop_duplicates()

@@ -83,8 +83,9 @@ def _panel(rows: pd.DataFrame, flag: str) -> Any:
         [e["same_from"] if e["same_from"] is not None else before, e["same_to"] if e["same_to"] is not None else after]
         for e in edges
     ]
-    scale = alt.Scale(type="log" if log else "linear", domain=[low, high], zero=False, nice=not log, padding=10)
-    axis = theme.log_axis(inside["value"], used, most=6) if log else alt.Axis(tickCount=6, format="~g")
+    kind: dict[str, Any] = {"type": "log", "nice": False} if log else {"zero": False, "nice": True}
+    scale = alt.Scale(domain=[low, high], padding=10, **kind)
+    axis = theme.log_axis(inside["value"], used, most=6) if log else alt.Axis(tickCount=6)
     x = alt.X("value:Q", scale=scale, axis=axis, title=None)
     y = {
         "y": alt.Y("group:N", scale=alt.Scale(domain=GROUPS, padding=0), title=None),

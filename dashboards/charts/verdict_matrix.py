@@ -32,7 +32,7 @@ def draw(rows: pd.DataFrame) -> alt.HConcatChart:
     panels = [_network(rows, name, steps[name], labelled=name == networks[0]) for name in networks]
     caption = theme.caption(
         "A mark is a run, under it the flags that fire (n: not finite; × k: one of k runs of its cell and seed).",
-        ("Most are " if len(networks) > 1 else "") + theme.usual(rows).partition(",")[0],
+        theme.usual(rows),
     )
     return alt.hconcat(*panels, spacing=SPACING, title=caption).resolve_scale(xOffset="independent")
 

@@ -27,29 +27,34 @@ DODGE = 0.06
 
 def draw(rows: pd.DataFrame) -> Any:
     """Three panels for each network, methods overlaid; a line joins networks that differ in width alone."""
-    rows = rows.assign(label=_marks.method_labels(rows), network=_marks.network_labels(rows, besides="width"))
+    rows = _labelled(rows)
     rows = rows.assign(place=_marks.dodged(rows["width"], rows["label"], DODGE), line=rows["label"])
-    groups = []
-    for network, group in rows.groupby("network", sort=False):
-        panels = [_panel(group, quantity, sorted(rows["width"].unique())) for quantity in _marks.measured(rows, PANELS)]
-        title = alt.TitleParams(str(network), limit=theme.FULL_WIDTH)
-        groups.append(alt.hconcat(*panels, spacing=20).properties(title=title))
-    return _marks.captioned(
-        alt.vconcat(*groups, spacing=15),
+    widths = sorted(rows["width"].unique())
+    panels = _marks.by_network(
+        rows, _marks.measured(rows, PANELS), lambda here, quantity: _panel(here, quantity, widths)
+    )
+    caption = theme.caption(
         "Small: a seed. Large, joined: the mean accuracy of n seeds with its 95 % t interval, or the median of a norm.",
         "Dashed: the thresholds of (a) and (b).",
         *([_marks.LOST] if _marks.lost(rows) else []),
+        theme.usual(rows.drop(columns="width")),
     )
+    return panels.properties(title=caption)
 
 
 def describe(rows: pd.DataFrame) -> str:
     """Each method from its least to its largest width."""
-    rows = rows.assign(label=_marks.method_labels(rows), network=_marks.network_labels(rows, besides="width"))
-    told = []
+    rows, told = _labelled(rows), []
     for (label, network), group in rows.drop_duplicates(["label", "network", "width"]).groupby(["label", "network"]):
         ends = [f"d={c.width} {_told(c)}" for c in group.sort_values("width").iloc[[0, -1]].itertuples()]
         told.append(f"{_marks.named(label, network)}: {'; '.join(ends)}")
-    return f"{_marks.counted(len(rows), 'run')}{_marks.lost(rows)}. {'. '.join(told)}."
+    return f"{_marks.points(rows, ['label', 'network', 'width'])}. {'. '.join(told)}."
+
+
+def _labelled(rows: pd.DataFrame) -> pd.DataFrame:
+    """With the names of cells, and of networks but for their width."""
+    others = rows.drop(columns="width")
+    return rows.assign(label=theme.variant_labels(others), network=theme.network_labels(others))
 
 
 def _told(cell: Any) -> str:
@@ -64,4 +69,4 @@ def _panel(rows: pd.DataFrame, quantity: Quantity, widths: list[int]) -> Any:
     layers = [_marks.thresholds(used), *_marks.seeds_and_centres(rows, quantity, IDENTITY, used)]
     scale = alt.Scale(type="log", base=2, domain=[widths[0] / 1.4, widths[-1] * 1.4], nice=False)
     x = alt.X("place:Q", title="width d", axis=alt.Axis(values=[*widths], format="d", grid=False), scale=scale)
-    return alt.layer(*layers).encode(x=x).properties(width=WIDTH, height=HEIGHT, title=quantity.title)
+    return alt.layer(*layers).encode(x=x).properties(width=WIDTH, height=HEIGHT)

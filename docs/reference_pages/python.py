@@ -12,7 +12,7 @@ INTRODUCTION = """# Python
 """
 
 BEYOND = {
-    "What `start_run` gives": ["fa_tracking.tracking.run.TrackedRun"],
+    "What `start_run` gives": ["fa_tracking.tracking.run.TrackedRun", "fa_tracking.tracking.state.State"],
     "In a training loop": ["fa_tracking.protocol.batches.evaluation_batches", "fa_tracking.tracking.abort.Abort"],
     "Callbacks": [
         "fa_tracking.integrations.training.TrackedTraining",
@@ -37,6 +37,7 @@ BEYOND = {
     "Errors": [
         "fa_tracking.errors.FATrackError",
         "fa_tracking.errors.UsageError",
+        "fa_tracking.errors.StoreAwayError",
         "fa_tracking.errors.CheckpointError",
         "fa_tracking.errors.NoCheckpointError",
     ],

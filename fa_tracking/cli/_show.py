@@ -88,12 +88,18 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return text_table(columns, rows, width(), "--json")
 
 
-def field(name: str, text: str) -> None:
-    """A line of data with its name before it, wrapped to the width of a table."""
-    wrapped = textwrap.fill(
-        f"{name:<12} {text}", min(width(), WIDTH), subsequent_indent=" " * 13, break_on_hyphens=False
-    )
-    click.echo(wrapped)
+def field(name: str, text: str, room: int = 12) -> None:
+    """A line of data with its name before it in ``room`` columns, wrapped to the width of a table."""
+    click.echo(_wrapped(f"{name:<{room}} {text}", room + 1))
+
+
+def legend(lines: Sequence[str]) -> str:
+    """What explains a table, below an empty line; nothing where there is nothing to explain."""
+    return "".join(f"{_wrapped(line, 2) if line else line}\n" for line in ["", *lines] if lines)
+
+
+def _wrapped(line: str, indent: int) -> str:
+    return textwrap.fill(line, min(width(), WIDTH), subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def marked(value: float | None, kind: Kind) -> float | str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fa_tracking.cli import _options
-from fa_tracking.cli._show import MARKS_EXPLAINED, marked, mlflow_ui, progress, say, table, typed
+from fa_tracking.cli._show import MARKS_EXPLAINED, legend, marked, mlflow_ui, progress, say, table, typed
 
 if TYPE_CHECKING:
     from fa_tracking.auditor.run import Audit
@@ -132,15 +132,15 @@ def audit_table(result: "Audit") -> str:
         if a.report
     ]
     fired = {flag for a in result.runs if a.report for flag in a.report.flags}
-    legend = [f"⚑ needs walk-back   {d.FLAG}: {d.WORDING}" for d in catalogue() if d.FLAG in fired]
-    legend += ["✓ trustworthy"] if any(a.report and a.report.verdict == TRUSTWORTHY for a in result.runs) else []
+    lines = [f"⚑ needs walk-back   {d.FLAG}: {d.WORDING}" for d in catalogue() if d.FLAG in fired]
+    lines += ["✓ trustworthy"] if any(a.report and a.report.verdict == TRUSTWORTHY for a in result.runs) else []
     if any(isinstance(a.report, PartialReport) for a in result.runs):
-        legend += [
+        lines += [
             "partial: judged by what it logged; why no checkpoint was measured: audit/report.txt",
             MARKS_EXPLAINED,
         ]
     columns = ("run", "epoch", "accuracy", "(a)_growth", "(b)_‖g‖", "(c)_cosine", "(d)_margin_pp", "verdict")
-    return table(columns, rows) + "".join(f"{line}\n" for line in ["", *legend] if legend)
+    return table(columns, rows) + legend(lines)
 
 
 def _verdict(report: "Report") -> str:

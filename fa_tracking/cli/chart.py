@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from fa_tracking.cli import _complete, _options
-from fa_tracking.cli._show import say, say_next
+from fa_tracking.cli._show import field, say, say_next
 
 ORDER = 7.1
 
@@ -35,7 +35,7 @@ def command(name: str | None, experiment: str, output: Path | None, db: str) -> 
 
     if name is None:
         for each in draw.names():
-            click.echo(f"{each:<24} {catalogue.load(charts, each).TITLE}")
+            field(each, catalogue.load(charts, each).TITLE, 24)
         say_next("chart", "audit_panels", "--experiment", experiment or "NAME", "-o", "audit.pdf")
         return
     catalogue.load(charts, name)

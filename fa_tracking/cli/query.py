@@ -3,7 +3,7 @@
 import click
 
 from fa_tracking.cli import _complete, _options
-from fa_tracking.cli._show import say_next, width
+from fa_tracking.cli._show import field, say_next, width
 from fa_tracking.results.tables import FORMATS
 
 ORDER = 5
@@ -28,7 +28,7 @@ def command(name: str | None, experiment: str | None, explain: bool, form: str, 
 
     if name is None:
         for query in queries().values():
-            click.echo(f"{query.name:<22} {query.title}")
+            field(query.name, query.title, 22)
         say_next("query", "cross_seed", "--experiment", experiment or "NAME")
         return
     query = find_query(name)

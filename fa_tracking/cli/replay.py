@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fa_tracking.cli import _options
-from fa_tracking.cli._show import progress, say, say_next, table
+from fa_tracking.cli._show import legend, progress, say, say_next, table
 from fa_tracking.protocol.diagnostics import Kind
 
 if TYPE_CHECKING:
@@ -91,9 +91,9 @@ def replay_tables(result: "Replay") -> str:
     columns = ("run", "last_epoch", "accuracy", *(f"({f})" for f in flags), "stop", "accuracy_there", "share_saved")
     shown = "".join(str(cell) for row in rows for cell in row[3:-2])
     cut = sum(r.is_cut_short for r in runs)
-    legend = [CUT_SHORT.format(cut=cut, n=len(runs))] if cut else []
-    legend += [f"{mark} {text}" for mark, text in LEGEND.items() if mark in shown]
-    tables = table(columns, rows) + "".join(f"{line}\n" for line in ["", *legend] if legend)
+    lines = [CUT_SHORT.format(cut=cut, n=len(runs))] if cut else []
+    lines += [f"{mark} {text}" for mark, text in LEGEND.items() if mark in shown]
+    tables = table(columns, rows) + legend(lines)
     return tables + ("\n" + _savings_table(result.savings) if result.savings else "")
 
 

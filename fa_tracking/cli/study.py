@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fa_tracking.cli import _complete, _options
-from fa_tracking.cli._show import progress, say, say_next
+from fa_tracking.cli._show import field, progress, say, say_next
 
 if TYPE_CHECKING:
     from fa_tracking.executors import Needs
@@ -48,7 +48,7 @@ def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str
 
     if name is None:
         for each in study.studies():
-            click.echo(f"{each:<20} {study.load(each).title}")
+            field(each, study.load(each).title, 20)
         say_next("study", "list", "NAME", why="its runs")
         return
     chosen = _study(name, reduced)
@@ -95,8 +95,8 @@ def run(
     \b
     Example:
       fa-track study run dfa_penalty --reduced --jobs 2 --data-dir data
-      RAY_ADDRESS=auto fa-track study run dfa_penalty --executor ray --gpus-per-run 0.25
-      fa-track study run dfa_penalty --executor slurm --cells-per-job 8 --set partition=gpu --set time=240
+      RAY_ADDRESS=auto fa-track study run dfa_penalty --executor ray --cpus-per-run 2
+      fa-track study run dfa_penalty --executor slurm --cells-per-job 8 --set partition=cpu --set time=240
     """
     from trainers import schedule
 

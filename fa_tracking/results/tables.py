@@ -77,11 +77,13 @@ def text_table(
     shown = [i for i in every if i not in same]
     above = ", ".join(f"{columns[i]} = {short(rows[0][i]) or '(empty)'}" for i in same)
     heading = textwrap.fill(f"in every row: {above}", width, subsequent_indent="  ") + "\n\n" if same else ""
-    for spell, legend in ((_shorter, ""), (_shortest, f"{_LEGEND}\n")):
+    for spell, legend in ((_shorter, ""), (_shortest, _LEGEND)):
         cells = [[spell(value) for value in row] for row in rows]
         table = _fitted(columns, cells, shown, right, width)
         if table:
-            return f"{heading}{table}\n{legend}shortened to fit; whole with {whole}\n"
+            said = [legend, f"shortened to fit; whole with {whole}"]
+            below = "".join(f"{textwrap.fill(line, width)}\n" for line in said if line)
+            return f"{heading}{table}\n{below}"
     return heading + _blocks([columns[i] for i in shown], [[short(row[i]) for i in shown] for row in rows], width)
 
 
