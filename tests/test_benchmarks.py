@@ -16,6 +16,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
         ("epoch.py", ["--images", "1280", "--rounds", "1"], "dfa / plain torch BP"),
         ("export.py", ["--runs", "3", "--calls", "2"], "one new run / full"),
         ("queries.py", ["--runs", "40", "--rounds", "1"], "slowest query"),
+        ("scaling.py", ["--plan", "10", "2", "--epochs", "1", "--images", "128"], "store writes"),
         ("tracking_overhead.py", ["--epochs", "1", "--images", "512"], "tracking / epoch"),
     ],
 )
@@ -26,5 +27,5 @@ def test_a_benchmark_runs_and_prints_its_ratio(script: str, arguments: list[str]
 
 
 def test_every_benchmark_is_tried() -> None:
-    tried = {"diagnostics_cost.py", "epoch.py", "export.py", "queries.py", "tracking_overhead.py"}
+    tried = {"diagnostics_cost.py", "epoch.py", "export.py", "queries.py", "scaling.py", "tracking_overhead.py"}
     assert {p.name for p in BENCHMARKS.glob("[!_]*.py")} == tried

@@ -19,6 +19,7 @@ ROOMS = (
     "fa_tracking.tracking",
     "fa_tracking.integrations",
     "fa_tracking.plugin",
+    "fa_tracking.executors",
     "fa_tracking.auditor",
     "fa_tracking.importers",
     "fa_tracking.results",
@@ -34,6 +35,7 @@ SHARED = {"fa_tracking", "fa_tracking.errors", "fa_tracking.catalogue", "fa_trac
 MAY_IMPORT = {
     "fa_tracking.protocol": set(),
     "fa_tracking.tracking": {"fa_tracking.protocol"},
+    "fa_tracking.executors": set(),  # they run anything, and know nothing of what it is
     "fa_tracking.integrations": {"fa_tracking.protocol", "fa_tracking.tracking"},  # callbacks log, and nothing else
     "fa_tracking.plugin": {  # an entry point is a door: /fa/ draws what it has exported
         "fa_tracking.auditor",
@@ -42,13 +44,13 @@ MAY_IMPORT = {
         "dashboards",
     },
     # a report is drawn as it is written, so that MLflow shows it; what draws knows numbers, and nothing of an audit
-    "fa_tracking.auditor": {"fa_tracking.tracking", "fa_tracking.protocol", "dashboards"},
+    "fa_tracking.auditor": {"fa_tracking.tracking", "fa_tracking.protocol", "fa_tracking.executors", "dashboards"},
     "fa_tracking.importers": {"fa_tracking.tracking"},
     "fa_tracking.results": {"fa_tracking.tracking"},
     "fa_tracking.pitfalls": {"fa_tracking.protocol"},  # a reproducer holds a careless number against the protocol's
     "fa_tracking.cli": set(ROOMS),
     "trainers.methods": {"trainers", "fa_tracking.protocol"},
-    "trainers": {"fa_tracking.protocol", "fa_tracking.tracking", "trainers.methods"},
+    "trainers": {"fa_tracking.protocol", "fa_tracking.tracking", "fa_tracking.executors", "trainers.methods"},
     "dashboards.charts": {"dashboards"},
     "dashboards": {"fa_tracking.results", "dashboards.charts"},
 }

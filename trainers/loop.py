@@ -69,6 +69,7 @@ def train(
     abort: Abort | None = None,
     run_id: str | None = None,
     state_seconds: float = 60.0,
+    started: Callable[[str], None] | None = None,
 ) -> str:
     """Train one run, logging diagnostics each epoch and a checkpoint at the end; its MLflow run id.
 
@@ -78,6 +79,7 @@ def train(
     Args:
         checkpoint_every: also save a checkpoint every so many epochs; 0: only the last.
         abort: stops the run where a flag holds; its last checkpoint is saved then as at the planned end.
+        started: called with the run's id before it trains; what it raises ends the run.
         threads: of the matrix products. One a process is best where several runs train side by side.
         run_id: go on with this run of the same config, from the last training state that it saved.
         state_seconds: save the training state at the end of an epoch when so many seconds have passed since the last.
@@ -106,6 +108,8 @@ def train(
     with opened as run:
         for key, value in tags.items() if run_id else ():
             run.set_tag(key, value)
+        if started:
+            started(run.run_id)
         saves = Saves(checkpoint_every, state_seconds)
         _epochs(config, dataset, model, rule, run, saves, progress or (lambda *_: None), abort)
     return run.run_id

@@ -1,22 +1,23 @@
-"""Runs a study: what the store already holds of it, and the rest, some at a time, each in a process of its own."""
+"""Runs a study: what the store already holds of it, and the rest, wherever an executor lets it run."""
 
-import multiprocessing
-import os
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fa_tracking import catalogue
-from fa_tracking.errors import UsageError
-from fa_tracking.tracking import lock, names, process, store
+from fa_tracking import catalogue, executors
+from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.executors import Needs, Problem, as_line
+from fa_tracking.tracking import names, store
+from trainers import claim
 from trainers.config import RunConfig
 from trainers.study import Study
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 DONE, RUNNING, FAILED, MISSING = "done", "running", "failed", "missing"
@@ -25,15 +26,11 @@ SKIPPED = "left to another study that has it"
 
 @dataclass(frozen=True)
 class Held:
-    """What the store knows of a configuration: the run, and the experiment that it stands in.
-
-    ``is_killed``: a failed run whose process was killed goes on where it was; any other begins anew.
-    """
+    """What the store knows of a configuration: the run, and the experiment that it stands in."""
 
     state: str
     run_id: str | None
     experiment: str
-    is_killed: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,8 @@ Finished = Callable[[RunConfig, str, int, int], None]
 
 def cells(study: Study, tracking_uri: str | None = None) -> list[Cell]:
     """Every run of the study with its state in the store."""
-    known = _known(study.experiment, tracking_uri)
+    client = store.client(tracking_uri)
+    known = _held(client, claim.runs_of(client), study.experiment)
     missing = Held(MISSING, None, study.experiment)
     return [Cell(config, known.get(config.digest, missing)) for config in study.cells()]
 
@@ -59,90 +57,112 @@ def run(
     study: Study,
     tracking_uri: str | None = None,
     data_dir: str | None = None,
-    jobs: int = 1,
+    needs: Needs | None = None,
     finished: Finished | None = None,
+    executor: str = "local",
 ) -> dict[str, str]:
-    """Train what the store does not hold yet, ``jobs`` at a time, in processes of their own.
+    """Train what the store does not hold yet, by one of ``fa_tracking.executors``.
 
-    Another ``run`` on this machine may go on at the same time: each takes what the other has not begun. A process that
-    is killed takes its own run with it and no other; all end with this one.
+    Another ``run`` may go on at the same time, on whatever machine: each takes what the other has not begun. When this
+    one ends, however it ends, no run that it handed out stands as running.
 
     Returns:
         The problem of each run that failed, by the hash of its configuration.
 
     Raises:
-        UsageError: the study names what does not exist; nothing has been trained then.
+        UsageError: the study names what does not exist, or the executor cannot do what it should; nothing has been
+            trained then.
     """
     todo = [cell.config for cell in cells(study, tracking_uri) if cell.held.state in (MISSING, FAILED)]
     if not todo:
         return {}
     _check(todo, data_dir)
-    uri = store.client(tracking_uri).tracking_uri
-    store.experiment_id(store.client(uri), study.experiment)
+    needs, uri = needs or Needs(), store.absolute(store.client(tracking_uri).tracking_uri)
+    store.must_be_here(uri)
+    client, folder = store.client(uri), str(Path(data_dir).resolve()) if data_dir else None
+    order = _Order(study.experiment, uri, folder, uuid.uuid4().hex, needs.cpus_per_run)
+    home = store.experiment_id(client, study.experiment)
     problems: dict[str, str] = {}
-    workers: SimpleQueue[_Worker] = SimpleQueue()
-    for _ in range(jobs):
-        workers.put(_Worker())
-    with ThreadPoolExecutor(jobs) as threads:
-        futures = {threads.submit(_one, workers, c, study.experiment, uri, data_dir): c for c in todo}
-        for done, future in enumerate(as_completed(futures), start=1):
-            config, outcome = futures[future], future.result()
-            if outcome not in (DONE, SKIPPED):
-                problems[config.digest] = outcome
-            if finished:
-                finished(config, outcome, done, len(todo))
-    while not workers.empty():
-        workers.get().stop()
+    try:
+        with closing(executors.run(executor, partial(_train, order), todo, needs)) as outcomes:
+            for done, (index, ended) in enumerate(outcomes, start=1):
+                outcome = ended.text if isinstance(ended, Problem) else ended
+                if outcome not in (DONE, SKIPPED):
+                    problems[todo[index].digest] = outcome
+                    _record_failure(client, home, todo[index], outcome)
+                if finished:
+                    finished(todo[index], outcome, done, len(todo))
+    finally:
+        with suppress(FATrackError):  # a store that does not answer is another error's matter
+            claim.bury(client, store.search_runs(client, [home], f"tags.`{names.TAG_DRIVER}` = '{order.driver}'"))
     return problems
 
 
-class _Worker:
-    """A process that trains run after run, and is started anew when a run has killed it."""
+@dataclass(frozen=True)
+class _Order:
+    """What the runs of a study have in common, wherever they are trained."""
 
-    def __init__(self) -> None:
-        self._pool: ProcessPoolExecutor | None = None
-
-    def train(self, *job: Any) -> str:
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent)
-        try:
-            return self._pool.submit(_train, *job).result()
-        except BrokenProcessPool:
-            self.stop()
-            return "its process was killed"
-
-    def stop(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-        self._pool = None
+    experiment: str
+    uri: str
+    data_dir: str | None
+    driver: str
+    threads: int
 
 
-def _one(workers: "SimpleQueue[_Worker]", config: RunConfig, experiment: str, uri: str, data_dir: str | None) -> str:
-    """Train one run, unless another study has it by now."""
-    worker = workers.get()
+def _train(order: _Order, config: RunConfig) -> str:
+    """In a process of an executor: train one run, unless the store has it by now; what went wrong, as a line."""
     try:
-        with lock.alone(f"{uri} {config.digest}", wait=False) as mine:
-            held = _known(experiment, uri).get(config.digest)
-            if not mine or (held is not None and held.state in (DONE, RUNNING)):
-                return SKIPPED
-            outcome = worker.train(config, experiment, uri, data_dir, held.run_id if held and held.is_killed else None)
-            if outcome != DONE:
-                _record_failure(config, experiment, uri, outcome)
-            return outcome
-    finally:
-        workers.put(worker)
+        store.must_be_here(order.uri)
+        while True:
+            try:
+                return _train_alone(order, config)
+            except claim.TakenError:
+                continue
+    except Exception as error:  # one run's failure, whatever it is, must not end the others
+        return as_line(error)
 
 
-def _record_failure(config: RunConfig, experiment: str, uri: str, problem: str) -> None:
+def _train_alone(order: _Order, config: RunConfig) -> str:
+    from trainers.loop import train
+
+    client = store.client(order.uri)
+    runs = claim.runs_of(client, config.digest)
+    held = _held(client, runs, order.experiment, order.driver).get(config.digest)
+    if held and held.state == DONE:  # where it is ours, its process was lost after the last word to the store
+        ours = [r.info.run_id for r in runs if r.data.tags.get(names.TAG_DRIVER) == order.driver]
+        return DONE if held.run_id in ours else SKIPPED
+    if held and held.state == RUNNING:
+        return SKIPPED
+    lost = _lost(runs, store.find_experiment(client, order.experiment).experiment_id)
+    with claim.Claim(client, config.digest, order.driver) as mine:
+        run_id = mine.take_up(lost.pop()) if lost else None
+        claim.bury(client, lost)
+        train(
+            config,
+            order.experiment,
+            order.uri,
+            order.data_dir,
+            threads=order.threads,
+            tags=mine.tags,
+            run_id=run_id,
+            started=mine.hold if run_id else mine.begin,
+        )
+    return DONE
+
+
+def _lost(runs: "Iterable[Run]", home: str) -> "list[Run]":
+    """The runs of a configuration that can go on, of those that nobody has in hand."""
+    at_home = [run for run in runs if run.info.experiment_id == home and names.TAG_ABORTED_AT not in run.data.tags]
+    return [run for run in at_home if run.info.status in ("RUNNING", "KILLED") and "method" in run.data.params]
+
+
+def _record_failure(client: "MlflowClient", home: str, config: RunConfig, problem: str) -> None:
     """A run that failed before it could log anything stands in the store as failed all the same."""
-    held = _known(experiment, uri).get(config.digest)
-    if held is not None:
+    if claim.runs_of(client, config.digest):
         return
-    client = store.client(uri)
     tags = {names.TAG_CONFIG_SHA256: config.digest, names.TAG_NOTE: problem}
     with store.store_errors():
-        run = client.create_run(store.experiment_id(client, experiment), tags=tags, run_name=config.method)
+        run = client.create_run(home, tags=tags, run_name=config.method)
         client.set_terminated(run.info.run_id, "FAILED")
 
 
@@ -165,52 +185,25 @@ def _check(configs: Sequence[RunConfig], data_dir: str | None) -> None:
         data.check(dataset, data_dir)
 
 
-def _end_with_parent() -> None:
-    """In a process of the pool: when the study is killed, so is what it trains."""
-
-    def wait() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def _train(config: RunConfig, experiment: str, tracking_uri: str, data_dir: str | None, run_id: str | None) -> str:
-    """In a process of the pool: train one run, or go on with ``run_id``; what went wrong, as a line."""
-    from trainers.loop import train
-
-    try:
-        train(config, experiment, tracking_uri, data_dir, run_id=run_id)
-    except Exception as error:  # one run's failure, whatever it is, must not end the others
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return DONE
-
-
-def _known(experiment: str, tracking_uri: str | None) -> dict[str, Held]:
-    """What the whole store holds by configuration hash: the best that any run of it has reached.
+def _held(client: "MlflowClient", runs: "Iterable[Run]", experiment: str, driver: str = "") -> dict[str, Held]:
+    """By configuration hash, the best that any of ``runs`` has reached.
 
     A failure elsewhere is no matter of this study, nor is a run that a flag stopped early.
     """
-    client = store.client(tracking_uri)
     experiments = {e.experiment_id: e.name for e in store.all_experiments(client)}
     rank: Sequence[str] = (FAILED, RUNNING, DONE)
-    known: dict[str, Held] = {}
-    for run in store.search_runs(client, list(experiments), f"tags.`{names.TAG_CONFIG_SHA256}` != ''"):
-        is_killed = run.info.status in ("RUNNING", "KILLED") and "method" in run.data.params
-        held = Held(_state(run), run.info.run_id, experiments[run.info.experiment_id], is_killed)
+    best: dict[str, Held] = {}
+    for run in runs:
+        held = Held(_state(run, driver), run.info.run_id, experiments[run.info.experiment_id])
         if names.TAG_ABORTED_AT in run.data.tags or (held.state == FAILED and held.experiment != experiment):
             continue
-        before = known.get(run.data.tags[names.TAG_CONFIG_SHA256])
+        before = best.get(run.data.tags[names.TAG_CONFIG_SHA256])
         if before is None or rank.index(held.state) >= rank.index(before.state):
-            known[run.data.tags[names.TAG_CONFIG_SHA256]] = held
-    return known
+            best[run.data.tags[names.TAG_CONFIG_SHA256]] = held
+    return best
 
 
-def _state(run: "Run") -> str:
+def _state(run: "Run", driver: str) -> str:
     if run.info.status == "FINISHED":
         return DONE
-    if run.info.status == "RUNNING" and process.is_alive(run.data.tags.get(names.TAG_PROCESS, "")):
-        return RUNNING
-    return FAILED
+    return RUNNING if claim.in_hand(run, driver) else FAILED

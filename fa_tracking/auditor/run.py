@@ -1,16 +1,22 @@
 """``audit``: a verdict on every finished run of an experiment, written beside the run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
+
+from fa_tracking import executors
 from fa_tracking.auditor import eval_data as eval_files
 from fa_tracking.auditor import load, logged, logged_model
 from fa_tracking.auditor.control import Control, Controls
 from fa_tracking.auditor.measure import Options, Subject, measure
 from fa_tracking.auditor.write import withdraw, write
 from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError, UsageError
+from fa_tracking.executors import Needs, Problem
 from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.partial import Report
 from fa_tracking.protocol.report import DiagnosticThresholds
@@ -72,6 +78,8 @@ def audit(
     eval_data: Path | None = None,
     layers: Sequence[str] | None = None,
     trust_pickles: bool = False,
+    executor: str | None = None,
+    needs: Needs | None = None,
 ) -> Audit:
     """Measure the last checkpoint of every finished run, match its control, write tags, note and report artifacts.
 
@@ -88,6 +96,9 @@ def audit(
             record no data of their own.
         layers: the modules of logged models taken as h_0 … h_L, where the models do not show them.
         trust_pickles: load logged models whose loading runs their author's code.
+        executor: one of ``fa_tracking.executors``, which measures several runs at a time; None: one after the other,
+            here. The reports are the same.
+        needs: of the executor.
 
     Raises:
         UsageError: there is no such experiment, or ``data_dir`` or ``eval_data`` does not hold the data.
@@ -95,21 +106,61 @@ def audit(
     """
     given = eval_files.read(Path(eval_data)) if eval_data else None
     options = Options(data_dir, thresholds or DiagnosticThresholds(), given, layers, trust_pickles)
-    client = store.client(tracking_uri)
+    uri = store.absolute(store.client(tracking_uri).tracking_uri) if executor else tracking_uri
+    client = store.client(uri)
     found = list(store.search_runs(client, [store.find_experiment(client, experiment).experiment_id]))
     finished = [run for run in found if run.info.status == "FINISHED"]
     others = [run.info.status for run in found if run.info.status != "FINISHED"]
     evaluated = [run for run in finished if names.TAG_EVALUATED in run.data.tags]
     finished = [run for run in finished if run not in evaluated]
     controls = Controls(client) if finished else None
-    results = []
-    for done, run in enumerate(finished, start=1):
-        assert controls is not None
-        results.append(_audit_run(client, run, controls, options))
+    jobs = [(run, controls.of(run)) for run in finished] if controls else []
+    outcomes = _elsewhere(executor, uri, jobs, options, needs) if executor else _here(client, jobs, options)
+    results: dict[int, Audited] = {}
+    for index, audited in outcomes:
+        results[index] = audited
         if progress:
-            progress(done, len(finished))
+            progress(len(results), len(jobs))
     unfinished = {status: others.count(status) for status in sorted(set(others))}
-    return Audit(tuple(results), unfinished, len(evaluated))
+    return Audit(tuple(results[i] for i in range(len(jobs))), unfinished, len(evaluated))
+
+
+Job = tuple["Run", Control]
+
+
+def _here(client: "MlflowClient", jobs: list[Job], options: Options) -> Iterator[tuple[int, Audited]]:
+    for index, (run, control) in enumerate(jobs):
+        yield index, _audit_run(client, run, control, options)
+
+
+def _elsewhere(
+    executor: str, uri: str | None, jobs: list[Job], options: Options, needs: Needs | None
+) -> Iterator[tuple[int, Audited]]:
+    """Each run by a process of an executor; one that is lost is a problem of its own run alone."""
+    work = partial(_audit_job, uri, options, torch.get_num_threads())
+    with closing(executors.run(executor, work, jobs, needs)) as outcomes:
+        for index, outcome in outcomes:
+            if isinstance(outcome, UsageError):
+                raise outcome
+            lost = isinstance(outcome, Problem)
+            yield index, _without_report(jobs[index][0], outcome.text) if lost else outcome
+
+
+def _audit_job(uri: str | None, options: Options, threads: int, job: Job) -> Audited | UsageError:
+    """In a process of an executor, with as many threads as here: their number shows in a sum's last bits."""
+    torch.set_num_threads(threads)
+    run, control = job
+    try:
+        store.must_be_here(uri or "")
+        return _audit_run(store.client(uri), run, control, options)
+    except UsageError as error:
+        return error
+    except FATrackError as error:
+        return _without_report(run, str(error))
+
+
+def _without_report(run: "Run", problem: str) -> Audited:
+    return Audited(run.info.run_id, run.info.run_name or "", dict(run.data.params), None, problem)
 
 
 class Judged(NamedTuple):
@@ -125,10 +176,10 @@ class Judged(NamedTuple):
     log: logged.Log | None = None
 
 
-def _audit_run(client: "MlflowClient", run: "Run", controls: Controls, options: Options) -> Audited:
+def _audit_run(client: "MlflowClient", run: "Run", control: Control, options: Options) -> Audited:
     report, problem, found, epoch = None, None, None, None
     try:
-        judged = _judge(client, run, controls.of(run), options)
+        judged = _judge(client, run, control, options)
         write(client, run, *judged)
         report, epoch, removed = judged.report, judged.epoch, judged.removed
         found = {"not_measured": removed} if isinstance(removed, str) else removed.to_dict()

@@ -1,12 +1,15 @@
 """Options that several commands share."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from fa_tracking import executors
 from fa_tracking.cli import _complete
+from fa_tracking.executors import Needs
 from fa_tracking.results.database import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
@@ -46,6 +49,47 @@ def thresholds(command: Callable[..., None]) -> Callable[..., None]:
         command(*args, thresholds=chosen, **given)
 
     return with_thresholds
+
+
+def executor(default: str | None, unset: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Where a command's runs are worked on; it takes ``executor``, None where none is chosen, and ``needs``.
+
+    Args:
+        unset: what happens where no executor is chosen, as the help says it.
+    """
+    plain = Needs()
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        @click.option(
+            "--executor",
+            type=click.Choice(executors.names()),
+            default=default,
+            help=f"Where runs go  [default: {unset}]",
+        )
+        @click.option("--jobs", type=click.IntRange(1), help="Runs at a time  [default: 1; on a cluster all that fit]")
+        @click.option("--cpus-per-run", type=click.IntRange(1), default=1, show_default=True, help="Threads of a run.")
+        @click.option("--gpus-per-run", type=click.FloatRange(0), default=0.0, help="Such as 0.25, on a cluster.")
+        @click.option(
+            "--retries",
+            type=click.IntRange(0),
+            default=plain.retries,
+            show_default=True,
+            help="Of a run whose process or machine was lost.",
+        )
+        @click.option("--cells-per-job", type=click.IntRange(1), default=1, help="Runs of one Slurm task.")
+        @click.option(
+            "--set", "given", multiple=True, metavar="KEY=VALUE", help="Passed to Ray or Slurm: partition=gpu, time=90"
+        )
+        @wraps(command)
+        def with_executor(*args: Any, given: tuple[str, ...], **options: Any) -> None:
+            asked = {name: options.pop(name) for name in (f.name for f in fields(Needs)) if name in options}
+            if bad := [pair for pair in given if "=" not in pair]:
+                raise click.BadParameter(f"{bad[0]!r} is no KEY=VALUE", param_hint="--set")
+            command(*args, needs=Needs(**asked, set=dict(pair.split("=", 1) for pair in given)), **options)
+
+        return with_executor
+
+    return add
 
 
 def while_training(command: Callable[..., None]) -> Callable[..., None]:

@@ -11,6 +11,7 @@ from fa_tracking.cli._show import MARKS_EXPLAINED, legend, marked, mlflow_ui, pr
 
 if TYPE_CHECKING:
     from fa_tracking.auditor.run import Audit
+    from fa_tracking.executors import Needs
     from fa_tracking.protocol.partial import Report
     from fa_tracking.protocol.report import DiagnosticThresholds
 
@@ -30,6 +31,7 @@ ORDER = 3
 @click.option("--trust-pickles", is_flag=True, help="Load logged models that run their author's code when loaded.")
 @_options.thresholds
 @click.option("--json", "as_json", is_flag=True, help="The reports as JSON on stdout, instead of the table.")
+@_options.executor(None, unset="this process, one after the other")
 @_options.tracking_uri
 def command(
     experiment: str,
@@ -39,6 +41,8 @@ def command(
     trust_pickles: bool,
     thresholds: "DiagnosticThresholds",
     as_json: bool,
+    executor: str | None,
+    needs: "Needs",
     tracking_uri: str | None,
 ) -> None:
     """Measure the last checkpoint of every finished run and write its verdict as tags, note and report.
@@ -50,6 +54,7 @@ def command(
     Example:
       fa-track audit --experiment dfa_penalty
       fa-track audit --experiment mine --eval-data test.npz
+      fa-track audit --experiment dfa_penalty --executor local --jobs 4
     """
     from fa_tracking.auditor.run import audit
 
@@ -64,6 +69,8 @@ def command(
             eval_data=eval_data,
             layers=chosen,
             trust_pickles=trust_pickles,
+            executor=executor or ("local" if (needs.jobs or 1) > 1 else None),
+            needs=needs,
         )
     for audited in result.problems:
         say(f"{audited.run_id} ({audited.run_name}): {audited.problem}")

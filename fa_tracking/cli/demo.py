@@ -33,6 +33,7 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     from fa_tracking.auditor.run import audit
     from fa_tracking.cli.audit import audit_table
     from fa_tracking.cli.study import run_study
+    from fa_tracking.executors import Needs
     from fa_tracking.results.database import ask, connect, find_query
     from fa_tracking.results.export import export
     from fa_tracking.results.summary import log_summary
@@ -42,7 +43,7 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     began = time.monotonic()
     chosen = study.load("demo")
     say(f"[1/4] train: {chosen.title}")
-    if not run_study(chosen, jobs, None, tracking_uri):
+    if not run_study(chosen, Needs(jobs=jobs), None, tracking_uri):
         raise click.ClickException("some runs failed; `fa-track demo` again trains only those")
     say("[2/4] audit: a verdict on every run")
     with progress("audit") as update:

@@ -12,6 +12,7 @@ from fa_tracking.cli import _complete, _options
 from fa_tracking.cli._show import field, progress, say, say_next
 
 if TYPE_CHECKING:
+    from fa_tracking.executors import Needs
     from trainers.schedule import Cell
     from trainers.study import RunConfig, Study
 
@@ -83,26 +84,32 @@ def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
 @command.command("run")
 @click.argument("name", shell_complete=_complete.studies)
 @reduced
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at a time.")
+@_options.executor("local", unset="local: processes of this machine")
 @_options.data_dir
 @_options.tracking_uri
-def run(name: str, reduced: bool, jobs: int, data_dir: str | None, tracking_uri: str | None) -> None:
+def run(
+    name: str, reduced: bool, executor: str, needs: "Needs", data_dir: str | None, tracking_uri: str | None
+) -> None:
     """Train the runs of the study NAME that the store does not hold yet, in whatever experiment.
 
     \b
     Example:
       fa-track study run dfa_penalty --reduced --jobs 2 --data-dir data
+      RAY_ADDRESS=auto fa-track study run dfa_penalty --executor ray --cpus-per-run 2
+      fa-track study run dfa_penalty --executor slurm --cells-per-job 8 --set partition=cpu --set time=240
     """
     from trainers import schedule
 
     chosen = _study(name, reduced)
-    whole = run_study(chosen, jobs, data_dir, tracking_uri)
+    whole = run_study(chosen, needs, data_dir, tracking_uri, executor)
     _say_audits(schedule.cells(chosen, tracking_uri))
     if not whole:
         raise click.exceptions.Exit(1)
 
 
-def run_study(chosen: "Study", jobs: int, data_dir: str | None, tracking_uri: str | None) -> bool:
+def run_study(
+    chosen: "Study", needs: "Needs", data_dir: str | None, tracking_uri: str | None, executor: str = "local"
+) -> bool:
     """Run a study with a progress bar; whether every run is done."""
     from trainers import schedule, study
 
@@ -114,12 +121,12 @@ def run_study(chosen: "Study", jobs: int, data_dir: str | None, tracking_uri: st
         def finished(config: "RunConfig", outcome: str, done: int, total: int) -> None:
             update(done, total)
             ends.append(time.monotonic())
-            left = _pace(ends, jobs) * (total - done)
+            left = _pace(ends, needs.jobs or 1) * (total - done)
             state = outcome if outcome in (schedule.DONE, schedule.SKIPPED) else f"failed: {outcome}"
             remaining = f"; about {max(1, round(left / 60))} min left" if done < total else ""
             say(f"{done} of {total}: {study.describe(config)}: {state}{remaining}")
 
-        problems = schedule.run(chosen, tracking_uri, data_dir, jobs, finished)
+        problems = schedule.run(chosen, tracking_uri, data_dir, needs, finished, executor)
     say(f"{chosen.experiment}: {_counts(schedule.cells(chosen, tracking_uri))}")
     return not problems
 

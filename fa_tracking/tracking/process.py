@@ -9,10 +9,15 @@ def this() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
+def is_here(process: str) -> bool:
+    """Whether a process is one of this machine."""
+    return process.rpartition(":")[0] == socket.gethostname()
+
+
 def is_alive(process: str) -> bool:
     """Whether a process runs: on this machine it is asked, on another it is believed; one without a name is gone."""
     host, _, pid = process.rpartition(":")
-    if host != socket.gethostname():
+    if not is_here(process):
         return bool(host)
     try:
         os.kill(int(pid), 0)

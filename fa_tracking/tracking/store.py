@@ -1,6 +1,7 @@
 """The MLflow store: reach it, find experiments in it, name what is wrong with it in one line."""
 
 import os
+import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -48,9 +49,35 @@ def client(tracking_uri: str | None = None) -> "MlflowClient":
 
 
 def absolute(uri: str) -> str:
-    """The URI of a store as any folder knows it: that of a SQLite file may be relative to this one."""
-    scheme, file = "sqlite:///", uri.removeprefix("sqlite:///")
-    return f"{scheme}{Path(file).absolute()}" if uri.startswith(scheme) and not file.startswith("/") else uri
+    """The URI of a store as any folder knows it: that of a file may be relative to this one."""
+    if (file := _sqlite_file(uri)) is None:
+        return uri if ":" in uri else str(Path(uri).resolve())
+    from sqlalchemy import make_url
+
+    return make_url(uri).set(database=str(file.resolve())).render_as_string(hide_password=False)
+
+
+def must_be_here(uri: str) -> None:
+    """Refuse a SQLite file that is not on this machine, where MLflow would begin a new and empty one.
+
+    Raises:
+        FATrackError: it is not, or the store lives in one process alone.
+    """
+    file = _sqlite_file(uri)
+    if uri.startswith("sqlite") and (file is None or not file.is_file()):
+        raise FATrackError(
+            f"{socket.gethostname()} has no file {file or uri}: several processes need a store that each of them "
+            "reaches; on several machines a tracking server (MLFLOW_TRACKING_URI=http://…)"
+        )
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    if not uri.startswith("sqlite"):
+        return None
+    from sqlalchemy import make_url
+
+    name = make_url(uri).database
+    return None if name in (None, "", ":memory:") else Path(str(name))
 
 
 @cache
@@ -73,9 +100,10 @@ def _make_tables(uri: str) -> None:
     import sqlalchemy
     from mlflow.store.db.utils import _initialize_tables
 
-    path = Path(sqlalchemy.make_url(uri).database or ":memory:").absolute()
-    if path.name == ":memory:" or (path.exists() and path.stat().st_size):
+    file = _sqlite_file(uri)
+    if file is None or (file.exists() and file.stat().st_size):
         return
+    path = file.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     with scratch(path.parent) as folder:
         engine = sqlalchemy.create_engine(f"sqlite:///{folder / path.name}")
