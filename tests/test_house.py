@@ -29,7 +29,7 @@ ROOMS = (
     "dashboards.charts",
     "dashboards",
 )
-SHARED = {"fa_tracking", "fa_tracking.errors", "fa_tracking.catalogue"}
+SHARED = {"fa_tracking", "fa_tracking.errors", "fa_tracking.catalogue", "fa_tracking.untrusted"}
 
 MAY_IMPORT = {
     "fa_tracking.protocol": set(),

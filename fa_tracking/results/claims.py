@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fa_tracking import untrusted
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import find_query, run_sql, sql_errors
 from fa_tracking.results.files import write_whole
@@ -135,16 +136,14 @@ def load(path: Path) -> Claims:
     Raises:
         UsageError: it is no YAML, or no file of claims; the message names what and where.
     """
-    import yaml
-
     try:
-        found = Claims.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        found = Claims.model_validate(untrusted.read_yaml(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
         raise UsageError(f"{path}: {where or 'the file'}: {first['msg']}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is no YAML: {error}") from None
     named = (c if c.experiment else c.model_copy(update={"experiment": found.experiment}) for c in found.claims)
     return found.model_copy(update={"claims": tuple(named)})
 
@@ -241,8 +240,8 @@ def read_history(path: Path) -> dict[str, Held]:
     if not path.exists():
         return {}
     try:
-        return {key: Held(**held) for key, held in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (ValueError, TypeError, AttributeError):
+        return {key: Held(**held) for key, held in untrusted.read_json(path).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
         raise UsageError(f"{path} is no record of claims: restore it, or delete it to begin anew") from None
 
 
