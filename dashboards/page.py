@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from fa_tracking.results.files import write_whole
 from fa_tracking.results.publication import MISSING, mean_and_sd
 from fa_tracking.results.report import DIAGNOSTICS, MARKS
 from fa_tracking.results.tables import numeric_columns, short
+from fa_tracking.untrusted import one_line
 
 BOARD = "board"
 """The query behind the verdict board."""
@@ -85,7 +87,7 @@ def page(experiment: str, answer: Answer, mlflow_url: str | None = None) -> str:
         _templates()
         .get_template("page.html")
         .render(
-            experiment=experiment,
+            experiment=one_line(experiment),
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             n_runs=len(runs),
             tally=Counter(run["state"] for run in runs),
@@ -195,7 +197,7 @@ def _run(run: Row, several: bool, mlflow_url: str | None) -> dict[str, Any]:
     where = _mlflow(run["source"], mlflow_url)
     return {
         "id": run["run_id"],
-        "name": run["run_name"] or run["run_id"],
+        "name": one_line(run["run_name"] or run["run_id"]),
         "seed": MISSING if run["seed"] is None else run["seed"],
         "state": run["state"],
         "flags": (run["flags"] or "").replace(",", " "),
@@ -242,7 +244,7 @@ def _stores(rows: pd.DataFrame, given: str | None) -> list[str]:
     if given is not None:
         return []
     return [
-        re.sub(r"//[^/]*@", "//", source)
+        shlex.quote(re.sub(r"//[^/]*@", "//", source))
         for source in sorted(rows["source"].unique())
         if _mlflow(source, None) == MLFLOW_URL
     ]

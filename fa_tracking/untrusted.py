@@ -123,8 +123,12 @@ def is_inside(name: str) -> bool:
 
 
 def one_line(text: str) -> str:
-    """A text as one line that does nothing to a terminal or a page's direction.
+    """A text as one line that does nothing to a terminal or a page's direction."""
+    return printable(" ".join(text.split()))
 
-    What cannot be printed, an escape sequence or a mark that turns the line to the left among it, is replaced.
-    """
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+
+def printable(line: str) -> str:
+    """A line in which what cannot be printed is replaced: escape sequences, marks that turn it from right to left."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)

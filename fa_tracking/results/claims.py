@@ -16,7 +16,7 @@ from fa_tracking.errors import UsageError
 from fa_tracking.results.database import find_query, run_sql, sql_errors
 from fa_tracking.results.files import write_whole
 from fa_tracking.results.provenance import digest, runs_behind
-from fa_tracking.results.tables import numeric_columns, pipe_table, short
+from fa_tracking.results.tables import markdown_escaped, numeric_columns, pipe_table, short
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -285,7 +285,7 @@ def _evidence(number: int, checked: Checked) -> str:
         f"From the {query}, {experiment}, database digest {checked.digest}. Runs: {runs}.",
     ]
     if claim.show and checked.rows:
-        cells = [[short(value) if value is not None else "–" for value in row] for row in checked.rows]
+        cells = [["–" if value is None else markdown_escaped(short(value)) for value in row] for row in checked.rows]
         lines.append(pipe_table(checked.columns, cells, numeric_columns(checked.columns, checked.rows)).rstrip())
     return "\n\n".join(lines) + "\n"
 
