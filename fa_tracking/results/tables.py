@@ -86,6 +86,7 @@ def text_table(
     """
     if not rows:
         return "no rows\n"
+    columns = [printable(column) for column in columns]
     every, right = range(len(columns)), numeric_columns(columns, rows)
     full = _draw(columns, [[short(value) for value in row] for row in rows], every, right)
     if _width(full) <= width:

@@ -7,6 +7,7 @@ folder)``, which gives the value to the reader inside the empty folder ``folder`
 import contextlib
 import os
 import pkgutil
+import platform
 import shutil
 import signal
 import sys
@@ -125,3 +126,4 @@ def _watch(event: str, args: tuple[Any, ...]) -> None:
 
 
 _watch.armed = False  # type: ignore[attr-defined]
+platform.processor()  # which asks `uname`, once; libraries do so when they are imported

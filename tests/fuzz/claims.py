@@ -11,7 +11,7 @@ from ._values import BOMB, as_json, changed, edited, yaml_text
 from .sql import STATEMENTS
 
 TITLE = "claims: YAML, their SQL and their record"
-WEIGHT = 2
+WEIGHT = 1
 
 CLAIMS = {
     "title": "T",
@@ -30,6 +30,7 @@ HISTORY = {"0123456789abcdef": {"date": "2026-01-01", "digest": "d", "n": 1, "se
 
 
 def inputs() -> st.SearchStrategy[tuple[bytes, bytes]]:
+    _database.connection()
     sql = st.sampled_from(STATEMENTS).map(lambda s: s.replace("{p}", "/etc/passwd").replace("{f}", "read_text"))
     files = (
         changed(CLAIMS).map(yaml_text) | changed(CLAIMS, sql).map(yaml_text) | edited(yaml_text(CLAIMS)) | st.just(BOMB)

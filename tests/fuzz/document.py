@@ -42,6 +42,7 @@ WORDS += [b"<!--" * 200, b" " * 2000, b"`a" * 500]
 
 
 def inputs() -> st.SearchStrategy[Any]:
+    _database.connection()
     marked = st.sampled_from(sorted(SEEDS)).flatmap(
         lambda name: st.tuples(
             st.just(name), edited(SEEDS[name], WORDS) | texts.map(lambda t: t.encode("utf-8", "replace"))

@@ -20,7 +20,7 @@ WEIGHT = 3
 def npz() -> bytes:
     """A valid file."""
     made = io.BytesIO()
-    np.savez(made, inputs=np.zeros((4, 2), np.float32), labels=np.zeros(4, np.int64))
+    np.savez(made, inputs=np.zeros((20, 2), np.float32), labels=np.zeros(20, np.int64))
     return made.getvalue()
 
 
@@ -45,7 +45,7 @@ def claiming(shape: tuple[int, ...], kind: str, compress: bool, content: bytes) 
 
 def tensors(header: object) -> bytes:
     text = as_json(header)
-    return len(text).to_bytes(8, "little") + text + bytes(96)
+    return len(text).to_bytes(8, "little") + text + bytes(160)
 
 
 def inputs() -> st.SearchStrategy[tuple[str, bytes]]:
@@ -54,8 +54,8 @@ def inputs() -> st.SearchStrategy[tuple[str, bytes]]:
     content = st.binary(max_size=64) | st.just(bytes(1_000_000))
     claims = st.builds(claiming, st.lists(sizes, max_size=4).map(tuple), kinds, st.booleans(), content)
     header = {
-        "inputs": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]},
-        "labels": {"dtype": "I64", "shape": [4], "data_offsets": [64, 96]},
+        "inputs": {"dtype": "F32", "shape": [10, 2], "data_offsets": [0, 80]},
+        "labels": {"dtype": "I64", "shape": [10], "data_offsets": [80, 160]},
     }
     dtypes = st.sampled_from(["F32", "F16", "BF16", "F8_E4M3", "I64", "U8", "U64", "BOOL", "I32", "X", "C64"])
     archives = edited(npz()) | edited(pickled()) | st.just(pickled()) | claims

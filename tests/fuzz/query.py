@@ -19,6 +19,7 @@ REFERENCE = "cross_seed[experiment=e,method=dfa].accuracy_mean"
 
 
 def inputs() -> st.SearchStrategy[Any]:
+    _database.connection()
     words = st.sampled_from(
         ["cross_seed", "board", "e", "*", "experiment", "method", "max(", ")", "[", "]", "=", ",", "."]
     )

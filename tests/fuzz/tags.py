@@ -22,8 +22,6 @@ GIVEN = {"h0_norm": 8.7, "control_accuracy": 0.3, "grad_batch": 128, "params": [
 
 
 def inputs() -> st.SearchStrategy[Any]:
-    import mlflow.entities  # noqa: F401 - which asks `uname` when it is imported
-
     keys = st.sampled_from(
         ["residual_norm/h0", "residual_norm/h4", "grad_norm/g4", "grad_norm/g9999999999", names.STABILITY]
     )
