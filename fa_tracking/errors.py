@@ -1,6 +1,5 @@
 """The two errors a user may meet; the command line prints their message as one line and exits with their code."""
 
-
 LONGEST = 2000
 """Characters of a message: what is wrong may be a name of any length, or one of 100,000 experiments."""
 

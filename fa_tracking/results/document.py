@@ -91,7 +91,9 @@ def html(blocks: Sequence[Block]) -> str:
                 return f"<ul>\n{''.join(f'<li>{_html(text)}</li>{chr(10)}' for text in texts)}</ul>\n"
             case Table():
                 cells = [[one_line(cell) for cell in row] for row in block.cells]
-                return html_table(Table(one_line(block.caption), [*map(one_line, block.headings)], cells, block.numeric))
+                return html_table(
+                    Table(one_line(block.caption), [*map(one_line, block.headings)], cells, block.numeric)
+                )
         return f"<p>{_html(block)}</p>\n"
 
     title = next((block.text for block in blocks if isinstance(block, Heading)), "")

@@ -14,7 +14,7 @@ from fa_tracking.tracking import checkpoint
 from ._values import as_json, changed, edited
 
 TITLE = "checkpoints: config.json, safetensors, the factory"
-WEIGHT = 3
+WEIGHT = 8
 
 
 @cache

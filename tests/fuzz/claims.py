@@ -11,7 +11,7 @@ from ._values import BOMB, as_json, changed, edited, yaml_text
 from .sql import STATEMENTS
 
 TITLE = "claims: YAML, their SQL and their record"
-WEIGHT = 1
+WEIGHT = 2
 
 CLAIMS = {
     "title": "T",

@@ -13,7 +13,7 @@ from fa_tracking.auditor import eval_data
 from ._values import as_json, changed, edited
 
 TITLE = "evaluation data: .npz, .safetensors"
-WEIGHT = 3
+WEIGHT = 14
 
 
 @cache

@@ -12,7 +12,7 @@ from fa_tracking.importers._standard import Given, standard
 from ._values import as_json, changed, edited, texts
 
 TITLE = "import json: logs and their maps"
-WEIGHT = 4
+WEIGHT = 20
 
 LOG = {
     "method": "dfa",

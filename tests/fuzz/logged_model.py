@@ -17,7 +17,7 @@ from fa_tracking.tracking import names
 from ._values import BOMB, PATHS, as_json, changed, edited, texts, values, yaml_text
 
 TITLE = "logged models: MLmodel, model.pt2, model.pth, data_source.json"
-WEIGHT = 1
+WEIGHT = 2
 
 MLMODEL = {
     "artifact_path": "model",

@@ -12,7 +12,7 @@ from . import _database
 from ._values import TEXTS, edited, scalars, texts
 
 TITLE = "query parameters, references, headers"
-WEIGHT = 2
+WEIGHT = 12
 
 HEADER = b"-- title: T\n-- params: experiment\n-- columns: a, b\nselect $experiment as a, 1 as b\n"
 REFERENCE = "cross_seed[experiment=e,method=dfa].accuracy_mean"

@@ -11,7 +11,7 @@ from . import _database
 from ._values import texts
 
 TITLE = "SQL of users"
-WEIGHT = 2
+WEIGHT = 8
 
 FUNCTIONS = ["read_csv", "read_text", "read_blob", "read_json", "read_parquet", "parquet_scan", "glob", "sniff_csv"]
 FUNCTIONS += [

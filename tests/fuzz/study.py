@@ -9,7 +9,7 @@ from trainers import study
 from ._values import BOMB, changed, edited, yaml_text
 
 TITLE = "study files: YAML"
-WEIGHT = 3
+WEIGHT = 12
 
 STUDY = {
     "title": "t",

@@ -15,7 +15,7 @@ from fa_tracking.tracking import names
 from ._values import changed, scalars, texts, values
 
 TITLE = "tags, params and metrics of a run: gate, partial report"
-WEIGHT = 3
+WEIGHT = 10
 
 MEASURED = {"epoch": 2, "fired": {"n": False, "a": True, "b": None, "c": False, "d": None}, "kinds": {"a": "bound"}}
 GIVEN = {"h0_norm": 8.7, "control_accuracy": 0.3, "grad_batch": 128, "params": ["seed"]}
