@@ -163,7 +163,7 @@ def _draw(columns: Sequence[str], cells: Sequence[Sequence[str]], shown: Sequenc
 
 def _blocks(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> str:
     """Each row as a block: a line a column, longer values indented below."""
-    label = max(map(len, columns)) + 2
+    label = min(max(map(len, columns)) + 2, width // 2)
 
     def line(column: str, cell: str) -> str:
         indent = " " * label
