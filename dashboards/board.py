@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from itertools import groupby
@@ -14,6 +15,7 @@ from dashboards import theme
 from fa_tracking.results.publication import MISSING, mean_and_sd
 from fa_tracking.results.report import DIAGNOSTICS, MARKS
 from fa_tracking.results.tables import short
+from fa_tracking.untrusted import one_line
 
 QUERY = "board"
 """Whose rows they are."""
@@ -76,7 +78,7 @@ def _run(run: Row, several: bool, mlflow_url: str | None) -> dict[str, Any]:
     where = _mlflow(run["source"], mlflow_url)
     return {
         "id": run["run_id"],
-        "name": run["run_name"] or run["run_id"],
+        "name": one_line(run["run_name"] or run["run_id"]),
         "seed": MISSING if run["seed"] is None else run["seed"],
         "state": run["state"],
         "flags": (run["flags"] or "").replace(",", " "),
@@ -123,7 +125,7 @@ def stores(rows: pd.DataFrame, given: str | None) -> list[str]:
     if given is not None:
         return []
     return [
-        re.sub(r"//[^/]*@", "//", source)
+        shlex.quote(re.sub(r"//[^/]*@", "//", source))
         for source in sorted(rows["source"].unique())
         if _mlflow(source, None) == MLFLOW_URL
     ]

@@ -22,6 +22,7 @@ from fa_tracking.results.files import write_whole
 from fa_tracking.results.report import DIAGNOSTICS
 from fa_tracking.results.sources import Progress, unseen
 from fa_tracking.results.tables import numeric_columns, short
+from fa_tracking.untrusted import one_line
 
 FILTERS = ("experiment", "method", "architecture", "width", "seed", "state")
 """What a page chooses runs by; those that have one value are not offered."""
@@ -74,7 +75,7 @@ def page(experiment: str, answer: Answer, mlflow_url: str | None = None, progres
         _templates()
         .get_template("page.html")
         .render(
-            experiment=experiment,
+            experiment=one_line(experiment),
             made=_at(datetime.now(UTC)),
             known=_known(rows),
             n_runs=len(runs),

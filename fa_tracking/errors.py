@@ -1,10 +1,17 @@
 """The two errors a user may meet; the command line prints their message as one line and exits with their code."""
 
+LONGEST = 2000
+"""Characters of a message: what is wrong may be a name of any length, or one of 100,000 experiments."""
+
 
 class FATrackError(Exception):
     """Something failed: a broken checkpoint, a store that does not answer. Says what, where and what to do."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 class CheckpointError(FATrackError):

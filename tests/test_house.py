@@ -30,7 +30,13 @@ ROOMS = (
     "dashboards.charts",
     "dashboards",
 )
-SHARED = {"fa_tracking", "fa_tracking.errors", "fa_tracking.catalogue", "fa_tracking.scratch"}
+SHARED = {
+    "fa_tracking",
+    "fa_tracking.errors",
+    "fa_tracking.catalogue",
+    "fa_tracking.scratch",
+    "fa_tracking.untrusted",
+}
 
 MAY_IMPORT = {
     "fa_tracking.protocol": set(),

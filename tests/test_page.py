@@ -279,7 +279,7 @@ def test_links_lead_to_the_runs_in_mlflow_and_carry_no_password(
 ) -> None:
     link = visit(browser_page, study).locator('[data-run="study bp 1"] a')
     assert link.get_attribute("href") == "http://127.0.0.1:5000/#/runs/study bp 1"
-    assert "mlflow ui --backend-store-uri 'sqlite:////store/mlflow.db'" in browser_page.locator("#board").inner_text()
+    assert "mlflow ui --backend-store-uri sqlite:////store/mlflow.db" in browser_page.locator("#board").inner_text()
     with answers("remote", database) as answer:
         html = drawn_page("remote", answer)
         assert 'href="https://lab.example/mlflow/#/runs/remote bp 1"' in html and SECRET not in html

@@ -194,7 +194,7 @@ def test_one_run_is_found_by_the_beginning_of_its_id(frames: dict[str, pd.DataFr
 
 
 NASTY = "<script>alert(1)</script> $\\input{x}$ | a_b *c* [d](e) & `f` %#~^{}\x1b"
-SHOWN = NASTY.replace("\x1b", "?")
+SHOWN = NASTY.replace("\x1b", "\N{REPLACEMENT CHARACTER}")
 THRESHOLDS = {"h_norm_explosion_ratio": 50.0, "g_norm_floor": 1e-7, "stability_drift_ceiling": 0.3}
 THRESHOLDS["frozen_acc_margin_pp"] = 2.0
 Make = Callable[..., str]

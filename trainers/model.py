@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+from pydantic import validate_call
 from torch import Tensor, nn
 
 
@@ -13,7 +14,8 @@ class BlockModel(nn.Module):
     An architecture sets ``embed``, ``blocks`` (each returns the residual branch f_l(h), not h + f_l(h)) and
     ``out_head``, with ``out_ln`` before it if it has a terminal LayerNorm. ``residual = False`` says that
     h_{l+1} = blocks[l](h_l), ``tokens = True`` that a state is (B, T, d) and its class token is read out.
-    ``config`` holds what its factory needs to build it again.
+    ``config`` holds what its factory needs to build it again; arguments of other types than declared are refused, for
+    a checkpoint's config is another's word.
     """
 
     residual: ClassVar[bool] = True
@@ -23,6 +25,10 @@ class BlockModel(nn.Module):
     embed: nn.Module
     blocks: nn.ModuleList
     out_head: nn.Module
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__init__ = validate_call(cls.__init__)  # type: ignore[method-assign]
 
     def advance(self, h: Tensor, branch: Tensor) -> Tensor:
         """h_{l+1} from h_l and what block l returned."""

@@ -1,17 +1,21 @@
 """A study: a grid of runs that is known before it starts."""
 
 import itertools
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from fa_tracking import untrusted
 from fa_tracking.errors import UsageError
 from trainers.config import RunConfig
 
 STUDIES = Path(__file__).parent / "studies"
+
+MOST_RUNS = 100_000
+"""Of a study: ten parameters of ten values each would be 10^10, which nobody can enumerate."""
 
 
 class Values(BaseModel):
@@ -58,6 +62,9 @@ class Study(BaseModel):
         Raises:
             UsageError: a parameter does not exist or has a value that it cannot take.
         """
+        runs = len(self.seeds) * sum(math.prod(len(v.values) for v in grid.parameters.values()) for grid in self.grids)
+        if runs > MOST_RUNS:
+            raise UsageError(f"the study {self.experiment!r:.80} has {runs:.3g} runs, and {MOST_RUNS} are the most")
         found: dict[str, RunConfig] = {}
         for seed, grid in itertools.product(self.seeds, self.grids):
             for values in itertools.product(*(v.values for v in grid.parameters.values())):
@@ -96,8 +103,8 @@ def load(name: str) -> Study:
     if not path.is_file():
         raise UsageError(f"no study named {name!r}; there are: {', '.join(studies())}; or give the path of a YAML file")
     try:
-        return Study.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
+        return Study.model_validate(untrusted.read_yaml(path))
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not a study: {_first(error)}") from error
 
 

@@ -1,10 +1,12 @@
 """Evaluation data that a user gives: arrays, or a file of them, made into the protocol's batches."""
 
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fa_tracking import untrusted
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.batches import BATCH_SIZE, evaluation_batches
 
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 INPUTS, LABELS = "inputs", "labels"
+
+LARGEST = 2**32
+"""Bytes, once unpacked: the 1,280 samples that the protocol takes, as large images in float32."""
 
 Batches = list[tuple["Tensor", "Tensor"]]
 
@@ -22,18 +27,21 @@ def read(path: Path) -> "tuple[Tensor, Tensor]":
     Raises:
         UsageError: the file is not there, is neither, or holds something else.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
+        untrusted.refuse_large(path, LARGEST)
         if path.suffix == ".safetensors":
             found: Mapping[str, Any] = load_file(path)
         elif path.suffix == ".npz":
             found = _npz(path)
         else:
             raise UsageError(f"{path}: evaluation data is a .safetensors or .npz file")
-    except (OSError, ValueError, zipfile.BadZipFile, SafetensorError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
+    except UsageError:
+        raise
+    except Exception as error:  # whatever zipfile, zlib, NumPy and safetensors make of a damaged file
+        reason = untrusted.one_line(str(error))[:200] or type(error).__name__
+        raise UsageError(f"{path} cannot be read: {reason}") from error
     if missing := [name for name in (INPUTS, LABELS) if name not in found]:
         raise UsageError(
             f"{path} holds no {' and no '.join(missing)}; it holds: {', '.join(sorted(found)) or 'nothing'}"
@@ -92,5 +100,24 @@ def fitted(given: Batches, model: "nn.Module") -> Batches:
 def _npz(path: Path) -> dict[str, Any]:
     import numpy as np
 
+    _refuse_bomb(path)
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] if name in (INPUTS, LABELS) else None for name in archive}
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse an archive whose arrays are larger than ``LARGEST``, or larger than its records, before one is made.
+
+    Raises:
+        ValueError: it is so.
+    """
+    from numpy.lib import format as npy
+
+    with zipfile.ZipFile(path) as archive:
+        for record in archive.infolist():
+            with archive.open(record) as file:
+                header = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+                shape, _, kind = header(file)
+            needed = math.prod(shape) * kind.itemsize
+            if needed > min(record.file_size, LARGEST):
+                raise ValueError(f"{record.filename} says that it holds {needed} bytes, and has {record.file_size}")

@@ -44,6 +44,7 @@ def load(path: Path, trusted: bool) -> "nn.Module":
 
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path.name} is damaged: it is no archive of torch.export")
+    _refuse_bomb(path)
     if not trusted:
         _refuse_code(path)
     with _quiet("torch.export"):
@@ -54,6 +55,14 @@ def load(path: Path, trusted: bool) -> "nn.Module":
             "call model.eval() before mlflow.pytorch.log_model"
         )
     return _with_types(torch.export.unflatten(program))
+
+
+def _refuse_bomb(path: Path) -> None:
+    """torch stores its records as they are: what would unpack to more than the file is made to exhaust memory."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(record.file_size for record in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise CheckpointError(f"{path.name} is damaged: its records unpack to {unpacked} bytes, more than it has")
 
 
 def _refuse_code(path: Path) -> None:

@@ -1,12 +1,12 @@
 """A gate for CI: whether every run has the verdict that is asked for, and every cell enough seeds. Reads tags alone."""
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from fa_tracking import untrusted
 from fa_tracking.auditor.control import Controls, is_frozen
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.diagnostics import Kind, catalogue
@@ -196,7 +196,7 @@ class _Judge:
         tags = run.data.tags
         try:
             audited = datetime.fromisoformat(tags[names.TAG_AUDITED_AT]).timestamp()
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, OverflowError):
             return "it does not say when it was audited"
         logged = [m.timestamp for m in run.data.to_proto().metrics if m.key in READ_BY_AN_AUDIT]
         # MLflow's evaluator logs what it measured after the verdict
@@ -239,7 +239,7 @@ def _fired(tags: Mapping[str, str], allow_inexact: bool) -> dict[str, bool | Non
     The audit writes None of a bound or a proxy that did not fire; with ``allow_inexact`` that is False.
     """
     try:
-        measured = json.loads(tags[names.TAG_MEASURED])
+        measured = untrusted.parse_json(tags[names.TAG_MEASURED])
         fired, kinds = dict(measured["fired"]), dict(measured.get("kinds", {}))
     except (AttributeError, KeyError, TypeError, ValueError):
         return {}

@@ -11,14 +11,14 @@ from fa_tracking.errors import FATrackError, NoCheckpointError, UsageError
 from fa_tracking.protocol.batches import Normalisation, evaluation_batches
 from fa_tracking.tracking import checkpoint, names
 from fa_tracking.tracking.checkpoint import Checkpoint, DataSource
-from fa_tracking.tracking.store import store_errors
+from fa_tracking.tracking.store import is_shared, store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from torch import Tensor
 
-_EPOCH = re.compile(rf"{names.CHECKPOINTS}/epoch_(\d+)")
+_EPOCH = re.compile(rf"{names.CHECKPOINTS}/epoch_(\d{{1,9}})", re.ASCII)
 
 
 def subject(store: "MlflowClient", run: "Run", scratch: Path, data_dir: str | None) -> Subject:
@@ -29,7 +29,7 @@ def subject(store: "MlflowClient", run: "Run", scratch: Path, data_dir: str | No
     """
     saved = last_checkpoint(store, run, scratch)
     model = checkpoint.build_model(saved)
-    evaluated = batches(saved.config.dataset, data_dir, run)
+    evaluated = batches(saved.config.dataset, data_dir, run, is_shared(store))
     name = f"the model of checkpoint {saved.folder.name}"
     epoch = saved.config.epoch
     return Subject(name, epoch, saved.sha256, model, evaluated, logged_accuracy(store, run, epoch))
@@ -66,25 +66,33 @@ def last_checkpoint(store: "MlflowClient", run: "Run", scratch: Path) -> Checkpo
     return checkpoint.read(Path(path))
 
 
-def batches(source: DataSource | None, data_dir: str | None, run: "Run") -> "list[tuple[Tensor, Tensor]]":
+def batches(source: DataSource | None, data_dir: str | None, run: "Run", shared: bool) -> "list[tuple[Tensor, Tensor]]":
     """The ten disjoint test batches of 128 of a checkpoint's data set, normalised as in training.
 
-    The folder is ``data_dir``, else FA_TRACK_DATA, else the one that the run was trained from.
+    The folder is ``data_dir``, else FA_TRACK_DATA, else the one that the run was trained from; of a run in a shared
+    store that one is only named, for whoever may write a tag would choose what is read on this machine.
 
     Raises:
-        UsageError: the data is not there.
+        UsageError: the data is not there, or its folder is to be given.
         FATrackError: the checkpoint names no data set, or the data is not what the run was trained on.
     """
     if source is None:
         raise FATrackError("the checkpoint names no data set: pass `dataset=` to `run.log_checkpoint(…)`")
-    recorded = (os.environ.get("FA_TRACK_DATA"), run.data.tags.get(names.TAG_DATA_DIR))
-    folders: list[str | None] = [data_dir] if data_dir else [f for f in recorded if f] or [None]
+    recorded = run.data.tags.get(names.TAG_DATA_DIR)
+    known = [os.environ.get("FA_TRACK_DATA"), None if shared else recorded]
+    folders: list[str | None] = [data_dir] if data_dir else [f for f in known if f] or [None]
     for folder in folders[:-1]:
         try:
             return _batches(source, folder)
         except UsageError:
             continue
-    return _batches(source, folders[-1])
+    try:
+        return _batches(source, folders[-1])
+    except UsageError as error:
+        if data_dir or not (recorded and shared):
+            raise
+        advice = f"it was trained on {recorded!r}; give --data-dir, as a shared store's word on folders is not followed"
+        raise UsageError(f"{error}; {advice}") from error
 
 
 @lru_cache(maxsize=4)
@@ -96,4 +104,8 @@ def _batches(source: DataSource, data_dir: str | None) -> "list[tuple[Tensor, Te
             f"(SHA-256 {split.digest[:12]}…, expected {source.test_sha256[:12]}…)"
         )
     normalise = Normalisation(source.mean, source.std)
-    return [(normalise(split.inputs[index]), split.labels[index]) for index in evaluation_batches(len(split.labels))]
+    indices = evaluation_batches(len(split.labels))
+    try:
+        return [(normalise(split.inputs[index]), split.labels[index]) for index in indices]
+    except RuntimeError as error:
+        raise FATrackError(f"the mean and std of {source.name!r} in the checkpoint do not fit its inputs") from error

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+DEEPEST = 9999
+"""The last layer that is read: a report holds every layer up to the deepest that a run names."""
+
 SCALARS = {
     names.MAX_BLOCK_GROWTH: "max_block_growth",
     names.DEEPEST_GRAD_NORM: "deepest_grad_norm",
@@ -136,7 +139,13 @@ def is_read(key: str) -> bool:
 def _by_layer(found: Mapping[str, float], name: Callable[[int], str]) -> dict[int, float]:
     prefix = name(0)[:-1]
     layers = {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
-    return {int(layer): value for layer, value in layers.items() if layer.isdecimal()}
+    return {_layer(layer): value for layer, value in layers.items() if layer.isdecimal()}
+
+
+def _layer(number: str) -> int:
+    if len(number) > 9 or int(number) > DEEPEST:
+        raise FATrackError(f"the run names the layer {number:.20}, and {DEEPEST} is the deepest that is read")
+    return int(number)
 
 
 def depth(run: "Run", values: Mapping[int, Mapping[str, float]]) -> int | None:
@@ -146,7 +155,7 @@ def depth(run: "Run", values: Mapping[int, Mapping[str, float]]) -> int | None:
         if grads and grads[max(grads)] == found.get(names.DEEPEST_GRAD_NORM):
             return max(grads)
     depth = run.data.params.get("depth", "")
-    return int(depth) if depth.isdecimal() else None
+    return _layer(depth) if depth.isdecimal() else None
 
 
 def _given(run: "Run") -> dict[str, float]:

@@ -1,7 +1,6 @@
 """Finds and loads the model that a run logged with ``mlflow.pytorch.log_model``."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from fa_tracking import untrusted
 from fa_tracking.auditor import eval_data, exported, load
 from fa_tracking.auditor.measure import Options, Subject, accuracy
 from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError
 from fa_tracking.tracking import names
 from fa_tracking.tracking.checkpoint import DataSource
-from fa_tracking.tracking.store import store_errors
+from fa_tracking.tracking.store import is_shared, store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,7 +50,7 @@ def subject(store: "MlflowClient", run: "Run", scratch: Path, options: Options) 
     saved = last(store, run, scratch)
     source = data_source(store, run, scratch)
     if source is not None:
-        batches = load.batches(source, options.data_dir, run)
+        batches = load.batches(source, options.data_dir, run, is_shared(store))
     elif options.eval_data is not None:
         batches = eval_data.batches(*options.eval_data)
     else:
@@ -92,8 +92,10 @@ def read(folder: Path, name: str, epoch: int) -> LoggedModel:
     Raises:
         CheckpointError: it holds no weights.
     """
-    data = folder / str(_flavours(folder / "MLmodel", name).get(FLAVOUR, {}).get("model_data", "data"))
-    for weights in (data / EXPORTED, data / PICKLED):
+    flavour = _flavours(folder / "MLmodel", name).get(FLAVOUR)
+    data = str(flavour.get("model_data", "data")) if isinstance(flavour, dict) else "data"
+    _refuse_outside(data, f"the logged model {name!r}")
+    for weights in (folder / data / EXPORTED, folder / data / PICKLED):
         if weights.is_file():
             with weights.open("rb") as file:
                 return LoggedModel(folder, name, weights, hashlib.file_digest(file, "sha256").hexdigest(), epoch)
@@ -138,9 +140,11 @@ def data_source(store: "MlflowClient", run: "Run", scratch: Path) -> DataSource 
             return None
     file = download(store, f"{run.info.artifact_uri.rstrip('/')}/{names.DATA_SOURCE}", scratch)
     try:
-        return DataSource.model_validate_json(file.read_text(encoding="utf-8"))
+        return DataSource.model_validate(untrusted.read_json(file))
     except ValidationError as error:
         raise FATrackError(f"{names.DATA_SOURCE} is broken: {error.errors()[0]['msg']}") from error
+    except (OSError, ValueError) as error:
+        raise FATrackError(f"{names.DATA_SOURCE} is broken: {error}") from error
 
 
 def _candidates(store: "MlflowClient", run: "Run") -> Iterator[tuple[str, str, int]]:
@@ -153,12 +157,19 @@ def _candidates(store: "MlflowClient", run: "Run") -> Iterator[tuple[str, str, i
             yield model.name, model.artifact_location.rstrip("/"), outputs[model.model_id]
     if not outputs:
         try:
-            history = json.loads(run.data.tags.get(HISTORY, "[]"))
-            paths = [entry["artifact_path"] for entry in history if FLAVOUR in entry["flavors"]]
+            history = untrusted.parse_json(run.data.tags.get(HISTORY, "[]"))
+            paths = [str(entry["artifact_path"]) for entry in history if FLAVOUR in entry["flavors"]]
         except (ValueError, LookupError, TypeError) as error:
             raise CheckpointError(f"the tag {HISTORY} is broken: {error}") from error
         for path in reversed(paths):
+            _refuse_outside(path, f"the tag {HISTORY}")
             yield path, f"{run.info.artifact_uri.rstrip('/')}/{path}", 0
+
+
+def _refuse_outside(path: str, who: str) -> None:
+    """Never follow a path out of the folder of a run's artifacts."""
+    if not untrusted.is_inside(path):
+        raise CheckpointError(f"{who} names {path!r:.80}, which is outside its folder")
 
 
 def download(store: "MlflowClient", location: str, folder: Path) -> Path:
@@ -178,6 +189,7 @@ def _flavours(description: Path, name: str) -> dict[str, Any]:
     from mlflow.models import Model
 
     try:
+        untrusted.read_yaml(description)  # within bounds, which MLflow has not
         return dict(Model.load(str(description)).flavors)
     except Exception as error:  # whatever YAML and MLflow make of a damaged file
         raise CheckpointError(f"the logged model {name!r}: its MLmodel is broken: {error}") from error

@@ -10,6 +10,7 @@ import click
 from fa_tracking import catalogue
 from fa_tracking.cli._encoding import spell_out
 from fa_tracking.errors import FATrackError
+from fa_tracking.untrusted import one_line
 
 
 class CommandFolder(click.Group):
@@ -49,7 +50,7 @@ def _one_line() -> Iterator[None]:
 
 class _OneLine(click.ClickException):
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(one_line(message))
         self.exit_code = exit_code  # type: ignore[misc]
 
 

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from fa_tracking.protocol.diagnostics import Kind
 from fa_tracking.results.tables import WIDTH, short, text_table
+from fa_tracking.untrusted import one_line, printable
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
@@ -27,7 +28,7 @@ CARRIED = ("experiment", "db", "tracking_uri")
 
 def say(message: str) -> None:
     """A message for the person at the terminal, never part of the data."""
-    click.echo(message, err=True)
+    click.echo("\n".join(map(printable, message.split("\n"))), err=True)
 
 
 def say_next(*words: str, why: str = "") -> None:
@@ -90,7 +91,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def field(name: str, text: str, room: int = 12) -> None:
     """A line of data with its name before it in ``room`` columns, wrapped to the width of a table."""
-    click.echo(_wrapped(f"{name:<{room}} {text}", room + 1))
+    click.echo(_wrapped(f"{name:<{room}} {one_line(text)}", room + 1))
 
 
 def legend(lines: Sequence[str]) -> str:

@@ -38,6 +38,7 @@ def command(reference: str, experiment: str | None, form: str, as_json: bool, db
     from fa_tracking.results.markers import marker
     from fa_tracking.results.provenance import cite
     from fa_tracking.results.tables import plain
+    from fa_tracking.untrusted import one_line
 
     with connect(db) as connection, sql_errors():
         cited = cite(connection, reference, form, experiment)
@@ -45,7 +46,7 @@ def command(reference: str, experiment: str | None, form: str, as_json: bool, db
         click.echo(json.dumps(cited.to_dict() | {"value": plain(cited.value), "database": str(db)}, indent=2))
         say_next("verify", "FILE", why=NEXT)
         return
-    click.echo(cited.text)
+    click.echo(one_line(cited.text))
     runs = "the query does not tell" if cited.runs is None else f"{len(cited.runs)}: {', '.join(cited.runs)}"
     lines = {
         "query": f"{cited.query}: {cited.title}",

@@ -38,11 +38,12 @@ def command(
     """
     from fa_tracking.results.compare import compare_family
     from fa_tracking.results.database import connect, sql_errors
+    from fa_tracking.untrusted import one_line
 
     with connect(db) as connection, sql_errors():
         found = compare_family(connection, metric, a, others, experiment, threshold)
     if as_json:
         click.echo(json.dumps([comparison.to_dict() for comparison in found], indent=2))
     else:
-        click.echo("\n".join(comparison.sentence() for comparison in found))
+        click.echo("\n".join(one_line(comparison.sentence()) for comparison in found))
     say_next("query", "cross_seed", "--experiment", experiment or "NAME", why="every cell with its mean, spread and n")

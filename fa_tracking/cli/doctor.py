@@ -12,6 +12,7 @@ from fa_tracking.cli import _options
 from fa_tracking.cli._checks import OK, PROBLEM, WARNING, Check, checks, count
 from fa_tracking.cli._show import say, typed, width
 from fa_tracking.results.tables import WIDTH
+from fa_tracking.untrusted import printable
 
 ORDER = 9
 
@@ -53,6 +54,7 @@ def _lines(check: Check) -> str:
     advice = f"{check.command}   # {check.advice}" if check.command else check.advice
     found = f"{MARKS[check.state]} {check.name:<9} {check.found}"
     texts = [(found, indent), *([(f"{indent}→ {advice}", f"{indent}  ")] if advice else [])]
+    texts = [(printable(text), after) for text, after in texts]
     return "\n".join(textwrap.fill(t, across, subsequent_indent=i, break_on_hyphens=False) for t, i in texts)
 
 

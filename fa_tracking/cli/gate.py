@@ -11,6 +11,7 @@ import click
 from fa_tracking.auditor.gate import VERDICTS
 from fa_tracking.cli import _options
 from fa_tracking.cli._show import say, say_next, typed
+from fa_tracking.untrusted import one_line
 
 if TYPE_CHECKING:
     from fa_tracking.auditor.gate import Gate
@@ -96,7 +97,7 @@ def _offences(found: "Gate") -> list[tuple[str, str]]:
     lines = [(f"{r.run_id} ({r.run_name})", r.why) for r in found.runs if r.offends]
     lines += [(f"cell {c.name}", c.why) for c in found.cells if c.why]
     lines += [(f"experiment {found.experiment}", problem) for problem in found.problems]
-    return [(_one_line(title), _one_line(why)) for title, why in lines]
+    return [(one_line(title), one_line(why)) for title, why in lines]
 
 
 def _summarise(found: "Gate") -> None:
@@ -119,10 +120,6 @@ def _summarise(found: "Gate") -> None:
         say(f"next: {typed('export')}, then {typed('report')}")
     else:
         say_next("train", "METHOD", why="a run to judge")
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
 
 
 def _annotation(title: str, why: str) -> str:

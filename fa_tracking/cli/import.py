@@ -11,6 +11,7 @@ import click
 
 from fa_tracking.cli import _options
 from fa_tracking.cli._show import progress, say, table, typed
+from fa_tracking.untrusted import one_line
 
 if TYPE_CHECKING:
     from fa_tracking.importers import Imported
@@ -133,14 +134,10 @@ def _say_notes(found: "Sequence[Imported]") -> None:
             sources.setdefault(note, []).append(each.source)
     for note, about in sources.items():
         more = f" and {len(about) - 1} more" if len(about) > 1 else ""
-        say(f"{_one_line(about[0])}{more}: {note}")
+        say(f"{one_line(about[0])}{more}: {note}")
     for each in found:
         if each.problem:
-            say(f"{_one_line(each.source)}: {_one_line(each.problem)}")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+            say(f"{one_line(each.source)}: {one_line(each.problem)}")
 
 
 def _table(found: "Sequence[Imported]") -> str:

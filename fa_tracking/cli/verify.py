@@ -39,6 +39,7 @@ def command(files: tuple[Path, ...], write: bool, experiment: str | None, db: st
     from fa_tracking.results.files import write_whole
     from fa_tracking.results.markers import read, verify
     from fa_tracking.results.reference import Answers
+    from fa_tracking.untrusted import one_line
 
     texts = {path: read(path) for path in files}
     with connect(db) as connection, sql_errors():
@@ -48,9 +49,9 @@ def command(files: tuple[Path, ...], write: bool, experiment: str | None, db: st
         for finding in verified.findings:
             where = f"{path}:{finding.line}: {finding.reference}"
             if finding.problem:
-                click.echo(f"{where}: {' '.join(finding.problem.split())}")
+                click.echo(one_line(f"{where}: {finding.problem}"))
             elif finding.stale:
-                click.echo(f"{where}: {finding.old!r} is now {finding.new!r}")
+                click.echo(one_line(f"{where}: {finding.old!r} is now {finding.new!r}"))
         for line, numbers in verified.unmarked:
             say(f"{path}:{line}: no marker on {', '.join(numbers)} in a table")
         if write and any(finding.stale for finding in verified.findings):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from fa_tracking import untrusted
 from fa_tracking.errors import UsageError
 from fa_tracking.tracking import names
 
@@ -127,13 +128,15 @@ def load(path: Path) -> Fields:
         UsageError: it cannot be read, or is no such map; the message names what and where.
     """
     try:
-        return Fields.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Fields.model_validate(tomllib.loads(untrusted.read_bytes(path).decode()))
     except OSError as error:
         raise UsageError(f"the map {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"the map {path} is no TOML: {error}") from None
     except ValidationError as error:
         raise UsageError(f"the map {path}: {_first(error)}") from None
+    except ValueError as error:
+        raise UsageError(f"the map {path} is no TOML: {error}") from None
+    except RecursionError:
+        raise UsageError(f"the map {path} is no TOML: it is nested too deeply") from None
 
 
 def _first(error: ValidationError) -> str:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fa_tracking import untrusted
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import find_query, run_sql, sql_errors
 from fa_tracking.results.files import write_whole
 from fa_tracking.results.provenance import digest, runs_behind
-from fa_tracking.results.tables import numeric_columns, pipe_table, short
+from fa_tracking.results.tables import markdown_escaped, numeric_columns, pipe_table, short
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -135,16 +136,14 @@ def load(path: Path) -> Claims:
     Raises:
         UsageError: it is no YAML, or no file of claims; the message names what and where.
     """
-    import yaml
-
     try:
-        found = Claims.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        found = Claims.model_validate(untrusted.read_yaml(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
         raise UsageError(f"{path}: {where or 'the file'}: {first['msg']}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is no YAML: {error}") from None
     named = (c if c.experiment else c.model_copy(update={"experiment": found.experiment}) for c in found.claims)
     return found.model_copy(update={"claims": tuple(named)})
 
@@ -241,8 +240,8 @@ def read_history(path: Path) -> dict[str, Held]:
     if not path.exists():
         return {}
     try:
-        return {key: Held(**held) for key, held in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (ValueError, TypeError, AttributeError):
+        return {key: Held(**held) for key, held in untrusted.read_json(path).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
         raise UsageError(f"{path} is no record of claims: restore it, or delete it to begin anew") from None
 
 
@@ -286,7 +285,7 @@ def _evidence(number: int, checked: Checked) -> str:
         f"From the {query}, {experiment}, database digest {checked.digest}. Runs: {runs}.",
     ]
     if claim.show and checked.rows:
-        cells = [[short(value) if value is not None else "–" for value in row] for row in checked.rows]
+        cells = [["–" if value is None else markdown_escaped(short(value)) for value in row] for row in checked.rows]
         lines.append(pipe_table(checked.columns, cells, numeric_columns(checked.columns, checked.rows)).rstrip())
     return "\n\n".join(lines) + "\n"
 

@@ -218,7 +218,10 @@ _HEADER = re.compile(r"^-- (title|params|columns):[ ]*(.*)$", re.MULTILINE)
 
 
 def _parse(path: Path) -> Query:
-    sql = path.read_text(encoding="utf-8")
+    try:
+        sql = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise FATrackError(f"the query {path.name} is no UTF-8 text: {error.reason} at byte {error.start}") from None
     header = dict(_HEADER.findall(sql))
     lists = {key: tuple(filter(None, re.split(r"[,\s]+", header.get(key, "")))) for key in ("params", "columns")}
     return Query(path.stem, header.get("title", path.stem), lists["params"], lists["columns"], sql)

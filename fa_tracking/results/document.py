@@ -1,12 +1,12 @@
 """A document of headings, paragraphs, lists and tables, as Markdown, LaTeX or HTML; every text in it is escaped."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from fa_tracking.results.publication import Table, html_table, latex_cell, latex_escaped, latex_row
-from fa_tracking.results.tables import pipe_table
+from fa_tracking.results.tables import markdown_escaped, pipe_table
+from fa_tracking.untrusted import one_line
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }
@@ -23,7 +23,6 @@ tr { break-inside: avoid } }
 _LATEX_HEADINGS = ("section", "subsection", "subsubsection")
 _LONG = 36
 """Letters from which on a column of text is broken into lines in LaTeX; a run's id has 32."""
-_MARKDOWN = re.compile(r"[\\`*\[\]~$#]|(?<!\w)_|_(?!\w)")
 
 
 @dataclass(frozen=True)
@@ -69,13 +68,13 @@ def latex(blocks: Sequence[Block]) -> str:
     def written(block: Block) -> str:
         match block:
             case Heading(text, level):
-                return f"\\{_LATEX_HEADINGS[level - 1]}{{{_latex(text)}}}\n"
+                return f"\\{_LATEX_HEADINGS[level - 1]}{{{latex_escaped(text)}}}\n"
             case Items(texts):
-                items = "".join(f"  \\item {_latex(text)}\n" for text in texts)
+                items = "".join(f"  \\item {latex_escaped(text)}\n" for text in texts)
                 return f"\\begin{{itemize}}\n{items}\\end{{itemize}}\n"
             case Table():
                 return _longtable(block)
-        return f"{_latex(block)}\n"
+        return f"{latex_escaped(block)}\n"
 
     needs = "% Needs \\usepackage{booktabs,longtable}, and LuaLaTeX or XeLaTeX where names hold letters beyond Latin.\n"
     return "\n".join([needs, *map(written, blocks)])
@@ -91,8 +90,10 @@ def html(blocks: Sequence[Block]) -> str:
             case Items(texts):
                 return f"<ul>\n{''.join(f'<li>{_html(text)}</li>{chr(10)}' for text in texts)}</ul>\n"
             case Table():
-                cells = [[_plain(cell) for cell in row] for row in block.cells]
-                return html_table(Table(_plain(block.caption), block.headings, cells, block.numeric))
+                cells = [[one_line(cell) for cell in row] for row in block.cells]
+                return html_table(
+                    Table(one_line(block.caption), [*map(one_line, block.headings)], cells, block.numeric)
+                )
         return f"<p>{_html(block)}</p>\n"
 
     title = next((block.text for block in blocks if isinstance(block, Heading)), "")
@@ -106,20 +107,14 @@ def html(blocks: Sequence[Block]) -> str:
 FORMATS: dict[str, Callable[[Sequence[Block]], str]] = {"md": markdown, "latex": latex, "html": html}
 
 
-def markdown_escaped(text: str) -> str:
-    """A text as CommonMark prints it, also where HTML and mathematics are read, and in a table."""
-    marked = _MARKDOWN.sub(lambda found: f"\\{found[0]}", escape(_plain(text), quote=False))
-    return marked.replace("|", "&#124;")
-
-
 def _longtable(table: Table) -> str:
     """For the packages booktabs and longtable."""
-    head = [r"    \toprule", latex_row([_latex(heading) for heading in table.headings]), r"    \midrule"]
-    cells = [[latex_cell(_plain(c), n) for c, n in zip(row, table.numeric, strict=True)] for row in table.cells]
+    head = [r"    \toprule", latex_row([latex_escaped(heading) for heading in table.headings]), r"    \midrule"]
+    cells = [[latex_cell(one_line(c), n) for c, n in zip(row, table.numeric, strict=True)] for row in table.cells]
     lines = [
         r"\begingroup\footnotesize\setlength{\tabcolsep}{3pt}",
         rf"\begin{{longtable}}{{{_columns(table)}}}",
-        rf"  \caption{{{_latex(table.caption)}}}\\",
+        rf"  \caption{{{latex_escaped(table.caption)}}}\\",
         *head,
         r"  \endfirsthead",
         *head,
@@ -140,14 +135,5 @@ def _columns(table: Table) -> str:
     return "".join("r" if n else broken if wide else "l" for n, wide in zip(table.numeric, long, strict=True))
 
 
-def _latex(text: str) -> str:
-    return latex_escaped(_plain(text))
-
-
 def _html(text: str) -> str:
-    return escape(_plain(text))
-
-
-def _plain(text: str) -> str:
-    """One line; for what cannot be printed, an escape sequence of a terminal among it, stands a question mark."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    return escape(one_line(text))

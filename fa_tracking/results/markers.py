@@ -15,6 +15,7 @@ from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.provenance import Cited
 from fa_tracking.results.publication import latex_escaped, markdown_body
 from fa_tracking.results.reference import Answers, parse, spell
+from fa_tracking.results.tables import markdown_escaped
 
 MARKDOWN = (".md", ".markdown")
 LATEX = (".tex",)
@@ -81,7 +82,7 @@ class Verified:
 
 def marker(cited: Cited, form: str) -> str:
     """The Markdown marker of a cited value."""
-    return f"<!-- fa: {' '.join(filter(None, (cited.reference, form)))} -->{cited.text}<!-- /fa -->"
+    return f"<!-- fa: {' '.join(filter(None, (cited.reference, form)))} -->{markdown_escaped(cited.text)}<!-- /fa -->"
 
 
 def read(path: Path) -> str:
@@ -128,7 +129,7 @@ def _recomputed(marker: Marker, answers: Answers, latex: bool) -> tuple[str | No
                 raise UsageError("a table's marker names its columns, such as method,n,accuracy_mean")
             return f"\n{markdown_body(answers, parse(reference), rest.replace(' ', '').split(','))}", None
         text = spell(answers.find(parse(reference)).value, rest)
-        return latex_escaped(text) if latex else text.replace("|", "\\|"), None
+        return latex_escaped(text) if latex else markdown_escaped(text), None
     except FATrackError as error:
         return None, str(error)
 

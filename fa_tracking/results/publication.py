@@ -11,7 +11,8 @@ from fa_tracking.errors import UsageError
 from fa_tracking.results.database import find_query
 from fa_tracking.results.provenance import digest
 from fa_tracking.results.reference import Answers, Reference
-from fa_tracking.results.tables import numeric_columns, pipe_table, render, short, without_noise
+from fa_tracking.results.tables import markdown_escaped, numeric_columns, pipe_table, render, short, without_noise
+from fa_tracking.untrusted import one_line
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation
@@ -37,7 +38,7 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         **{c: f"\\{c}" for c in "&%$#_{}"},
         **{"‖": r"$\|$", "±": r"$\pm$", "×": r"$\times$", "λ": r"$\lambda$", "Γ": r"$\Gamma$"},
-        **{"<": r"\textless{}", ">": r"\textgreater{}"},
+        **{"<": r"\textless{}", ">": r"\textgreater{}", "\N{REPLACEMENT CHARACTER}": "?"},
         **{"≥": r"$\geq$", "≤": r"$\leq$", "−": "$-$", "·": r"$\cdot$", "–": "--", "…": r"\dots{}"},
     }
 )
@@ -92,7 +93,7 @@ def markdown_body(answers: Answers, reference: Reference, columns: Sequence[str]
     """
     rows = answers.rows(reference)
     _refuse_unknown(reference, rows, columns)
-    return pipe_table(*_cells(rows, columns))
+    return _pipe_table(*_cells(rows, columns))
 
 
 def mean_and_sd(mean: float | None, sd: float | None) -> str:
@@ -114,8 +115,8 @@ def mean_and_sd(mean: float | None, sd: float | None) -> str:
 
 
 def latex_escaped(text: str) -> str:
-    """A text as LaTeX prints it."""
-    return text.translate(_LATEX)
+    """A text as LaTeX prints it, on one line."""
+    return one_line(text).translate(_LATEX)
 
 
 def _exponent(value: float) -> int:
@@ -182,7 +183,11 @@ def _number_behind(rows: "DuckDBPyRelation") -> str:
 
 def _markdown(table: Table) -> str:
     """With the caption as Pandoc reads it."""
-    return f"{pipe_table(table.headings, table.cells, table.numeric)}\nTable: {table.caption}\n"
+    return f"{_pipe_table(table.headings, table.cells, table.numeric)}\nTable: {markdown_escaped(table.caption)}\n"
+
+
+def _pipe_table(headings: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    return pipe_table(headings, [[markdown_escaped(cell) for cell in row] for row in cells], right)
 
 
 def _latex(table: Table) -> str:

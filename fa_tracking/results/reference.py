@@ -179,8 +179,8 @@ def spell(value: Any, form: str = "") -> str:
         if isinstance(value, bool):
             raise ValueError
         return format(value, form)
-    except (ValueError, TypeError):
-        raise UsageError(f"{value!r} cannot be written as {form!r}") from None
+    except (ValueError, TypeError, OverflowError):
+        raise UsageError(f"{short(value):.40} cannot be written as {form!r}") from None
 
 
 def literal(text: str) -> str:

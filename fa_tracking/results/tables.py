@@ -7,7 +7,10 @@ import math
 import re
 import textwrap
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal
+
+from fa_tracking.untrusted import one_line, printable
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation
@@ -37,12 +40,26 @@ def _csv(columns: Sequence[str], rows: Sequence[tuple]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([plain(value) for value in row] for row in rows)
+    writer.writerows([_no_formula(plain(value)) for value in row] for row in rows)
     return text.getvalue()
 
 
+def _no_formula(value: Any) -> Any:
+    """A text that a spreadsheet would compute, behind an apostrophe; a number in a text stays as it is."""
+    if not isinstance(value, str) or not value.startswith(_FORMULA) or _NUMBER.fullmatch(value):
+        return value
+    return f"'{value}"
+
+
 def _markdown(columns: Sequence[str], rows: Sequence[tuple]) -> str:
-    return pipe_table(columns, [[short(value) for value in row] for row in rows], numeric_columns(columns, rows))
+    cells = [[markdown_escaped(short(value)) for value in row] for row in rows]
+    return pipe_table([markdown_escaped(column) for column in columns], cells, numeric_columns(columns, rows))
+
+
+def markdown_escaped(text: str) -> str:
+    """A text as CommonMark prints it, also where HTML and mathematics are read, and in a table."""
+    marked = _MARKDOWN.sub(lambda found: f"\\{found[0]}", escape(one_line(text), quote=False))
+    return marked.replace("|", "&#124;")
 
 
 def pipe_table(headings: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
@@ -69,6 +86,7 @@ def text_table(
     """
     if not rows:
         return "no rows\n"
+    columns = [printable(column) for column in columns]
     every, right = range(len(columns)), numeric_columns(columns, rows)
     full = _draw(columns, [[short(value) for value in row] for row in rows], every, right)
     if _width(full) <= width:
@@ -147,7 +165,7 @@ def _draw(columns: Sequence[str], cells: Sequence[Sequence[str]], shown: Sequenc
 
 def _blocks(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> str:
     """Each row as a block: a line a column, longer values indented below."""
-    label = max(map(len, columns)) + 2
+    label = min(max(map(len, columns)) + 2, width // 2)
 
     def line(column: str, cell: str) -> str:
         indent = " " * label
@@ -184,7 +202,7 @@ def short(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}" if math.isfinite(value) else str(plain(value))
-    return " ".join(str(value).splitlines())
+    return printable(" ".join(str(value).splitlines()))
 
 
 def without_noise(mean: float, sd: float) -> float:
@@ -192,6 +210,9 @@ def without_noise(mean: float, sd: float) -> float:
     return 0.0 if sd <= ROUNDING * abs(mean) < math.inf else sd
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity|nan)", re.I)
+_MARKDOWN = re.compile(r"[\\`*\[\]~$#]|(?<!\w)_|_(?!\w)")
 _VERDICTS = {"trustworthy": "✓ trustworthy", "needs walk-back": "⚑ walk back", "inconclusive": "? inconclusive"}
 _MARKS = {"trustworthy": "✓", "needs walk-back": "⚑", "inconclusive": "?", "not audited": "–"}
 _LEGEND = "✓ trustworthy   ⚑ needs walk-back   ? inconclusive   – not audited"

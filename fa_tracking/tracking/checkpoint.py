@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from fa_tracking import catalogue
+from fa_tracking import catalogue, untrusted
 from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +24,42 @@ CONFIG = "config.json"
 MODELS_GROUP = "fa_tracking.models"
 DATASETS_GROUP = "fa_tracking.datasets"
 
+LONGEST_REASON = 400
+"""Characters of another library's words that a message repeats."""
+LONGEST_NAME = 250
+"""Characters of the name of a factory, a loader or a data set, as of a param's in MLflow."""
+LONGEST_MODEL = 2**16
+"""Characters of the arguments of a model, in JSON: a product of a million of them takes long."""
+LARGEST_WEIGHTS = 2**36
+"""Bytes of a file of tensors: 16 billion parameters in float32, a hundred times the largest network of this field."""
+LARGEST_STEP = 2**31 - 1
+"""The last epoch that every store can hold."""
+PARAMETERS_PER_TENSOR = 8
+"""Parameters that a factory may make for each tensor of the file: tied ones and replaced heads count twice."""
+MODULES_PER_TENSOR = 64
+"""Modules likewise: activations and containers hold no tensor. So a depth of 10^9 is refused, not counted up to."""
+FEWEST = 64
+"""Tensors that a file counts for at least."""
+MOST_COMPUTED = 2**28
+"""Elements of the buffers that no file holds, such as tables of positions: a GiB in float32."""
+
+
+def _inside(name: str) -> str:
+    if not untrusted.is_inside(name):
+        raise ValueError("names a place outside its folder")
+    return name
+
+
+def _short(model: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(model)) > LONGEST_MODEL:
+        raise ValueError(f"takes more than {LONGEST_MODEL} characters, and a model's arguments are a few numbers")
+    return model
+
+
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+Inside = Annotated[Name, AfterValidator(_inside)]
+"""The name of a data set is looked for as a folder's."""
+
 
 class DataSource(BaseModel):
     """The data that a model was trained on, and how its inputs were normalised.
@@ -32,9 +70,9 @@ class DataSource(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
-    loader: str
-    test_sha256: str
+    name: Inside
+    loader: Name
+    test_sha256: Name
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -48,9 +86,9 @@ class CheckpointConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    factory: str | None
-    model: dict[str, Any]
-    epoch: int
+    factory: Name | None
+    model: Annotated[dict[str, Any], AfterValidator(_short)]
+    epoch: int = Field(ge=0, le=LARGEST_STEP)
     dataset: DataSource | None
     fa_version: str
     sha256: dict[str, str]
@@ -104,16 +142,20 @@ def read(folder: Path) -> Checkpoint:
         CheckpointError: a file is missing, damaged, or not what config.json says.
     """
     try:
-        config = CheckpointConfig.model_validate(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        config = CheckpointConfig.model_validate(untrusted.read_json(folder / CONFIG))
     except FileNotFoundError:
         raise CheckpointError(f"checkpoint {folder.name} has no {CONFIG}") from None
-    except (ValueError, ValidationError) as error:
+    except (OSError, ValueError, ValidationError) as error:
         raise CheckpointError(f"checkpoint {folder.name}: {CONFIG} is broken: {_first_line(error)}") from error
     for name in (MODEL, FEEDBACK):
         try:
-            seen = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            untrusted.refuse_large(folder / name, LARGEST_WEIGHTS)
+            with (folder / name).open("rb") as file:
+                seen = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             raise CheckpointError(f"checkpoint {folder.name} has no {name}") from None
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"checkpoint {folder.name}: {name} cannot be read: {error}") from error
         if seen != config.sha256.get(name):
             raise CheckpointError(
                 f"checkpoint {folder.name}: {name} does not match its checksum in {CONFIG}: it is damaged"
@@ -124,7 +166,8 @@ def read(folder: Path) -> Checkpoint:
 def build_model(checkpoint: Checkpoint) -> "nn.Module":
     """The model of a checkpoint, with its weights.
 
-    It is built without memory first, so that absurd shapes are refused by the weights before they are allocated.
+    It is built without memory first, so that absurd shapes are refused by the weights before they are allocated; and
+    with no more parts than the file has tensors for, so that an absurd depth is refused before time is spent.
 
     Raises:
         NoCheckpointError: it was saved without a factory.
@@ -137,16 +180,20 @@ def build_model(checkpoint: Checkpoint) -> "nn.Module":
     where = f"checkpoint {checkpoint.folder.name}"
     factory = find_factory(checkpoint.config.factory, where)
     try:
-        with torch.device("meta"):
-            model = factory(**checkpoint.config.model)
         weights = load_file(checkpoint.folder / MODEL)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:  # KeyError: a type that torch has not
+        raise CheckpointError(f"{where}: {MODEL} is not a safetensors file: {_first_line(error)}") from error
+    try:
+        with torch.device("meta"), _no_more_parts_than(max(len(weights), FEWEST)):
+            model = factory(**checkpoint.config.model)
         model.load_state_dict(weights, strict=True, assign=True)
-        if any(t.is_meta for t in (*model.parameters(), *model.buffers())):  # what no state_dict holds
+        computed = [t for t in (*model.parameters(), *model.buffers()) if t.is_meta]  # what no state_dict holds
+        if sum(t.numel() for t in computed) > MOST_COMPUTED:
+            raise ValueError(f"it computes more than {MOST_COMPUTED} numbers that the file does not hold")
+        if computed:
             model = factory(**checkpoint.config.model)
             model.load_state_dict(weights, strict=True)
-    except SafetensorError as error:
-        raise CheckpointError(f"{where}: {MODEL} is not a safetensors file: {error}") from error
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # another's factory may raise anything
         raise CheckpointError(
             f"{where}: the factory {checkpoint.config.factory!r} does not fit the weights: {_first_line(error)}"
         ) from error
@@ -193,6 +240,33 @@ def test_split(source: DataSource, data_dir: str | None) -> Any:
     return _load(points[source.loader])(source.name, data_dir)
 
 
+@contextmanager
+def _no_more_parts_than(tensors: int) -> Iterator[None]:
+    """Refuse to build more parameters or modules than a file of so many tensors can be of.
+
+    Raises:
+        ValueError: the next one would be too many.
+    """
+    from torch.nn.modules import module
+
+    counts = {"parameters": tensors * PARAMETERS_PER_TENSOR, "modules": tensors * MODULES_PER_TENSOR}
+
+    def count(kind: str) -> None:
+        counts[kind] -= 1
+        if counts[kind] < 0:
+            raise ValueError(f"it has more {kind} than {MODEL} has tensors for")
+
+    hooks = (
+        module.register_module_parameter_registration_hook(lambda *_: count("parameters")),
+        module.register_module_module_registration_hook(lambda *_: count("modules")),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def _load(point: EntryPoint) -> Any:
     try:
         return point.load()
@@ -201,5 +275,8 @@ def _load(point: EntryPoint) -> Any:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"[:LONGEST_REASON]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2]) if lines else type(error).__name__
+    return untrusted.one_line(" ".join(lines[:2]))[:LONGEST_REASON] if lines else type(error).__name__

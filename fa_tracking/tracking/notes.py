@@ -4,10 +4,12 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from fa_tracking.untrusted import one_line
+
 
 def literal(text: str) -> str:
     """A text as one line of Markdown that says it and does nothing."""
-    return re.sub(r"([\\`*_\[\]~|])", r"\\\1", escape(" ".join(text.split()), quote=False))
+    return re.sub(r"([\\`*_\[\]~|])", r"\\\1", escape(one_line(text), quote=False))
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -125,6 +125,12 @@ def store_errors() -> Iterator[None]:
         raise FATrackError(f"the MLflow store failed: {lines[0] if lines else type(error).__name__}") from error
 
 
+def is_shared(store: "MlflowClient") -> bool:
+    """Whether others may write to a store: any but a SQLite file or a folder of this machine."""
+    uri = str(store.tracking_uri)
+    return "://" in uri and not uri.startswith(("sqlite:", "file:"))
+
+
 def find_experiment(store: "MlflowClient", name: str) -> "Experiment":
     """The experiment ``name``.
 
