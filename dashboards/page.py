@@ -23,6 +23,7 @@ from fa_tracking.results.database import DEFAULT_DATABASE, Query, explain_query,
 from fa_tracking.results.files import write_whole
 from fa_tracking.results.publication import MISSING, mean_and_sd
 from fa_tracking.results.report import DIAGNOSTICS, MARKS
+from fa_tracking.results.sources import address, id_in_store
 from fa_tracking.results.tables import numeric_columns, short
 
 BOARD = "board"
@@ -192,7 +193,7 @@ def _run(run: Row, several: bool, mlflow_url: str | None) -> dict[str, Any]:
         "" if aborted is None else f"aborted at epoch {aborted}",
         "partial evidence" if run["evidence"] == "partial" else "",
     ]
-    where = _mlflow(run["source"], mlflow_url)
+    where = _mlflow(address(run["source"]), mlflow_url)
     return {
         "id": run["run_id"],
         "name": run["run_name"] or run["run_id"],
@@ -206,7 +207,7 @@ def _run(run: Row, several: bool, mlflow_url: str | None) -> dict[str, Any]:
             (_known(run, letter, column), bool(run[f"fires_{letter}"]))
             for (letter, *_), column in zip(DIAGNOSTICS, MEASURED, strict=True)
         ],
-        "url": None if where is None else f"{where}/#/runs/{run['run_id']}",
+        "url": None if where is None else f"{where}/#/runs/{id_in_store(run['run_id'])}",
     }
 
 
@@ -232,9 +233,9 @@ def _mlflow(source: str, given: str | None) -> str | None:
     """The address of MLflow's UI over the store ``source``, without a login; None: results without a store."""
     if given is None and not source.startswith(("http://", "https://")):
         return MLFLOW_URL if "://" in source else None
-    address = urlsplit(source if given is None else given)
-    bare = address.netloc.rpartition("@")[2]
-    return urlunsplit((address.scheme, bare, address.path.rstrip("/"), "", ""))
+    parts = urlsplit(source if given is None else given)
+    bare = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, bare, parts.path.rstrip("/"), "", ""))
 
 
 def _stores(rows: pd.DataFrame, given: str | None) -> list[str]:
@@ -243,7 +244,7 @@ def _stores(rows: pd.DataFrame, given: str | None) -> list[str]:
         return []
     return [
         re.sub(r"//[^/]*@", "//", source)
-        for source in sorted(rows["source"].unique())
+        for source in sorted({*map(address, rows["source"])})
         if _mlflow(source, None) == MLFLOW_URL
     ]
 

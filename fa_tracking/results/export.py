@@ -66,10 +66,10 @@ def export(
         UsageError: there is no such experiment, or ``database`` is a file that is no results database.
         FATrackError: the store does not answer, or the database cannot be written.
     """
-    _refuse_other_files(Path(database))
+    refuse_other_files(Path(database))
     source = open_source(tracking_uri, say)
     found = source.snapshot(experiment)
-    with _replacing(Path(database)) as connection:
+    with replacing(Path(database)) as connection:
         connection.execute("begin")
         done = _bring_up_to_date(connection, source, found, experiment, full, progress or unseen)
         connection.execute("commit")
@@ -99,7 +99,8 @@ def _bring_up_to_date(
     dropped = _drop_metrics(connection, [run for run in changed if run in known])
     points = _read_metrics(connection, source, changed, progress)
     _replace_runs(connection, source.uri)
-    connection.execute(files("fa_tracking.results").joinpath("derive.sql").read_text(encoding="utf-8"))
+    for file in ("derive.sql", "name_cells.sql"):
+        connection.execute(files("fa_tracking.results").joinpath(file).read_text(encoding="utf-8"))
     create_views(connection)
     connection.execute("delete from marks where run_id in (select run_id from changed union select run_id from gone)")
     connection.execute(
@@ -209,13 +210,13 @@ def _replace_runs(connection: "DuckDBPyConnection", uri: str) -> None:
 
 
 def fits(connection: "DuckDBPyConnection") -> bool:
-    """Whether a database was made by this version of fa-track."""
-    tables = connection.execute("select table_name from duckdb_tables()").fetchall()
+    """Whether a database, or a folder of its tables, was made by this version of fa-track."""
+    tables = connection.execute("select distinct table_name from duckdb_columns()").fetchall()
     digests = connection.execute("from schema_digest").fetchall() if ("schema_digest",) in tables else []
     return digests == [(_digest(_schema()),)]
 
 
-def _refuse_other_files(database: Path) -> None:
+def refuse_other_files(database: Path) -> None:
     """Never put a database in the place of somebody's other file."""
     import duckdb
 
@@ -240,7 +241,7 @@ def _refuse_other_files(database: Path) -> None:
 
 
 @contextmanager
-def _replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
+def replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
     """A connection to a copy of ``database``, new where there is none, that takes its place at the end."""
     import duckdb
 
