@@ -30,7 +30,13 @@ from typing import Any
 from _timing import machine
 from mlflow import MlflowClient
 
-FA_TRACK = [sys.executable, "-c", "from fa_tracking.cli import main; main(prog_name='fa-track')"]
+FA_TRACK = """
+import atexit, pathlib, re
+peak = lambda: re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]
+atexit.register(lambda: pathlib.Path("peak.txt").write_text(peak()))
+from fa_tracking.cli import main
+main(prog_name="fa-track")
+"""
 THRESHOLDS = {
     "g_norm_floor": 1e-7,
     "h_norm_explosion_ratio": 50.0,
@@ -120,12 +126,12 @@ def step(label: str, *words: str, written: str | None = None) -> None:
     """Run one command, and print what it took."""
     began = time.perf_counter()
     with Path("output.txt").open("wb") as output:
-        child = subprocess.Popen([*FA_TRACK, *words], stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(child.pid, 0)
+        done = subprocess.run([sys.executable, "-c", FA_TRACK, *words], stdout=output, stderr=output, check=False)
     seconds = time.perf_counter() - began
-    said = "" if status == 0 else f"   exit {os.waitstatus_to_exitcode(status)}: {_last_line()}"
+    peak = int(Path("peak.txt").read_text()) / 1024
+    said = f"   exit {done.returncode}: {_last_line()}" if done.returncode else ""
     size = f"   {Path(written).stat().st_size / 1e6:8.2f} MB" if written and Path(written).exists() else ""
-    print(f"  {label:<32} {seconds:8.1f} s {usage.ru_maxrss / 1024:8.0f} MB of memory{size}{said}", flush=True)
+    print(f"  {label:<32} {seconds:8.1f} s {peak:8.0f} MB of memory{size}{said}", flush=True)
 
 
 def _last_line() -> str:
@@ -164,7 +170,7 @@ def _wait(address: str) -> None:
 @contextmanager
 def store(experiment: str) -> "Iterator[Any]":
     """``add(seeds, params, keys, epochs)``: audited runs of one cell, written into MLflow's store in bulk."""
-    client = MlflowClient("sqlite:///mlflow.db")
+    client = MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db")
     experiment_id = int(client.create_experiment(experiment))
     connection = sqlite3.connect("mlflow.db")
     connection.execute("pragma synchronous = off")
