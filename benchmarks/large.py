@@ -4,7 +4,7 @@
 
     layers          one run of resmlp with as many blocks, of width 16, trained for one epoch
     epochs          one run of as many epochs, of 40 metrics each, beside one of ten epochs
-    runs            as many runs in ten experiments, of 4 metrics and 5 epochs each, audited but for one experiment's last
+    runs            as many audited runs in ten experiments, of 4 metrics and 5 epochs each
     architectures   one experiment of as many architectures, by bp and dfa with three seeds each
 
 Each is left out at 0. The first trains; the stores of the others are written in bulk, as MLflow lays its own out. Every

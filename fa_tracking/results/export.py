@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.codes import Codes
 from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_line
-from fa_tracking.results.sources import Progress, Snapshot, Source, open_source, unseen
+from fa_tracking.results.sources import LABELLED, Progress, Snapshot, Source, open_source, unseen
 from fa_tracking.tracking.store import LARGEST
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-MEMORY = "175MB"
-"""DuckDB's own share while it sorts; beyond it DuckDB sorts on disk."""
+MEMORY, MEMORY_A_RUN = 175_000_000, 6_000
+"""DuckDB's own share in bytes: beyond the first it sorts on disk, but the keys of runs, params and tags it must hold."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,10 @@ def _bring_up_to_date(
     full: bool,
     progress: Progress,
 ) -> Exported:
+    allow_memory(connection, found.runs.num_rows)
     for name in ("runs", "params", "tags"):
         connection.register(f"arriving_{name}", _typed(getattr(found, name)))
+    _take_over(connection, source.uri)
     scope = [source.uri, experiment]
     connection.execute(
         "create temp table gone as select run_id from runs where source = $1 and experiment = coalesce($2, experiment) "
@@ -118,6 +120,35 @@ def _bring_up_to_date(
         "select count(*) from (from changed union from touched) anti join gone using (run_id)"
     ).fetchone() or (0,)
     return Exported(found.runs.num_rows, differing, len(changed), removed, points)
+
+
+def _take_over(connection: "DuckDBPyConnection", uri: str) -> None:
+    """Forget the arriving runs that stand in the database as another store's: it is one store under two addresses.
+
+    Raises:
+        UsageError: they stand there as a laboratory's.
+    """
+    connection.execute(
+        "create temp table moved as select run_id, source from runs semi join arriving_runs using (run_id) "
+        "where source <> $1",
+        [uri],
+    )
+    sources = connection.execute("select source, count(*) from moved group by all order by all").fetchall()
+    for source, runs in sources:
+        if LABELLED.match(source):
+            raise UsageError(
+                f"{runs} runs of this store stand in the database as {source}, where `fa-track merge` has put them: "
+                "export to another --db, and merge that"
+            )
+    for table in ("metrics", "layers", "knockouts", "audits", "tags", "params", "runs", "marks") if sources else ():
+        connection.execute(f"delete from {table} where run_id in (select run_id from moved)")
+    for source, _ in sources:
+        left = "select run_id from runs where source = $1"
+        connection.execute(
+            f"update exports set runs = (select count(*) from ({left})), "
+            f"metrics = (select count(*) from metrics where run_id in ({left})) where source = $1",
+            [source],
+        )
 
 
 def _typed(table: "pa.Table") -> "pa.Table":
@@ -240,6 +271,12 @@ def refuse_other_files(database: Path) -> None:
         raise UsageError(f"{database} was written by another version of fa-track: delete it, or give another --db")
 
 
+def allow_memory(connection: "DuckDBPyConnection", runs: int) -> None:
+    """Let DuckDB take what ``runs`` more runs need."""
+    (held,) = connection.execute("select count(*) from runs").fetchone() or (0,)
+    connection.execute(f"set memory_limit = '{MEMORY + MEMORY_A_RUN * (held + runs)}B'")
+
+
 @contextmanager
 def replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
     """A connection to a copy of ``database``, new where there is none, that takes its place at the end."""
@@ -252,10 +289,10 @@ def replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
             if not is_new:
                 shutil.copyfile(database, fresh)
             with duckdb.connect(str(fresh)) as connection:
-                connection.execute(f"set memory_limit = '{MEMORY}'")
                 if is_new:
                     connection.execute(_schema())
                     connection.execute("insert into schema_digest values ($1)", [_digest(_schema())])
+                allow_memory(connection, 0)
                 yield connection
             fresh.replace(database)
     except (duckdb.Error, OSError) as error:

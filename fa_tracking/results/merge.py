@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, connect, create_views
-from fa_tracking.results.export import fits, refuse_other_files, replacing
+from fa_tracking.results.export import allow_memory, fits, refuse_other_files, replacing
 from fa_tracking.results.folders import create_tables, find_folders
 from fa_tracking.results.parquet import ORDERS
 from fa_tracking.results.sources import LABELLED, address, id_in_store
@@ -129,11 +129,12 @@ def _attached(connection: "DuckDBPyConnection", path: Path) -> Iterator[None]:
 def _take_all(
     connection: "DuckDBPyConnection", label: str | None, path: Path, say: Callable[[str], None]
 ) -> list[Merged]:
-    found = connection.execute("select distinct source from arriving.runs order by 1").fetchall()
+    found = connection.execute("select source, count(*) from arriving.runs group by source order by 1").fetchall()
+    allow_memory(connection, sum(runs for _, runs in found))
     if not found:
         say(f"{path} holds no runs")
     done = []
-    for (source,) in found:
+    for source, _ in found:
         if label and LABELLED.match(source):
             raise UsageError(f"{path} is merged already, its laboratories keep their names: leave {label}= out")
         done.append(_take(connection, source, _key(connection, label, path, source), path, say))
@@ -178,13 +179,13 @@ def _take(connection: "DuckDBPyConnection", source: str, key: str, path: Path, s
     ]
     (newest,) = connection.execute(NEWEST, [source]).fetchone() or (datetime.min,)
     held = connection.execute("select exported_at, runs from exports where source = $1", [key]).fetchone()
-    if held and held[0] >= newest:
-        return Merged(label, uri, len(ids), "held" if held[0] == newest else "older")
     if held and held[1] and not _shared(connection, source, key):
         raise UsageError(
             f"{path} and the database hold runs of {uri}, and share none of them: where these are two stores, name "
             f"their laboratories apart, as in theirs={path}"
         )
+    if held and held[0] >= newest:
+        return Merged(label, uri, len(ids), "held" if held[0] == newest else "older")
     renamed = _rename(connection, key, label, ids)
     _replace_rows(connection, key)
     if label and not LABELLED.match(source):
@@ -198,8 +199,8 @@ def _take(connection: "DuckDBPyConnection", source: str, key: str, path: Path, s
     if renamed:
         first = next(iter(renamed.values()))
         say(
-            f"{len(renamed)} runs of {key} have the ids of runs of other stores: they are ID@{label}, as {first}; where it "
-            "is one store under two addresses, export it anew under one"
+            f"{len(renamed)} runs of {key} have the ids of runs of other stores: they are ID@{label}, as {first}; "
+            "where it is one store under two addresses, export it anew under one"
         )
     return Merged(label, uri, len(ids), "newer" if held else "new", len(renamed))
 
