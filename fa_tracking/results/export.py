@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 MEMORY, MEMORY_A_RUN = 175_000_000, 6_000
-"""DuckDB's own share in bytes: beyond the first it sorts on disk, but the keys of runs, params and tags it must hold."""
+"""DuckDB's own share in bytes. Beyond the first it sorts on disk; the keys of runs, params and tags it must hold."""
 
 
 @dataclass(frozen=True)
