@@ -15,6 +15,10 @@ class NoCheckpointError(CheckpointError):
     """A run holds no model that can be built again: its logged numbers may still say something."""
 
 
+class StoreAwayError(FATrackError):
+    """The store does not answer; what was to be written waits on this machine."""
+
+
 class UsageError(FATrackError):
     """What was asked for does not exist or makes no sense: an unknown experiment, a missing folder."""
 

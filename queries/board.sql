@@ -1,10 +1,11 @@
 -- title: The verdict board: every run of any status, beside its cell's mean accuracy and sample standard deviation
 -- params: experiment
--- columns: experiment, cell, method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, also, n, n_runs, n_diverged, n_aborted, n_unaudited, accuracy_mean, accuracy_sd, cell_flags, cell_verdict, seed, run_name, status, aborted_at, evidence, accuracy, growth, grad_norm, stability, margin_pp, fires_a, fires_b, fires_c, fires_d, flags, verdict, kinds, inexact, h_norm_explosion_ratio, g_norm_floor, stability_drift_ceiling, frozen_acc_margin_pp, source, run_id
+-- columns: experiment, cell, method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, also, n, n_runs, n_diverged, n_aborted, n_unaudited, accuracy_mean, accuracy_sd, cell_flags, cell_verdict, seed, run_name, status, aborted_at, evidence, accuracy, growth, grad_norm, stability, margin_pp, fires_a, fires_b, fires_c, fires_d, flags, verdict, kinds, inexact, h_norm_explosion_ratio, g_norm_floor, stability_drift_ceiling, frozen_acc_margin_pp, source, exported_at, changed_at, run_id
 -- n counts the seeds behind accuracy_mean and accuracy_sd: finished, audited, with a finite accuracy; runs of one seed are
 -- averaged first. Of the n_runs finished runs of a cell, those that diverged, were aborted or are not audited are in no
 -- mean. cell_flags: how many runs of the cell each diagnostic flags. inexact: the numbers of partial evidence that are
--- bounds or proxies, by letter as JSON; kinds says which.
+-- bounds or proxies, by letter as JSON; kinds says which. exported_at: of the store, NULL where it is not known; changed_at:
+-- when the run began, ended or was audited, the last of these. Both in UTC.
 select
     r.experiment, coalesce(r.cell, '') as cell,
     r.method, r.architecture, r.width, r.depth, r.epochs, r.lr, r.penalty, r.frozen_blocks, r.augmentation, c.also,
@@ -15,10 +16,11 @@ select
     a.margin_pp, a.fires_a, a.fires_b, a.fires_c, a.fires_d, a.flags, coalesce(a.verdict, 'not audited') as verdict,
     measured.value ->> '$.kinds' as kinds, measured.value ->> '$.inexact' as inexact,
     a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp,
-    r.source, r.run_id
+    r.source, e.exported_at, greatest(r.start_time, r.end_time, a.audited_at) as changed_at, r.run_id
 from runs r
 left join cells_of($experiment) c on coalesce(r.cell, '') = c.cell
 left join audits a using (run_id)
+left join exports e on e.source = r.source
 left join tags measured on measured.run_id = r.run_id and measured.key = 'fa.measured' and json_valid(measured.value)
 where is_asked(r.experiment, $experiment)
 order by

@@ -3,15 +3,21 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
+import duckdb
 import pytest
 import torch
 
+from fa_tracking.results.database import create_views
 from trainers.config import RunConfig
 
 torch.set_num_threads(1)
+os.environ["FA_TRACK_SPOOL"] = tempfile.mkdtemp(prefix="fa-track-spool-")
 os.environ.pop("COLUMNS", None)  # xdist gives its workers one of 80
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -64,3 +70,12 @@ def cifar10() -> str:
 def tiny(method: str, **changes: object) -> RunConfig:
     """A run of a second or two."""
     return RunConfig(method=method, **{**TINY, **changes})  # type: ignore[arg-type]
+
+
+@contextmanager
+def empty_database(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A results database as an export makes it, without a row, to write into."""
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
+        create_views(connection)
+        yield connection

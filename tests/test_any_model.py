@@ -377,6 +377,23 @@ def test_layers_are_taken_by_name_and_counted_when_they_run_twice() -> None:
     assert twice.remarks[0] == "h_0 … h_3 = outputs of stem, stages.0, stages.0, stages.2"
 
 
+def nested() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Sequential(nn.Linear(8, 8), nn.ReLU()))
+
+
+def test_containers_in_a_container_are_blocks() -> None:
+    chain = nn.Sequential(nn.Sequential(nn.Linear(6, 8), nn.Sequential(nn.Linear(8, 8))), nested(), nn.Linear(8, 4))
+    for model, said in (
+        (chain, "h_0 = input of 0, h_1 … h_2 = outputs of 0, 1"),
+        (
+            Net(nested, lambda b, h: b(h)),
+            "h_0 = input of stages.0, h_1 … h_3 = outputs of stages.0, stages.1, stages.2",
+        ),
+        (Net(nested, lambda b, h: h + b(h)), "h_0 … h_3 = inputs of stages.0, stages.1, stages.2, out_norm"),
+    ):
+        assert said in diagnose(model, vectors()).remarks[0]
+
+
 class Lost(Net):
     def forward(self, x: Tensor) -> Any:
         return {"scores": super().forward(x)}
@@ -403,7 +420,8 @@ class Towers(nn.Module):
 def test_what_cannot_be_found_is_said_with_what_to_do() -> None:
     with pytest.raises(ValueError, match=r"no module 'stage.1'; it has, among others, stages.1"):
         diagnose(Net(Block, lambda b, h: b(h)), vectors(), layers=["stage.1"])
-    for apart in (Parallel(Block, lambda b, h: b(h)), Parallel(lambda: nn.Linear(8, 8), lambda b, h: b(h)), Towers()):
+    aside = [Parallel(block, lambda b, h: b(h)) for block in (Block, lambda: nn.Linear(8, 8), nested)]
+    for apart in (*aside, Towers()):
         with pytest.raises(ValueError, match=r"shows no hidden states: .* do not follow one from the other"):
             diagnose(apart, vectors())
     with pytest.raises(ValueError, match=r"labels from 0 to 10 do not fit logits of 4 classes"):

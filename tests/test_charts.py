@@ -4,17 +4,15 @@ import math
 import re
 import struct
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
+from conftest import empty_database
 from test_queries import INF, NAN, REFERENCE, Run, write
 
 from dashboards import charts, draw, theme
 from fa_tracking import catalogue
-from fa_tracking.results.database import create_views
 
 METHODS = {"bp": (0.6, 1.5, 1e-3), "dfa": (0.3, 400.0, 1e-8), "fa": (0.5, 3.0, 1e-4)}
 
@@ -52,9 +50,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Pat
     known = {"reference": ("reproduction*", REFERENCE)}
     for name, runs in {"study": STUDY, "diverged": [*STUDY, *DIVERGED], "one run": [of("dfa", 1)]}.items():
         path = folder / f"{name}.duckdb"
-        with duckdb.connect(str(path)) as connection:
-            connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
-            create_views(connection)
+        with empty_database(path) as connection:
             for number, run in enumerate(runs):
                 run.run_id = f"{number:032x}"
                 write(connection, run)

@@ -89,10 +89,13 @@ def test_thresholds_of_the_command_line_reach_the_verdict(trained: Path, cli: Cl
         (["train", "bp", "--width", "0"], 2, "not in the range x>=1. See"),
         (["audit"], 2, "Missing option '--experiment'"),
         (["query", "nope"], 2, "no query named 'nope'; there are: aggregation_spread"),
-        (["query", "audit_table"], 2, "needs --experiment"),
+        (["query", "audit_table"], 2, "needs --experiment; the database holds: hand"),
+        (["dashboard"], 2, "needs --experiment; the database holds: hand"),
         (["query", "audit_table", "--explain"], 2, "needs --experiment"),
         (["query", "audit_table", "--experiment", "nope"], 2, "holds no experiment 'nope'"),
         (["query", "audit_table", "--experiment", "x", "--db", "no.duckdb"], 2, "there is no database no.duckdb"),
+        (["query", "runs", "--experiment", "hand", "--db", "mlflow.db"], 2, "mlflow.db is a SQLite file, such as"),
+        (["sql", "select 1", "--db", "/proc/self/mem"], 1, "/proc/self/mem cannot be opened: [Errno 5]"),
         (["sql", "delete from runs"], 2, "read-only"),
         (["sql", "copy runs to 'stolen.csv'"], 2, "disabled by configuration"),
         (["sql", "select * from read_csv('mlflow.db')"], 2, "disabled by configuration"),
@@ -131,6 +134,8 @@ def test_thresholds_of_the_command_line_reach_the_verdict(trained: Path, cli: Cl
         (["export", "--experiment", "nope"], 2, "no experiment named 'nope'"),
         (["export", "--db", "nowhere/x.duckdb"], 1, "the folder nowhere"),
         (["dashboard", "--experiment", "nope"], 2, "holds no experiment 'nope'"),
+        (["dashboard", "--experiment", "hand", "-o", "nowhere/x.html"], 1, "nothing can be written into nowhere"),
+        (["dashboard", "--experiment", "hand", "--log", "--tracking-uri", "http://127.0.0.1:9"], 1, "does not answer"),
         (["study", "run", "nope"], 2, "no study named 'nope'"),
         (["audit", "--experiment", "hand", "--tracking-uri", "http://127.0.0.1:9"], 1, "the MLflow store failed"),
     ],
@@ -164,6 +169,23 @@ def test_a_run_without_a_checkpoint_and_a_corrupt_one_do_not_stop_the_audit(trai
     assert f"{corrupt} (dfa resmlp 2×16, seed 42): checkpoint epoch_0001: model.safetensors" in done.stderr
     assert "not audited, because not finished: 1 RUNNING" in done.stderr
     assert "bp resmlp 2×16, seed 42" in done.stdout
+
+
+def test_a_page_that_cannot_be_logged_is_not_written(trained: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    (tmp_path / "file").touch()
+    run = client.create_run(client.create_experiment("walled", artifact_location=str(tmp_path / "file" / "in")))
+    client.set_terminated(run.info.run_id)
+    there = ["--db", str(tmp_path / "r.duckdb"), "--tracking-uri", uri]
+    assert CliRunner().invoke(main, ["export", *there]).exit_code == 0
+    before = {p.name for p in tmp_path.iterdir()}
+    page = ["dashboard", "--experiment", "walled", "-o", str(tmp_path / "page.html"), *there]
+    done = CliRunner().invoke(main, [*page, "--log"])
+    one_line_error(subprocess.CompletedProcess(page, done.exit_code, done.stdout, done.stderr), 1, "Not a directory")
+    assert done.stdout == "" and {p.name for p in tmp_path.iterdir()} == before
+    assert CliRunner().invoke(main, page).exit_code == 0
+    assert {p.name for p in tmp_path.iterdir()} == {*before, "page.html"}
 
 
 def study_file(folder: Path, name: str, **changes: str) -> str:

@@ -1,5 +1,6 @@
 """The export against real stores: SQLite, PostgreSQL and MariaDB directly, and through a real tracking server."""
 
+import json
 import math
 import signal
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 import duckdb
 import pytest
 import servers
+from click.testing import CliRunner
 from mlflow import MlflowClient
 
+from fa_tracking.cli import main
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import connect
 from fa_tracking.results.export import export
@@ -189,3 +192,70 @@ def test_a_password_in_the_address_of_a_store_goes_no_further() -> None:
     assert without_password("postgresql://me:s3cret@host:5432/runs") == "postgresql://me@host:5432/runs"
     assert SqlSource("mysql+pymysql://me:s3cret@host/runs").uri == "mysql+pymysql://me@host/runs"
     assert without_password("sqlite:////a:b@c.db") == "sqlite:////a:b@c.db"
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [
+        ("fa.measured", "{not JSON"),
+        ("fa.measured", "[]"),
+        ("fa.measured", '{"epoch": "last"}'),
+        ("fa.measured", '{"knockout": {"whole": 0.5}}'),
+        ("fa.thresholds", '{"g_norm_floor": "low"}'),
+        ("fa.audited_at", "yesterday"),
+    ],
+)
+def test_a_run_whose_audit_cannot_be_read_is_named_each_time_and_the_others_are_exported(
+    tag: str, value: str, tmp_path: Path
+) -> None:
+    uri, database, said = f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "r.duckdb"), []
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("mixed")
+    good, bad = (add_run(client, experiment, seed) for seed in (1, 2))
+    knockout = {"samples": 8, "whole": 0.5, "without_all": "NaN", "without": [0.25, 0.5]}
+    audit = {"fa.measured": json.dumps({"epoch": 4, "stability": "NaN", "fired": {"a": True}, "knockout": knockout})}
+    audit |= {"fa.verdict": "needs walk-back: (a)", "fa.audited_at": "2026-01-01T00:00:00+00:00"}
+    for run in (good, bad):
+        for key, told in audit.items():
+            client.set_tag(run, key, told)
+    client.set_tag(bad, tag, value)
+    for _ in range(2):  # the second time the run has not changed
+        assert export(database, uri, say=said.append).unreadable == 1
+    assert len(said) == 2 and all(line.startswith(f"{bad} (run 2) stands as not audited: ") for line in said)
+    with connect(database) as connection:
+        told = connection.execute("select run_id, epoch, isnan(stability), fires_a, fires_b from audits").fetchall()
+        assert told == [(good, 4, True, True, None)]
+        assert connection.execute("select run_id, count(*) from knockouts group by all").fetchall() == [(good, 4)]
+        assert connection.execute("select count(distinct run_id), count(*) from metrics").fetchone() == (2, 20)
+    done = CliRunner().invoke(main, ["export", "--tracking-uri", uri, "--db", database])
+    assert (done.exit_code, bad in done.stderr) == (1, True)
+    client.set_tag(bad, tag, audit.get(tag, "{}"))
+    assert export(database, uri).unreadable == 0
+
+
+AT_ONCE = """
+import sys
+from multiprocessing import get_context
+from mlflow import MlflowClient
+from fa_tracking.tracking import store
+
+def first(uri, barrier):
+    barrier.wait()
+    client = store.client(uri)
+    run = client.create_run(store.experiment_id(client, "one")).info.run_id
+    client.log_metric(run, "accuracy/test", 0.5, step=1)
+
+fork = get_context("fork")  # MLflow is imported once
+barrier = fork.Barrier(3)
+processes = [fork.Process(target=first, args=(sys.argv[1], barrier)) for _ in range(3)]
+for process in processes: process.start()
+for process in processes: process.join()
+sys.exit(any(process.exitcode for process in processes))
+"""
+
+
+def test_processes_that_begin_at_once_make_one_new_store_between_them(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    done = subprocess.run([sys.executable, "-c", AT_ONCE, uri], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert export(tmp_path / "r.duckdb", uri, "one").metrics == 3

@@ -1,16 +1,15 @@
 """Student's t interval in SQL, against scipy and against the interval of fa_tracking/results/statistics.py."""
 
 import math
-from importlib.resources import files
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pytest
+from conftest import empty_database
 from scipy import stats
 from test_queries import Run, write
 
-from fa_tracking.results.database import ask, connect, create_views, find_query
+from fa_tracking.results.database import ask, connect, find_query
 from fa_tracking.results.statistics import summarise
 
 NAN = math.nan
@@ -31,9 +30,7 @@ CELLS = {
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("intervals") / "r.duckdb"
-    with duckdb.connect(str(path)) as connection:
-        connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
-        create_views(connection)
+    with empty_database(path) as connection:
         for method, values in CELLS.items():
             for seed, value in enumerate(values):
                 write(connection, Run(method, seed, value, run_id=f"{method} {seed}"))

@@ -3,14 +3,13 @@
 import json
 import math
 from collections.abc import Callable, Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import empty_database
 from test_queries import (
     ACCURACY,
     CEILING,
@@ -32,7 +31,6 @@ from test_queries import (
 )
 
 from dashboards import draw, theme
-from fa_tracking.results.database import create_views
 
 EXPLODED: dict[str, Any] = {"growth": 400.0, "grad": 1e-8}
 DFA = [0.1, 0.2, 0.3, 0.3, 0.3]
@@ -66,9 +64,7 @@ def norms(run: Run) -> list[float]:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("matrices") / "r.duckdb"
-    with duckdb.connect(str(path)) as connection:
-        connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
-        create_views(connection)
+    with empty_database(path) as connection:
         for number, run in enumerate(RUNS):
             run.run_id, gamma, run.gamma = f"{number:032x}", run.gamma, []
             write(connection, run)

@@ -2,19 +2,18 @@
 
 import math
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
+from conftest import empty_database
 
 from dashboards import charts
 from dashboards.draw import answers
 from dashboards.page import page as drawn_page
 from dashboards.page import write_html
 from fa_tracking.errors import UsageError
-from fa_tracking.results.database import create_views
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -44,9 +43,7 @@ def describe(rows):
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs as an export would write them: a study of eight, one of another store, a hundred of a hundred epochs."""
     path = tmp_path_factory.mktemp("page") / "r.duckdb"
-    with duckdb.connect(str(path)) as connection:
-        connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
-        create_views(connection)
+    with empty_database(path) as connection:
         for seed in (1, 2, 3):
             write(connection, "study", "bp", seed, accuracy=0.8 + seed / 100)
             write(connection, "study", "dfa", seed, accuracy=0.5 + seed / 100, growth=400.0, flags="a")

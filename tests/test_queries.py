@@ -12,9 +12,10 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
+from conftest import empty_database
 
 from fa_tracking.errors import FATrackError, UsageError
-from fa_tracking.results.database import ask, connect, create_views, explain_query, find_query, queries
+from fa_tracking.results.database import ask, connect, explain_query, find_query, queries
 from fa_tracking.results.statistics import summarise
 
 REFERENCE = Path(__file__).parent.parent / "docs/reference-results"
@@ -150,9 +151,7 @@ TIMED = [
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs above as an export would write them."""
     path = tmp_path_factory.mktemp("queries") / "r.duckdb"
-    with duckdb.connect(str(path)) as connection:
-        connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
-        create_views(connection)
+    with empty_database(path) as connection:
         for number, run in enumerate([*RUNS, *TIMED]):
             run.run_id = f"{number:032x}"
             write(connection, run)

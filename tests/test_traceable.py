@@ -10,8 +10,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from click.testing import CliRunner
 from conftest import Cli
 
+from fa_tracking.cli import main
 from fa_tracking.results.database import connect
 from fa_tracking.results.provenance import TABLES, cite, digest
 from fa_tracking.results.publication import mean_and_sd
@@ -215,6 +217,26 @@ claims:
   - {sentence: no row, query: audit_table, where: method = 'ep', holds: "true"}
   - {sentence: no experiment, query: audit_table, experiment: nope, holds: "true"}
 """
+
+
+def test_a_table_whose_rows_its_columns_do_not_tell_apart_says_which_do() -> None:
+    asked = [
+        "--experiment",
+        "reproduction",
+        "--db",
+        str(Path(__file__).parent.parent / "docs/reference-results"),
+        "--columns",
+    ]
+    dfa = "cross_seed[method=dfa,frozen_blocks=false]"
+    for query, columns, untold in (
+        (dfa, "method,accuracy_mean", "apart, penalty, is"),
+        (dfa, "method,penalty,accuracy_mean", None),
+        ("cross_seed", "n", "apart, method, "),
+    ):
+        done = CliRunner().invoke(main, ["table", query, *asked, columns], prog_name="fa-track")
+        assert done.exit_code == 0, done.stderr
+        assert ("look alike" in done.stderr) == bool(untold)
+        assert (untold or "") in done.stderr
 
 
 def test_claims_hold_are_walked_back_mixed_or_without_evidence(database: Path, workspace: Path, cli: Cli) -> None:

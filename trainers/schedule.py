@@ -1,24 +1,18 @@
 """Runs a study: what the store already holds of it, and the rest, some at a time, each in a process of its own."""
 
-import fcntl
-import hashlib
 import multiprocessing
 import os
-import socket
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking import catalogue
 from fa_tracking.errors import UsageError
-from fa_tracking.tracking import names, store
+from fa_tracking.tracking import lock, names, process, store
 from trainers.config import RunConfig
 from trainers.study import Study
 
@@ -31,11 +25,15 @@ SKIPPED = "left to another study that has it"
 
 @dataclass(frozen=True)
 class Held:
-    """What the store knows of a configuration: the run, and the experiment that it stands in."""
+    """What the store knows of a configuration: the run, and the experiment that it stands in.
+
+    ``is_killed``: a failed run whose process was killed goes on where it was; any other begins anew.
+    """
 
     state: str
     run_id: str | None
     experiment: str
+    is_killed: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,30 +122,16 @@ def _one(workers: "SimpleQueue[_Worker]", config: RunConfig, experiment: str, ur
     """Train one run, unless another study has it by now."""
     worker = workers.get()
     try:
-        with _claimed(f"{uri} {config.digest}") as mine:
+        with lock.alone(f"{uri} {config.digest}", wait=False) as mine:
             held = _known(experiment, uri).get(config.digest)
             if not mine or (held is not None and held.state in (DONE, RUNNING)):
                 return SKIPPED
-            outcome = worker.train(config, experiment, uri, data_dir)
+            outcome = worker.train(config, experiment, uri, data_dir, held.run_id if held and held.is_killed else None)
             if outcome != DONE:
                 _record_failure(config, experiment, uri, outcome)
             return outcome
     finally:
         workers.put(worker)
-
-
-@contextmanager
-def _claimed(what: str) -> Iterator[bool]:
-    """Whether this process alone has ``what`` on this machine; the kernel takes a lock back from whoever dies."""
-    folder = Path(tempfile.gettempdir()) / f"fa-track-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with (folder / hashlib.sha256(what.encode()).hexdigest()[:32]).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def _record_failure(config: RunConfig, experiment: str, uri: str, problem: str) -> None:
@@ -193,13 +177,12 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _train(config: RunConfig, experiment: str, tracking_uri: str, data_dir: str | None) -> str:
-    """In a process of the pool: train one run; what went wrong, as a line."""
+def _train(config: RunConfig, experiment: str, tracking_uri: str, data_dir: str | None, run_id: str | None) -> str:
+    """In a process of the pool: train one run, or go on with ``run_id``; what went wrong, as a line."""
     from trainers.loop import train
 
-    tags = {names.TAG_PROCESS: _process()}
     try:
-        train(config, experiment, tracking_uri, data_dir, tags=tags)
+        train(config, experiment, tracking_uri, data_dir, run_id=run_id)
     except Exception as error:  # one run's failure, whatever it is, must not end the others
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return DONE
@@ -215,7 +198,8 @@ def _known(experiment: str, tracking_uri: str | None) -> dict[str, Held]:
     rank: Sequence[str] = (FAILED, RUNNING, DONE)
     known: dict[str, Held] = {}
     for run in store.search_runs(client, list(experiments), f"tags.`{names.TAG_CONFIG_SHA256}` != ''"):
-        held = Held(_state(run), run.info.run_id, experiments[run.info.experiment_id])
+        is_killed = run.info.status in ("RUNNING", "KILLED") and "method" in run.data.params
+        held = Held(_state(run), run.info.run_id, experiments[run.info.experiment_id], is_killed)
         if names.TAG_ABORTED_AT in run.data.tags or (held.state == FAILED and held.experiment != experiment):
             continue
         before = known.get(run.data.tags[names.TAG_CONFIG_SHA256])
@@ -227,24 +211,6 @@ def _known(experiment: str, tracking_uri: str | None) -> dict[str, Held]:
 def _state(run: "Run") -> str:
     if run.info.status == "FINISHED":
         return DONE
-    if run.info.status == "RUNNING" and _alive(run.data.tags.get(names.TAG_PROCESS, "")):
+    if run.info.status == "RUNNING" and process.is_alive(run.data.tags.get(names.TAG_PROCESS, "")):
         return RUNNING
     return FAILED
-
-
-def _process() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _alive(process: str) -> bool:
-    """Whether a process runs: on this machine it is asked, on another it is believed."""
-    host, _, pid = process.rpartition(":")
-    if host != socket.gethostname():
-        return bool(host)
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -48,6 +48,35 @@ def thresholds(command: Callable[..., None]) -> Callable[..., None]:
     return with_thresholds
 
 
+def while_training(command: Callable[..., None]) -> Callable[..., None]:
+    """What a training saves on its way, and when it stops; the command takes them as ``abort`` and the loop's names."""
+
+    @click.option("--abort-on", metavar="FLAGS", help="Stop where one of these flags (n, a, b, c) fires, such as a,b.")
+    @click.option(
+        "--patience", type=click.IntRange(1), metavar="N", help="… any of them, N epochs in a row.  [default: 1]"
+    )
+    @click.option(
+        "--checkpoint-every", type=click.IntRange(0), default=0, metavar="N", help="Epochs; 0: only the last."
+    )
+    @click.option(
+        "--state-seconds",
+        type=click.FloatRange(0),
+        default=60.0,
+        show_default=True,
+        help="Save what `fa-track resume` needs when so many seconds have passed since the last time.",
+    )
+    @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+    @wraps(command)
+    def with_options(*args: Any, abort_on: str | None, patience: int | None, **given: Any) -> None:
+        from fa_tracking.tracking.abort import Abort
+
+        if patience and abort_on is None:
+            raise click.UsageError("--patience says how long a flag must hold, and needs --abort-on")
+        command(*args, abort=Abort(abort_on.split(","), patience or 1) if abort_on is not None else None, **given)
+
+    return with_options
+
+
 tracking_uri = click.option(
     "--tracking-uri",
     metavar="URI",

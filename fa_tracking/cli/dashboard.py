@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from fa_tracking.cli import _options
-from fa_tracking.cli._show import say
+from fa_tracking.cli._show import progress, say
 from fa_tracking.tracking import names
 
 ORDER = 7
@@ -39,14 +39,20 @@ def command(
       fa-track dashboard --experiment dfa_penalty -o dfa_penalty.html --png
     """
     from dashboards.page import write_html, write_png
+    from fa_tracking.results.files import together
+    from fa_tracking.results.summary import find_home, log_summary
 
-    write_html(experiment, output, db, mlflow_url)
-    click.echo(output)
-    for picture in write_png(experiment, output, db) if png else ():
-        click.echo(picture)
     if log:
-        from fa_tracking.results.summary import log_summary
-
-        run_id = log_summary(experiment, output, db, tracking_uri)
+        find_home(experiment, tracking_uri)  # before minutes of drawing
+    with together(output.parent) as folder:
+        page = folder / output.name
+        with progress("charts") as update:
+            write_html(experiment, page, db, mlflow_url, update)
+        with progress("pictures") as update:
+            pictures = write_png(experiment, page, db, update) if png else []
+        run_id = log_summary(experiment, page, db, tracking_uri) if log else None
+    for written in (output, *(output.with_name(picture.name) for picture in pictures)):
+        click.echo(written)
+    if run_id:
         say(f"logged: {names.DASHBOARD} of the run {run_id}, which mlflow ui shows")
     say(f"next: open {output} in a browser")

@@ -55,8 +55,8 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
         answer = ask(connection, find_query("cross_seed"), {"experiment": chosen.experiment})
         click.echo(render(answer, width=width()))
     say(f"[4/4] dashboard: {output}")
-    with progress("dashboard"):
-        write_html(chosen.experiment, output, db)
+    with progress("dashboard") as update:
+        write_html(chosen.experiment, output, db, progress=update)
         log_summary(chosen.experiment, output, db, tracking_uri)
     say(f"done in {time.monotonic() - began:.0f} s")
     say("\nnext, to type:")

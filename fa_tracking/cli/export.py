@@ -43,3 +43,5 @@ def command(experiment: str | None, full: bool, parquet: str | None, db: str, tr
         say_next("query", "cross_seed", why="each cell over its seeds")
     else:
         say_next("query", why="lists the questions it can answer")
+    if done.unreadable:
+        raise click.exceptions.Exit(1)

@@ -33,15 +33,22 @@ def command(name: str, experiment: str | None, form: str, columns: str | None, o
     """
     from fa_tracking.results.database import connect, sql_errors
     from fa_tracking.results.files import write_whole
-    from fa_tracking.results.publication import publish
+    from fa_tracking.results.publication import left_out, publish
     from fa_tracking.results.reference import Answers, parse
 
     chosen = [column.strip() for column in columns.split(",")] if columns else None
     with connect(db) as connection, sql_errors():
-        text = publish(Answers(connection, experiment), parse(name), form, chosen)
+        answers, reference = Answers(connection, experiment), parse(name)
+        text = publish(answers, reference, form, chosen)
+        untold = left_out(answers.rows(reference), chosen) if chosen else []
     if output is None:
         click.echo(text, nl=False)
     else:
         write_whole(output, text.encode())
         say(f"written: {output}")
+    if untold:
+        say(
+            f"some rows look alike: what tells them apart, {', '.join(untold)}, is not among --columns; "
+            f"add it, or choose rows as in '{reference.query}[{untold[0]}=…]'"
+        )
     say_next("cite", f"{name}.COLUMN", why="one value of it, for a sentence")

@@ -1,9 +1,14 @@
 """`fa-track train`: one run."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from fa_tracking.cli import _complete, _options
 from fa_tracking.cli._show import progress, say, say_next
+
+if TYPE_CHECKING:
+    from fa_tracking.tracking.abort import Abort
 
 ORDER = 2
 
@@ -32,10 +37,7 @@ ORDER = 2
 @click.option("--penalty", type=float, default=0.0, show_default=True, help="λ of the penalty λ‖f_l(h_l)‖².")
 @click.option("--frozen-blocks", is_flag=True, help="Leave the blocks as they were drawn: the control of (d).")
 @click.option("--augmentation", default="none", show_default=True, help="Of the training images: none, crop_flip.")
-@click.option("--abort-on", metavar="FLAGS", help="Stop where one of these flags (n, a, b, c) fires, such as a,b.")
-@click.option("--patience", type=click.IntRange(1), metavar="N", help="… any of them, N epochs in a row.  [default: 1]")
-@click.option("--checkpoint-every", type=click.IntRange(0), default=0, metavar="N", help="Epochs; 0: only the last.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@_options.while_training
 @click.option("--download", is_flag=True, help="Let torchvision fetch a data set that --data-dir lacks.")
 @_options.tracking_uri
 def command(
@@ -44,9 +46,9 @@ def command(
     data_dir: str | None,
     download: bool,
     checkpoint_every: int,
+    state_seconds: float,
     threads: int,
-    abort_on: str | None,
-    patience: int | None,
+    abort: "Abort | None",
     **params: object,
 ) -> None:
     """Train one run with METHOD (bp, dfa, …) and log it to MLflow.
@@ -58,7 +60,6 @@ def command(
     """
     from pydantic import ValidationError
 
-    from fa_tracking.tracking.abort import Abort
     from trainers.config import RunConfig
     from trainers.loop import train
 
@@ -66,9 +67,6 @@ def command(
         config = RunConfig(**params)  # type: ignore[arg-type]
     except ValidationError as error:
         raise _options.as_usage(error) from error
-    if patience and abort_on is None:
-        raise click.UsageError("--patience says how long a flag must hold, and needs --abort-on")
-    abort = Abort(abort_on.split(","), patience or 1) if abort_on is not None else None
     reached = 0
     with progress(f"{config.method}, seed {config.seed}") as update:
 
@@ -78,7 +76,16 @@ def command(
             update(epoch, epochs)
 
         run_id = train(
-            config, experiment, tracking_uri, data_dir, download, checkpoint_every, threads, each_epoch, abort=abort
+            config,
+            experiment,
+            tracking_uri,
+            data_dir,
+            download,
+            checkpoint_every,
+            threads,
+            each_epoch,
+            abort=abort,
+            state_seconds=state_seconds,
         )
     click.echo(run_id)
     if abort and reached < config.epochs:

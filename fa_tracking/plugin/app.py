@@ -16,7 +16,6 @@ import signal
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -30,7 +29,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import run_wsgi_app
 
 from fa_tracking.errors import FATrackError
-from fa_tracking.tracking import names
+from fa_tracking.tracking import lock, names
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -63,7 +62,8 @@ def create_app_with_login() -> Any:
     try:
         from mlflow.server.auth import create_app as create_app_of_mlflow
 
-        with _one_worker_at_a_time():
+        # workers that began at once would all make the tables of the users and the first administrator
+        with lock.alone("fa-track-basic-auth"):
             served = create_app_of_mlflow()
     except (MlflowException, ImportError) as error:
         supervisor = multiprocessing.parent_process()
@@ -84,16 +84,6 @@ def _prefix() -> str:
     from mlflow.server.handlers import STATIC_PREFIX_ENV_VAR
 
     return os.environ.get(STATIC_PREFIX_ENV_VAR, "").rstrip("/")
-
-
-@contextmanager
-def _one_worker_at_a_time() -> Iterator[None]:
-    """Workers that began at once would all make the tables of the users and the first administrator."""
-    import fcntl
-
-    with (Path(tempfile.gettempdir()) / f"fa-track-{os.getuid()}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _pages(mlflow: "WSGIApplication") -> Flask:

@@ -109,7 +109,8 @@ def found(model: nn.Module, call: Call, inputs: Any) -> list[Tap]:
     """The states of a residual stack, or of a plain chain of layers, found by watching one forward pass.
 
     The stack is the class of composite modules that together hold most parameters (ResNet's ``BasicBlock``, a
-    transformer's encoder layer). Where there is none, an ``nn.Sequential`` of layers is read between its layers.
+    transformer's encoder layer). Where there is none, an ``nn.Sequential`` of layers is read between its layers, and
+    one of containers between these.
 
     Raises:
         ValueError: there is neither, or where the last state is cannot be told.
@@ -120,7 +121,8 @@ def found(model: nn.Module, call: Call, inputs: Any) -> list[Tap]:
     elif any(sum(_is_layer(c) for c in m.children()) > 1 for m in model.modules() if isinstance(m, CONTAINERS)):
         taps = _between([p for p in passes if _is_layer(p.module)])
     else:
-        taps = []
+        inner = _contained(model)
+        taps = _along([p for p in passes if p.name in inner], passes)
     if not taps:
         modules = [name for name, _ in model.named_modules() if name][:LISTED]
         raise ValueError(
@@ -239,6 +241,17 @@ def _stack(model: nn.Module) -> set[str]:
     largest = max(map(_parameters, stacks), default=0)
     outermost = (stack for stack in stacks if 2 * _parameters(stack) >= largest > 0)
     return set(next(outermost, {}))
+
+
+def _contained(model: nn.Module) -> set[str]:
+    """The names of the composite modules in the outermost container that holds several; they may be containers too."""
+    for name, module in model.named_modules():
+        inner = {
+            f"{name}.{child}".lstrip(".") for child, m in module.named_children() if any(True for _ in m.children())
+        }
+        if isinstance(module, CONTAINERS) and len(inner) > 1:
+            return inner
+    return set()
 
 
 def _parameters(modules: Mapping[str, nn.Module]) -> int:

@@ -1,8 +1,10 @@
 """Compares two cells of the database on one metric: which runs are meant, and what their seeds allow to say."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking.errors import UsageError
@@ -30,6 +32,11 @@ select key, string_agg(distinct value, ', ' order by value) as found
 from params where list_contains($runs, run_id) and key <> 'seed'
 group by key having count(distinct value) > 1 or count(*) < len($runs)
 order by key
+"""
+
+PARAMS = """
+select run_id, key, value from params where list_contains($runs, run_id) and list_contains($keys, key)
+order by run_id, key
 """
 
 
@@ -137,8 +144,11 @@ def _cell_of(connection: "DuckDBPyConnection", metric: str, text: str, experimen
     runs = [row[0] for row in rows]
     if len({row[2] for row in rows}) > 1:
         differing = run_sql(connection, DIFFERING, {"runs": runs}).fetchall()
-        said = "; ".join(f"{key}: {values}" for key, values in differing)
-        raise UsageError(f"{text!r} matches several cells: name one by {said}")
+        said = " and ".join(f"{key} ({values})" for key, values in differing)
+        raise UsageError(
+            f"{text!r} matches {len({row[2] for row in rows})} cells, which differ in {said}: "
+            f"name one, as {shlex.quote(_narrowed(connection, text, runs, [key for key, _ in differing]))} does"
+        )
     logged = [(seed, value) for _, seed, _, value in rows if value is not None]
     if not logged:
         raise UsageError(f"no run of {text!r} logs the metric {metric!r}")
@@ -147,6 +157,13 @@ def _cell_of(connection: "DuckDBPyConnection", metric: str, text: str, experimen
         by_seed.setdefault(seed, []).append(value)
     values = {seed: math.fsum(v) / len(v) if all(map(math.isfinite, v)) else math.nan for seed, v in by_seed.items()}
     return Cell(text, tuple(runs), values, summarise(list(values.values())))
+
+
+def _narrowed(connection: "DuckDBPyConnection", text: str, runs: Sequence[str], keys: Sequence[str]) -> str:
+    """The selection ``text`` with what makes it one cell of those that it matches: the first that has most params."""
+    rows = run_sql(connection, PARAMS, {"runs": runs, "keys": keys}).fetchall()
+    cells = [[f"{key}={value}" for _, key, value in pairs] for _, pairs in groupby(rows, key=lambda row: row[0])]
+    return ",".join([text, *min(cells, key=lambda cell: (-len(cell), cell))])
 
 
 def _parse(text: str) -> list[tuple[str, str]]:

@@ -51,35 +51,38 @@ def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
             folder of such folders, or a pattern of their names. The folders' files can be read, and nothing else.
 
     Raises:
-        UsageError: there is no such file or folder, or two folders hold one run or experiment.
-        FATrackError: it is locked by a writer, or is no database.
+        UsageError: there is no such file or folder, it is a SQLite file, or two folders hold one run or experiment.
+        FATrackError: it cannot be read, is locked by a writer, or is no database.
     """
     import duckdb
 
     from fa_tracking.results.folders import find_folders, open_folders
 
-    folders = [] if Path(path).is_file() else find_folders(path)
-    if not folders and Path(path).is_dir():
-        raise UsageError(f"the folder {path} holds no runs.parquet, nor a folder runs as `export --parquet` writes it")
-    if not folders and not Path(path).is_file():
-        raise UsageError(f"there is no database {path}: write it with `fa-track export --db {path}`")
-    if not folders and _begins_as(Path(path), SQLITE):
-        raise UsageError(f"{path} is a SQLite file, such as MLflow's store: `fa-track export` makes a database of one")
     try:
+        folders = [] if Path(path).is_file() else find_folders(path)
+        if not folders:
+            _refuse_other_files(Path(path))
         connection = open_folders(folders) if folders else duckdb.connect(str(path), read_only=True)
         if folders:
             create_views(connection)
         for setting in ("enable_external_access", "autoinstall_known_extensions", "autoload_known_extensions"):
             connection.execute(f"set {setting} = false")
         connection.execute("set lock_configuration = true")
-    except duckdb.Error as error:
+    except (duckdb.Error, OSError) as error:
         raise FATrackError(f"the database {path} cannot be opened: {first_line(error)}") from error
     return connection
 
 
-def _begins_as(path: Path, head: bytes) -> bool:
+def _refuse_other_files(path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"the folder {path} holds no runs.parquet, nor a folder runs as `export --parquet` writes it")
+    if not path.is_file():
+        raise UsageError(f"there is no database {path}: write it with `fa-track export --db {path}`")
     with path.open("rb") as file:
-        return file.read(len(head)) == head
+        if file.read(len(SQLITE)) == SQLITE:
+            raise UsageError(
+                f"{path} is a SQLite file, such as MLflow's store: `fa-track export` makes a database of one"
+            )
 
 
 def create_views(connection: "DuckDBPyConnection") -> None:

@@ -40,8 +40,8 @@ by_layer as (
 )
 select run_id, by_layer.* exclude (run) from by_layer join run_codes on run_codes.code = by_layer.run;
 
-delete from audits where run_id in (from touched);
-insert into audits
+-- What the audit of a run has told in its tags. Where that cannot be read, the run has no audit, and the export says so.
+create temp table read_audits as
 with t as (
     pivot (from tags semi join touched using (run_id)) on key in (
         'fa.verdict', 'fa.flags', 'fa.evidence', 'fa.control_runs', 'fa.thresholds', 'fa.measured',
@@ -49,43 +49,54 @@ with t as (
     ) using any_value(value) group by run_id
 )
 select
-    run_id, "fa.verdict", coalesce("fa.flags", ''), "fa.evidence",
-    cast("fa.measured" ->> '$.epoch' as integer),
-    cast("fa.measured" ->> '$.headline_accuracy' as double),
-    cast("fa.measured" ->> '$.control_accuracy' as double),
-    cast("fa.measured" ->> '$.margin_pp' as double),
-    cast("fa.measured" ->> '$.max_block_growth' as double),
-    cast("fa.measured" ->> '$.deepest_residual_norm' as double),
-    cast("fa.measured" ->> '$.deepest_grad_norm' as double),
-    cast("fa.measured" ->> '$.grad_gain' as double),
-    cast("fa.measured" ->> '$.stability' as double),
-    cast("fa.measured" ->> '$.fired.n' as boolean),
-    cast("fa.measured" ->> '$.fired.a' as boolean),
-    cast("fa.measured" ->> '$.fired.b' as boolean),
-    cast("fa.measured" ->> '$.fired.c' as boolean),
-    cast("fa.measured" ->> '$.fired.d' as boolean),
-    cast("fa.thresholds" ->> '$.h_norm_explosion_ratio' as double),
-    cast("fa.thresholds" ->> '$.g_norm_floor' as double),
-    cast("fa.thresholds" ->> '$.stability_drift_ceiling' as double),
-    cast("fa.thresholds" ->> '$.frozen_acc_margin_pp' as double),
-    list_filter(string_split("fa.control_runs", ','), lambda run : run <> ''),
-    "fa.protocol_version", "fa.checkpoint_sha256", cast("fa.audited_at" as timestamptz) at time zone 'UTC'
+    run_id, "fa.verdict" as verdict, coalesce("fa.flags", '') as flags, "fa.evidence" as evidence,
+    try(case when coalesce(json_type("fa.measured"), 'OBJECT') = 'OBJECT' then {
+        'epoch': cast("fa.measured" ->> '$.epoch' as integer),
+        'headline_accuracy': cast("fa.measured" ->> '$.headline_accuracy' as double),
+        'control_accuracy': cast("fa.measured" ->> '$.control_accuracy' as double),
+        'margin_pp': cast("fa.measured" ->> '$.margin_pp' as double),
+        'max_block_growth': cast("fa.measured" ->> '$.max_block_growth' as double),
+        'deepest_residual_norm': cast("fa.measured" ->> '$.deepest_residual_norm' as double),
+        'deepest_grad_norm': cast("fa.measured" ->> '$.deepest_grad_norm' as double),
+        'grad_gain': cast("fa.measured" ->> '$.grad_gain' as double),
+        'stability': cast("fa.measured" ->> '$.stability' as double),
+        'fires_n': cast("fa.measured" ->> '$.fired.n' as boolean),
+        'fires_a': cast("fa.measured" ->> '$.fired.a' as boolean),
+        'fires_b': cast("fa.measured" ->> '$.fired.b' as boolean),
+        'fires_c': cast("fa.measured" ->> '$.fired.c' as boolean),
+        'fires_d': cast("fa.measured" ->> '$.fired.d' as boolean),
+        'h_norm_explosion_ratio': cast("fa.thresholds" ->> '$.h_norm_explosion_ratio' as double),
+        'g_norm_floor': cast("fa.thresholds" ->> '$.g_norm_floor' as double),
+        'stability_drift_ceiling': cast("fa.thresholds" ->> '$.stability_drift_ceiling' as double),
+        'frozen_acc_margin_pp': cast("fa.thresholds" ->> '$.frozen_acc_margin_pp' as double),
+        'control_runs': list_filter(string_split("fa.control_runs", ','), lambda run : run <> ''),
+        'protocol_version': "fa.protocol_version",
+        'checkpoint_sha256': "fa.checkpoint_sha256",
+        'audited_at': cast("fa.audited_at" as timestamptz) at time zone 'UTC'
+    } end) as told,
+    json_type(try("fa.measured"::json), '$.knockout') = 'OBJECT' as is_knocked_out,
+    try({
+        'samples': cast("fa.measured" ->> '$.knockout.samples' as integer),
+        'whole': cast("fa.measured" ->> '$.knockout.whole' as double),
+        'without_all': cast("fa.measured" ->> '$.knockout.without_all' as double),
+        'without': cast("fa.measured" -> '$.knockout.without' as double[])
+    }) as knockout
 from t where "fa.verdict" is not null;
+delete from read_audits where told is null or is_knocked_out and (
+    knockout is null or knockout.samples is null or knockout.whole is null or knockout.without_all is null
+    or list_contains([w is null for w in knockout.without], true)
+);
+
+delete from audits where run_id in (from touched);
+insert into audits
+select run_id, verdict, flags, evidence, told.* from read_audits;
 
 delete from knockouts where run_id in (from touched);
 insert into knockouts
-with k as (
-    select run_id, json_extract(value, '$.knockout') as k
-    from tags semi join touched using (run_id) where key = 'fa.measured' and json_type(value, '$.knockout') = 'OBJECT'
-),
-each_block as (
-    select run_id, k, unnest(range(cast(json_array_length(k, '$.without') as bigint))) as block from k
-)
-select run_id, 'none', cast(k ->> '$.whole' as double), cast(k ->> '$.samples' as integer) from k
+with k as (select run_id, knockout.* from read_audits where is_knocked_out),
+each_block as (select run_id, without, samples, unnest(range(len(without))) as block from k)
+select run_id, 'none', whole, samples from k
 union all
-select run_id, 'all', cast(k ->> '$.without_all' as double), cast(k ->> '$.samples' as integer) from k
+select run_id, 'all', without_all, samples from k
 union all
-select
-    run_id, cast(block as varchar), cast(json_extract_string(k, '$.without[' || block || ']') as double),
-    cast(k ->> '$.samples' as integer)
-from each_block;
+select run_id, cast(block as varchar), without[block + 1], samples from each_block;

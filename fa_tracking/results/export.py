@@ -1,11 +1,12 @@
 """Carries runs from an MLflow store into the results database."""
 
 import hashlib
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.codes import Codes
 from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_line
 from fa_tracking.results.sources import LABELLED, Progress, Snapshot, Source, open_source, unseen
+from fa_tracking.tracking import names
 from fa_tracking.tracking.store import LARGEST
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class Exported:
         read: those of them whose metrics were read.
         removed: runs that the database held and the store has no longer.
         metrics: metric points that were read.
+        unreadable: runs whose tags of an audit cannot be read; the database holds them as not audited.
     """
 
     runs: int
@@ -41,6 +44,7 @@ class Exported:
     read: int
     removed: int
     metrics: int
+    unreadable: int
 
 
 def export(
@@ -55,6 +59,8 @@ def export(
 
     The same store twice gives identical rows. The file is replaced as a whole at the end, so a reader never sees half
     of it and a killed export leaves the old one.
+
+    A run whose audit cannot be read, because a tag of it was changed by hand, is carried without it, and named.
 
     Args:
         experiment: only this one; the database keeps the others. All of the store where None. Runs that the database
@@ -72,8 +78,11 @@ def export(
     with replacing(Path(database)) as connection:
         connection.execute("begin")
         done = _bring_up_to_date(connection, source, found, experiment, full, progress or unseen)
+        unreadable = _unreadable(connection, source.uri, experiment)
         connection.execute("commit")
-    return done
+    for line in unreadable:
+        say(line)
+    return replace(done, unreadable=len(unreadable))
 
 
 def _bring_up_to_date(
@@ -119,7 +128,23 @@ def _bring_up_to_date(
     (differing,) = connection.execute(
         "select count(*) from (from changed union from touched) anti join gone using (run_id)"
     ).fetchone() or (0,)
-    return Exported(found.runs.num_rows, differing, len(changed), removed, points)
+    return Exported(found.runs.num_rows, differing, len(changed), removed, points, 0)
+
+
+def _unreadable(connection: "DuckDBPyConnection", uri: str, experiment: str | None) -> list[str]:
+    """Of every run that has a verdict and no audit, what to do about it."""
+    found = connection.execute(
+        "select run_id, run_name, experiment from runs semi join (from tags where key = $3) using (run_id) "
+        "anti join audits using (run_id) "
+        "where source = $1 and experiment = coalesce($2, experiment) order by experiment, start_time, run_id",
+        [uri, experiment, names.TAG_VERDICT],
+    )
+    return [
+        f"{run_id} ({name}) stands as not audited: its tags {names.TAG_MEASURED}, {names.TAG_THRESHOLDS} or "
+        f"{names.TAG_AUDITED_AT} are not as an audit writes them; `fa-track audit --experiment {shlex.quote(within)}` "
+        "writes them anew"
+        for run_id, name, within in found.fetchall()
+    ]
 
 
 def _take_over(connection: "DuckDBPyConnection", uri: str) -> None:

@@ -1,6 +1,9 @@
-"""Writes a file whole or not at all."""
+"""Writes a file, or several together, whole or not at all."""
 
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fa_tracking.errors import FATrackError
@@ -22,3 +25,20 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise FATrackError(f"{path} could not be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def together(place: Path) -> Iterator[Path]:
+    """A folder for files that are put into the folder ``place`` at the end, none of them where anything fails.
+
+    Raises:
+        FATrackError: nothing can be written there.
+    """
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix=".fa-track-", dir=place)
+    except OSError as error:
+        raise FATrackError(f"nothing can be written into {place}: {error.strerror or error}") from error
+    with scratch as folder:
+        yield Path(folder)
+        for made in sorted(Path(folder).iterdir()):
+            write_whole(place / made.name, made.read_bytes())

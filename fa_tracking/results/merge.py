@@ -30,13 +30,12 @@ LABEL = re.compile(r"\w[\w.-]*")
 
 NEWEST = """
 select coalesce(
-    (select max(exported_at) from arriving.exports where source = $1),
+    (select max(exported_at) from {schema}.exports where source = $1),
     (select max(greatest(r.start_time, r.end_time, a.audited_at))
-     from arriving.runs r left join arriving.audits a using (run_id) where r.source = $1),
-    'epoch'::timestamp
+     from {schema}.runs r left join {schema}.audits a using (run_id) where r.source = $1)
 )
 """
-"""When a store was exported; where a folder does not tell, when its newest run was last touched."""
+"""When a store was exported; where a folder does not tell, when its newest run began, ended or was audited."""
 
 
 @dataclass(frozen=True)
@@ -177,23 +176,25 @@ def _take(connection: "DuckDBPyConnection", source: str, key: str, path: Path, s
             "select run_id from arriving.runs where source = $1 order by start_time, run_id", [source]
         ).fetchall()
     ]
-    (newest,) = connection.execute(NEWEST, [source]).fetchone() or (datetime.min,)
-    held = connection.execute("select exported_at, runs from exports where source = $1", [key]).fetchone()
-    if held and held[1] and not _shared(connection, source, key):
+    newest, held = (_newest(connection, *which) for which in (("arriving", source), ("main", key)))
+    has_runs = connection.execute("select 1 from runs where source = $1 limit 1", [key]).fetchone()
+    if has_runs and not _shared(connection, source, key):
         raise UsageError(
             f"{path} and the database hold runs of {uri}, and share none of them: where these are two stores, name "
             f"their laboratories apart, as in theirs={path}"
         )
-    if held and held[0] >= newest:
-        return Merged(label, uri, len(ids), "held" if held[0] == newest else "older")
+    if held and newest and held >= newest:
+        return Merged(label, uri, len(ids), "held" if held == newest else "older")
     renamed = _rename(connection, key, label, ids)
     _replace_rows(connection, key)
     if label and not LABELLED.match(source):
         _name_laboratory(connection, label)
+    connection.execute("delete from exports where source = $1", [key])
     connection.execute(
-        "insert or replace into exports select $1, $2, count(*), "
-        "(select count(*) from metrics semi join renamed using (run_id)) from renamed",
-        [key, newest],
+        "insert into exports by name select $2 as source, exported_at, (select count(*) from renamed) as runs, "
+        "(select count(*) from metrics semi join renamed using (run_id)) as metrics "
+        "from arriving.exports where source = $1",
+        [source, key],
     )
     connection.execute("drop table renamed")
     if renamed:
@@ -203,6 +204,11 @@ def _take(connection: "DuckDBPyConnection", source: str, key: str, path: Path, s
             "where it is one store under two addresses, export it anew under one"
         )
     return Merged(label, uri, len(ids), "newer" if held else "new", len(renamed))
+
+
+def _newest(connection: "DuckDBPyConnection", schema: str, source: str) -> datetime | None:
+    (found,) = connection.execute(NEWEST.format(schema=schema), [source]).fetchone() or (None,)
+    return found
 
 
 def _rename(connection: "DuckDBPyConnection", key: str, label: str, ids: Sequence[str]) -> Mapping[str, str]:

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 FORMATS = ("md", "latex", "csv", "json", "html")
 MISSING = "–"
 WORDS = {"pp": "(pp)", "sd": "s.d.", "lr": "learning rate", "grad": "gradient"}
+IDENTITY = (
+    {"experiment", "cell", "method", "architecture", "width", "depth", "dataset", "epochs", "lr", "penalty"}
+    | {"frozen_blocks", "augmentation", "also", "seed", "run_id", "layer", "flag", "used", "threshold", "strategy"}
+    | {"regime", "measure", "quantity", "contrast", "rule", "control"}
+)
+"""The columns that say of what a row is; the others say what was found."""
 UNITS = {r"_pp(_|$)": "pp: percentage points", r"^(\w+_)?accuracy": "Accuracy is a share in [0, 1]"}
 """What the caption says where a column's name holds a pattern."""
 
@@ -66,6 +72,16 @@ def publish(answers: Answers, reference: Reference, form: str, columns: Sequence
         return render(rows.project(", ".join(f'"{c}"' for c in columns)) if columns else rows, form)
     table = _table(answers, reference, rows, columns)
     return {"md": _markdown, "latex": _latex, "html": html_table}[form](table)
+
+
+def left_out(rows: "DuckDBPyRelation", columns: Sequence[str]) -> list[str]:
+    """Of ``IDENTITY``, the columns not among ``columns`` that alone tell some rows apart."""
+    hidden = [c for c in rows.columns if c in IDENTITY and c not in columns]
+    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for values in rows.fetchall():
+        row = dict(zip(rows.columns, values, strict=True))
+        alike.setdefault(tuple(row[c] for c in columns if c in IDENTITY), []).append(row)
+    return [c for c in hidden if any(len({row[c] for row in group}) > 1 for group in alike.values())]
 
 
 def markdown_body(answers: Answers, reference: Reference, columns: Sequence[str]) -> str:

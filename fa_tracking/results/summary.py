@@ -36,9 +36,7 @@ def log_summary(
     """
     with connect(database) as connection, sql_errors():
         text = note(connection, experiment)
-    client = store.client(tracking_uri)
-    refuse_silent(client.tracking_uri)
-    home = store.find_experiment(client, experiment).experiment_id
+    client, home = find_home(experiment, tracking_uri)
     with store.store_errors():
         run_id = (
             _find(client, home)
@@ -48,6 +46,18 @@ def log_summary(
         client.set_tag(run_id, names.TAG_NOTE, text)
         client.set_terminated(run_id)
     return str(run_id)
+
+
+def find_home(experiment: str, tracking_uri: str | None = None) -> "tuple[MlflowClient, str]":
+    """The store and the id of the experiment in it, to which its summary run belongs.
+
+    Raises:
+        UsageError: the store holds no such experiment.
+        FATrackError: the store does not answer.
+    """
+    client = store.client(tracking_uri)
+    refuse_silent(client.tracking_uri)
+    return client, store.find_experiment(client, experiment).experiment_id
 
 
 def note(connection: "DuckDBPyConnection", experiment: str) -> str:

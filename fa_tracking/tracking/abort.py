@@ -18,12 +18,12 @@ class Patience:
         if epochs < 1:
             raise UsageError(f"a patience of {epochs} epochs: it must be 1 or more")
         self.epochs = epochs
-        self._held = 0
+        self.held = 0
 
     def __call__(self, holds: bool) -> bool:
         """Take in one more epoch."""
-        self._held = self._held + 1 if holds else 0
-        return self._held >= self.epochs
+        self.held = self.held + 1 if holds else 0
+        return self.held >= self.epochs
 
 
 class Abort:
@@ -44,6 +44,15 @@ class Abort:
             raise UsageError(f"cannot abort on {', '.join(unknown) or 'no flag'}: choose among {', '.join(known)}")
         self.flags, self.patience = tuple(flags), patience
         self._holds = Patience(patience)
+
+    @property
+    def held(self) -> int:
+        """In how many epochs in a row, up to the last, one of the flags has fired."""
+        return self._holds.held
+
+    @held.setter
+    def held(self, epochs: int) -> None:
+        self._holds.held = epochs
 
     def __call__(self, report: Report) -> bool:
         """Take in the report of one more epoch."""

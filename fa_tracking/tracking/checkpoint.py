@@ -78,13 +78,14 @@ def write(
     dataset: DataSource | None,
 ) -> None:
     """Write a checkpoint into ``folder``, config.json last."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     digests = {}
     for name, tensors in ((MODEL, model.state_dict()), (FEEDBACK, feedback)):
         # clone: safetensors refuses tensors that share memory, as tied weights do
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, folder / name)
-        digests[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        data = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
+        (folder / name).write_bytes(data)
+        digests[name] = hashlib.sha256(data).hexdigest()
     config = CheckpointConfig(
         factory=factory,
         model=model_config,

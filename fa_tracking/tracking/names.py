@@ -76,6 +76,8 @@ def alignment_null_sd(layer: int) -> str:
 
 CHECKPOINTS = "checkpoints"
 """The folder of the checkpoints."""
+STATE = "state"
+"""The folder of the training states of a run that is under way: the last two of them."""
 AUDIT = "audit"
 """The folder of the auditor's report: report.txt, report.json, report.html."""
 IMPORTED = "imported"
@@ -91,6 +93,11 @@ DASHBOARD = "dashboard.html"
 def checkpoint(epoch: int) -> str:
     """A checkpoint's folder: model.safetensors, feedback.safetensors, config.json."""
     return f"{CHECKPOINTS}/epoch_{epoch:04d}"
+
+
+def state(slot: int) -> str:
+    """A training state's folder: state.safetensors, state.json."""
+    return f"{STATE}/{slot}"
 
 
 TAG_VERDICT = "fa.verdict"
@@ -122,7 +129,7 @@ TAG_ABORTED_AT = "fa.aborted_at"
 TAG_ABORTED_FOR = "fa.aborted_for"
 """The letters of the flags that stopped it."""
 TAG_PROCESS = "fa.process"
-"""Host and process of a study's run, which tell a running one from one that was killed."""
+"""Host and process that write the run, which tell a running one from one that was killed."""
 TAG_GIVEN = "fa.given"
 """JSON of what was given by hand for an imported run: h0_norm, control_accuracy, grad_batch, params, where given."""
 TAG_IMPORT_NOTES = "fa.import_notes"

@@ -1,26 +1,28 @@
-"""``start_run``: writes one training run to MLflow, from any loop."""
+"""``start_run`` and ``resume_run``: write one training run to MLflow, from any loop."""
 
 import contextlib
-import shutil
-import tempfile
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.errors import FATrackError, StoreAwayError, UsageError
 from fa_tracking.protocol.alignment import Alignment, Credit, alignment
 from fa_tracking.protocol.diagnose import measure
 from fa_tracking.protocol.probe import capture_all
 from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
-from fa_tracking.tracking import checkpoint, names, store
+from fa_tracking.tracking import checkpoint, names, process, state, store
+from fa_tracking.tracking.deliver import deliver
+from fa_tracking.tracking.journal import Journal, spool
 from fa_tracking.tracking.writer import Writer
 
 if TYPE_CHECKING:
-    import mlflow
     from mlflow import MlflowClient
     from torch import Tensor, nn
+
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
 @contextmanager
@@ -50,21 +52,82 @@ def start_run(
     if missing:
         raise UsageError(f"start_run needs {' and '.join(missing)}: without them runs cannot be grouped into cells")
     client = store.client(tracking_uri)
-    with contextlib.ExitStack() as opened:
-        if run_id is None:
-            active = _new_run(client, tracking_uri, experiment, run_name or _run_name(params), tags)
-            run_id = opened.enter_context(active).info.run_id
-        else:
-            _join(client, run_id, experiment, run_name, tags, params)
-        writer = Writer()
+    is_own = run_id is None
+    if run_id is None:
+        run_id = _new_run(client, tracking_uri, experiment, run_name or _run_name(params), tags)
+    else:
+        _join(client, run_id, experiment, run_name, tags, params)
+    with _written(client, run_id, is_own) as writer:
+        _log_params(client, run_id, params)
+        yield TrackedRun(client, run_id, str(params["method"]), writer)
+
+
+@contextmanager
+def resume_run(run_id: str, tracking_uri: str | None = None) -> "Iterator[TrackedRun]":
+    """Go on with a run whose process was killed, for the length of a ``with`` block; it ends as one of ``start_run``.
+
+    What its process had left on this machine is brought to the store first. An epoch that was logged is not logged
+    again: ``log_epoch`` measures it and writes nothing. ``run.last_state`` reads the training state to go on from.
+
+    Raises:
+        UsageError: there is no such run, it has no method, or another process is writing it; another run is active.
+        FATrackError: the store failed.
+    """
+    import mlflow
+
+    client = store.client(tracking_uri)
+    _refuse_active()
+    with store.store_errors():
+        run = client.get_run(run_id)
+    if "method" not in run.data.params:
+        raise UsageError(f"run {run_id} has no param `method`: it was not begun by start_run")
+    with _written(client, run_id, is_own=True) as writer:
+        writer.flush()
+        with store.store_errors():
+            mlflow.set_tracking_uri(client.tracking_uri)
+            mlflow.start_run(run_id=run_id)
+            client.set_tag(run_id, names.TAG_PROCESS, process.this())
+            measured = client.get_metric_history(run_id, names.DIAGNOSTICS_SECONDS)
+        yield TrackedRun(client, run_id, run.data.params["method"], writer, {metric.step for metric in measured})
+
+
+@contextmanager
+def _written(client: "MlflowClient", run_id: str, is_own: bool) -> Iterator[Writer]:
+    """A writer for the length of a run, whose end it writes too where the run ``is_own``."""
+    try:
+        writer = _writer(client, run_id)
+    except BaseException:
+        _end_active(run_id, "FAILED")
+        raise
+    patience = None
+    try:
+        yield writer
         try:
-            _log_params(client, run_id, params)
-            yield TrackedRun(client, run_id, str(params["method"]), writer)
-            writer.close()
-        except BaseException:
-            writer.abandon()
-            _fail(client, run_id)
-            raise
+            writer.flush()
+        except StoreAwayError:
+            patience = 0.0
+        if is_own:
+            writer.submit({"status": "FINISHED"})
+    except BaseException as error:
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"  # from outside: it can go on
+        with contextlib.suppress(FATrackError):
+            writer.submit({"status": status})
+        writer.abandon()
+        _end_active(run_id, status)
+        raise
+    try:
+        writer.close(patience)
+    finally:
+        if is_own:
+            _end_active(run_id, "FINISHED")
+
+
+def _writer(client: "MlflowClient", run_id: str) -> Writer:
+    try:
+        journal = Journal(spool() / run_id, {"run_id": run_id, "tracking_uri": store.absolute(client.tracking_uri)})
+    except BlockingIOError:
+        raise UsageError(f"run {run_id} is being written by another process on this machine") from None
+    return Writer(journal, partial(deliver, client, run_id, journal.folder))
 
 
 def _new_run(
@@ -73,7 +136,20 @@ def _new_run(
     experiment: str | None,
     run_name: str,
     tags: Mapping[str, str] | None,
-) -> "mlflow.ActiveRun":
+) -> str:
+    import mlflow
+
+    _refuse_active()
+    if tracking_uri:
+        mlflow.set_tracking_uri(tracking_uri)
+    with store.store_errors():
+        chosen = store.experiment_id(client, experiment) if experiment else None
+        tags = {names.TAG_PROCESS: process.this(), **(tags or {})}
+        run = mlflow.start_run(experiment_id=chosen, run_name=run_name, tags=tags)
+    return str(run.info.run_id)
+
+
+def _refuse_active() -> None:
     import mlflow
 
     if (active := mlflow.active_run()) is not None:
@@ -81,11 +157,6 @@ def _new_run(
             f"another MLflow run is active in this process: log into it with run_id={active.info.run_id!r}, "
             "or end it first with mlflow.end_run()"
         )
-    if tracking_uri:
-        mlflow.set_tracking_uri(tracking_uri)
-    with store.store_errors():
-        chosen = store.experiment_id(client, experiment) if experiment else None
-        return mlflow.start_run(experiment_id=chosen, run_name=run_name, tags=dict(tags or {}))
 
 
 def _join(
@@ -124,26 +195,44 @@ def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) 
         client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
 
 
-def _fail(client: "MlflowClient", run_id: str) -> None:
-    """Mark the run FAILED, as far as the store can be reached: another error is already on its way."""
+def _end_active(run_id: str, status: str) -> None:
+    """Take the run off MLflow's stack of active ones; the journal has written its status, or keeps it for later."""
     import mlflow
 
     active = mlflow.active_run()
-    with contextlib.suppress(FATrackError), store.store_errors():
-        if active is not None and active.info.run_id == run_id:
-            mlflow.end_run("FAILED")
-        else:
-            client.set_terminated(run_id, "FAILED")
+    if active is None or active.info.run_id != run_id:
+        return
+    retries = os.environ.get(_RETRIES)
+    os.environ[_RETRIES] = "1"
+    try:
+        with contextlib.suppress(FATrackError), store.store_errors():
+            mlflow.end_run(status)
+    finally:
+        os.environ.pop(_RETRIES) if retries is None else os.environ.update({_RETRIES: retries})
 
 
 class TrackedRun:
-    """One run under way. Everything is written in the background, in order; the ``with`` block's end waits for it."""
+    """One run under way. Everything is written in the background, in order; the ``with`` block's end waits for it.
 
-    def __init__(self, client: "MlflowClient", run_id: str, method: str, writer: Writer) -> None:
+    What a call has written waits on this machine until the store has it: neither a killed process nor a store that is
+    away for a while loses any of it.
+
+    Attributes:
+        run_id: the run's id in MLflow.
+        is_resumed: whether another process began it.
+        logged: the epochs that the store held when the run was resumed.
+    """
+
+    def __init__(
+        self, client: "MlflowClient", run_id: str, method: str, writer: Writer, logged: Collection[int] | None = None
+    ) -> None:
         self.run_id = run_id
+        self.is_resumed = logged is not None
+        self.logged = frozenset(logged or ())
         self._client = client
         self._method = method
         self._writer = writer
+        self._states = 0
         self._epoch_began: float | None = None
         self._last_epoch = 0
 
@@ -202,7 +291,8 @@ class TrackedRun:
         values |= metrics or {}
         self._epoch_began = time.perf_counter()
         values[names.DIAGNOSTICS_SECONDS] = self._epoch_began - began
-        self.log_metrics(values, epoch)
+        if epoch not in self.logged:
+            self.log_metrics(values, epoch)
         return report
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
@@ -211,21 +301,16 @@ class TrackedRun:
         Raises:
             FATrackError: an earlier write failed.
         """
-        from mlflow.entities import Metric
-
         now = int(time.time() * 1000)
-        batch = [Metric(key, float(value), now, step) for key, value in values.items()]
-        for start in range(0, len(batch), store.METRICS_PER_BATCH):
-            part = batch[start : start + store.METRICS_PER_BATCH]
-            self._writer.submit(self._client.log_batch, self.run_id, metrics=part)
+        self._writer.submit({"metrics": [[key, float(value), now, step] for key, value in values.items()]})
 
     def log_data(self, source: checkpoint.DataSource) -> None:
         """Record what the auditor measures on, for a model that is logged with ``mlflow.pytorch.log_model``."""
-        self._writer.submit(self._client.log_text, self.run_id, source.model_dump_json(indent=2), names.DATA_SOURCE)
+        self._writer.submit({"text": source.model_dump_json(indent=2), "path": names.DATA_SOURCE})
 
     def set_tag(self, key: str, value: str) -> None:
         """Set a tag of the run."""
-        self._writer.submit(self._client.set_tag, self.run_id, key, value)
+        self._writer.submit({"tag": key, "value": value})
 
     def mark_aborted(self, report: DiagnosticReport, epoch: int | None = None) -> None:
         """Say that the run stopped at ``epoch`` (the last one logged where None), for the flags of ``report``.
@@ -262,8 +347,7 @@ class TrackedRun:
             dataset: what the auditor measures on.
         """
         epoch = self._last_epoch if epoch is None else epoch
-        folder = Path(tempfile.mkdtemp(prefix="fa-track-"))
-        try:
+        with self._writer.upload(names.checkpoint(epoch)) as folder:
             checkpoint.write(
                 folder,
                 model,
@@ -273,10 +357,28 @@ class TrackedRun:
                 dict(config) if config is not None else _own_config(model),
                 dataset,
             )
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        self._writer.submit(_upload, self._client.log_artifacts, self.run_id, folder, names.checkpoint(epoch))
+
+    def log_state(self, epoch: int, tensors: "Mapping[str, Tensor]", values: Mapping[str, Any]) -> None:
+        """Save what training needs to go on after ``epoch``; the run keeps the last two, until it ends.
+
+        Args:
+            tensors: of the model, the optimizer, the learning rule and the random generators, by name.
+            values: what else, as JSON.
+        """
+        with self._writer.upload(names.state(self._states % 2)) as folder:
+            state.write(folder, epoch, tensors, values)
+        self._states += 1
+
+    def last_state(self) -> "state.State | None":
+        """The last training state that was saved whole; None: there is none."""
+        found = state.read_last(self._client, self.run_id)
+        self._states = found.slot + 1 if found else 0
+        return found
+
+    def forget_states(self) -> None:
+        """Remove the training states: the run is at its end."""
+        if self._states:
+            self._writer.submit({"remove": names.STATE})
 
 
 def _own_config(model: "nn.Module") -> dict[str, Any]:
@@ -285,13 +387,6 @@ def _own_config(model: "nn.Module") -> dict[str, Any]:
     if hasattr(config, "to_dict"):
         config = config.to_dict()
     return dict(config) if isinstance(config, Mapping) else {}
-
-
-def _upload(log_artifacts: Callable[[str, str, str], None], run_id: str, folder: Path, target: str) -> None:
-    try:
-        log_artifacts(run_id, str(folder), target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run_name(params: Mapping[str, Any]) -> str:

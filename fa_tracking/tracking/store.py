@@ -1,15 +1,13 @@
 """The MLflow store: reach it, find experiments in it, name what is wrong with it in one line."""
 
-import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fa_tracking.errors import FATrackError, UsageError
-from fa_tracking.tracking import names
+from fa_tracking.tracking import lock, names
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,26 +26,22 @@ def client(tracking_uri: str | None = None) -> "MlflowClient":
     import logging
 
     logging.getLogger("alembic").setLevel(logging.WARNING)  # a new SQLite store else prints 60 migration lines
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # `store_errors` says it, on one line
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     import mlflow
 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # ours say more, on a terminal alone
-    with store_errors(), _one_at_a_time(tracking_uri or mlflow.get_tracking_uri()):
+    uri = tracking_uri or mlflow.get_tracking_uri()
+    # processes that begin at once would all make the tables of a new SQLite store, and most would fail
+    making = lock.alone(str(Path(uri.partition(":///")[2]).resolve())) if uri.startswith("sqlite") else nullcontext()
+    with store_errors(), making:
         return mlflow.MlflowClient(tracking_uri)
 
 
-@contextmanager
-def _one_at_a_time(uri: str) -> Iterator[None]:
-    """Processes that begin at once would all make the tables of a new SQLite store, and most would fail."""
-    if not uri.startswith("sqlite:"):
-        yield
-        return
-    import fcntl
-
-    place = hashlib.sha256(f"{Path.cwd()} {uri}".encode()).hexdigest()[:16]
-    with (Path(tempfile.gettempdir()) / f"fa-track-{os.getuid()}-{place}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def absolute(uri: str) -> str:
+    """The URI of a store as any folder knows it: that of a SQLite file may be relative to this one."""
+    scheme, file = "sqlite:///", uri.removeprefix("sqlite:///")
+    return f"{scheme}{Path(file).absolute()}" if uri.startswith(scheme) and not file.startswith("/") else uri
 
 
 @contextmanager

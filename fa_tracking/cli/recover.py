@@ -1,0 +1,41 @@
+"""`fa-track recover`: what killed processes have left on this machine goes to its store."""
+
+import json
+from dataclasses import asdict
+
+import click
+
+from fa_tracking.cli._show import say, say_next
+
+ORDER = 2.7
+
+
+@click.command("recover")
+@click.option("--json", "as_json", is_flag=True, help="What became of each run as JSON on stdout.")
+def command(as_json: bool) -> None:
+    """Bring to MLflow what killed trainings had logged and their store has not taken yet.
+
+    Each training writes to a folder of this machine first (FA_TRACK_SPOOL, else ~/.local/state/fa-track/spool). A run
+    that was under way ends as KILLED: `fa-track resume` goes on with it.
+
+    \b
+    Example:
+      fa-track recover
+    """
+    from fa_tracking.results.sources import without_password
+    from fa_tracking.tracking.journal import spool
+    from fa_tracking.tracking.recover import recover
+
+    found = []
+    for one in recover():
+        found.append(one)
+        where = f"run {one.run_id} in {without_password(one.tracking_uri)}"
+        say(f"{where}: {one.delivered} entries" + (f"; {one.waiting} wait: {one.problem}" if one.problem else ""))
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in found], indent=2))
+    if not found:
+        say(f"nothing waits in {spool()}")
+    if any(one.problem for one in found):
+        raise click.exceptions.Exit(1)
+    if found:
+        say_next("resume", found[-1].run_id, why="goes on with its training")

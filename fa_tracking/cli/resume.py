@@ -1,0 +1,39 @@
+"""`fa-track resume`: goes on with a run whose process was killed."""
+
+import click
+
+from fa_tracking.cli import _options
+from fa_tracking.cli._show import progress, say, say_next
+
+ORDER = 2.8
+
+
+@click.command("resume")
+@click.argument("run_id")
+@_options.data_dir
+@_options.while_training
+@_options.tracking_uri
+def command(run_id: str, data_dir: str | None, tracking_uri: str | None, **while_training: object) -> None:
+    """Go on with the run RUN_ID of `fa-track train` or `fa-track study` whose process was killed.
+
+    From the last training state that it saved: its numbers are those of a run that was never killed. Options that
+    only say what is saved and when to stop (--abort-on, --checkpoint-every) are to be given again.
+
+    \b
+    Example:
+      fa-track resume 0123456789abcdef0123456789abcdef --data-dir data
+    """
+    from trainers.loop import resume
+
+    epochs: list[int] = []
+    with progress(f"run {run_id}") as update:
+
+        def each_epoch(epoch: int, of: int, accuracy: float) -> None:
+            epochs.append(epoch)
+            update(epoch, of)
+
+        experiment = resume(run_id, tracking_uri, data_dir, progress=each_epoch, **while_training)
+    click.echo(run_id)
+    if epochs:
+        say(f"went on from epoch {epochs[0] - 1}" if epochs[0] else "no training state was saved: begun anew")
+    say_next("audit", "--experiment", experiment)

@@ -1,0 +1,81 @@
+"""Brings the entries of a journal to the store. An entry that comes twice leaves what it leaves once."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fa_tracking.tracking import store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_REFUSALS = ("disk is full", "readonly database", "read-only", "No space left", "no such table")
+"""What a database says where waiting does not help."""
+
+
+def deliver(client: "MlflowClient", run_id: str, folder: Path, entry: dict[str, Any]) -> None:
+    """Write one entry of the journal in ``folder``.
+
+    Raises:
+        MlflowException, OSError, RequestException: the store did not take it; ``is_away`` tells whether it may later.
+    """
+    match entry:
+        case {"metrics": points}:
+            _log_metrics(client, run_id, points)
+        case {"tag": key, "value": value}:
+            client.set_tag(run_id, key, value)
+        case {"text": text, "path": path}:
+            client.log_text(run_id, text, path)
+        case {"upload": name, "path": path}:
+            _upload(client, run_id, folder / name, path)
+        case {"remove": path}:
+            _remove(client, run_id, path)
+        case {"status": status}:
+            client.set_terminated(run_id, status)
+        case _:
+            raise ValueError(f"an entry of another version of fa-track: {str(entry)[:80]}")
+
+
+def _log_metrics(client: "MlflowClient", run_id: str, points: list[list[Any]]) -> None:
+    from mlflow.entities import Metric
+
+    for start in range(0, len(points), store.METRICS_PER_BATCH):
+        part = points[start : start + store.METRICS_PER_BATCH]
+        client.log_batch(run_id, metrics=[Metric(key, value, time, step) for key, value, time, step in part])
+
+
+def _upload(client: "MlflowClient", run_id: str, folder: Path, target: str) -> None:
+    """The files of a folder, what describes the others last: half of them is never taken for the whole."""
+    for file in sorted(folder.glob("*"), key=lambda file: (file.suffix == ".json", file.name)):
+        client.log_artifact(run_id, str(file), target)
+    shutil.rmtree(folder, ignore_errors=True)  # gone: an earlier delivery has uploaded it
+
+
+def _remove(client: "MlflowClient", run_id: str, path: str) -> None:
+    """Remove artifacts that are of no use any more, where the store lets its clients do so."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    uri = client.get_run(run_id).info.artifact_uri
+    try:
+        get_artifact_repository(uri, tracking_uri=client.tracking_uri).delete_artifacts(path)
+    except Exception as error:  # each kind of artifact store has errors of its own
+        if is_away(error):
+            raise
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the store may take later what it has not taken now: it does not answer, is busy, or is being started."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+
+    text = str(error)
+    if any(refusal in text for refusal in _REFUSALS):
+        return False
+    if isinstance(error, MlflowException):
+        status = getattr(error, "status_code", None)
+        no_answer = text.startswith("API request to") and (status is None or status == 429 or status >= 500)
+        return no_answer or error.error_code in ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+    if isinstance(error, RequestException):
+        answer = error.response
+        return answer is None or answer.status_code == 429 or answer.status_code >= 500
+    return isinstance(error, ConnectionError | TimeoutError)

@@ -1,0 +1,50 @@
+"""Brings what killed processes have left on this machine to the stores of their runs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fa_tracking.errors import FATrackError
+from fa_tracking.tracking import store
+from fa_tracking.tracking.deliver import deliver
+from fa_tracking.tracking.journal import Journal, left_behind
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What became of one journal: how many entries the store has taken, and why the rest waits where some does."""
+
+    run_id: str
+    tracking_uri: str
+    delivered: int
+    waiting: int
+    problem: str | None
+
+
+def recover() -> Iterator[Recovered]:
+    """Deliver every journal whose process is gone; a run that was under way then ends as KILLED, and can be resumed.
+
+    A store that does not answer, or refuses an entry, keeps its journal waiting; the others go on.
+    """
+    for journal in left_behind():
+        run_id, uri = str(journal.head.get("run_id")), str(journal.head.get("tracking_uri"))
+        before, problem = journal.waiting, None
+        try:
+            _deliver(journal, run_id, uri)
+        except FATrackError as error:
+            problem = str(error)
+        yield Recovered(run_id, uri, before - journal.waiting, journal.waiting, problem)
+        if problem:
+            journal.close()
+        else:
+            journal.finish()
+
+
+def _deliver(journal: Journal, run_id: str, uri: str) -> None:
+    client = store.client(uri)
+    while (entry := journal.next()) is not None:
+        with store.store_errors():
+            deliver(client, run_id, journal.folder, entry)
+        journal.delivered()
+    with store.store_errors():
+        if client.get_run(run_id).info.status == "RUNNING":
+            client.set_terminated(run_id, "KILLED")
