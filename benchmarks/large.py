@@ -1,4 +1,4 @@
-"""What is large, measured once: each command's seconds, its peak memory, and the bytes that it wrote.
+"""What is large, measured once: each command's seconds, those of the processor, its peak memory, and the bytes that it wrote.
 
     python benchmarks/large.py [--layers N] [--epochs N] [--runs N] [--architectures N] [--keep FOLDER]
 
@@ -31,9 +31,9 @@ from _timing import machine
 from mlflow import MlflowClient
 
 FA_TRACK = """
-import atexit, pathlib, re
+import atexit, pathlib, re, time
 peak = lambda: re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]
-atexit.register(lambda: pathlib.Path("peak.txt").write_text(peak()))
+atexit.register(lambda: pathlib.Path("took.txt").write_text(f"{peak()} {time.process_time()}"))
 from fa_tracking.cli import main
 main(prog_name="fa-track")
 """
@@ -128,10 +128,13 @@ def step(label: str, *words: str, written: str | None = None) -> None:
     with Path("output.txt").open("wb") as output:
         done = subprocess.run([sys.executable, "-c", FA_TRACK, *words], stdout=output, stderr=output, check=False)
     seconds = time.perf_counter() - began
-    peak = int(Path("peak.txt").read_text()) / 1024
+    peak, processor = map(float, Path("took.txt").read_text().split())
     said = f"   exit {done.returncode}: {_last_line()}" if done.returncode else ""
     size = f"   {Path(written).stat().st_size / 1e6:8.2f} MB" if written and Path(written).exists() else ""
-    print(f"  {label:<32} {seconds:8.1f} s {peak:8.0f} MB of memory{size}{said}", flush=True)
+    print(
+        f"  {label:<32} {seconds:7.1f} s, {processor:6.1f} s of processor, {peak / 1024:6.0f} MB of memory{size}{said}",
+        flush=True,
+    )
 
 
 def _last_line() -> str:

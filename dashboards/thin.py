@@ -11,28 +11,35 @@ Group = TypeVar("Group")
 
 EPOCHS, ROWS, CELLS = 200, 10_000, 120
 """The most that a chart draws."""
+CELL = (
+    "experiment", "method", "architecture", "width", "depth", "epochs", "lr", "penalty", "frozen_blocks",
+    "augmentation", "also",
+)  # fmt: skip
+"""The columns that an answer may tell cells apart by."""
 
 
 def thinned(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The rows of an answer that a chart draws, and in words what it leaves out; all of them, and "", where they are few.
+    """The rows of an answer that a chart draws, and in words what it leaves out; all, and no words, where they are few.
 
-    Of many epochs every k-th is drawn and each run's or cell's last; of many cells, or cells of many rows, the first.
+    Of many epochs every k-th is drawn and the last of each line; of many cells, or cells of many rows, the first.
     """
     said = []
+    cell = rows.groupby([column for column in CELL if column in rows], sort=False, dropna=False).ngroup()
     if "epoch" in rows and len(rows) > ROWS and (epochs := rows["epoch"].nunique()) > EPOCHS:
         every = ceil(epochs / EPOCHS)
-        rows = _some_epochs(rows, every)
-        said.append(f"of {epochs:,} epochs every {every:,}th and each line's last")
-    if "cell" in rows and (len(rows) > ROWS or rows["cell"].nunique() > CELLS):
-        sizes = rows.groupby("cell", sort=False, dropna=False).size()
-        kept = [*first_groups(sizes.items(), lambda cell: cell[1], ROWS)][:CELLS]
-        if len(kept) < len(sizes):
-            rows = rows[rows["cell"].isin([cell for cell, _ in kept])]
-            said.append(f"the first {len(kept):,} of {len(sizes):,} cells")
-    if len(rows) > ROWS and "epoch" not in rows:
+        kept = _some_epochs(rows, every, rows.get("run_id", cell))
+        rows, cell = rows[kept], cell[kept]
+        said.append(f"of {epochs:,} epochs every {every:,}th, and the last of each line")
+    if len(rows) > ROWS or cell.nunique() > CELLS:
+        sizes = cell.value_counts(sort=False).sort_index()
+        first = [*first_groups(sizes.items(), lambda group: group[1], ROWS)][:CELLS]
+        if len(first) < len(sizes):
+            rows = rows[cell.isin([number for number, _ in first])]
+            said.append(f"the first {len(first):,} of {len(sizes):,} cells")
+    if len(rows) > ROWS:
         said.append(f"the first {ROWS:,} of {len(rows):,} rows")
         rows = rows.head(ROWS)
-    return rows, f"Drawn: {', '.join(said)}." if said else ""
+    return rows, f"Drawn: {'; '.join(said)}." if said else ""
 
 
 def first_groups(groups: Iterable[Group], size: Callable[[Group], int], most: int) -> Iterator[Group]:
@@ -44,8 +51,7 @@ def first_groups(groups: Iterable[Group], size: Callable[[Group], int], most: in
         yield group
 
 
-def _some_epochs(rows: pd.DataFrame, every: int) -> pd.DataFrame:
+def _some_epochs(rows: pd.DataFrame, every: int, line: pd.Series) -> pd.Series:
     place = {epoch: i for i, epoch in enumerate(sorted(rows["epoch"].unique()))}
-    line = "run_id" if "run_id" in rows else "cell"
-    last = rows.groupby(line, sort=False)["epoch"].transform("max")
-    return rows[(rows["epoch"].map(place) % every == 0) | (rows["epoch"] == last)]
+    last = rows["epoch"].groupby(line, sort=False).transform("max")
+    return (rows["epoch"].map(place) % every == 0) | (rows["epoch"] == last)
