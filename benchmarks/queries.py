@@ -1,18 +1,20 @@
 """Claim on `fa-track query`: each query of the catalogue answers over 10,000 runs × 4,000 points (40 metrics × 100
 epochs) in under a second, warm, on two cores.
 
-    python benchmarks/queries.py [--runs N] [--rounds N] [--db FILE]
+    python benchmarks/queries.py [--runs N] [--rounds N] [--db FILE] [--parquet]
 
 The runs are one experiment of cells of ten seeds, their numbers random, written inside DuckDB in the order of an
 export; Γ is missing where the gradient is below the floor, one value in 100,000 is NaN. Beside three of the queries
 stands the same question in pandas, on data frames that already hold the columns it needs: their loading is not timed.
-An answer is fetched as Arrow. --db keeps the database, and uses the one that is there.
+An answer is fetched as Arrow. With --parquet each query is asked of views over the same rows as Parquet too, in turn,
+and the ratio stands beside it. --db keeps the database, and uses the one that is there.
 """
 
 import argparse
 import statistics
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,6 +23,7 @@ import pandas as pd
 from _timing import interleaved, machine
 
 from fa_tracking.results.database import ask, connect, create_views, queries
+from fa_tracking.results.parquet import write_parquet
 
 EPOCHS = 100
 SEEDS = 10
@@ -120,12 +123,13 @@ def main() -> None:
     arguments.add_argument("--runs", type=int, default=10_000)
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--db", type=Path)
+    arguments.add_argument("--parquet", action="store_true")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         database = given.db or Path(folder) / "r.duckdb"
         if not database.is_file():
             build(database, given.runs)
-        measure(database, given.rounds)
+        measure(database, given.rounds, given.parquet)
     print(machine())
 
 
@@ -140,11 +144,13 @@ def build(database: Path, runs: int) -> None:
         create_views(connection)
 
 
-def measure(database: Path, rounds: int) -> None:
-    with connect(database) as connection:
+def measure(database: Path, rounds: int, as_parquet: bool) -> None:
+    with ExitStack() as opened:
+        connection = opened.enter_context(connect(database))
+        copy = opened.enter_context(connect(_copied(database))) if as_parquet else None
 
-        def answer(name: str) -> Callable[[], object]:
-            return lambda: ask(connection, queries()[name], {"experiment": EXPERIMENT}).to_arrow_table()
+        def answer(of: duckdb.DuckDBPyConnection, name: str) -> Callable[[], object]:
+            return lambda: ask(of, queries()[name], {"experiment": EXPERIMENT}).to_arrow_table()
 
         counted = connection.sql("select (select count(*) from runs), (select count(*) from metrics)").fetchall()
         runs, points = counted[0]
@@ -152,15 +158,29 @@ def measure(database: Path, rounds: int) -> None:
         print(f"{runs:,} runs, {points:,} points, {size:,.0f} MB; warm, median of {rounds}")
         slowest = 0.0
         for name in queries():
-            candidates = {"sql": answer(name)}
-            if name in IN_PANDAS:
+            candidates = {"sql": answer(connection, name)}
+            if copy:
+                candidates["parquet"] = answer(copy, name)
+            elif name in IN_PANDAS:
                 candidates["pandas"] = IN_PANDAS[name](connection)
-            times = {k: statistics.median(v) for k, v in interleaved(candidates, rounds, warmup=1).items()}
-            slowest = max(slowest, times["sql"])
+            times = interleaved(candidates, rounds, warmup=1)
+            middle = {k: statistics.median(v) for k, v in times.items()}
+            slowest = max(slowest, middle["sql"])
             rows = ask(connection, queries()[name], {"experiment": EXPERIMENT}).shape[0]
-            beside = f"   in pandas {times['pandas']:7.3f} s" if "pandas" in times else ""
-            print(f"  {name:<22} {times['sql']:7.3f} s  {rows:>9,} rows{beside}")
+            beside = "".join(f"   in {k} {v:7.3f} s" for k, v in middle.items() if k != "sql")
+            of_file = f", {middle['parquet'] / middle['sql']:5.2f} of the file's" if copy else ""
+            print(f"  {name:<22} {middle['sql']:7.3f} s  {rows:>9,} rows{beside}{of_file}", flush=True)
         print(f"slowest query {slowest:.3f} s")
+
+
+def _copied(database: Path) -> Path:
+    """The same rows as Parquet, beside the database."""
+    folder = database.with_suffix("")
+    if not folder.is_dir():
+        write_parquet(database, folder)
+    size = sum(file.stat().st_size for file in folder.rglob("*.parquet")) / 1e6
+    print(f"as Parquet {size:,.0f} MB")
+    return folder
 
 
 def pandas_first_flag(connection: duckdb.DuckDBPyConnection) -> Callable[[], object]:

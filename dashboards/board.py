@@ -14,6 +14,7 @@ import pandas as pd
 from dashboards import theme
 from fa_tracking.results.publication import MISSING, mean_and_sd
 from fa_tracking.results.report import DIAGNOSTICS, MARKS
+from fa_tracking.results.sources import address, id_in_store
 from fa_tracking.results.tables import short
 from fa_tracking.untrusted import one_line
 
@@ -75,7 +76,7 @@ def _run(run: Row, several: bool, mlflow_url: str | None) -> dict[str, Any]:
         "" if aborted is None else f"aborted at epoch {aborted}",
         "partial evidence" if run["evidence"] == "partial" else "",
     ]
-    where = _mlflow(run["source"], mlflow_url)
+    where = _mlflow(address(run["source"]), mlflow_url)
     return {
         "id": run["run_id"],
         "name": one_line(run["run_name"] or run["run_id"]),
@@ -89,7 +90,7 @@ def _run(run: Row, several: bool, mlflow_url: str | None) -> dict[str, Any]:
             (_known(run, letter, column), bool(run[f"fires_{letter}"]))
             for (letter, *_), column in zip(DIAGNOSTICS, MEASURED, strict=True)
         ],
-        "url": None if where is None else f"{where}/#/runs/{run['run_id']}",
+        "url": None if where is None else f"{where}/#/runs/{id_in_store(run['run_id'])}",
     }
 
 
@@ -115,9 +116,9 @@ def _mlflow(source: str, given: str | None) -> str | None:
     """The address of MLflow's UI over the store ``source``, without a login; None: results without a store."""
     if given is None and not source.startswith(("http://", "https://")):
         return MLFLOW_URL if "://" in source else None
-    address = urlsplit(source if given is None else given)
-    bare = address.netloc.rpartition("@")[2]
-    return urlunsplit((address.scheme, bare, address.path.rstrip("/"), "", ""))
+    parts = urlsplit(source if given is None else given)
+    bare = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, bare, parts.path.rstrip("/"), "", ""))
 
 
 def stores(rows: pd.DataFrame, given: str | None) -> list[str]:
@@ -126,7 +127,7 @@ def stores(rows: pd.DataFrame, given: str | None) -> list[str]:
         return []
     return [
         shlex.quote(re.sub(r"//[^/]*@", "//", source))
-        for source in sorted(rows["source"].unique())
+        for source in sorted({*map(address, rows["source"])})
         if _mlflow(source, None) == MLFLOW_URL
     ]
 

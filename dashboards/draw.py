@@ -14,6 +14,7 @@ import altair as alt
 import pandas as pd
 
 from dashboards import charts, theme
+from dashboards.thin import thinned
 from fa_tracking import catalogue
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, ask, connect, explain_query, find_query, sql_errors
@@ -78,13 +79,22 @@ def draw(name: str, experiment: str, answer: Answer) -> Drawn:
     if rows.empty:
         nothing = f"Nothing to draw: the query {query.name} has no rows for {experiment}: {query.title}."
         return Drawn(name, chart.TITLE, query, sql, rows, None, nothing)
-    description = chart.describe(rows)
+    few, left_out = thinned(rows)
+    description = " ".join(filter(None, [chart.describe(rows), left_out]))
     with alt.data_transformers.enable(max_rows=None):  # Altair's limit is for notebooks; here the page packs the rows
-        specification = _as_json(theme.styled(chart.draw(rows)).to_dict())
+        specification = _as_json(theme.styled(_saying(left_out, chart.draw(few))).to_dict())
     _leave_out_empty_layers(specification, specification["datasets"])
     specification["description"] = f"{chart.TITLE}. {description}"
     specification["params"] = [*specification.get("params", []), {"name": theme.PICKED, "value": None}]
     return Drawn(name, chart.TITLE, query, sql, rows, specification, description)
+
+
+def _saying(left_out: str, chart: Any) -> Any:
+    """The chart with a line above its panels on what it does not show."""
+    if not left_out:
+        return chart
+    said = chart.title.text if isinstance(chart.title, alt.TitleParams) else []
+    return chart.properties(title=theme.caption(*said, left_out))
 
 
 def _as_json(value: Any) -> Any:

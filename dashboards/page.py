@@ -16,6 +16,7 @@ import pandas as pd
 
 from dashboards import board
 from dashboards.draw import Answer, answers, draw_all, write
+from dashboards.thin import first_groups
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, explain_query, find_query
 from fa_tracking.results.files import write_whole
@@ -28,6 +29,8 @@ FILTERS = ("experiment", "method", "architecture", "width", "seed", "state")
 """What a page chooses runs by; those that have one value are not offered."""
 FIRST_ROWS = 200
 """Rows of a query that the page lists."""
+BOARD_RUNS = 1_500
+"""Runs that the board of a page holds, in whole cells; each is some 1.5 kB."""
 FOLDED_FROM = 60
 """Runs from which on a board begins with its cells folded."""
 
@@ -60,6 +63,8 @@ def page(experiment: str, answer: Answer, mlflow_url: str | None = None, progres
     rows = answer(board.QUERY)
     rows = rows.assign(state=rows["verdict"].map(board.state))
     runs: list[dict[str, Any]] = [dict(zip(rows.columns, row, strict=True)) for row in rows.itertuples(index=False)]
+    cells = board.cells(rows, runs, mlflow_url)
+    shown = [*first_groups(cells, lambda cell: len(cell["runs"]), BOARD_RUNS)]
     charts = draw_all(experiment, answer, progress)
     queries = {board.QUERY: find_query(board.QUERY)} | {chart.query.name: chart.query for chart in charts}
     datasets: dict[str, Any] = {}  # charts that draw the same rows share them: Altair names rows by their content
@@ -82,7 +87,9 @@ def page(experiment: str, answer: Answer, mlflow_url: str | None = None, progres
             tally=Counter(run["state"] for run in runs),
             states=board.STATES,
             filters=_filters(runs),
-            cells=board.cells(rows, runs, mlflow_url),
+            cells=shown,
+            n_cells=len(cells),
+            n_shown=sum(len(cell["runs"]) for cell in shown),
             folded=len(runs) >= FOLDED_FROM,
             measured=list(zip(DIAGNOSTICS, board.MEASURED.values(), board.thresholds(rows), strict=True)),
             stores=board.stores(rows, mlflow_url),

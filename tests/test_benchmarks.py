@@ -15,7 +15,8 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
         ("diagnostics_cost.py", ["--rounds", "1"], "diagnostics / training"),
         ("epoch.py", ["--images", "1280", "--rounds", "1"], "dfa / plain torch BP"),
         ("export.py", ["--runs", "3", "--calls", "2"], "one new run / full"),
-        ("queries.py", ["--runs", "40", "--rounds", "1"], "slowest query"),
+        ("large.py", ["--layers", "0", "--epochs", "0", "--runs", "0", "--architectures", "1"], "dashboard"),
+        ("queries.py", ["--runs", "40", "--rounds", "1", "--parquet"], "of the file's"),
         ("scaling.py", ["--plan", "10", "2", "--epochs", "1", "--images", "128"], "store writes"),
         ("tracking_overhead.py", ["--epochs", "1", "--images", "512"], "tracking / epoch"),
     ],
@@ -27,5 +28,13 @@ def test_a_benchmark_runs_and_prints_its_ratio(script: str, arguments: list[str]
 
 
 def test_every_benchmark_is_tried() -> None:
-    tried = {"diagnostics_cost.py", "epoch.py", "export.py", "queries.py", "scaling.py", "tracking_overhead.py"}
+    tried = {
+        "diagnostics_cost.py",
+        "epoch.py",
+        "export.py",
+        "large.py",
+        "queries.py",
+        "scaling.py",
+        "tracking_overhead.py",
+    }
     assert {p.name for p in BENCHMARKS.glob("[!_]*.py")} == tried

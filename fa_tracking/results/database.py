@@ -19,6 +19,9 @@ DEFAULT_DATABASE = "fa_results.duckdb"
 
 WRITES = frozenset({"ALTER", "CREATE", "DELETE", "DROP", "INSERT", "MERGE_INTO", "TRANSACTION", "UPDATE", "VACUUM"})
 
+WRITING = frozenset({"copy", "json_execute_serialized_sql"})
+"""Words by which a statement of another kind writes."""
+
 SQLITE = b"SQLite format 3\0"
 
 KNOWN = "select distinct experiment, is_asked(experiment, $asked) from runs order by experiment"
@@ -44,19 +47,24 @@ def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
     """A read-only connection that can reach nothing outside the database: no files, no extensions, no network.
 
     Args:
-        path: a database file, or a folder of its tables: ``<table>.parquet``, or as ``write_parquet`` lays them out.
+        path: a database file, or a folder of its tables: ``<table>.parquet``, or as ``write_parquet`` lays them out; a
+            folder of such folders, or a pattern of their names. The folders' files can be read, and nothing else.
 
     Raises:
-        UsageError: there is no such file or folder, or it is a SQLite file.
+        UsageError: there is no such file or folder, it is a SQLite file, or two folders hold one run or experiment.
         FATrackError: it cannot be read, is locked by a writer, or is no database.
     """
     import duckdb
 
+    from fa_tracking.results.folders import find_folders, open_folders
+
     try:
-        folder = Path(path).is_dir()
-        if not folder:
+        folders = [] if Path(path).is_file() else find_folders(path)
+        if not folders:
             _refuse_other_files(Path(path))
-        connection = _from_parquet(Path(path)) if folder else duckdb.connect(str(path), read_only=True)
+        connection = open_folders(folders) if folders else duckdb.connect(str(path), read_only=True)
+        if folders:
+            create_views(connection)
         for setting in ("enable_external_access", "autoinstall_known_extensions", "autoload_known_extensions"):
             connection.execute(f"set {setting} = false")
         connection.execute("set lock_configuration = true")
@@ -66,6 +74,8 @@ def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
 
 
 def _refuse_other_files(path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"the folder {path} holds no runs.parquet, nor a folder runs as `export --parquet` writes it")
     if not path.is_file():
         raise UsageError(f"there is no database {path}: write it with `fa-track export --db {path}`")
     with path.open("rb") as file:
@@ -78,30 +88,6 @@ def _refuse_other_files(path: Path) -> None:
 def create_views(connection: "DuckDBPyConnection") -> None:
     """What the queries share, over the tables of schema.sql: created, or brought up to date."""
     connection.execute(files("fa_tracking.results").joinpath("views.sql").read_text(encoding="utf-8"))
-
-
-def _from_parquet(folder: Path) -> "DuckDBPyConnection":
-    """The tables of a folder in memory, empty where it holds none, and the views over them."""
-    import duckdb
-
-    connection = duckdb.connect()
-    connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text(encoding="utf-8"))
-    tables = [row[0] for row in connection.execute("select table_name from duckdb_tables()").fetchall()]
-    found = {table: [*folder.glob(f"{table}.parquet"), *folder.glob(f"{table}/*/*.parquet")] for table in tables}
-    if not found["runs"]:
-        raise UsageError(
-            f"the folder {folder} holds no runs.parquet, nor a folder runs as `export --parquet` writes it"
-        )
-    for table, parts in found.items():
-        if parts:
-            columns = ", ".join(connection.table(table).columns)
-            connection.execute(
-                f"create or replace table {table} as "
-                f"select {columns} from read_parquet($parts, hive_partitioning = true, hive_types_autocast = false)",
-                {"parts": [str(part) for part in parts]},
-            )
-    create_views(connection)
-    return connection
 
 
 @cache
@@ -189,12 +175,24 @@ def run_sql(connection: "DuckDBPyConnection", sql: str, params: Mapping[str, Any
         statements = connection.extract_statements(sql)
         if len(statements) != 1:
             raise UsageError("SQL: give one statement at a time")
-        if statements[0].type.name in WRITES:  # also where the tables are copies in memory
-            raise UsageError(f"SQL: {statements[0].type.name.lower()}: the database is read-only")
+        writes = {statements[0].type.name} & WRITES or _words(sql) & WRITING
+        if writes:  # also where the tables are views over files, which a `copy` inside a `with` could reach
+            raise UsageError(f"SQL: {min(writes).lower()}: the database is read-only")
         relation = connection.sql(sql, params=dict(params)) if params else connection.sql(sql)
         if relation is None:
             raise UsageError("SQL: the statement gives no rows; the database is read-only")
         return relation
+
+
+def _words(sql: str) -> set[str]:
+    """The keywords and names in a statement, in lower case."""
+    import duckdb
+
+    kinds = (duckdb.token_type.keyword, duckdb.token_type.identifier)
+    text = sql.encode()  # DuckDB counts bytes
+    starts = (offset for offset, kind in duckdb.tokenize(sql) if kind in kinds)
+    found = (re.compile(rb'"?(\w+)').match(text, start) for start in starts)
+    return {word[1].decode().lower() for word in found if word}
 
 
 @contextmanager

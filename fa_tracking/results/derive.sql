@@ -19,13 +19,6 @@ where runs.run_id = p.run_id and runs.run_id in (from touched);
 update runs set aborted_at = try_cast(tags.value as integer)
 from tags where runs.run_id = tags.run_id and tags.key = 'fa.aborted_at' and runs.run_id in (from touched);
 
-update runs set cell = c.cell
-from (
-    select run_id, string_agg(key || '=' || value, ' ' order by key) as cell
-    from params semi join touched using (run_id) where key <> 'seed' group by run_id
-) as c
-where runs.run_id = c.run_id and runs.run_id in (from touched);
-
 delete from layers where run_id in (select run_id from changed union all select run_id from gone);
 insert into layers
 with layer_keys as (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.codes import Codes
 from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_line
-from fa_tracking.results.sources import Progress, Snapshot, Source, open_source, unseen
+from fa_tracking.results.sources import LABELLED, Progress, Snapshot, Source, open_source, unseen
 from fa_tracking.scratch import scratch
 from fa_tracking.tracking import names
 from fa_tracking.tracking.store import LARGEST
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-MEMORY = "175MB"
-"""DuckDB's own share while it sorts; beyond it DuckDB sorts on disk."""
+MEMORY, MEMORY_A_RUN = 175_000_000, 6_000
+"""DuckDB's own share in bytes. Beyond the first it sorts on disk; the keys of runs, params and tags it must hold."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ def export(
         UsageError: there is no such experiment, or ``database`` is a file that is no results database.
         FATrackError: the store does not answer, or the database cannot be written.
     """
-    _refuse_other_files(Path(database))
+    refuse_other_files(Path(database))
     source = open_source(tracking_uri, say)
     found = source.snapshot(experiment)
-    with _replacing(Path(database)) as connection:
+    with replacing(Path(database)) as connection:
         connection.execute("begin")
         done = _bring_up_to_date(connection, source, found, experiment, full, progress or unseen)
         unreadable = _unreadable(connection, source.uri, experiment)
@@ -93,8 +93,10 @@ def _bring_up_to_date(
     full: bool,
     progress: Progress,
 ) -> Exported:
+    allow_memory(connection, found.runs.num_rows)
     for name in ("runs", "params", "tags"):
         connection.register(f"arriving_{name}", _typed(getattr(found, name)))
+    _take_over(connection, source.uri)
     scope = [source.uri, experiment]
     connection.execute(
         "create temp table gone as select run_id from runs where source = $1 and experiment = coalesce($2, experiment) "
@@ -108,7 +110,8 @@ def _bring_up_to_date(
     dropped = _drop_metrics(connection, [run for run in changed if run in known])
     points = _read_metrics(connection, source, changed, progress)
     _replace_runs(connection, source.uri)
-    connection.execute(files("fa_tracking.results").joinpath("derive.sql").read_text(encoding="utf-8"))
+    for file in ("derive.sql", "name_cells.sql"):
+        connection.execute(files("fa_tracking.results").joinpath(file).read_text(encoding="utf-8"))
     create_views(connection)
     connection.execute("delete from marks where run_id in (select run_id from changed union select run_id from gone)")
     connection.execute(
@@ -142,6 +145,35 @@ def _unreadable(connection: "DuckDBPyConnection", uri: str, experiment: str | No
         "writes them anew"
         for run_id, name, within in found.fetchall()
     ]
+
+
+def _take_over(connection: "DuckDBPyConnection", uri: str) -> None:
+    """Forget the arriving runs that stand in the database as another store's: it is one store under two addresses.
+
+    Raises:
+        UsageError: they stand there as a laboratory's.
+    """
+    connection.execute(
+        "create temp table moved as select run_id, source from runs semi join arriving_runs using (run_id) "
+        "where source <> $1",
+        [uri],
+    )
+    sources = connection.execute("select source, count(*) from moved group by all order by all").fetchall()
+    for source, runs in sources:
+        if LABELLED.match(source):
+            raise UsageError(
+                f"{runs} runs of this store stand in the database as {source}, where `fa-track merge` has put them: "
+                "export to another --db, and merge that"
+            )
+    for table in ("metrics", "layers", "knockouts", "audits", "tags", "params", "runs", "marks") if sources else ():
+        connection.execute(f"delete from {table} where run_id in (select run_id from moved)")
+    for source, _ in sources:
+        left = "select run_id from runs where source = $1"
+        connection.execute(
+            f"update exports set runs = (select count(*) from ({left})), "
+            f"metrics = (select count(*) from metrics where run_id in ({left})) where source = $1",
+            [source],
+        )
 
 
 def _typed(table: "pa.Table") -> "pa.Table":
@@ -234,13 +266,13 @@ def _replace_runs(connection: "DuckDBPyConnection", uri: str) -> None:
 
 
 def fits(connection: "DuckDBPyConnection") -> bool:
-    """Whether a database was made by this version of fa-track."""
-    tables = connection.execute("select table_name from duckdb_tables()").fetchall()
+    """Whether a database, or a folder of its tables, was made by this version of fa-track."""
+    tables = connection.execute("select distinct table_name from duckdb_columns()").fetchall()
     digests = connection.execute("from schema_digest").fetchall() if ("schema_digest",) in tables else []
     return digests == [(_digest(_schema()),)]
 
 
-def _refuse_other_files(database: Path) -> None:
+def refuse_other_files(database: Path) -> None:
     """Never put a database in the place of somebody's other file."""
     import duckdb
 
@@ -264,8 +296,14 @@ def _refuse_other_files(database: Path) -> None:
         raise UsageError(f"{database} was written by another version of fa-track: delete it, or give another --db")
 
 
+def allow_memory(connection: "DuckDBPyConnection", runs: int) -> None:
+    """Let DuckDB take what ``runs`` more runs need."""
+    (held,) = connection.execute("select count(*) from runs").fetchone() or (0,)
+    connection.execute(f"set memory_limit = '{MEMORY + MEMORY_A_RUN * (held + runs)}B'")
+
+
 @contextmanager
-def _replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
+def replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
     """A connection to a copy of ``database``, new where there is none, that takes its place at the end."""
     import duckdb
 
@@ -276,10 +314,10 @@ def _replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
             if not is_new:
                 shutil.copyfile(database, fresh)
             with duckdb.connect(str(fresh)) as connection:
-                connection.execute(f"set memory_limit = '{MEMORY}'")
                 if is_new:
                     connection.execute(_schema())
                     connection.execute("insert into schema_digest values ($1)", [_digest(_schema())])
+                allow_memory(connection, 0)
                 yield connection
             fresh.replace(database)
     except (duckdb.Error, OSError) as error:

@@ -1,6 +1,7 @@
 """A copy of the results database as Parquet, for Spark, Trino, Polars or a colleague's DuckDB.
 
-A folder a table, a file an experiment: ``metrics/experiment=dfa_penalty/data.parquet``.
+A folder a table, a file an experiment: ``metrics/experiment=dfa_penalty/data.parquet``; and beside them which stores it
+holds and which version of the tables, ``exports.parquet`` and ``schema_digest.parquet``.
 """
 
 import ctypes
@@ -28,7 +29,9 @@ ORDERS = {
     "audits": "run_id",
     "knockouts": "run_id, removed",
 }
-"""The tables that a copy holds, and the order of their rows."""
+"""The tables that a copy holds in parts, and the order of their rows."""
+WHOLE = {"exports": "source", "schema_digest": "digest"}
+"""Those of one file."""
 
 
 def write_parquet(database: str | Path, folder: str | Path) -> int:
@@ -77,7 +80,11 @@ def _write(connection: "DuckDBPyConnection", folder: Path) -> int:
                 f"copy (select {columns} {rows} order by {order}) to $file (format parquet, compression zstd)",
                 {"experiment": experiment, "file": str(part / "data.parquet")},
             )
-    return len(ORDERS) * len(experiments)
+    folder.mkdir(exist_ok=True)  # where there is no experiment
+    for table, order in WHOLE.items():
+        file = str(folder / f"{table}.parquet")
+        connection.execute(f"copy (from {table} order by {order}) to $file (format parquet)", {"file": file})
+    return len(ORDERS) * len(experiments) + len(WHOLE)
 
 
 def refuse_other_folders(folder: str | Path) -> None:
@@ -92,7 +99,9 @@ def refuse_other_folders(folder: str | Path) -> None:
 
 def _is_copy(folder: Path) -> bool:
     """Whether all that it holds could have been written here, so that nothing of anybody else's is lost."""
+    whole = {f"{table}.parquet" for table in WHOLE}
     return folder.is_dir() and all(
-        entry.is_dir() and entry.name in ORDERS and all(p.name.startswith("experiment=") for p in entry.iterdir())
+        entry.name in whole
+        or (entry.is_dir() and entry.name in ORDERS and all(p.name.startswith("experiment=") for p in entry.iterdir()))
         for entry in folder.iterdir()
     )

@@ -17,6 +17,8 @@ PARAMS = (
     "augmentation",
 )
 """The standard params. All but ``seed`` make the cell; a group over seeds is a cell."""
+LABORATORY = "laboratory"
+"""A param that stands in no store: `fa-track merge` writes whose run it is into the results database."""
 
 ACCURACY_TRAIN = "accuracy/train"
 """In [0, 1], over the epoch's training batches."""

@@ -13,6 +13,7 @@ and never writes to the store. Values are as the store holds them: the export un
 """
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,6 +87,20 @@ def without_password(uri: str) -> str:
     if address.password is None:
         return uri
     return uri.replace(f":{address.password}@", "@", 1)
+
+
+LABELLED = re.compile(r"^(\w[\w.-]*)=(?=.)")
+"""What stands before the address of a store whose runs `fa-track merge` has taken over: its laboratory."""
+
+
+def address(source: str) -> str:
+    """The tracking URI in ``runs.source``."""
+    return LABELLED.sub("", source)
+
+
+def id_in_store(run_id: str) -> str:
+    """The id by which a run's own store knows it: a merged database may call it ``ID@LABORATORY``."""
+    return run_id.partition("@")[0]
 
 
 def refuse_silent(uri: str) -> None:

@@ -1,0 +1,97 @@
+"""Opens folders of the tables as Parquet: views over files that stay where they are and are read at each query."""
+
+import glob
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fa_tracking.errors import UsageError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+def find_folders(path: str | Path) -> list[Path]:
+    """The folders of tables that ``path`` names: itself, those that stand in it or that it matches."""
+    one = Path(path)
+    if _parts(one, "runs"):
+        return [one]
+    named = one.iterdir() if one.is_dir() else map(Path, glob.glob(str(path)))  # noqa: PTH207 - or no absolute pattern
+    return sorted(folder for folder in named if _parts(folder, "runs"))
+
+
+def open_folders(folders: Sequence[Path]) -> "DuckDBPyConnection":
+    """The tables of schema.sql over the files of ``folders``, which are all that the connection can read.
+
+    Raises:
+        UsageError: a run or an experiment stands in two of the folders.
+        duckdb.Error: a file is not what it should be.
+    """
+    import duckdb
+
+    connection = duckdb.connect()
+    create_tables(connection, folders)
+    if len(folders) > 1:
+        _refuse_doubles(connection, folders)
+    readable = [part for table in _tables(connection) for part in paths(folders, table)]
+    connection.execute(f"set allowed_paths = {_texts(readable)}")
+    return connection
+
+
+def create_tables(connection: "DuckDBPyConnection", folders: Sequence[Path]) -> None:
+    """The tables of schema.sql in the connection's current database: views where ``folders`` hold files, else empty."""
+    connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text(encoding="utf-8"))
+    for table in _tables(connection):
+        if parts := paths(folders, table):
+            typed = connection.execute(
+                "select column_name, data_type from duckdb_columns() where table_name = $1 and "
+                "database_name = current_database() order by column_index",
+                [table],
+            ).fetchall()
+            columns = ", ".join(f"cast({name} as {kind}) as {name}" for name, kind in typed)
+            connection.execute(f"drop table {table}")
+            connection.execute(f"create view {table} as select {columns} from {_read(parts)}")
+
+
+def paths(folders: Iterable[Path], table: str) -> list[str]:
+    """The files of a table, absolute."""
+    return [str(part.absolute()) for folder in folders for part in _parts(folder, table)]
+
+
+def _parts(folder: Path, table: str) -> list[Path]:
+    return sorted([*folder.glob(f"{table}.parquet"), *folder.glob(f"{table}/*/*.parquet")])
+
+
+def _read(parts: Iterable[str], also: str = "") -> str:
+    return f"read_parquet({_texts(parts)}, hive_partitioning = true, hive_types_autocast = false{also})"
+
+
+def _tables(connection: "DuckDBPyConnection") -> list[str]:
+    """Names of the tables of schema.sql, also where they are views already."""
+    found = connection.execute(
+        "select distinct table_name from duckdb_columns() where not internal and database_name = current_database()"
+    ).fetchall()
+    return sorted(name for (name,) in found)
+
+
+def _refuse_doubles(connection: "DuckDBPyConnection", folders: Sequence[Path]) -> None:
+    """Views cannot tell apart what two folders call by one name."""
+    doubles = {
+        "run": "select run_id from runs group by run_id having count(*) > 1",
+        "experiment": (
+            f"select experiment from {_read(paths(folders, 'runs'), ', filename = true')} "
+            "group by experiment having count(distinct filename) > 1"
+        ),
+    }
+    for what, sql in doubles.items():
+        if found := connection.execute(f"{sql} order by all limit 1").fetchone():
+            raise UsageError(
+                f"the {what} {found[0]!r} stands in several of the {len(folders)} folders: `fa-track merge` makes one "
+                "database of them, in which they are told apart"
+            )
+
+
+def _texts(values: Iterable[str]) -> str:
+    """A list of texts in SQL."""
+    return "[" + ", ".join("'" + value.replace("'", "''") + "'" for value in values) + "]"
