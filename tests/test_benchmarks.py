@@ -16,7 +16,11 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
         ("epoch.py", ["--images", "1280", "--rounds", "1"], "dfa / plain torch BP"),
         ("export.py", ["--runs", "3", "--calls", "2"], "one new run / full"),
         ("queries.py", ["--runs", "40", "--rounds", "1"], "slowest query"),
-        ("scaling.py", ["--plan", "10", "2", "--epochs", "1", "--images", "128"], "store writes"),
+        (
+            "scaling.py",
+            ["--plan", "10", "2", "--epochs", "1", "--images", "128", "--seconds", "0.1", "--exported", "3"],
+            "store writes",
+        ),
         ("tracking_overhead.py", ["--epochs", "1", "--images", "512"], "tracking / epoch"),
     ],
 )
