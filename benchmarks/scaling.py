@@ -13,6 +13,7 @@ machine. --store measures writes into that store; without it, into a new SQLite 
 """
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -38,8 +39,6 @@ from trainers.study import Study
 
 CONFIG = RunConfig(method="dfa", dataset="random")
 FEW_IMAGES = 1280
-EXPORTED_RUNS = 200
-SECONDS_OF_WRITING = 5.0
 
 
 def main() -> None:
@@ -52,10 +51,12 @@ def main() -> None:
     arguments.add_argument("--per-node", type=int, default=16, help="runs that train side by side on a node")
     arguments.add_argument("--images", type=int, default=50_000)
     arguments.add_argument("--store", metavar="URI")
+    arguments.add_argument("--seconds", type=float, default=5.0, help="of writing into the store")
+    arguments.add_argument("--exported", type=int, default=200, help="runs of the export that is timed")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if given.plan:
-            plan(Path(folder), *given.plan, given.per_node, given.epochs, given.images, given.store)
+            plan(Path(folder), given)
         else:
             throughput(Path(folder), given.executors, given.workers, given.runs, given.epochs)
     torch.set_num_threads(1)
@@ -91,28 +92,29 @@ def throughput(folder: Path, executors: list[str], workers: list[int], runs: int
             print(f"{executor:<10} {jobs:>7} {whole:>8.1f} {warm:>8.1f}", flush=True)
 
 
-def plan(folder: Path, runs: int, nodes: int, per_node: int, epochs: int, images: int, given_store: str | None) -> None:
+def plan(folder: Path, given: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    epoch = epoch_seconds(images)
+    (runs, nodes), epochs = given.plan, given.epochs
+    epoch = epoch_seconds(given.images)
     writes, points, artifact_bytes, diagnostics = one_run(folder, epochs)
-    uri = given_store or f"sqlite:///{folder}/writes.db"
-    capacity, writers = write_rate(uri)
-    reading = export_rate(folder)
+    uri = given.store or f"sqlite:///{folder}/writes.db"
+    capacity, writers = write_rate(uri, given.seconds)
+    reading = export_rate(folder, given.exported)
 
     seconds = epochs * (epoch + diagnostics)
     writes += seconds / claim.BEAT
-    side_by_side = min(runs, nodes * per_node)
+    side_by_side = min(runs, nodes * given.per_node)
     duration = seconds * runs / side_by_side
     per_second = writes * runs / duration
     print(f"unit costs: a run is {CONFIG.method}, {CONFIG.architecture} {CONFIG.depth}×{CONFIG.width}, {epochs} epochs")
-    print(f"  epoch of {images:,} images      {epoch:12.2f} s")
+    print(f"  epoch of {given.images:,} images     {epoch:12.2f} s")
     print(f"  diagnostics of an epoch      {diagnostics:12.2f} s")
     print(f"  writes a run                 {writes:12.0f}   with a sign of life every {claim.BEAT:.0f} s")
     print(f"  metric points a run          {points:12,.0f}")
     print(f"  artifacts a run              {artifact_bytes / 1e6:12.2f} MB")
     print(f"  the store takes              {capacity:12.0f} writes/s   {writers} writers, {without_password(uri)}")
     print(f"  an export reads              {reading:12,.0f} points/s")
-    print(f"{runs:,} runs on {nodes} nodes, {per_node} side by side on each")
+    print(f"{runs:,} runs on {nodes} nodes, {given.per_node} side by side on each")
     print(f"  duration                     {duration / 3600:12.2f} h")
     print(f"  store writes                 {per_second:12.1f} /s   {per_second / capacity:.0%} of what it takes")
     print(
@@ -140,7 +142,7 @@ def one_run(folder: Path, epochs: int) -> tuple[int, int, int, float]:
     null = [rule.fresh(model, seed).credit for seed in loop.NULL_SEEDS]
     uri = f"sqlite:///{folder}/run.db"
     client = store.client(uri)
-    home = client.create_experiment("plan", artifact_location=str(folder / "artifacts"))
+    client.create_experiment("plan", artifact_location=str(folder / "artifacts"))
     params = {name: getattr(CONFIG, name) for name in names.PARAMS}
     with counted_writes() as writes, fa_tracking.start_run("plan", uri, **params) as run:
         for epoch in range(epochs + 1):
@@ -150,7 +152,6 @@ def one_run(folder: Path, epochs: int) -> tuple[int, int, int, float]:
     spent = [m.value for m in client.get_metric_history(run.run_id, names.DIAGNOSTICS_SECONDS)]
     points = len(spent) * len(found.data.metrics)
     size = sum(p.stat().st_size for p in (folder / "artifacts").rglob("*") if p.is_file())
-    assert home == found.info.experiment_id
     return len(writes), points, size, statistics.median(spent)
 
 
@@ -176,17 +177,15 @@ def counted_writes() -> Iterator[list[None]]:
     event.remove(Engine, "commit", committed)
 
 
-def write_rate(uri: str) -> tuple[float, int]:
+def write_rate(uri: str, seconds: float) -> tuple[float, int]:
     """Batches of one epoch's metrics per second, from as many processes as there are cores, each into its own run."""
-    import os
-
     writers = os.cpu_count() or 1
     client = store.client(uri)
     home = store.experiment_id(client, "benchmark of writes")
     runs = [client.create_run(home).info.run_id for _ in range(writers)]
     with ProcessPoolExecutor(writers) as pool:
         list(pool.map(write, [uri] * writers, runs, [0.1] * writers))  # imports and connections are no part of it
-        done = list(pool.map(write, [uri] * writers, runs, [SECONDS_OF_WRITING] * writers))
+        done = list(pool.map(write, [uri] * writers, runs, [seconds] * writers))
     return sum(done), writers
 
 
@@ -202,8 +201,8 @@ def write(uri: str, run_id: str, seconds: float) -> float:
     return count / (time.perf_counter() - began)
 
 
-def export_rate(folder: Path) -> float:
-    build(folder / "exported.db", EXPORTED_RUNS)
+def export_rate(folder: Path, runs: int) -> float:
+    build(folder / "exported.db", runs)
     done = exported(f"sqlite:///{folder}/exported.db", folder / "exported.duckdb")
     return done["points"] / done["seconds"]
 

@@ -17,7 +17,11 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
         ("export.py", ["--runs", "3", "--calls", "2"], "one new run / full"),
         ("large.py", ["--layers", "0", "--epochs", "0", "--runs", "0", "--architectures", "1"], "dashboard"),
         ("queries.py", ["--runs", "40", "--rounds", "1", "--parquet"], "of the file's"),
-        ("scaling.py", ["--plan", "10", "2", "--epochs", "1", "--images", "128"], "store writes"),
+        (
+            "scaling.py",
+            ["--plan", "10", "2", "--epochs", "1", "--images", "128", "--seconds", "0.1", "--exported", "3"],
+            "store writes",
+        ),
         ("tracking_overhead.py", ["--epochs", "1", "--images", "512"], "tracking / epoch"),
     ],
 )

@@ -60,7 +60,7 @@ def _cluster(ray: Any) -> Iterator[None]:
     own = {} if address else {"object_store_memory": OBJECT_STORE, "include_dashboard": False}
     try:
         ray.init(address=address or "local", logging_level="ERROR", log_to_driver=False, **own)
-    except Exception as error:  # Ray has no one exception for it
+    except (Exception, SystemExit) as error:  # it leaves with status 15 where nobody answers
         raise FATrackError(f"no Ray cluster at {address or 'this machine'}: {as_line(error)}") from error
     try:
         yield
