@@ -211,7 +211,8 @@ def html_table(table: Table) -> str:
 
     def row(tag: str, cells: list[str]) -> str:
         sides = [' style="text-align:right"' if number else "" for number in table.numeric]
-        return f"<tr>{''.join(f'<{tag}{s}>{escape(one_line(c))}</{tag}>' for c, s in zip(cells, sides, strict=True))}</tr>\n"
+        shown = [f"<{tag}{side}>{escape(one_line(cell))}</{tag}>" for cell, side in zip(cells, sides, strict=True)]
+        return f"<tr>{''.join(shown)}</tr>\n"
 
     body = "".join(row("td", cells) for cells in table.cells)
     return (
