@@ -227,10 +227,11 @@ def html_table(table: Table) -> str:
 
     def row(tag: str, cells: list[str]) -> str:
         sides = [' style="text-align:right"' if number else "" for number in table.numeric]
-        return f"<tr>{''.join(f'<{tag}{s}>{escape(c)}</{tag}>' for c, s in zip(cells, sides, strict=True))}</tr>\n"
+        shown = [f"<{tag}{side}>{escape(one_line(cell))}</{tag}>" for cell, side in zip(cells, sides, strict=True)]
+        return f"<tr>{''.join(shown)}</tr>\n"
 
     body = "".join(row("td", cells) for cells in table.cells)
     return (
-        f"<table>\n<caption>{escape(table.caption)}</caption>\n"
+        f"<table>\n<caption>{escape(one_line(table.caption))}</caption>\n"
         f"<thead>\n{row('th', table.headings)}</thead>\n<tbody>\n{body}</tbody>\n</table>\n"
     )
