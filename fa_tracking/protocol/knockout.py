@@ -20,6 +20,10 @@ from fa_tracking.protocol.probe import hidden_states, logits_of
 from fa_tracking.protocol.undisturbed import Call, undisturbed, unwrapped
 
 
+MOST_BLOCKS = 200
+"""Beyond it the measurement, whose time grows with the square of the blocks, takes longer than all the others."""
+
+
 @dataclass(frozen=True, config=ConfigDict(ser_json_inf_nan="strings"))
 class Knockout:
     """Accuracies in [0, 1] on the same samples; NaN where the logits are not finite.
@@ -53,13 +57,15 @@ def knockout(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> Knoc
     made to return its input.
 
     Raises:
-        ValueError: the model has no ``blocks``, or one that changes the state's shape, so that nothing can stand in
+        ValueError: the model has no ``blocks``, more than ``MOST_BLOCKS``, or one that changes the state's shape, so that nothing can stand in
             its place.
     """
     model = unwrapped(model)
     blocks = list(getattr(model, "blocks", None) or ())
     if not blocks:
         raise ValueError("the model has no blocks to take out")
+    if len(blocks) > MOST_BLOCKS:
+        raise ValueError(f"the model has {len(blocks)} blocks, and each is taken out of all: more than {MOST_BLOCKS}")
     return undisturbed(model, lambda call: _measure(call, model, blocks, batches))
 
 
