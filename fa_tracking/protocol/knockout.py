@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from fa_tracking.protocol.probe import hidden_states, logits_of
 from fa_tracking.protocol.undisturbed import Call, undisturbed, unwrapped
 
-
 MOST_BLOCKS = 200
 """Beyond it the measurement, whose time grows with the square of the blocks, takes longer than all the others."""
 
@@ -57,8 +56,8 @@ def knockout(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> Knoc
     made to return its input.
 
     Raises:
-        ValueError: the model has no ``blocks``, more than ``MOST_BLOCKS``, or one that changes the state's shape, so that nothing can stand in
-            its place.
+        ValueError: the model has no ``blocks``, more than ``MOST_BLOCKS``, or one that changes the state's shape, so that
+            nothing can stand in its place.
     """
     model = unwrapped(model)
     blocks = list(getattr(model, "blocks", None) or ())
