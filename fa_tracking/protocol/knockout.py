@@ -56,7 +56,7 @@ def knockout(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> Knoc
     made to return its input.
 
     Raises:
-        ValueError: the model has no ``blocks``, more than ``MOST_BLOCKS``, or one that alters the state's shape, so that
+        ValueError: the model has no ``blocks``, more than ``MOST_BLOCKS``, or one that alters the shape, so that
             nothing can stand in its place.
     """
     model = unwrapped(model)
