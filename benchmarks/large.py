@@ -1,4 +1,4 @@
-"""What is large, measured once: each command's seconds, those of the processor, its peak memory, and the bytes that it wrote.
+"""What is large, measured once: seconds on the clock and of the processor, peak memory and bytes written.
 
     python benchmarks/large.py [--layers N] [--epochs N] [--runs N] [--architectures N] [--keep FOLDER]
 

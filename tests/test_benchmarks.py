@@ -15,7 +15,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
         ("diagnostics_cost.py", ["--rounds", "1"], "diagnostics / training"),
         ("epoch.py", ["--images", "1280", "--rounds", "1"], "dfa / plain torch BP"),
         ("export.py", ["--runs", "3", "--calls", "2"], "one new run / full"),
-        ("large.py", ["--layers", "0", "--epochs", "0", "--runs", "0", "--architectures", "1"], "dashboard"),
+        ("large.py", ["--layers", "0", "--epochs", "20", "--runs", "0", "--architectures", "0"], "dashboard"),
         ("queries.py", ["--runs", "40", "--rounds", "1", "--parquet"], "of the file's"),
         (
             "scaling.py",

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from fa_tracking.protocol.probe import hidden_states, logits_of
 from fa_tracking.protocol.undisturbed import Call, undisturbed, unwrapped
 
+MOST_BLOCKS = 200
+"""Beyond it the measurement, whose time grows with the square of the blocks, takes longer than all the others."""
+
 
 @dataclass(frozen=True, config=ConfigDict(ser_json_inf_nan="strings"))
 class Knockout:
@@ -53,13 +56,15 @@ def knockout(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> Knoc
     made to return its input.
 
     Raises:
-        ValueError: the model has no ``blocks``, or one that changes the state's shape, so that nothing can stand in
-            its place.
+        ValueError: the model has no ``blocks``, more than ``MOST_BLOCKS``, or one that alters the shape, so that
+            nothing can stand in its place.
     """
     model = unwrapped(model)
     blocks = list(getattr(model, "blocks", None) or ())
     if not blocks:
         raise ValueError("the model has no blocks to take out")
+    if len(blocks) > MOST_BLOCKS:
+        raise ValueError(f"the model has {len(blocks)} blocks, and each is taken out of all: more than {MOST_BLOCKS}")
     return undisturbed(model, lambda call: _measure(call, model, blocks, batches))
 
 
