@@ -57,7 +57,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     add_run(uri, HTML, "fa", "trustworthy")
     add_run(uri, "private", "secret_rule", FLAGGED)
     add_run(uri, "*", "usf")
-    add_run(uri, "broken", "bp", "trustworthy", **{names.TAG_MEASURED: "{not JSON"})
+    add_run(uri, "broken", "bp", "trustworthy")
+    client = MlflowClient(uri)
+    late = client.create_run(experiment_id(uri, "broken"), start_time=2**62)  # beyond what a database can hold
+    client.set_terminated(late.info.run_id)
     return uri
 
 

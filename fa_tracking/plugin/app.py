@@ -237,7 +237,7 @@ class _Boards:
         database = Path(self._folder.name) / f"{experiment_id}.duckdb"
         page = database.with_suffix(".html")
         with self._lock:
-            done = export(database, os.environ.get(BACKEND_STORE_URI_ENV_VAR), name, say=current_app.logger.info)
+            done = export(database, os.environ.get(BACKEND_STORE_URI_ENV_VAR), name, say=current_app.logger.warning)
             if done.changed or done.removed or self._drawn.get(experiment_id) != visible:
                 self._drawn.pop(experiment_id, None)
                 write_html(name, page, _only(visible, database), mlflow_url=f"{_prefix()}/")
