@@ -12,7 +12,7 @@ import pandas as pd
 from dashboards import theme
 
 WIDTH, HEIGHT = 280, 150
-LINE, FIRES = theme.METHOD_COLOURS[:2]
+LINE, FIRES = theme.VERDICT_COLOUR.range[:2]
 NOT_MEASURED = "?"
 MANY = 40
 """Beyond so many numbers each is no longer marked by a point."""

@@ -23,9 +23,21 @@ HEALTHY, FLAGGED, INCONCLUSIVE, UNKNOWN = STATES = "trustworthy", "flagged", "in
 VERDICT_COLOUR = alt.Scale(domain=STATES, range=["#0072B2", "#D55E00", "#CC79A7", "#999999"])
 VERDICT_SHAPE = alt.Scale(domain=STATES, range=["circle", "triangle-up", "square", "cross"])
 THRESHOLD = "#444444"
-METHOD_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6E2C00", "#332288"]
+METHOD_COLOURS = {
+    "bp": "#332288",
+    "dfa": "#117733",
+    "fa": "#999933",
+    "credit_bridge": "#882255",
+    "state_bridge": "#44AA99",
+    "ep": "#E69F00",
+    "state_bridge_direct": "#6E2C00",
+    "kolen_pollack": "#88CCEE",
+}
+"""A method has its colour on every chart, and none is that of a verdict (after Tol 2021, "muted"); others take what is
+left of these."""
 """Six of Okabe and Ito's, and two that colour-blind readers can tell from these and from black."""
-SHAPES = ["circle", "triangle-up", "square", "diamond", "triangle-down", "cross", "triangle-right"]
+SHAPES = ["diamond", "triangle-down", "triangle-right", "triangle-left", "wedge", "arrow"]
+"""None is that of a verdict."""
 DASHES = [[1, 0], [6, 3], [2, 2], [9, 3, 2, 3], [13, 3], [9, 2, 2, 2, 2, 2]]
 LEGEND_LINE = {"symbolType": "M-1,0L5,0", "symbolOpacity": 1, "symbolStrokeWidth": 2, "labelOffset": 24, "columns": 3}
 """The symbol of a line in a legend, long enough for the period of every dash."""
@@ -54,6 +66,19 @@ def styled(chart: Any) -> Any:
         )
         .configure_view(stroke="#BBBBBB")
     )
+
+
+def method_colours(names: Sequence[str]) -> alt.Scale:
+    """A colour for each of ``names``, which begin with a method: that of the method for the first one of it."""
+    found: dict[str, str] = {}
+    for name in names:
+        own = METHOD_COLOURS.get(name.split(" ")[0])
+        if own and own not in found.values():
+            found[name] = own
+    free = [colour for colour in METHOD_COLOURS.values() if colour not in found.values()] or [*METHOD_COLOURS.values()]
+    others = (name for name in names if name not in found)
+    found |= {name: free[place % len(free)] for place, name in enumerate(others)}
+    return alt.Scale(domain=[*names], range=[found[name] for name in names])
 
 
 def opacity(usual: float = 0.85) -> Any:

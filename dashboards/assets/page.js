@@ -79,7 +79,9 @@ async function showChart(chart, filters, active) {
     const unheard = filters.map(([column]) => column).filter(column => !chart.hears(column));
     const note = one(".deaf", chart.figure), names = unheard.map(column => column === "state" ? "verdict" : column);
     note.hidden = !unheard.length;
-    note.textContent = `Not everything here follows the filter by ${names.join(", ")}: what has no single run behind it is left out, or still of all runs.`;
+    const by = `filter by ${names.join(", ")}`, left = chart.rows.some(([name]) => chart.view.data(name).length);
+    note.textContent = left ? `The ${by} leaves out what is a mean over several runs; lines without a run, such as thresholds, are still of all.`
+      : `Empty under the ${by}: each mark here stands for several runs.`;
   }
   await chart.view.signal("picked", active.length ? active : null).resize().runAsync();
 }

@@ -175,8 +175,7 @@ def interval_words(n: int, low: float | None, high: float | None) -> str:
 
 
 def _colour(order: list[str]) -> Any:
-    scale = alt.Scale(domain=order, range=(theme.METHOD_COLOURS * len(order))[: len(order)])
-    return alt.Color("label:N", scale=scale, title=None)
+    return alt.Color("label:N", scale=theme.method_colours(order), title=None)
 
 
 def _shape(order: list[str]) -> Any:

@@ -42,7 +42,7 @@ def variants_of(rows: pd.DataFrame) -> list[str]:
 def marks(rows: pd.DataFrame) -> dict[str, Any]:
     """Colour of the method and dash of the variant, each with a legend where there are several."""
     methods, variants = sorted(rows["method"].unique()), variants_of(rows)
-    colours = alt.Scale(domain=methods, range=_repeated(theme.METHOD_COLOURS, methods))
+    colours = theme.method_colours(methods)
     dashes = alt.Scale(domain=variants, range=_repeated(theme.DASHES, variants))
     symbol: Any = theme.LEGEND_LINE  # whatever mark comes first
     legend = alt.Legend(title="variant", symbolStrokeColor="black", **symbol) if len(variants) > 1 else None

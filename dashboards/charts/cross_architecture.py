@@ -14,7 +14,7 @@ ORDER = 8
 
 DRAWN = ("median", "lowest", "highest")
 
-ROOM, WIDEST, SPACING, HEIGHT = theme.FULL_WIDTH - 120, 270, 12, 120
+ROOM, WIDEST, SPACING, HEIGHT, LABELS = theme.FULL_WIDTH - 120, 270, 12, 120, 28
 
 
 def draw(rows: pd.DataFrame) -> alt.HConcatChart:
@@ -58,7 +58,9 @@ def _network(rows: pd.DataFrame, network: str, of: int) -> Any:
         alt.layer(*_layers(rows, here, q, first), *(heading if q == next(iter(_training.PANELS)) else []))
         for q in _training.PANELS
     ]
-    return alt.vconcat(*(panel.properties(width=width, height=HEIGHT) for panel in panels), spacing=12)
+    panels = [panel.properties(width=width, height=HEIGHT) for panel in panels]
+    # flush: else a label that reaches beyond the end of an axis moves the panels of its column
+    return alt.vconcat(*panels, spacing=LABELS, bounds="flush")
 
 
 def _layers(rows: pd.DataFrame, here: pd.DataFrame, quantity: str, first: bool) -> list[Any]:

@@ -31,10 +31,13 @@ def draw(rows: pd.DataFrame) -> Any:
         panels = [_panel(group, m, order, scales[m], rows["judged"], m == measures[0], is_last) for m in measures]
         title = alt.TitleParams(str(network), limit=theme.FULL_WIDTH)
         groups.append(alt.hconcat(*panels, spacing=50).properties(title=title))
-    without = rows.loc[~rows["cell"].isin(rows.loc[rows["measure"] == "margin_pp", "cell"]), "cell"].nunique()
+    is_frozen = rows["frozen_blocks"].map(lambda v: v is True or v == 1)
+    with_margin = rows.loc[rows["measure"] == "margin_pp", "cell"]
+    without = rows.loc[~rows["cell"].isin(with_margin) & ~is_frozen, "cell"].nunique()
     caption = theme.caption(
         "Upper mark: a seed. Diamond and bar below: the mean of n seeds and its 95 % t interval; none for n = 1.",
-        *([f"Without a margin: {without} of the cells, for which there is no frozen control."] if without else []),
+        *(["Frozen: a control, which has no margin of its own."] if is_frozen.any() else []),
+        *([f"Without a margin: {_marks.counted(without, 'cell')} without a frozen control."] if without else []),
         *([_marks.LOST] if _marks.lost(rows) else []),
         theme.usual(rows),
     )

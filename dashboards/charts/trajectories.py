@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from dashboards import theme
-from dashboards.charts import _training
+from dashboards.charts import _marks, _training
 
 TITLE = "Training: residual norm, gradient norm and accuracy by epoch"
 QUERY = "trajectories"
@@ -30,7 +30,8 @@ def draw(rows: pd.DataFrame) -> alt.ConcatChart:
         for quantity in _training.PANELS
     ]
     panels = [panel.properties(width=WIDTH, height=height) for panel in panels]
-    caption = theme.caption("A line is a run; the dashed line across is the floor of (b).", theme.usual(rows))
+    n = _marks.counted(rows["run_id"].nunique(), "run")
+    caption = theme.caption(f"{n}, a line each; the dashed line across is the floor of (b).", theme.usual(rows))
     return alt.concat(*panels, columns=len(_training.PANELS), spacing={"row": 8, "column": SPACING}, title=caption)
 
 

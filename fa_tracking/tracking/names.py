@@ -147,6 +147,11 @@ TAG_SUMMARY = "fa.summary"
 TAG_NOTE = "mlflow.note.content"
 """MLflow's own: the note on a run's page; it holds the verdict and the printed report."""
 
+TAG_KIND = "mlflow.experimentKind"
+"""MLflow's own, of an experiment: where it is not set, MLflow may open its page on traces, without a run."""
+KIND = "custom_model_development"
+"""Training and evaluation of models, as MLflow calls it."""
+
 TAG_VERSION = "fa.version"
 """FA-Track's version."""
 TAG_TORCH = "fa.torch"

@@ -165,7 +165,7 @@ def experiment_id(store: "MlflowClient", name: str) -> str:
     with store_errors():
         if (experiment := store.get_experiment_by_name(name)) is None:
             try:
-                return store.create_experiment(name)
+                return store.create_experiment(name, tags={names.TAG_KIND: names.KIND})
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
