@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup, escape
 
 from dashboards import board
 from dashboards.draw import Answer, answers, draw_all, write
@@ -149,18 +150,23 @@ def _at(time: datetime) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _filters(runs: list[dict[str, Any]]) -> dict[str, list[tuple[str, int]]]:
-    """The values of each filter, sorted, and the number of runs of each."""
+def _filters(runs: list[dict[str, Any]]) -> dict[str, list[tuple[str, str, int]]]:
+    """The values of each filter, sorted, each as an attribute and as a person reads it, and the number of its runs."""
     found = {name: Counter(run[name] for run in runs) for name in FILTERS}
     order = [*board.STATES].index
     return {
         name: [
-            ("" if value is None else str(value), counts[value])
+            (_attribute(text := "" if value is None else str(value)), one_line(text), counts[value])
             for value in sorted(counts, key=order if name == "state" else lambda v: (v is None, v))
         ]
         for name, counts in found.items()
         if len(counts) > 1
     }
+
+
+def _attribute(text: str) -> Markup:
+    """A text as the value of an attribute, what cannot be printed of it by its number."""
+    return Markup("".join(c if c.isprintable() else f"&#{ord(c)};" for c in str(escape(text))))
 
 
 def _answered(query: Query, experiment: str, rows: pd.DataFrame) -> Answered:

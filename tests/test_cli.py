@@ -97,7 +97,7 @@ def test_thresholds_of_the_command_line_reach_the_verdict(trained: Path, cli: Cl
         (["query", "runs", "--experiment", "hand", "--db", "mlflow.db"], 2, "mlflow.db is a SQLite file, such as"),
         (["sql", "select 1", "--db", "/proc/self/mem"], 1, "/proc/self/mem cannot be opened: [Errno 5]"),
         (["sql", "delete from runs"], 2, "read-only"),
-        (["sql", "copy runs to 'stolen.csv'"], 2, "disabled by configuration"),
+        (["sql", "copy runs to 'stolen.csv'"], 2, "copy: the database is read-only"),
         (["sql", "select * from read_csv('mlflow.db')"], 2, "disabled by configuration"),
         (["sql", "set enable_external_access = true"], 2, "locked"),
         (["sql", "attach 'stolen.db'"], 2, "disabled by configuration"),

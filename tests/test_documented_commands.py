@@ -1,32 +1,9 @@
-"""What the README, the tutorial and the how-to pages tell a user to type, typed: block by block, as a user would.
+"""The README, the tutorial and the pages that begin where the demo ends, typed as a user would (see pages.py)."""
 
-A page is done in a fresh copy of this repository, as by someone who has cloned and installed it. Its sh blocks are run
-by bash, which stops at the first command that fails; its python blocks share their names, as in a notebook. `mlflow ui`
-and `mlflow server` run until the page ends, and a package that the page writes is installed into the page's folder.
-Comments in a page say what else there is to know:
-
-<!-- test: demo -->          the page begins where `fa-track demo` has been run
-<!-- test: skip REASON -->   the block below is not run
-"""
-
-import json
-import os
-import re
-import shutil
-import signal
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "docs/tutorial.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
-BLOCK = re.compile(r"^(<!-- test: skip [^\n]+ -->\n)?```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-INSTALLED = re.compile(r"^python -m pip install \./(\w+)$", re.MULTILINE)
-SERVER = re.compile(r"^(mlflow (?:ui|server)\b[^\n#]*)[^\n]*", re.MULTILINE)
-LONGEST = 900
+from pages import PAGES, needs_demo, run, type_page
 
 
 @pytest.fixture(scope="module")
@@ -37,62 +14,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_block_of_the_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    text = page.read_text()
-    folder = tmp_path / "fa-track"
-    copy_of_the_repository(folder)
-    if "<!-- test: demo -->" in text:
-        shutil.copytree(request.getfixturevalue("demo"), folder, dirs_exist_ok=True)
-    found = BLOCK.findall(text)
-    assert len(found) == len(re.findall(r"^\s*```(?:sh|python)$", text, re.MULTILINE))
-    run(
-        [(kind, SERVER.sub(awaited, INSTALLED.sub(beside, code))) for skipped, kind, code in found if not skipped],
-        folder,
-    )
-
-
-def copy_of_the_repository(folder: Path) -> None:
-    command = ["git", "ls-files", "-co", "--exclude-standard"]
-    for name in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
-
-
-def beside(install: re.Match[str]) -> str:
-    """The package in the page's folder, which its programs find, and not in the environment of the tests."""
-    name = install[1]
-    return f"python -m build --wheel --no-isolation -o wheels {name} && python -m zipfile -e wheels/{name}-*.whl ."
-
-
-def awaited(server: re.Match[str]) -> str:
-    """The command in the background, and a loop that waits until it answers."""
-    port = re.search(r"--port[ =](\d+)", server[1])
-    answers = f"(: < /dev/tcp/127.0.0.1/{port[1] if port else 5000}) 2> /dev/null"
-    return f"{server[1]} > server.log 2>&1 &\nuntil {answers}; do kill -0 $! && sleep 0.5; done"
-
-
-def run(blocks: list[tuple[str, str]], folder: Path) -> None:
-    paths = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
-    if (folder / "fa_tracking").is_dir():
-        paths["PYTHONPATH"] = str(folder)  # what an editable installation of this copy does
-    clean = {k: v for k, v in os.environ.items() if k not in ("FA_TRACK_DATA", "FA_TRACK_DB", "MLFLOW_TRACKING_URI")}
-    (folder / "blocks.json").write_text(json.dumps(blocks))
-    log = folder / "output.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / "run_page.py"), "blocks.json"],
-            cwd=folder,
-            env={**clean, **paths},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            code = process.wait(timeout=LONGEST)
-        finally:
-            with suppress(ProcessLookupError):  # where the page has started no server, all are gone
-                os.killpg(process.pid, signal.SIGKILL)
-    assert code == 0, log.read_text()[-6000:]
+@pytest.mark.parametrize("page", filter(needs_demo, PAGES), ids=lambda page: page.stem)
+def test_every_block_of_the_page_runs(page: Path, tmp_path: Path, demo: Path) -> None:
+    type_page(page, tmp_path / "fa-track", demo)

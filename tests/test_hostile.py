@@ -295,7 +295,7 @@ def test_a_value_of_a_run_closes_no_marker(database: Path, tmp_path: Path) -> No
     assert "&lt;script&gt;" in fresh and SCRIPT not in fresh
 
 
-@pytest.mark.parametrize("piece", ["`a" * 30_000, "<!-- fa: x" * 5_000, "`" * 60_000, "|---" * 20_000, "&" * 60_000])
+@pytest.mark.parametrize("piece", ["`a" * 30_000, "<!-- fa: x" * 1_000, "`" * 60_000, "|---" * 20_000, "&" * 60_000])
 @pytest.mark.parametrize("name", ["x.md", "x.tex"])
 def test_a_long_document_takes_no_long_time(name: str, piece: str, database: Path, tmp_path: Path) -> None:
     path = tmp_path / name

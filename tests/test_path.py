@@ -455,4 +455,4 @@ def test_a_chart_says_what_an_axis_cannot_hold() -> None:
     assert '"edge": "+\\u221e"' in text
     assert '"edge": "0"' in text
     assert text.count('"edge": "NaN"') == 2
-    assert "2 of 2 runs not measured" in text
+    assert "2 of 2 not measured" in text

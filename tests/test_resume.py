@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -42,13 +41,6 @@ for config in configs:
         loop.train(RunConfig(**config), "cut-" + config["method"], uri, state_seconds=0, progress=progress)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL, config
-"""
-HOLDS_THE_DATABASE = """
-import sqlite3, sys, time
-connection = sqlite3.connect(sys.argv[1])
-connection.execute("begin exclusive")
-print(flush=True)
-time.sleep(600)
 """
 
 
@@ -117,35 +109,6 @@ def test_what_a_killed_process_reported_is_recovered(uri: str, cli: Cli) -> None
     assert client.get_run(run_id).info.status == "KILLED"
     assert not journal.folder.exists()
     assert not list(recover())
-
-
-def test_a_run_ends_without_a_store_that_stays_away(tmp_path: Path, cli: Cli) -> None:
-    database = tmp_path / "away.db"
-    uri = f"sqlite:///{database}"
-    program = (
-        "import subprocess, sys, fa_tracking\n"
-        f"with fa_tracking.start_run('kept', {uri!r}, method='m', seed=1) as run:\n"
-        "    run.log_metrics({'x': 1.0}, 0)\n"
-        "    run.flush()\n"
-        f"    holder = subprocess.Popen([sys.executable, '-c', {HOLDS_THE_DATABASE!r}, {str(database)!r}], "
-        "stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)\n"
-        "    holder.stdout.readline()\n"
-        "    print(holder.pid, flush=True)\n"
-        "    for step in range(1, 4):\n"
-        "        run.log_metrics({'x': 1.0 + step}, step)\n"
-    )
-    environment = {**os.environ, "FA_TRACK_PATIENCE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment, timeout=120
-    )
-    os.kill(int(done.stdout), signal.SIGKILL)
-    assert "StoreAwayError" in done.stderr and "`fa-track recover`" in done.stderr
-    (run,) = runs("kept", uri)
-    assert run.info.status == "RUNNING"
-    assert cli("recover").returncode == 0
-    (run,) = runs("kept", uri)
-    assert run.info.status == "FINISHED"
-    assert points(run.info.run_id, uri) == {"x": [(0, 1.0), (1, 2.0), (2, 3.0), (3, 4.0)]}
 
 
 def test_a_full_disk_loses_nothing_that_was_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

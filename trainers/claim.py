@@ -30,7 +30,7 @@ PATIENCE = 2.0
 
 
 class TakenError(Exception):
-    """Another process has the configuration."""
+    """Another process has the configuration, or has trained it by now."""
 
 
 def runs_of(client: "MlflowClient", digest: str = "") -> "list[Run]":
@@ -57,6 +57,11 @@ def in_hand(run: "Run", driver: str = "") -> bool:
     with suppress(ValueError):
         return time.time() - float(sign_of_life) < LEASE
     return False
+
+
+def is_done(run: "Run") -> bool:
+    """Whether it was trained to its end: one that a flag has stopped was not."""
+    return run.info.status == "FINISHED" and names.TAG_ABORTED_AT not in run.data.tags
 
 
 def bury(client: "MlflowClient", runs: "Iterable[Run]") -> None:
@@ -127,7 +132,7 @@ class Claim:
 
     def _refuse_others(self, mine: str) -> None:
         others = [run for run in runs_of(self._client, self._digest) if run.info.run_id != mine]
-        if any(in_hand(run, self._driver) for run in others):
+        if any(in_hand(run, self._driver) or is_done(run) for run in others):
             raise TakenError
 
     def _give_signs_of_life(self) -> None:

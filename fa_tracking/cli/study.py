@@ -95,8 +95,8 @@ def run(
     \b
     Example:
       fa-track study run dfa_penalty --reduced --jobs 2 --data-dir data
-      RAY_ADDRESS=auto fa-track study run dfa_penalty --executor ray --cpus-per-run 2
-      fa-track study run dfa_penalty --executor slurm --cells-per-job 8 --set partition=cpu --set time=240
+      RAY_ADDRESS=auto fa-track study run dfa_penalty --executor ray
+      fa-track study run dfa_penalty --executor slurm --cells-per-job 8 --set partition=cpu
     """
     from trainers import schedule
 

@@ -48,7 +48,10 @@ def write_parquet(database: str | Path, folder: str | Path) -> int:
     try:
         with scratch(folder.absolute().parent) as aside:
             fresh = aside / "new"
-            with duckdb.connect(str(database), read_only=True) as connection:
+            with duckdb.connect() as connection:  # of its own: what this process has open of the file may not write
+                quoted = str(database).replace("'", "''")
+                connection.execute(f"attach '{quoted}' as held (read_only)")
+                connection.execute("use held")
                 written = _write(connection, fresh)
             if folder.exists():
                 _exchange(fresh, folder)

@@ -180,7 +180,7 @@ def spell(value: Any, form: str = "") -> str:
             raise ValueError
         return format(value, form)
     except (ValueError, TypeError, OverflowError):
-        raise UsageError(f"{short(value):.40} cannot be written as {form!r}") from None
+        raise UsageError(f"{short(value)[:40]!r} cannot be written as {form!r}") from None
 
 
 def literal(text: str) -> str:

@@ -85,6 +85,7 @@ def resume_run(run_id: str, tracking_uri: str | None = None) -> "Iterator[Tracke
         writer.flush()
         with store.store_errors():
             mlflow.set_tracking_uri(client.tracking_uri)
+            mlflow.set_experiment(experiment_id=run.info.experiment_id)  # MLflow resumes no run of another one
             mlflow.start_run(run_id=run_id)
             client.set_tag(run_id, names.TAG_PROCESS, process.this())
             measured = client.get_metric_history(run_id, names.DIAGNOSTICS_SECONDS)

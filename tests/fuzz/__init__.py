@@ -129,4 +129,5 @@ def _watch(event: str, args: tuple[Any, ...]) -> None:
 
 
 _watch.armed = False  # type: ignore[attr-defined]
+import_module("matplotlib.font_manager")  # makes its folders when it is first imported; what reads models imports it
 platform.processor()  # which asks `uname`, once; libraries do so when they are imported
