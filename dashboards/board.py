@@ -54,17 +54,17 @@ def _cell(label: str, runs: list[dict[str, Any]], several: bool, mlflow_url: str
     behind += [f"{first[column]} {said}" for column, said in counted.items() if first[column]]
     behind += [f"{unfinished} unfinished"] if unfinished else []
     states = Counter(run["state"] for run in runs if run["aborted_at"] is None and run["status"] == "FINISHED")
-    return {
-        "label": label,
-        "also": " ".join(w for w in (first["also"] or "").split() if not w.startswith(theme.NAMED)),
-        "accuracy": mean_and_sd(first["accuracy_mean"], first["accuracy_sd"]),
-        "n": first["n"] or 0,
-        "behind": ", ".join(behind),
-        "flags": first["cell_flags"] or "",
-        "verdict": first["cell_verdict"] or "no run ended as planned",
-        "states": [(state, states[state]) for state in STATES if states[state]],
-        "runs": [_run(run, several, mlflow_url) for run in runs],
-    }
+    return _printable(
+        label=label,
+        also=" ".join(w for w in (first["also"] or "").split() if not w.startswith(theme.NAMED)),
+        accuracy=mean_and_sd(first["accuracy_mean"], first["accuracy_sd"]),
+        n=first["n"] or 0,
+        behind=", ".join(behind),
+        flags=first["cell_flags"] or "",
+        verdict=first["cell_verdict"] or "no run ended as planned",
+        states=[(state, states[state]) for state in STATES if states[state]],
+        runs=[_run(run, several, mlflow_url) for run in runs],
+    )
 
 
 def _run(run: Row, several: bool, mlflow_url: str | None) -> dict[str, Any]:
@@ -77,21 +77,26 @@ def _run(run: Row, several: bool, mlflow_url: str | None) -> dict[str, Any]:
         "partial evidence" if run["evidence"] == "partial" else "",
     ]
     where = _mlflow(address(run["source"]), mlflow_url)
-    return {
-        "id": run["run_id"],
-        "name": one_line(run["run_name"] or run["run_id"]),
-        "seed": MISSING if run["seed"] is None else run["seed"],
-        "state": run["state"],
-        "flags": (run["flags"] or "").replace(",", " "),
-        "verdict": run["verdict"],
-        "remarks": ", ".join(filter(None, remarks)),
-        "accuracy": number(run["accuracy"]),
-        "measured": [
+    return _printable(
+        id=run["run_id"],
+        name=run["run_name"] or run["run_id"],
+        seed=MISSING if run["seed"] is None else run["seed"],
+        state=run["state"],
+        flags=(run["flags"] or "").replace(",", " "),
+        verdict=run["verdict"],
+        remarks=", ".join(filter(None, remarks)),
+        accuracy=number(run["accuracy"]),
+        measured=[
             (_known(run, letter, column), bool(run[f"fires_{letter}"]))
             for (letter, *_), column in zip(DIAGNOSTICS, MEASURED, strict=True)
         ],
-        "url": None if where is None else f"{where}/#/runs/{id_in_store(run['run_id'])}",
-    }
+        url=None if where is None else f"{where}/#/runs/{id_in_store(run['run_id'])}",
+    )
+
+
+def _printable(**shown: Any) -> dict[str, Any]:
+    """What a page shows, its texts on one line and without what cannot be printed."""
+    return {name: one_line(value) if isinstance(value, str) else value for name, value in shown.items()}
 
 
 def _known(run: Row, letter: str, column: str) -> str:

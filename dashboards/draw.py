@@ -20,6 +20,7 @@ from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, ask, connect, explain_query, find_query, sql_errors
 from fa_tracking.results.files import write_whole
 from fa_tracking.results.sources import Progress, unseen
+from fa_tracking.untrusted import one_line
 
 PNG_PPI = 300
 """Pixels to the inch of a PNG where it stands as large as the PDF."""
@@ -80,7 +81,7 @@ def draw(name: str, experiment: str, answer: Answer) -> Drawn:
         nothing = f"Nothing to draw: the query {query.name} has no rows for {experiment}: {query.title}."
         return Drawn(name, chart.TITLE, query, sql, rows, None, nothing)
     few, left_out = thinned(rows)
-    description = " ".join(filter(None, [chart.describe(rows), left_out]))
+    description = one_line(" ".join(filter(None, [chart.describe(rows), left_out])))
     with alt.data_transformers.enable(max_rows=None):  # Altair's limit is for notebooks; here the page packs the rows
         specification = _as_json(theme.styled(_saying(left_out, chart.draw(few))).to_dict())
     _leave_out_empty_layers(specification, specification["datasets"])

@@ -74,12 +74,16 @@ async function showChart(chart, filters, active) {
   const key = JSON.stringify(filters.map(([column, values]) => [column, ...values]));
   if (chart.key !== key) {
     chart.key = key;
-    for (const [name, rows] of chart.rows)
-      chart.view.data(name, rows.filter(row => passes(runs.get(row.run_id) ?? row, filters)).map(row => ({...row})));
+    let left = 0; // marks of runs and cells
+    for (const [name, rows] of chart.rows) {
+      const kept = rows.filter(row => passes(runs.get(row.run_id) ?? row, filters));
+      left += kept.filter(row => "method" in row || "run_id" in row).length;
+      chart.view.data(name, kept.map(row => ({...row})));
+    }
     const unheard = filters.map(([column]) => column).filter(column => !chart.hears(column));
     const note = one(".deaf", chart.figure), names = unheard.map(column => column === "state" ? "verdict" : column);
     note.hidden = !unheard.length;
-    const by = `filter by ${names.join(", ")}`, left = chart.rows.some(([name]) => chart.view.data(name).length);
+    const by = `filter by ${names.join(", ")}`;
     note.textContent = left ? `The ${by} leaves out what is a mean over several runs; lines without a run, such as thresholds, are still of all.`
       : `Empty under the ${by}: each mark here stands for several runs.`;
   }
