@@ -16,16 +16,22 @@ from torch.overrides import TorchFunctionMode
 
 from fa_tracking.protocol.probe import Capture
 from fa_tracking.protocol.undisturbed import evaluation_mode
-from trainers.method import LearningRule, end_to_end
+from trainers.method import LearningRule, Penalty, Signals, end_to_end
 from trainers.model import BlockModel
 
 
 class _Linear(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor) -> Tensor:
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor) -> Tensor:
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, _, bias, feedback = inputs
         ctx.save_for_backward(x, feedback)
         ctx.has_bias = bias is not None
-        return F.linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -39,11 +45,17 @@ class _Linear(torch.autograd.Function):
 
 
 class _Conv2d(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor, options: tuple) -> Tensor:
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor, options: tuple[Any, ...]) -> Tensor:
+        return F.conv2d(x, weight, bias, *options)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, _, bias, feedback, options = inputs
         ctx.save_for_backward(x, feedback)
         ctx.has_bias, ctx.options = bias is not None, options
-        return F.conv2d(x, weight, bias, *options)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -95,7 +107,7 @@ class LayerwiseRule(LearningRule):
         """The feedback matrix of every linear and convolution layer, of its weight's shape, for this backward pass."""
         raise NotImplementedError
 
-    def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
+    def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
         return end_to_end(model, x, y, penalty, within=self._feedback(model))
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:

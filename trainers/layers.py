@@ -15,17 +15,30 @@ def normed_linear(h: Tensor, norm: nn.LayerNorm, linear: nn.Linear) -> Tensor:
 
         ∂W = M diag(γ) + (Σδ) βᵀ,    ∂γ = Σ_out W ⊙ M,    ∂β = Wᵀ Σδ,    ∂b = Σδ
     """
-    if h.requires_grad or not torch.is_grad_enabled():
+    if carries_gradient(h) or not torch.is_grad_enabled():
         return linear(norm(h))
     normalised = F.layer_norm(h, norm.normalized_shape, eps=norm.eps)
     return _NormedLinear.apply(normalised, norm.weight, norm.bias, linear.weight, linear.bias)
 
 
+def carries_gradient(x: Tensor) -> bool:
+    """Whether a gradient reaches ``x``, also inside ``torch.func.vmap``, where no tensor says so itself."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(x) and not x.requires_grad:
+        x = torch._C._functorch.get_unwrapped(x)
+    return x.requires_grad
+
+
 class _NormedLinear(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, gain, shift, weight)
+    def forward(x: Tensor, gain: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.linear(torch.addcmul(shift, x, gain), weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        x, gain, shift, weight, _ = inputs
+        ctx.save_for_backward(x, gain, shift, weight)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

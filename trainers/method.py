@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,26 @@ from fa_tracking.protocol.probe import Capture, output_error
 from trainers.model import BlockModel
 
 
+Penalty = float | Tensor
+"""λ of the residual penalty λ·‖f_l(h_l)‖², summed over blocks and features, averaged over samples. A tensor () where
+the rule runs for several cells at once, each with its own."""
+
+
+class Signals(NamedTuple):
+    """What one batch sends back.
+
+    Attributes:
+        loss: the mean cross-entropy, detached.
+        logits: (B, classes), detached.
+        sent: pairs (output, error): what goes into the backward pass at an output of the network or of the rule, in the
+            place of ∂loss/∂output. Each output has the graph of what is to learn from it, and no more.
+    """
+
+    loss: Tensor
+    logits: Tensor
+    sent: list[tuple[Tensor, Tensor]]
+
+
 class LearningRule(nn.Module):
     """How one batch fills ``p.grad``. It never steps the optimizer and never logs.
 
@@ -20,13 +40,27 @@ class LearningRule(nn.Module):
     ``state_dict`` is what a checkpoint saves beside the model.
     """
 
-    def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Fill ``p.grad`` of every trainable parameter from one batch; return (mean loss, logits), detached.
+    stackable: ClassVar[bool] = True
+    """Whether ``signals`` can run for many cells at once: it neither draws random numbers nor looks into a tensor, and
+    what differs between cells are parameters and buffers."""
 
-        ``penalty`` is λ of the residual penalty λ·‖f_l(h_l)‖², summed over blocks and features, averaged over
-        samples.
+    def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
+        """One forward pass, and what is sent back.
+
+        For a stack of cells it is run inside ``torch.func.vmap``, where neither ``torch.autograd`` nor a tensor's value
+        can be asked for anything: a gradient that the rule itself needs comes from ``torch.func``.
         """
         raise NotImplementedError
+
+    def settle(self, model: BlockModel) -> None:
+        """What is to be done once ``p.grad`` is filled."""
+
+    def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Fill ``p.grad`` of every trainable parameter from one batch; return (mean loss, logits), detached."""
+        found = self.signals(model, x, y, penalty)
+        send(found.sent)
+        self.settle(model)
+        return found.loss, found.logits
 
     has_credit: ClassVar[bool] = False
     """Whether the rule has a local credit, and with it a Γ."""
@@ -48,27 +82,37 @@ class LearningRule(nn.Module):
         return type(self)(model, seed)
 
 
+def send(sent: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """One backward pass from every output that something learns from."""
+    live = [(output, error) for output, error in sent if output.requires_grad]
+    torch.autograd.backward([output for output, _ in live], [error for _, error in live])
+
+
 def end_to_end(
-    model: BlockModel, x: Tensor, y: Tensor, penalty: float, within: AbstractContextManager[object] | None = None
-) -> tuple[Tensor, Tensor]:
-    """One backward pass through the whole network, whatever the layers send back; (mean loss, logits), detached.
+    model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty, within: AbstractContextManager[object] | None = None
+) -> Signals:
+    """One backward pass through the whole network, whatever the layers send back.
 
     The forward pass stands ``within`` a context, where one is given: there layers may learn what to send back.
     """
     with within or nullcontext():
         objective, loss, logits = _objective(model, x, y, penalty)
-    objective.backward()
-    return loss.detach(), logits.detach()
+    return Signals(loss.detach(), logits.detach(), [(objective, torch.ones_like(objective))])
 
 
-def _objective(model: BlockModel, x: Tensor, y: Tensor, penalty: float) -> tuple[Tensor, Tensor, Tensor]:
+def is_penalised(penalty: Penalty) -> bool:
+    """Whether there is a penalty; of several cells, in one of them."""
+    return isinstance(penalty, Tensor) or penalty != 0
+
+
+def _objective(model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty) -> tuple[Tensor, Tensor, Tensor]:
     h, branches = model.embed(x), []
     for block in model.blocks:
         branches.append(block(h))
         h = model.advance(h, branches[-1])
     logits = model.readout(h)
     loss = F.cross_entropy(logits, y)
-    return (loss + penalty * residual_penalty(branches) if penalty and branches else loss), loss, logits
+    return (loss + penalty * residual_penalty(branches) if is_penalised(penalty) and branches else loss), loss, logits
 
 
 class LocalForward:
@@ -90,15 +134,14 @@ class LocalForward:
         self.logits = self._logits.detach()
         self.loss, self.error = F.cross_entropy(self.logits, y), output_error(self.logits, y) / len(y)
 
-    def backward(self, credit: Sequence[Tensor], penalty: float) -> None:
-        """Send the true gradient to the read-out and ``credit[l]``, in the place of ∂loss/∂h_l, to each output."""
-        grads = [self._model.spread(a, out) for a, out in zip(credit, self.outputs, strict=True)]
-        if penalty:
+    def signals(self, credit: Sequence[Tensor], penalty: Penalty) -> Signals:
+        """The true gradient to the read-out and ``credit[l]``, in the place of ∂loss/∂h_l, to each output."""
+        errors = [self._model.spread(a, out) for a, out in zip(credit, self.outputs, strict=True)]
+        if is_penalised(penalty):
             for i, branch in enumerate(self.outputs[1:], start=1):
-                grads[i] = grads[i] + (2 * penalty / len(branch)) * branch.detach()
-        live = [(out, a) for out, a in zip(self.outputs, grads, strict=True) if out.requires_grad]
-        live.append((self._logits, self.error))
-        torch.autograd.backward([out for out, _ in live], [a for _, a in live])
+                errors[i] = errors[i] + (2 * penalty / len(branch)) * branch.detach()
+        sent = [*zip(self.outputs, errors, strict=True), (self._logits, self.error)]
+        return Signals(self.loss, self.logits, sent)
 
 
 def residual_penalty(branches: Sequence[Tensor]) -> Tensor:

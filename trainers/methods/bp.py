@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from trainers.method import LearningRule, end_to_end
+from trainers.method import LearningRule, Penalty, Signals, end_to_end
 from trainers.model import BlockModel
 
 
@@ -12,5 +12,5 @@ class Method(LearningRule):
     def __init__(self, model: BlockModel, seed: int) -> None:
         super().__init__()
 
-    def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
+    def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
         return end_to_end(model, x, y, penalty)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fa_tracking.protocol.probe import Capture
 from trainers.bridge import Bridge, BridgeRule, flat
-from trainers.method import LocalForward, generator, seeded, statistics_untouched
+from trainers.method import LocalForward, Penalty, Signals, generator, seeded, statistics_untouched
 from trainers.model import BlockModel
 
 
@@ -34,20 +34,19 @@ class Method(BridgeRule):
             if size != sizes[-1]:
                 self.register_buffer(f"R{layer}", torch.randn(sizes[-1], size, generator=draw) / sizes[-1] ** 0.5)
 
-    def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
+    def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
         local = LocalForward(model, x, y)
         predicted = self._predict([flat(h) for h in local.hidden], local.error * len(y))
         credit = [(a.detach() / len(y)).unflatten(1, shape) for a, shape in zip(predicted, self._shapes, strict=True)]
         target = _terminal_credit(model, local.hidden[-1], y)
-        local.backward(credit, penalty)
         projections = dict(self.named_buffers())
         targets = [
             target @ projections[f"R{layer}"] if f"R{layer}" in projections else target
             for layer in range(len(predicted))
         ]
         fit = torch.stack([F.mse_loss(a, t) for a, t in zip(predicted, targets, strict=True)]).mean()
-        fit.backward(inputs=list(self.parameters()))
-        return local.loss, local.logits
+        loss, logits, sent = local.signals(credit, penalty)
+        return Signals(loss, logits, [*sent, (fit, torch.ones_like(fit))])
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
         with torch.no_grad():
@@ -59,8 +58,9 @@ class Method(BridgeRule):
 
 def _terminal_credit(model: BlockModel, h: Tensor, y: Tensor) -> Tensor:
     """g_L of each sample, (B, d): the gradient of the read-out alone."""
-    with torch.enable_grad(), statistics_untouched(model):
-        leaf = h.detach().requires_grad_()
-        loss = F.cross_entropy(model.readout(leaf), y, reduction="sum")
-    (g,) = torch.autograd.grad(loss, leaf)
-    return flat(g)
+
+    def loss(state: Tensor) -> Tensor:
+        return F.cross_entropy(model.readout(state), y, reduction="sum")
+
+    with torch.no_grad(), statistics_untouched(model):
+        return flat(torch.func.grad(loss)(h))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from fa_tracking.protocol.probe import Capture
-from trainers.method import LearningRule, LocalForward, projections
+from trainers.method import LearningRule, LocalForward, Penalty, Signals, projections
 from trainers.model import BlockModel
 
 
@@ -27,10 +27,9 @@ class Method(LearningRule):
         for layer, matrix in enumerate(projections(model, seed, "dfa")):
             self.register_buffer(f"B{layer}", matrix)
 
-    def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
+    def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
         local = LocalForward(model, x, y)
-        local.backward(self._credit(local.error), penalty)
-        return local.loss, local.logits
+        return local.signals(self._credit(local.error), penalty)
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
         return [a.flatten(1) for a in self._credit(capture.error)]

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from fa_tracking.protocol.probe import Capture
 from fa_tracking.protocol.undisturbed import evaluation_mode
-from trainers.method import LearningRule, statistics_untouched
+from trainers.method import LearningRule, Penalty, Signals, is_penalised, statistics_untouched
 from trainers.model import BlockModel
 
 BETA = 0.1
@@ -49,24 +49,28 @@ class Method(LearningRule):
         self._beta, self._step = beta, step
         self._steps = steps or max(STEPS, len(model.blocks) + 2)  # a step carries the nudge down by one state
 
-    def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
-        outputs, hidden = _free_phase(model, x)
+    def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
+        embedded, hidden = _free_phase(model, x)
         logits = model.readout(hidden[-1])
         loss = F.cross_entropy(logits, y)
-        loss.backward()
+        sent, at_embedding = [(loss, torch.ones_like(loss))], torch.zeros_like(embedded)
         with statistics_untouched(model):  # BatchNorm has seen this batch in the free phase
             for sign in (1, -1):
-                states = self._nudged(model, outputs[0].detach(), hidden, y, sign * self._beta)
-                self._accumulate(model, outputs[0] if sign > 0 else model.embed(x), states, sign, len(y))
-            if penalty:
-                _penalise(model, hidden, penalty)
-        return loss.detach(), logits.detach()
+                states = self._nudged(model, embedded.detach(), hidden, y, sign * self._beta)
+                branches = [block(h) for block, h in _pairs(model, states)]
+                errors = _errors(model, embedded.detach(), states, [f.detach() for f in branches])
+                scale = -sign / (2 * self._beta * len(y))  # ∂E/∂θ = −ε · ∂(what the block predicts)/∂θ
+                at_embedding = at_embedding + scale * errors[0]
+                sent += [(f, scale * e) for f, e in zip(branches, errors[1:], strict=True)]
+            if is_penalised(penalty):
+                free = [block(h) for block, h in _pairs(model, hidden)]
+                sent += [(f, (2 * penalty / len(f)) * f.detach()) for f in free]
+        return Signals(loss.detach(), logits.detach(), [*sent, (embedded, at_embedding)])
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
         with evaluation_mode(model):
-            outputs, hidden = _free_phase(model, capture.inputs)
-            embedded = outputs[0].detach()
-            errors = []
+            embedded, hidden = _free_phase(model, capture.inputs)
+            embedded, errors = embedded.detach(), []
             for beta in (self._beta, -self._beta):
                 states = self._nudged(model, embedded, hidden, capture.labels, beta)
                 with torch.no_grad():
@@ -84,40 +88,43 @@ class Method(LearningRule):
         top = len(states) - 1
         for step in range(self._steps):
             lowest = max(0, top - step)
-            leaves = [h.requires_grad_() for h in states[lowest:]]
-            with torch.enable_grad():
-                branches = [block(h) for block, h in zip(model.blocks[lowest:], leaves[:-1], strict=True)]
-                cost = F.cross_entropy(model.readout(leaves[-1]), y, reduction="sum")
-            moved = [h.detach() for h in leaves]
-            below = embedded if lowest == 0 else moved[0]
-            errors = _errors(model, below, moved, [f.detach() for f in branches])
-            # ∂F/∂h_l = ε_l − ε_{l+1}(1 + ∂f_l/∂h_l), and at h_L ε_L + β ∂ℓ/∂h_L: every term is local to its block
-            back = torch.autograd.grad(branches, leaves[:-1], [-e for e in errors[1:]]) if branches else ()
-            (nudge,) = torch.autograd.grad(cost, leaves[-1])
-            slopes = [e.clone() for e in errors]
-            for layer, through in enumerate(back):
-                slopes[layer] += through - errors[layer + 1] if model.residual else through
-            slopes[-1] += beta * nudge
-            states[lowest:] = [h - self._step * g for h, g in zip(moved, slopes, strict=True)]
+            moved = states[lowest:]
+            with torch.no_grad():
+                slopes = self._slopes(model, embedded if lowest == 0 else moved[0], moved, y, beta)
+                states[lowest:] = [h - self._step * g for h, g in zip(moved, slopes, strict=True)]
         return states
 
-    def _accumulate(self, model: BlockModel, embedded: Tensor, states: list[Tensor], sign: int, batch: int) -> None:
-        """Add sign/(2β) ∂E/∂θ at the nudged states, averaged over the batch, to the parameters' gradients."""
-        branches = [block(h) for block, h in _pairs(model, states)]
-        errors = _errors(model, embedded.detach(), states, [f.detach() for f in branches])
-        scale = -sign / (2 * self._beta * batch)  # ∂E/∂θ = −ε · ∂(what the block predicts)/∂θ
-        live = [(out, scale * e) for out, e in zip([embedded, *branches], errors, strict=True) if out.requires_grad]
-        torch.autograd.backward([out for out, _ in live], [e for _, e in live])
+    def _slopes(self, model: BlockModel, below: Tensor, states: list[Tensor], y: Tensor, beta: float) -> list[Tensor]:
+        """∂F/∂h_l = ε_l − ε_{l+1}(1 + ∂f_l/∂h_l), and at h_L ε_L + β ∂ℓ/∂h_L: every term is local to its block.
+
+        Of the deepest states alone where the others have no slope; ``below`` is what the lowest of them should be.
+        """
+        deepest = len(states) - 1
+        blocks = list(model.blocks)[len(model.blocks) - deepest :]
+
+        def predict(states: list[Tensor]) -> list[Tensor]:
+            return [block(h) for block, h in zip(blocks, states, strict=True)]
+
+        def cost(state: Tensor) -> Tensor:
+            return F.cross_entropy(model.readout(state), y, reduction="sum")
+
+        branches, pull_back = torch.func.vjp(predict, states[:-1]) if blocks else ([], None)
+        errors = _errors(model, below, states, branches)
+        slopes = list(errors)
+        for layer, through in enumerate(pull_back([-e for e in errors[1:]])[0] if pull_back else ()):
+            slopes[layer] = slopes[layer] + (through - errors[layer + 1] if model.residual else through)
+        slopes[-1] = slopes[-1] + beta * torch.func.grad(cost)(states[-1])
+        return slopes
 
 
-def _free_phase(model: BlockModel, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+def _free_phase(model: BlockModel, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     """The embedding's output with its graph, and the states h_0 … h_L of the forward pass, detached."""
     embedded = model.embed(x)
     hidden = [embedded.detach()]
     with torch.no_grad():
         for block in model.blocks:
             hidden.append(model.advance(hidden[-1], block(hidden[-1])))
-    return [embedded], hidden
+    return embedded, hidden
 
 
 def _pairs(model: BlockModel, states: Sequence[Tensor]) -> list[tuple[torch.nn.Module, Tensor]]:
@@ -128,13 +135,6 @@ def _errors(model: BlockModel, embedded: Tensor, states: Sequence[Tensor], branc
     """ε_0 = h_0 − embed(x), ε_{l+1} = h_{l+1} − (h_l + f_l(h_l))."""
     predicted = [embedded, *(model.advance(h, f) for h, f in zip(states[:-1], branches, strict=True))]
     return [h - p for h, p in zip(states, predicted, strict=True)]
-
-
-def _penalise(model: BlockModel, hidden: Sequence[Tensor], penalty: float) -> None:
-    for block, h in _pairs(model, hidden):
-        f = block(h)
-        if f.requires_grad:
-            f.backward((2 * penalty / len(f)) * f.detach())
 
 
 def _class_token(state: Tensor) -> Tensor:

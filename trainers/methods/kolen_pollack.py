@@ -29,10 +29,8 @@ class Method(LayerwiseRule):
         own = dict(self.named_parameters()) | dict(self.named_buffers())
         return {name: own[key(name)].detach() for name in layer_weights(model)}
 
-    def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
-        done = super().backward(model, x, y, penalty)
+    def settle(self, model: BlockModel) -> None:
         own = dict(self.named_parameters())
         for name, weight in layer_weights(model).items():
             if weight.grad is not None:
                 own[key(name)].grad = weight.grad.clone()
-        return done

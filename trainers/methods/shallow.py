@@ -5,7 +5,7 @@ What an architecture reaches with no depth at all. The blocks are taken out of t
 
 from torch import Tensor, nn
 
-from trainers.method import LearningRule, end_to_end
+from trainers.method import LearningRule, Penalty, Signals, end_to_end
 from trainers.model import BlockModel
 
 
@@ -19,5 +19,5 @@ class Method(LearningRule):
         model.blocks = nn.ModuleList()
         model.config = {**model.config, "depth": 0}
 
-    def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
+    def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
         return end_to_end(model, x, y, penalty)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fa_tracking.protocol.probe import Capture
 from trainers.bridge import Bridge, BridgeRule, flat
-from trainers.method import LocalForward, seeded, statistics_untouched
+from trainers.method import LocalForward, Penalty, Signals, seeded, statistics_untouched
 from trainers.model import BlockModel
 
 
@@ -28,24 +28,37 @@ class Method(BridgeRule):
         with seeded(seed, "state bridge"):
             self.bridge = Bridge(self._sizes, 0, [self._sizes[-1]] * len(self._sizes))
 
-    def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
+    def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
         local = LocalForward(model, x, y)
         states = [flat(h) for h in local.hidden]
         credit, predicted = self._credit(model, states, y)
-        local.backward([a.unflatten(1, s) for a, s in zip(credit, self._shapes, strict=True)], penalty)
-        torch.stack([F.mse_loss(p, states[-1]) for p in predicted]).mean().backward(inputs=list(self.parameters()))
-        return local.loss, local.logits
+        fit = torch.stack([F.mse_loss(p, states[-1]) for p in predicted]).mean()
+        shaped = [a.unflatten(1, s) for a, s in zip(credit, self._shapes, strict=True)]
+        loss, logits, sent = local.signals(shaped, penalty)
+        return Signals(loss, logits, [*sent, (fit, torch.ones_like(fit))])
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
-        return self._credit(model, capture.hidden, capture.labels)[0]
+        return self._credit(model, list(capture.hidden), capture.labels)[0]
 
     def _credit(
-        self, model: BlockModel, states: Sequence[Tensor], y: Tensor
+        self, model: BlockModel, states: list[Tensor], y: Tensor
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """a_l, of the mean loss, and ĥ_l with its graph."""
-        with torch.enable_grad(), statistics_untouched(model):
-            leaves = [h.detach().requires_grad_() for h in states]
-            predicted = [self.bridge(h, layer) for layer, h in enumerate(leaves)]
-            logits = [model.readout(p.unflatten(1, self._shapes[-1])) for p in predicted]
-            losses = [F.cross_entropy(each, y, reduction="mean") for each in logits]
-        return torch.autograd.grad(losses, leaves, retain_graph=True), predicted
+        predicted, pull_back = torch.func.vjp(self._predict, states)
+        with torch.no_grad():
+            (credit,) = pull_back(self._at_prediction(model, predicted, y))
+        return credit, predicted
+
+    def _predict(self, states: list[Tensor]) -> list[Tensor]:
+        return [self.bridge(h, layer) for layer, h in enumerate(states)]
+
+    def _at_prediction(self, model: BlockModel, predicted: Sequence[Tensor], y: Tensor) -> list[Tensor]:
+        """∂ℓ(readout(ĥ_l), y)/∂ĥ_l, of the mean loss."""
+
+        def loss(states: list[Tensor]) -> Tensor:
+            logits = [model.readout(h.unflatten(1, self._shapes[-1])) for h in states]
+            return torch.stack([F.cross_entropy(each, y) for each in logits]).sum()
+
+        with torch.no_grad(), statistics_untouched(model):
+            found: list[Tensor] = torch.func.grad(loss)([p.detach() for p in predicted])
+        return found

@@ -10,11 +10,8 @@ neither reading; both are here so that a disagreement with its figures can be la
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from trainers.method import statistics_untouched
 from trainers.methods import state_bridge
 from trainers.model import BlockModel
 
@@ -28,10 +25,7 @@ class Method(state_bridge.Method):
             raise ValueError("its credit has the shape of the deepest state, and the states differ in shape")
 
     def _credit(
-        self, model: BlockModel, states: Sequence[Tensor], y: Tensor
+        self, model: BlockModel, states: list[Tensor], y: Tensor
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        with torch.enable_grad(), statistics_untouched(model):
-            predicted = [self.bridge(h.detach(), layer) for layer, h in enumerate(states)]
-            leaves = [p.detach().requires_grad_() for p in predicted]
-            losses = [F.cross_entropy(model.readout(p.unflatten(1, self._shapes[-1])), y) for p in leaves]
-        return torch.autograd.grad(losses, leaves), predicted
+        predicted = self._predict(states)
+        return self._at_prediction(model, predicted, y), predicted
