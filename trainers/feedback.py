@@ -85,6 +85,19 @@ class FeedbackPass(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class OwnWeights(TorchFunctionMode):
+    """Backpropagation by the layers that feedback uses, B = W, for weights that ``torch.func.vmap`` maps over.
+
+    What torch makes of ``F.linear`` there leaves the weights' gradients transposed, to be copied at every step.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func is F.linear and torch.is_grad_enabled():
+            x, weight, bias = _positional(*args, **(kwargs or {}))[:3]
+            return _Linear.apply(x, weight, bias, weight)
+        return func(*args, **(kwargs or {}))
+
+
 def _positional(input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any) -> tuple[Any, ...]:
     defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
     options = {**defaults, **dict(zip(defaults, rest, strict=False)), **named}

@@ -46,4 +46,4 @@ class _NormedLinear(torch.autograd.Function):
         error = grads[0].reshape(-1, grads[0].shape[-1])
         total, product = error.sum(0), error.T @ x.reshape(-1, x.shape[-1])
         to_gain = torch.linalg.vecdot(weight, product, dim=0)
-        return None, to_gain, total @ weight, product.mul_(gain).addr_(total, shift), total
+        return None, to_gain, total @ weight, torch.addcmul(total[:, None] * shift, product, gain), total

@@ -202,8 +202,7 @@ def _backward(
             f"expected logits (B, classes) and labels (B,), got {tuple(logits.shape)} and {tuple(labels.shape)}"
         )
     _check_labels(labels, logits.shape[1])
-    # ∂(summed cross-entropy)/∂logits is e itself: starting there saves the loss and keeps e's small digits.
-    error = output_error(logits.detach().double(), labels).to(torch.promote_types(logits.dtype, torch.float32))
+    error = error_of(logits, labels)
     own = _own_functions(logits)
     edges = [state.edge for state in states]
     given = torch.autograd.grad(logits, edges, grad_outputs=error.to(logits.dtype), allow_unused=True)
@@ -212,6 +211,32 @@ def _backward(
         raise ValueError(f"hidden states {unused} do not lead to the logits: return the very tensors that are used")
     hidden = [_batch_first(state.value, len(labels), layer, state.tap) for layer, state in enumerate(states)]
     grads = [_batch_first(g, len(labels), layer, states[layer].tap) for layer, g in enumerate(given)]
+    if own:
+        told = f"the backward pass runs the model's own {', '.join(own)}: g is the BP gradient only if that computes it"
+        said = [*said, told]
+    return reduced(inputs, labels, logits, error, hidden, grads, tokens, said)
+
+
+def error_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """e, (B, classes), in the logits' precision, at least float32.
+
+    It is ∂(summed cross-entropy)/∂logits: a backward pass that starts there saves the loss and keeps e's small digits.
+    """
+    return output_error(logits.detach().double(), labels).to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def reduced(
+    inputs: Any,
+    labels: Tensor,
+    logits: Tensor,
+    error: Tensor,
+    hidden: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    tokens: str | None,
+    said: Sequence[str] = (),
+) -> tuple[Capture, str | None]:
+    """The capture of one batch from its states and gradients as the model has them, (B, …) each; and what stands for
+    its tokens, ``tokens`` where an earlier batch has settled it."""
     tokens = tokens or _settled(grads)
     remarks = [*said]
     if any(h.ndim == 3 for h in hidden):
@@ -220,10 +245,6 @@ def _backward(
         remarks.append(NO_GRADIENT)
     if any(h.ndim > 3 for h in hidden):
         remarks.append(FLATTENED)
-    if own:
-        remarks.append(
-            f"the backward pass runs the model's own {', '.join(own)}: g is the BP gradient only if that computes it"
-        )
     return Capture(
         inputs=inputs,
         labels=labels,

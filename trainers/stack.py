@@ -1,0 +1,150 @@
+"""Many cells as one program: every parameter of S cells side by side, (S, …), one forward and one backward pass for all.
+
+The forward pass is ``torch.func.vmap`` over the cells' own code; autograd runs outside of it, once, over what every
+cell sends back. A cell's own tensors are views of the stack's, so its optimizer, its checkpoint, its training state and
+its credit are those of a cell that trains alone.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fa_tracking.protocol.probe import Capture, error_of, reduced
+from fa_tracking.protocol.undisturbed import evaluation_mode
+from trainers.feedback import OwnWeights
+from trainers.method import LearningRule, Penalty, Signals, send
+from trainers.model import BlockModel
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A network and its rule."""
+
+    model: BlockModel
+    rule: LearningRule
+
+
+class _Both(nn.Module):
+    """A cell as one module, whose tensors can be exchanged together."""
+
+    def __init__(self, cell: Cell) -> None:
+        super().__init__()
+        self.model, self.rule = cell.model, cell.rule
+
+    def forward(self, run: Callable[..., Any], *inputs: Any) -> Any:
+        return run(self.model, self.rule, *inputs)
+
+
+class Stack:
+    """S cells whose networks and rules have the same shapes; with ``close`` each gets tensors of its own again."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        """Move the cells' tensors into the stack's.
+
+        Raises:
+            ValueError: a rule cannot be stacked, or the shapes differ.
+        """
+        if not all(cell.rule.stackable for cell in cells):
+            raise ValueError(f"{type(cells[0].rule).__module__} cannot be stacked")
+        self._cells = [_Both(cell) for cell in cells]
+        self._template = self._cells[0]
+        self._tensors = {name: _side_by_side(each) for name, each in self._by_name()}
+        self._places = [
+            (self._tensors[name], [t for t in each if isinstance(t, nn.Parameter)])
+            for name, each in self._by_name()
+            if self._tensors[name].requires_grad
+        ]
+
+    def train_step(self, x: Tensor, y: Tensor, penalty: Penalty) -> tuple[Tensor, Tensor]:
+        """Fill ``p.grad`` of every cell from its own batch: x (S, B, …), y (S, B), penalty of all cells or (S,).
+
+        Returns:
+            The mean loss (S,) and the logits (S, B, classes), detached.
+        """
+        found: Signals = self._over_cells(_signals, x, y, penalty)
+        for side_by_side, _ in self._places:
+            side_by_side.grad = None
+        send(found.sent)
+        for side_by_side, own in self._places:
+            grads = [None] * len(own) if side_by_side.grad is None else side_by_side.grad.unbind()
+            for parameter, grad in zip(own, grads, strict=True):
+                parameter.grad = grad
+        for cell in self._cells:
+            cell.rule.settle(cell.model)
+        return found.loss, found.logits
+
+    @torch.no_grad()
+    def logits(self, x: Tensor) -> Tensor:
+        """(S, B, classes) of inputs (B, …) that all cells see, in evaluation mode."""
+        with evaluation_mode(self._template.model):
+            return vmap(self._call(_logits), in_dims=(0, None))(self._tensors, x)
+
+    def captures(self, batches: Sequence[tuple[Tensor, Tensor]]) -> list[list[Capture]]:
+        """What the protocol's batches show of each cell: one forward and one backward pass a batch for all of them."""
+        seen: list[list[Capture]] = [[] for _ in self._cells]
+        tokens: list[str | None] = [None for _ in self._cells]
+        for x, y in batches:
+            logits, hidden, errors, grads = self._gradients(x, y)
+            for cell, captures in enumerate(seen):
+                states, slopes = [h[cell] for h in hidden], [g[cell] for g in grads]
+                found, tokens[cell] = reduced(x, y, logits[cell], errors[cell], states, slopes, tokens[cell])
+                captures.append(found)
+        return seen
+
+    def _gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor], Tensor, Sequence[Tensor]]:
+        """Logits, h_0 … h_L, e and g_0 … g_L of all cells, (S, B, …) each."""
+        inputs = x.detach().requires_grad_()
+        with evaluation_mode(self._template.model), torch.enable_grad():
+            logits, hidden = vmap(self._call(_hidden), in_dims=(0, None))(self._tensors, inputs)
+        errors = torch.stack([error_of(each, y) for each in logits])
+        grads = torch.autograd.grad(logits, hidden, grad_outputs=errors.to(logits.dtype))
+        return logits.detach(), [h.detach() for h in hidden], errors, grads
+
+    def close(self) -> None:
+        """Each cell's tensors are its own again."""
+        for _, each in self._by_name():
+            for tensor in each:
+                tensor.data = tensor.data.clone()
+
+    def _over_cells(self, run: Callable[..., Any], x: Tensor, y: Tensor, penalty: Penalty) -> Any:
+        in_dims = (0, 0, 0, 0 if isinstance(penalty, Tensor) else None)
+        return vmap(self._call(run), in_dims=in_dims)(self._tensors, x, y, penalty)
+
+    def _call(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def call(tensors: dict[str, Tensor], *inputs: Any) -> Any:
+            with OwnWeights(), sdpa_kernel(SDPBackend.MATH):  # vmap knows no other kernel on the CPU
+                return functional_call(self._template, tensors, (run, *inputs))
+
+        return call
+
+    def _by_name(self) -> Iterator[tuple[str, list[Tensor]]]:
+        own = [dict(each.named_parameters()) | dict(each.named_buffers()) for each in self._cells]
+        for name in own[0]:
+            yield name, [tensors[name] for tensors in own]
+
+
+def _side_by_side(each: Sequence[Tensor]) -> Tensor:
+    """(S, …) of tensors (…), which become views of it."""
+    stacked = torch.stack([t.detach() for t in each])
+    for tensor, view in zip(each, stacked.unbind(), strict=True):
+        tensor.data = view
+    return stacked.requires_grad_(each[0].requires_grad)
+
+
+def _signals(model: BlockModel, rule: LearningRule, x: Tensor, y: Tensor, penalty: Penalty) -> Signals:
+    return rule.signals(model, x, y, penalty)
+
+
+def _logits(model: BlockModel, _: LearningRule, x: Tensor) -> Tensor:
+    found: Tensor = model(x)
+    return found
+
+
+def _hidden(model: BlockModel, _: LearningRule, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    logits, hidden = model(x, return_hidden=True)
+    return logits, list(hidden)
