@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -37,9 +37,12 @@ class Split:
     def digest(self) -> str:
         """SHA-256 of inputs and labels: two runs with the same digest saw the same data."""
         content = hashlib.sha256(str(tuple(self.inputs.shape)).encode())
-        content.update(self.inputs.numpy().tobytes())
-        content.update(self.labels.numpy().tobytes())
+        content.update(self.inputs.cpu().numpy().tobytes())
+        content.update(self.labels.cpu().numpy().tobytes())
         return content.hexdigest()
+
+    def to(self, device: str) -> "Split":
+        return Split(self.inputs.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,12 @@ class Dataset:
     @property
     def input_shape(self) -> tuple[int, ...]:
         return tuple(self.test.inputs.shape[1:])
+
+    def to(self, device: str) -> "Dataset":
+        """The same data on a device of torch's; itself where it lies there already."""
+        if torch.device(device) == self.test.inputs.device:
+            return self
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
 
 
 def load(name: str, data_dir: str | None = None, download: bool = False) -> Dataset:

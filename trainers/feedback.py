@@ -16,16 +16,15 @@ from torch.overrides import TorchFunctionMode
 
 from fa_tracking.protocol.probe import Capture
 from fa_tracking.protocol.undisturbed import evaluation_mode
+from trainers.layers import linear, rows, side_by_side
 from trainers.method import LearningRule, Penalty, Signals, end_to_end
 from trainers.model import BlockModel
 
 
 class _Linear(torch.autograd.Function):
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor) -> Tensor:
-        return F.linear(x, weight, bias)
+        return linear(x, weight, bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -36,12 +35,15 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, feedback = ctx.saved_tensors
-        grad = grads[0]
-        flat = grad.reshape(-1, grad.shape[-1])
-        to_x = grad @ feedback if ctx.needs_input_grad[0] else None
-        to_weight = flat.T @ x.reshape(-1, x.shape[-1]) if ctx.needs_input_grad[1] else None
-        to_bias = flat.sum(0) if ctx.has_bias and ctx.needs_input_grad[2] else None
+        error = rows(grads[0], feedback)
+        to_x = (error @ feedback).view(x.shape) if ctx.needs_input_grad[0] else None
+        to_weight = error.mT @ rows(x, feedback) if ctx.needs_input_grad[1] else None
+        to_bias = error.sum(-2) if ctx.has_bias and ctx.needs_input_grad[2] else None
         return to_x, to_weight, to_bias, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Sequence[int | None], *tensors: Tensor | None) -> tuple[Tensor, int]:
+        return _Linear.apply(*side_by_side(info.batch_size, in_dims, *tensors)), 0
 
 
 class _Conv2d(torch.autograd.Function):

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from fa_tracking import catalogue
 from fa_tracking.errors import UsageError
+from fa_tracking.protocol.alignment import Credit
 from fa_tracking.protocol.batches import evaluation_batches
+from fa_tracking.protocol.probe import Capture
 from fa_tracking.tracking import names, process, store
 from fa_tracking.tracking.abort import Abort
 from fa_tracking.tracking.checkpoint import DataSource
@@ -70,6 +73,7 @@ def train(
     run_id: str | None = None,
     state_seconds: float = 60.0,
     started: Callable[[str], None] | None = None,
+    device: str = "cpu",
 ) -> str:
     """Train one run, logging diagnostics each epoch and a checkpoint at the end; its MLflow run id.
 
@@ -83,36 +87,58 @@ def train(
         threads: of the matrix products. One a process is best where several runs train side by side.
         run_id: go on with this run of the same config, from the last training state that it saved.
         state_seconds: save the training state at the end of an epoch when so many seconds have passed since the last.
+        device: as torch names it: the network and the data lie there.
 
     Raises:
-        UsageError: the config names something that does not exist; nothing is written then.
+        UsageError: the config names something that does not exist, or there is no such device; nothing is written then.
     """
     if not experiment:
         raise UsageError("the experiment needs a name")
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    prepare(threads, device)
     dataset = data.load(config.dataset, data_dir, download)
-    model, rule = build(config, dataset)
-    if config.optimizer not in OPTIMIZERS:
-        raise UsageError(f"no optimizer named {config.optimizer!r}; there are: {', '.join(OPTIMIZERS)}")
-    if config.augmentation not in AUGMENTATIONS:
-        raise UsageError(f"no augmentation named {config.augmentation!r}; there are: {', '.join(AUGMENTATIONS)}")
-    _try_augmentation(config, dataset)
-    tags = {
-        names.TAG_CONFIG_SHA256: config.digest,
-        **(tags or {}),
-        **({names.TAG_DATA_DIR: str(Path(data_dir).resolve())} if data_dir else {}),
-    }
-    params = {name: getattr(config, name) for name in names.PARAMS}
-    opened = resume_run(run_id, tracking_uri) if run_id else start_run(experiment, tracking_uri, tags=tags, **params)
+    cell, on_device = cell_of(config, dataset, device), dataset.to(device)
+    tags = tags_of(config, data_dir, tags)
+    opened = resume_run(run_id, tracking_uri) if run_id else new_run(config, experiment, tracking_uri, tags)
     with opened as run:
         for key, value in tags.items() if run_id else ():
             run.set_tag(key, value)
         if started:
             started(run.run_id)
         saves = Saves(checkpoint_every, state_seconds)
-        _epochs(config, dataset, model, rule, run, saves, progress or (lambda *_: None), abort)
+        running = Running(cell, on_device, Probe.of(cell, on_device), run, saves, abort)
+        train_on(running, resumed(running) + 1, progress)
     return run.run_id
+
+
+def prepare(threads: int, device: str) -> None:
+    """What torch is to use in this process.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"no device {device!r} here: {str(error).splitlines()[0]}") from error
+
+
+def tags_of(config: RunConfig, data_dir: str | None, tags: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a run carries beside its params."""
+    return {
+        names.TAG_CONFIG_SHA256: config.digest,
+        **(tags or {}),
+        **({names.TAG_DATA_DIR: str(Path(data_dir).resolve())} if data_dir else {}),
+    }
+
+
+def new_run(
+    config: RunConfig, experiment: str, tracking_uri: str | None, tags: Mapping[str, str], active: bool = True
+) -> AbstractContextManager[TrackedRun]:
+    """The run of a config, for the length of a ``with`` block."""
+    params = {name: getattr(config, name) for name in names.PARAMS}
+    return start_run(experiment, tracking_uri, tags=tags, active=active, **params)
 
 
 def resume(run_id: str, tracking_uri: str | None = None, data_dir: str | None = None, **options: Any) -> str:
@@ -180,58 +206,135 @@ def build(config: RunConfig, dataset: data.Dataset) -> tuple[BlockModel, Learnin
         raise UsageError(f"{config.method} does not run on {config.architecture}: {error}") from error
 
 
-def _try_augmentation(config: RunConfig, dataset: data.Dataset) -> None:
+@dataclass
+class Cell:
+    """A config's network, learning rule, optimizer and data order, drawn from its seed."""
+
+    config: RunConfig
+    model: BlockModel
+    rule: LearningRule
+    optimizer: torch.optim.Optimizer
+    order: torch.Generator
+
+    @property
+    def state(self) -> Training:
+        """What of it changes while it trains."""
+        return Training(self.model, self.rule, self.optimizer, self.order)
+
+
+def cell_of(config: RunConfig, dataset: data.Dataset, device: str = "cpu") -> Cell:
+    """The cell of a config, as it stands before training.
+
+    Raises:
+        UsageError: the config names something that does not exist or does not fit.
+    """
+    model, rule = build(config, dataset)
+    if config.optimizer not in OPTIMIZERS:
+        raise UsageError(f"no optimizer named {config.optimizer!r}; there are: {', '.join(OPTIMIZERS)}")
+    if config.augmentation not in AUGMENTATIONS:
+        raise UsageError(f"no augmentation named {config.augmentation!r}; there are: {', '.join(AUGMENTATIONS)}")
     try:
         AUGMENTATIONS[config.augmentation](dataset.train.inputs[:1], generator(config.seed, "augmentation"))
     except ValueError as error:
         raise UsageError(f"{config.augmentation} does not fit {config.dataset}: {error}") from error
-
-
-def _epochs(
-    config: RunConfig,
-    dataset: data.Dataset,
-    model: BlockModel,
-    rule: LearningRule,
-    run: TrackedRun,
-    saves: Saves,
-    progress: Progress,
-    abort: Abort | None,
-) -> None:
+    model, rule = model.to(device), rule.to(device)  # drawn on the CPU: a seed means the same on every device
     trainable = [p for p in (*model.parameters(), *rule.parameters()) if p.requires_grad]
     optimizer = OPTIMIZERS[config.optimizer](trainable, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    batches = evaluation_inputs(dataset)
-    credit = rule.credit if rule.has_credit else None
-    null = [rule.fresh(model, seed).credit for seed in NULL_SEEDS] if credit and rule.has_null else []
-    order = generator(config.seed, "data order")
-    training = Training(model, rule, optimizer, order)
-    for epoch in range(_resumed(run, training, abort) + 1, config.epochs + 1):
+    return Cell(config, model, rule, optimizer, generator(config.seed, "data order"))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What every epoch is measured with.
+
+    Attributes:
+        batches: the protocol's test batches.
+        null: the credit of the rule with fresh feedback; the same draws for every seed of a cell.
+    """
+
+    batches: list[tuple[Tensor, Tensor]]
+    null: list[Credit]
+
+    @classmethod
+    def of(cls, cell: Cell, dataset: data.Dataset) -> "Probe":
+        rule, device = cell.rule, dataset.test.inputs.device
+        seeds = NULL_SEEDS if rule.has_credit and rule.has_null else ()
+        return cls(evaluation_inputs(dataset), [rule.fresh(cell.model, seed).to(device).credit for seed in seeds])
+
+
+@dataclass
+class Running:
+    """A cell that is being trained, on what, and where it is logged."""
+
+    cell: Cell
+    dataset: data.Dataset
+    probe: Probe
+    run: TrackedRun
+    saves: Saves
+    abort: Abort | None = None
+
+    def end_epoch(
+        self,
+        epoch: int,
+        metrics: Mapping[str, float],
+        accuracy: float,
+        captures: Sequence[Capture] | None = None,
+        seconds: float = 0.0,
+    ) -> bool:
+        """Measure, log and save what an epoch has left; whether the run stops here.
+
+        Args:
+            captures: of the probe's batches, where they were taken with other cells', in ``seconds`` of this one's.
+        """
+        model, rule, epochs, abort = self.cell.model, self.cell.rule, self.cell.config.epochs, self.abort
+        report = self.run.log_epoch(
+            epoch,
+            model,
+            self.probe.batches,
+            accuracy,
+            rule.credit if rule.has_credit else None,
+            self.probe.null,
+            metrics,
+            null_batches=rule.null_batches,
+            captures=captures,
+            captured_in=seconds,
+        )
+        stop = bool(abort and 0 < epoch < epochs and abort(report))  # at epoch 0 nothing has been trained yet
+        if stop:
+            self.run.mark_aborted(report)
+        last = stop or epoch == epochs
+        if last or self.saves.checkpoint_is_due(epoch):
+            self.run.log_checkpoint(model, rule.state_dict(), epoch, dataset=_source(self.dataset))
+        if not last and self.saves.state_is_due():
+            training = self.cell.state
+            self.run.log_state(epoch, training.tensors(), training.values() | {"held": abort.held if abort else 0})
+        return last
+
+
+def train_on(running: Running, first: int, progress: Progress | None = None) -> None:
+    """Train a cell from its epoch ``first`` to its end, by itself."""
+    cell, dataset = running.cell, running.dataset
+    for epoch in range(first, cell.config.epochs + 1):
         began = time.perf_counter()
-        metrics = train_epoch(config, dataset, model, rule, optimizer, order) if epoch else {}
-        accuracy = evaluate(model, dataset)
+        metrics = train_epoch(cell.config, dataset, cell.model, cell.rule, cell.optimizer, cell.order) if epoch else {}
+        accuracy = evaluate(cell.model, dataset)
         metrics |= {names.EPOCH_SECONDS: time.perf_counter() - began} if epoch else {}
-        report = run.log_epoch(epoch, model, batches, accuracy, credit, null, metrics, null_batches=rule.null_batches)
-        stop = bool(abort and 0 < epoch < config.epochs and abort(report))  # at epoch 0 nothing has been trained yet
-        if stop:
-            run.mark_aborted(report)
-        last = stop or epoch == config.epochs
-        if last or saves.checkpoint_is_due(epoch):
-            run.log_checkpoint(model, rule.state_dict(), epoch, dataset=_source(dataset))
-        if not last and saves.state_is_due():
-            run.log_state(epoch, training.tensors(), training.values() | {"held": abort.held if abort else 0})
-        progress(epoch, config.epochs, accuracy)
-        if stop:
+        ended = running.end_epoch(epoch, metrics, accuracy)
+        if progress:
+            progress(epoch, cell.config.epochs, accuracy)
+        if ended:
             break
-    run.forget_states()
+    running.run.forget_states()
 
 
-def _resumed(run: TrackedRun, training: Training, abort: Abort | None) -> int:
+def resumed(running: Running) -> int:
     """The epoch that the run has behind it, taken over with its state; -1 for a run that begins, or begins anew."""
-    saved = run.last_state() if run.is_resumed else None
+    saved = running.run.last_state() if running.run.is_resumed else None
     if saved is None:
         return -1
-    training.restore(saved.tensors, saved.values)
-    if abort:
-        abort.held = int(saved.values["held"])
+    running.cell.state.restore(saved.tensors, saved.values)
+    if running.abort:
+        running.abort.held = int(saved.values["held"])
     return saved.epoch
 
 
@@ -257,10 +360,13 @@ def train_epoch(
         sizes.append(len(y))
         predicted.append(logits.argmax(1))
         labels.append(y)
-    mean_loss = (torch.stack(losses).double() @ torch.tensor(sizes).double()).item() / samples
-    correct = (torch.cat(predicted) == torch.cat(labels)).sum().item()
-    accuracy = correct / samples if math.isfinite(mean_loss) else math.nan
-    return {names.LOSS_TRAIN: mean_loss, names.ACCURACY_TRAIN: accuracy}
+    mean_loss = (torch.stack(losses).double().cpu() @ torch.tensor(sizes).double()).item() / samples
+    return as_met(mean_loss, (torch.cat(predicted) == torch.cat(labels)).sum().item() / samples)
+
+
+def as_met(loss: float, accuracy: float) -> dict[str, float]:
+    """The metrics of the training set as they were met on the way; no accuracy of a network that has diverged."""
+    return {names.LOSS_TRAIN: loss, names.ACCURACY_TRAIN: accuracy if math.isfinite(loss) else math.nan}
 
 
 def _shuffled(dataset: data.Dataset, config: RunConfig, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:

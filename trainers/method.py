@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from fa_tracking.protocol.probe import Capture, output_error
 from trainers.model import BlockModel
 
-
 Penalty = float | Tensor
 """λ of the residual penalty λ·‖f_l(h_l)‖², summed over blocks and features, averaged over samples. A tensor () where
 the rule runs for several cells at once, each with its own."""

@@ -50,9 +50,9 @@ class BlockModel(nn.Module):
 
     def credit_shapes(self) -> list[tuple[int, ...]]:
         """The shape of the credit that each of h_0 … h_L takes: the state's own, or (d,) where it has tokens."""
-        training = self.training
+        training, device = self.training, next(self.parameters()).device
         with torch.no_grad():
-            _, hidden = self.eval()(torch.zeros(1, *self.config["input_shape"]), return_hidden=True)
+            _, hidden = self.eval()(torch.zeros(1, *self.config["input_shape"], device=device), return_hidden=True)
         self.train(training)
         return [tuple(h.shape[2:] if self.tokens else h.shape[1:]) for h in hidden]
 

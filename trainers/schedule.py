@@ -1,12 +1,12 @@
 """Runs a study: what the store already holds of it, and the rest, wherever an executor lets it run."""
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fa_tracking import catalogue, executors
 from fa_tracking.errors import FATrackError, UsageError
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from fa_tracking.tracking.run import TrackedRun
+
+Stacking = int | Literal["auto", "off"]
+MOST_STACKED = 64
 DONE, RUNNING, FAILED, MISSING = "done", "running", "failed", "missing"
 SKIPPED = "left to another study that has it"
 
@@ -60,11 +64,17 @@ def run(
     needs: Needs | None = None,
     finished: Finished | None = None,
     executor: str = "local",
+    stack: Stacking = "auto",
+    device: str = "cpu",
 ) -> dict[str, str]:
     """Train what the store does not hold yet, by one of ``fa_tracking.executors``.
 
     Another ``run`` may go on at the same time, on whatever machine: each takes what the other has not begun. When this
     one ends, however it ends, no run that it handed out stands as running.
+
+    Args:
+        stack: how many runs of one shape train as one program: ``auto`` where it pays, ``off``, or so many at most.
+        device: as torch names it.
 
     Returns:
         The problem of each run that failed, by the hash of its configuration.
@@ -80,18 +90,21 @@ def run(
     needs, uri = needs or Needs(), store.absolute(store.client(tracking_uri).tracking_uri)
     store.must_be_here(uri)
     client, folder = store.client(uri), str(Path(data_dir).resolve()) if data_dir else None
-    order = _Order(study.experiment, uri, folder, uuid.uuid4().hex, needs.cpus_per_run)
+    order = _Order(study.experiment, uri, folder, uuid.uuid4().hex, needs.cpus_per_run, device)
     home = store.experiment_id(client, study.experiment)
     problems: dict[str, str] = {}
+    packs, done = _packs(todo, stack, device, needs.jobs or 1), 0
     try:
-        with closing(executors.run(executor, partial(_train, order), todo, needs)) as outcomes:
-            for done, (index, ended) in enumerate(outcomes, start=1):
-                outcome = ended.text if isinstance(ended, Problem) else ended
-                if outcome not in (DONE, SKIPPED):
-                    problems[todo[index].digest] = outcome
-                    _record_failure(client, home, todo[index], outcome)
-                if finished:
-                    finished(todo[index], outcome, done, len(todo))
+        with closing(executors.run(executor, partial(_train, order), packs, needs)) as outcomes:
+            for index, ended in outcomes:
+                said = [ended.text] * len(packs[index]) if isinstance(ended, Problem) else ended
+                for config, outcome in zip(packs[index], said, strict=True):
+                    done += 1
+                    if outcome not in (DONE, SKIPPED):
+                        problems[config.digest] = outcome
+                        _record_failure(client, home, config, outcome)
+                    if finished:
+                        finished(config, outcome, done, len(todo))
     finally:
         with suppress(FATrackError):  # a store that does not answer is another error's matter
             claim.bury(client, store.search_runs(client, [home], f"tags.`{names.TAG_DRIVER}` = '{order.driver}'"))
@@ -107,10 +120,70 @@ class _Order:
     data_dir: str | None
     driver: str
     threads: int
+    device: str
 
 
-def _train(order: _Order, config: RunConfig) -> str:
-    """In a process of an executor: train one run, unless the store has it by now; what went wrong, as a line."""
+def _packs(todo: Sequence[RunConfig], stack: Stacking, device: str, jobs: int) -> list[list[RunConfig]]:
+    """What each job trains: a run, or a stack of runs; no more than leaves every process at a time one of its own."""
+    from trainers.together import pays, stacks
+
+    if stack == "off":
+        return [[config] for config in todo]
+    if stack == "auto":
+        stacked = stacks([c for c in todo if pays(c, device)], MOST_STACKED, jobs)
+        return stacked + [[config] for config in todo if not pays(config, device)]
+    return stacks(todo, stack, jobs)
+
+
+def _train(order: _Order, configs: Sequence[RunConfig]) -> list[str]:
+    """In a process of an executor: train the runs of a stack, unless the store has them by now; what became of each.
+
+    Who cannot go with the others, since its run is another's or was begun before, goes alone afterwards.
+    """
+    together = _train_together(order, configs) if len(configs) > 1 else {}
+    return [together.get(config.digest) or _train_one(order, config) for config in configs]
+
+
+def _train_together(order: _Order, configs: Sequence[RunConfig]) -> dict[str, str]:
+    """What became of those that have come to an end together."""
+    from trainers import data
+    from trainers.loop import prepare
+    from trainers.together import Order, train_together
+
+    try:
+        store.must_be_here(order.uri)
+        client = store.client(order.uri)
+        fresh = [config for config in configs if not claim.runs_of(client, config.digest)]
+        if len(fresh) < 2:
+            return {}
+        prepare(order.threads, order.device)
+        dataset = data.load(fresh[0].dataset, order.data_dir)
+        orders = [Order(config, partial(_opened, order, client, config)) for config in fresh]
+        ended = train_together(orders, dataset, order.device)
+    except Exception as error:
+        return {config.digest: as_line(error) for config in configs}
+    outcomes = zip(fresh, ended, strict=True)
+    return {c.digest: DONE if e is None else as_line(e) for c, e in outcomes if not isinstance(e, claim.TakenError)}
+
+
+@contextmanager
+def _opened(order: _Order, client: "MlflowClient", config: RunConfig) -> "Iterator[TrackedRun]":
+    """The run of a config that nobody else has, for the length of a ``with`` block.
+
+    Raises:
+        TakenError: somebody else has it.
+    """
+    from trainers.loop import new_run, tags_of
+
+    with claim.Claim(client, config.digest, order.driver) as mine:
+        tags = tags_of(config, order.data_dir, mine.tags)
+        with new_run(config, order.experiment, order.uri, tags, active=False) as run:
+            mine.begin(run.run_id)
+            yield run
+
+
+def _train_one(order: _Order, config: RunConfig) -> str:
+    """Train one run, unless the store has it by now; what became of it."""
     try:
         store.must_be_here(order.uri)
         while True:
@@ -143,6 +216,7 @@ def _train_alone(order: _Order, config: RunConfig) -> str:
             order.uri,
             order.data_dir,
             threads=order.threads,
+            device=order.device,
             tags=mine.tags,
             run_id=run_id,
             started=mine.hold if run_id else mine.begin,

@@ -1,4 +1,4 @@
-"""Many cells as one program: every parameter of S cells side by side, (S, …), one forward and one backward pass for all.
+"""Many cells as one program: the parameters of S cells side by side, (S, …), one forward and one backward pass for all.
 
 The forward pass is ``torch.func.vmap`` over the cells' own code; autograd runs outside of it, once, over what every
 cell sends back. A cell's own tensors are views of the stack's, so its optimizer, its checkpoint, its training state and
@@ -6,7 +6,6 @@ its credit are those of a cell that trains alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,20 +20,12 @@ from trainers.method import LearningRule, Penalty, Signals, send
 from trainers.model import BlockModel
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A network and its rule."""
-
-    model: BlockModel
-    rule: LearningRule
-
-
 class _Both(nn.Module):
     """A cell as one module, whose tensors can be exchanged together."""
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, model: BlockModel, rule: LearningRule) -> None:
         super().__init__()
-        self.model, self.rule = cell.model, cell.rule
+        self.model, self.rule = model, rule
 
     def forward(self, run: Callable[..., Any], *inputs: Any) -> Any:
         return run(self.model, self.rule, *inputs)
@@ -43,15 +34,15 @@ class _Both(nn.Module):
 class Stack:
     """S cells whose networks and rules have the same shapes; with ``close`` each gets tensors of its own again."""
 
-    def __init__(self, cells: Sequence[Cell]) -> None:
-        """Move the cells' tensors into the stack's.
+    def __init__(self, cells: Sequence[tuple[BlockModel, LearningRule]]) -> None:
+        """Move the tensors of each network and its rule into the stack's.
 
         Raises:
             ValueError: a rule cannot be stacked, or the shapes differ.
         """
-        if not all(cell.rule.stackable for cell in cells):
-            raise ValueError(f"{type(cells[0].rule).__module__} cannot be stacked")
-        self._cells = [_Both(cell) for cell in cells]
+        if not all(rule.stackable for _, rule in cells):
+            raise ValueError(f"{type(cells[0][1]).__module__} cannot be stacked")
+        self._cells = [_Both(model, rule) for model, rule in cells]
         self._template = self._cells[0]
         self._tensors = {name: _side_by_side(each) for name, each in self._by_name()}
         self._places = [

@@ -127,6 +127,9 @@ tracking_uri = click.option(
     envvar="MLFLOW_TRACKING_URI",
     help="MLflow store  [default: MLFLOW_TRACKING_URI, else mlflow.db in this folder]",
 )
+device = click.option(
+    "--device", metavar="DEVICE", default="cpu", show_default=True, help="As torch names it: cuda, cuda:1, …"
+)
 database = click.option(
     "--db",
     type=click.Path(),

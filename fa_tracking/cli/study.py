@@ -13,10 +13,24 @@ from fa_tracking.cli._show import field, progress, say, say_next
 
 if TYPE_CHECKING:
     from fa_tracking.executors import Needs
-    from trainers.schedule import Cell
+    from trainers.schedule import Cell, Stacking
     from trainers.study import RunConfig, Study
 
 ORDER = 2.5
+
+
+class _Stacking(click.ParamType):
+    """``auto``, ``off`` or a number of runs."""
+
+    name = "auto|off|N"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> "Stacking":
+        if value in ("auto", "off"):
+            return value
+        if str(value).isdecimal() and int(str(value)) > 0:
+            return int(str(value))
+        return self.fail(f"{value!r} is neither auto nor off nor a number of runs", param, ctx)
+
 
 reduced = click.option("--reduced", is_flag=True, help="The small form of the study, in an experiment of its own.")
 
@@ -85,10 +99,25 @@ def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
 @click.argument("name", shell_complete=_complete.studies)
 @reduced
 @_options.executor("local", unset="local: processes of this machine")
+@click.option(
+    "--stack",
+    type=_Stacking(),
+    default="auto",
+    show_default=True,
+    help="Runs of one shape that train as one program: auto, where it pays; off; or so many at most.",
+)
+@_options.device
 @_options.data_dir
 @_options.tracking_uri
 def run(
-    name: str, reduced: bool, executor: str, needs: "Needs", data_dir: str | None, tracking_uri: str | None
+    name: str,
+    reduced: bool,
+    executor: str,
+    needs: "Needs",
+    stack: "Stacking",
+    device: str,
+    data_dir: str | None,
+    tracking_uri: str | None,
 ) -> None:
     """Train the runs of the study NAME that the store does not hold yet, in whatever experiment.
 
@@ -101,14 +130,20 @@ def run(
     from trainers import schedule
 
     chosen = _study(name, reduced)
-    whole = run_study(chosen, needs, data_dir, tracking_uri, executor)
+    whole = run_study(chosen, needs, data_dir, tracking_uri, executor, stack, device)
     _say_audits(schedule.cells(chosen, tracking_uri))
     if not whole:
         raise click.exceptions.Exit(1)
 
 
 def run_study(
-    chosen: "Study", needs: "Needs", data_dir: str | None, tracking_uri: str | None, executor: str = "local"
+    chosen: "Study",
+    needs: "Needs",
+    data_dir: str | None,
+    tracking_uri: str | None,
+    executor: str = "local",
+    stack: "Stacking" = "auto",
+    device: str = "cpu",
 ) -> bool:
     """Run a study with a progress bar; whether every run is done."""
     from trainers import schedule, study
@@ -126,7 +161,7 @@ def run_study(
             remaining = f"; about {max(1, round(left / 60))} min left" if done < total else ""
             say(f"{done} of {total}: {study.describe(config)}: {state}{remaining}")
 
-        problems = schedule.run(chosen, tracking_uri, data_dir, needs, finished, executor)
+        problems = schedule.run(chosen, tracking_uri, data_dir, needs, finished, executor, stack, device)
     say(f"{chosen.experiment}: {_counts(schedule.cells(chosen, tracking_uri))}")
     return not problems
 

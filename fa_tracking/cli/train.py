@@ -38,6 +38,7 @@ ORDER = 2
 @click.option("--frozen-blocks", is_flag=True, help="Leave the blocks as they were drawn: the control of (d).")
 @click.option("--augmentation", default="none", show_default=True, help="Of the training images: none, crop_flip.")
 @_options.while_training
+@_options.device
 @click.option("--download", is_flag=True, help="Let torchvision fetch a data set that --data-dir lacks.")
 @_options.tracking_uri
 def command(
@@ -49,6 +50,7 @@ def command(
     state_seconds: float,
     threads: int,
     abort: "Abort | None",
+    device: str,
     **params: object,
 ) -> None:
     """Train one run with METHOD (bp, dfa, …) and log it to MLflow.
@@ -86,6 +88,7 @@ def command(
             each_epoch,
             abort=abort,
             state_seconds=state_seconds,
+            device=device,
         )
     click.echo(run_id)
     if abort and reached < config.epochs:

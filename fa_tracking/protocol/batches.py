@@ -38,8 +38,8 @@ class Normalisation:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         shape = (-1, *[1] * (inputs.ndim - 2)) if len(self.mean) > 1 else (1,) * (inputs.ndim - 1)
-        mean, std = self._tensors
-        return (inputs - mean.reshape(shape)).div_(std.reshape(shape))
+        mean, std = (t.to(inputs.device).reshape(shape) for t in self._tensors)
+        return (inputs - mean).div_(std)
 
     @cached_property
     def _tensors(self) -> tuple[Tensor, Tensor]:

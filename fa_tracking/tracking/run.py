@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fa_tracking.errors import FATrackError, StoreAwayError, UsageError
 from fa_tracking.protocol.alignment import Alignment, Credit, alignment
 from fa_tracking.protocol.diagnose import measure
-from fa_tracking.protocol.probe import capture_all
+from fa_tracking.protocol.probe import Capture, capture_all
 from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
 from fa_tracking.tracking import checkpoint, names, process, state, store
 from fa_tracking.tracking.deliver import deliver
@@ -32,6 +32,7 @@ def start_run(
     run_name: str | None = None,
     tags: Mapping[str, str] | None = None,
     run_id: str | None = None,
+    active: bool = True,
     **params: Any,
 ) -> "Iterator[TrackedRun]":
     """An MLflow run for the length of a ``with`` block; FAILED if the block raises.
@@ -41,6 +42,7 @@ def start_run(
         tracking_uri: MLFLOW_TRACKING_URI where None.
         run_id: log into this run, such as the active one, instead of a new one. Whoever opened it ends it, unless the
             block raises.
+        active: make a new run MLflow's active one. Of those that are not, many can be open in one process.
         params: the standard params (``method``, ``architecture``, ``width``, ``seed``, …) and any others.
 
     Raises:
@@ -54,7 +56,8 @@ def start_run(
     client = store.client(tracking_uri)
     is_own = run_id is None
     if run_id is None:
-        run_id = _new_run(client, tracking_uri, experiment, run_name or _run_name(params), tags)
+        new = _new_run if active else _new_run_beside
+        run_id = new(client, tracking_uri, experiment, run_name or _run_name(params), tags)
     else:
         _join(client, run_id, experiment, run_name, tags, params)
     with _written(client, run_id, is_own) as writer:
@@ -151,6 +154,23 @@ def _new_run(
         chosen = store.experiment_id(client, experiment) if experiment else None
         tags = {names.TAG_PROCESS: process.this(), **(tags or {})}
         run = mlflow.start_run(experiment_id=chosen, run_name=run_name, tags=tags)
+    return str(run.info.run_id)
+
+
+def _new_run_beside(
+    client: "MlflowClient",
+    tracking_uri: str | None,
+    experiment: str | None,
+    run_name: str,
+    tags: Mapping[str, str] | None,
+) -> str:
+    from mlflow.tracking.context.registry import resolve_tags
+
+    if not experiment:
+        raise UsageError("a run that is not MLflow's active one needs the name of its experiment")
+    with store.store_errors():
+        every = dict(resolve_tags({names.TAG_PROCESS: process.this(), **(tags or {})}))
+        run = client.create_run(store.experiment_id(client, experiment), tags=every, run_name=run_name)
     return str(run.info.run_id)
 
 
@@ -253,6 +273,8 @@ class TrackedRun:
         thresholds: DiagnosticThresholds | None = None,
         null_batches: int | None = None,
         layers: Sequence[str] | None = None,
+        captures: Sequence[Capture] | None = None,
+        captured_in: float = 0.0,
     ) -> DiagnosticReport:
         """Measure the protocol's diagnostics and log them with ``accuracy/test`` as one batch of metrics.
 
@@ -268,6 +290,7 @@ class TrackedRun:
             metrics: further metrics of this epoch.
             null_batches: on how many of the batches the null is measured; None: on all.
             layers: the modules whose outputs are the hidden states, as ``diagnose`` takes them.
+            captures: of ``eval_batches``, where they have been taken before; ``captured_in`` so many seconds.
 
         Returns:
             The report, without a frozen control, for a loop that acts on it.
@@ -275,7 +298,7 @@ class TrackedRun:
         began = time.perf_counter()
         self._last_epoch = epoch
         thresholds = thresholds or DiagnosticThresholds()
-        captures = capture_all(model, eval_batches, layers)
+        captures = capture_all(model, eval_batches, layers) if captures is None else captures
         report = DiagnosticReport(
             method_name=self._method,
             notes=f"epoch {epoch}",
@@ -295,7 +318,7 @@ class TrackedRun:
             values[names.EPOCH_SECONDS] = began - self._epoch_began
         values |= metrics or {}
         self._epoch_began = time.perf_counter()
-        values[names.DIAGNOSTICS_SECONDS] = self._epoch_began - began
+        values[names.DIAGNOSTICS_SECONDS] = self._epoch_began - began + captured_in
         if epoch not in self.logged:
             self.log_metrics(values, epoch)
         return report

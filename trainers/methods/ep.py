@@ -108,7 +108,7 @@ class Method(LearningRule):
         def cost(state: Tensor) -> Tensor:
             return F.cross_entropy(model.readout(state), y, reduction="sum")
 
-        branches, pull_back = torch.func.vjp(predict, states[:-1]) if blocks else ([], None)
+        branches, pull_back = torch.func.vjp(predict, states[:-1])[:2] if blocks else ([], None)
         errors = _errors(model, below, states, branches)
         slopes = list(errors)
         for layer, through in enumerate(pull_back([-e for e in errors[1:]])[0] if pull_back else ()):

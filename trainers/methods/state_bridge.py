@@ -40,11 +40,9 @@ class Method(BridgeRule):
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
         return self._credit(model, list(capture.hidden), capture.labels)[0]
 
-    def _credit(
-        self, model: BlockModel, states: list[Tensor], y: Tensor
-    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    def _credit(self, model: BlockModel, states: list[Tensor], y: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """a_l, of the mean loss, and ĥ_l with its graph."""
-        predicted, pull_back = torch.func.vjp(self._predict, states)
+        predicted, pull_back = torch.func.vjp(self._predict, states)[:2]
         with torch.no_grad():
             (credit,) = pull_back(self._at_prediction(model, predicted, y))
         return credit, predicted

@@ -24,8 +24,6 @@ class Method(state_bridge.Method):
         if len(set(self._shapes)) > 1:
             raise ValueError("its credit has the shape of the deepest state, and the states differ in shape")
 
-    def _credit(
-        self, model: BlockModel, states: list[Tensor], y: Tensor
-    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    def _credit(self, model: BlockModel, states: list[Tensor], y: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         predicted = self._predict(states)
         return self._at_prediction(model, predicted, y), predicted
