@@ -29,6 +29,7 @@ from torchvision import transforms
 import fa_tracking
 from fa_tracking.tracking.run import TrackedRun
 from trainers import loop
+from trainers.cell import build
 from trainers.config import RunConfig
 from trainers.data import Dataset
 from trainers.method import LearningRule, generator
@@ -90,13 +91,13 @@ def whole_epochs(images: int, rounds: int, uri: str) -> None:
 def ours(method: str, network: dict[str, object], dataset: Dataset) -> Callable[[], object]:
     """One epoch of training by this project's loop, without evaluation."""
     config = RunConfig(method=method, dataset="random", **network)  # type: ignore[arg-type]
-    return _training(config, dataset, *loop.build(config, dataset))
+    return _training(config, dataset, *build(config, dataset))
 
 
 def tracked(method: str, network: dict[str, object], dataset: Dataset, run: TrackedRun) -> Callable[[], object]:
     """One epoch of ``fa-track train``: training, test set, diagnostics, Γ and its null, and the store's answer."""
     config = RunConfig(method=method, dataset="random", **network)  # type: ignore[arg-type]
-    model, rule = loop.build(config, dataset)
+    model, rule = build(config, dataset)
     train = _training(config, dataset, model, rule)
     batches = loop.evaluation_inputs(dataset)
     credit = rule.credit if rule.has_credit else None
@@ -169,7 +170,7 @@ def pipeline(network: dict[str, object], dataset: Dataset) -> Callable[[], objec
 
 def textbook(network: dict[str, object], dataset: Dataset) -> tuple[nn.Module, torch.optim.Optimizer]:
     config = RunConfig(method="bp", dataset="random", **network)  # type: ignore[arg-type]
-    model, _ = loop.build(config, dataset)
+    model, _ = build(config, dataset)
     return model, torch.optim.AdamW(model.parameters(), lr=config.lr, fused=True)
 
 

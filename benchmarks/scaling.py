@@ -32,7 +32,7 @@ import fa_tracking
 from fa_tracking.executors import Needs
 from fa_tracking.results.sources import without_password
 from fa_tracking.tracking import names, store
-from trainers import claim, loop, schedule
+from trainers import cell, claim, loop, schedule
 from trainers.config import RunConfig
 from trainers.method import generator
 from trainers.study import Study
@@ -126,7 +126,7 @@ def plan(folder: Path, given: argparse.Namespace) -> None:
 
 def epoch_seconds(images: int) -> float:
     dataset = random_images(images)
-    model, rule = loop.build(CONFIG, dataset)
+    model, rule = cell.build(CONFIG, dataset)
     optimizer = torch.optim.AdamW(model.parameters(), lr=CONFIG.lr, fused=True)
     began = time.perf_counter()
     loop.train_epoch(CONFIG, dataset, model, rule, optimizer, generator(0, "benchmark"))
@@ -137,7 +137,7 @@ def epoch_seconds(images: int) -> float:
 def one_run(folder: Path, epochs: int) -> tuple[int, int, int, float]:
     """Writing transactions, metric points, bytes of artifacts, and median seconds of the diagnostics of an epoch."""
     dataset = random_images(FEW_IMAGES)
-    model, rule = loop.build(CONFIG, dataset)
+    model, rule = cell.build(CONFIG, dataset)
     batches = loop.evaluation_inputs(dataset)
     null = [rule.fresh(model, seed).credit for seed in loop.NULL_SEEDS]
     uri = f"sqlite:///{folder}/run.db"

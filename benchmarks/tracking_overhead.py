@@ -17,6 +17,7 @@ from _timing import machine, random_images
 
 import fa_tracking
 from trainers import loop
+from trainers.cell import build
 from trainers.config import RunConfig
 from trainers.method import generator
 
@@ -29,7 +30,7 @@ def main() -> None:
     torch.set_num_threads(1)
     config = RunConfig(method="dfa", dataset="random", epochs=given.epochs)
     dataset = random_images(given.images)
-    model, rule = loop.build(config, dataset)
+    model, rule = build(config, dataset)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, fused=True)
     batches = loop.evaluation_inputs(dataset)
     null = [rule.fresh(model, seed).credit for seed in loop.NULL_SEEDS]

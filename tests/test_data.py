@@ -15,8 +15,9 @@ from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.batches import Normalisation, evaluation_batches
 from trainers import data
 from trainers.augmentation import crop_flip
+from trainers.cell import build
 from trainers.config import RunConfig
-from trainers.loop import build, evaluation_inputs, train
+from trainers.loop import evaluation_inputs, train
 
 
 def test_digit_pairs_are_labelled_by_their_sum_and_share_no_digit_between_splits() -> None:

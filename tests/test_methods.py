@@ -16,8 +16,9 @@ from fa_tracking.protocol.alignment import alignment
 from fa_tracking.protocol.batches import Normalisation
 from fa_tracking.protocol.probe import capture
 from trainers import data, methods, models
+from trainers.cell import build
 from trainers.layers import normed_linear
-from trainers.loop import NULL_SEEDS, build, evaluate, evaluation_inputs, train
+from trainers.loop import NULL_SEEDS, evaluate, evaluation_inputs, train
 from trainers.method import LearningRule
 from trainers.model import BlockModel
 

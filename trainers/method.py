@@ -51,14 +51,16 @@ class LearningRule(nn.Module):
         """
         raise NotImplementedError
 
-    def settle(self, model: BlockModel) -> None:
-        """What is to be done once ``p.grad`` is filled."""
+    def followers(self, model: BlockModel) -> list[tuple[nn.Parameter, nn.Parameter]]:
+        """Pairs (parameter of the rule, parameter of the model): the first takes the gradient of the second."""
+        return []
 
     def backward(self, model: BlockModel, x: Tensor, y: Tensor, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
         """Fill ``p.grad`` of every trainable parameter from one batch; return (mean loss, logits), detached."""
         found = self.signals(model, x, y, penalty)
         send(found.sent)
-        self.settle(model)
+        for follower, leader in self.followers(model):
+            follower.grad = None if leader.grad is None else leader.grad.clone()
         return found.loss, found.logits
 
     has_credit: ClassVar[bool] = False

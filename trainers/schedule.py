@@ -244,7 +244,7 @@ def _check(configs: Sequence[RunConfig], data_dir: str | None) -> None:
     """Refuse what no run could start with."""
     from trainers import data, methods, models
     from trainers.augmentation import AUGMENTATIONS
-    from trainers.loop import OPTIMIZERS
+    from trainers.cell import OPTIMIZERS
 
     for config in configs:
         catalogue.load(methods, config.method)

@@ -15,9 +15,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fa_tracking.protocol.probe import Capture, error_of, reduced
 from fa_tracking.protocol.undisturbed import evaluation_mode
+from trainers.cell import Cell
 from trainers.feedback import OwnWeights
 from trainers.method import LearningRule, Penalty, Signals, send
 from trainers.model import BlockModel
+from trainers.stacked_optimizer import StackedOptimizer
 
 
 class _Both(nn.Module):
@@ -34,39 +36,35 @@ class _Both(nn.Module):
 class Stack:
     """S cells whose networks and rules have the same shapes; with ``close`` each gets tensors of its own again."""
 
-    def __init__(self, cells: Sequence[tuple[BlockModel, LearningRule]]) -> None:
-        """Move the tensors of each network and its rule into the stack's.
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        """Move the tensors of each cell's network, rule and optimizer into the stack's.
 
         Raises:
-            ValueError: a rule cannot be stacked, or the shapes differ.
+            ValueError: a rule cannot be stacked.
         """
-        if not all(rule.stackable for _, rule in cells):
-            raise ValueError(f"{type(cells[0][1]).__module__} cannot be stacked")
-        self._cells = [_Both(model, rule) for model, rule in cells]
+        if not all(cell.rule.stackable for cell in cells):
+            raise ValueError(f"{type(cells[0].rule).__module__} cannot be stacked")
+        self._cells = [_Both(cell.model, cell.rule) for cell in cells]
         self._template = self._cells[0]
         self._tensors = {name: _side_by_side(each) for name, each in self._by_name()}
-        self._places = [
-            (self._tensors[name], [t for t in each if isinstance(t, nn.Parameter)])
-            for name, each in self._by_name()
-            if self._tensors[name].requires_grad
-        ]
+        of = {id(each[0]): self._tensors[name] for name, each in self._by_name()}
+        followers = self._template.rule.followers(self._template.model)
+        self._followers = [(of[id(follower)], of[id(leader)]) for follower, leader in followers]
+        self._optimizer = StackedOptimizer([cell.optimizer for cell in cells], of)
 
     def train_step(self, x: Tensor, y: Tensor, penalty: Penalty) -> tuple[Tensor, Tensor]:
-        """Fill ``p.grad`` of every cell from its own batch: x (S, B, …), y (S, B), penalty of all cells or (S,).
+        """One step of every cell on its own batch: x (S, B, …), y (S, B), penalty of all cells or (S,).
 
         Returns:
             The mean loss (S,) and the logits (S, B, classes), detached.
         """
         found: Signals = self._over_cells(_signals, x, y, penalty)
-        for side_by_side, _ in self._places:
-            side_by_side.grad = None
+        for tensor in self._tensors.values():
+            tensor.grad = None
         send(found.sent)
-        for side_by_side, own in self._places:
-            grads = [None] * len(own) if side_by_side.grad is None else side_by_side.grad.unbind()
-            for parameter, grad in zip(own, grads, strict=True):
-                parameter.grad = grad
-        for cell in self._cells:
-            cell.rule.settle(cell.model)
+        for follower, leader in self._followers:
+            follower.grad = leader.grad
+        self._optimizer.step()
         return found.loss, found.logits
 
     @torch.no_grad()
@@ -101,6 +99,7 @@ class Stack:
         for _, each in self._by_name():
             for tensor in each:
                 tensor.data = tensor.data.clone()
+        self._optimizer.close()
 
     def _over_cells(self, run: Callable[..., Any], x: Tensor, y: Tensor, penalty: Penalty) -> Any:
         in_dims = (0, 0, 0, 0 if isinstance(penalty, Tensor) else None)

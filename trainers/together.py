@@ -20,8 +20,9 @@ from fa_tracking.tracking.abort import Abort
 from fa_tracking.tracking.run import TrackedRun
 from trainers import data, methods
 from trainers.augmentation import AUGMENTATIONS
+from trainers.cell import Cell, cell_of
 from trainers.config import RunConfig
-from trainers.loop import EVALUATION_CHUNK, Cell, Probe, Running, Saves, as_met, cell_of, train_on
+from trainers.loop import EVALUATION_CHUNK, Probe, Running, Saves, as_met, train_on
 from trainers.method import Penalty
 from trainers.stack import Stack
 
@@ -48,11 +49,11 @@ def stacks(configs: Sequence[RunConfig], most: int, at_least: int = 1) -> list[l
     Where there are enough configs, a shape makes ``at_least`` groups, so that as many processes have one each.
     """
     shapes: dict[RunConfig, list[RunConfig]] = {}
-    for config in configs:
+    for config in sorted(configs, key=lambda c: (c.lr, c.weight_decay)):  # one step of the optimizer for each of these
         shapes.setdefault(replace(config, **FREE), []).append(config)  # type: ignore[arg-type]
     groups = [group for shape in shapes.values() for group in _split(shape, most, at_least)]
     place = {config: number for number, config in enumerate(configs)}
-    return sorted(groups, key=lambda group: place[group[0]])
+    return sorted(groups, key=lambda group: min(place[config] for config in group))
 
 
 def _split(shape: list[RunConfig], most: int, at_least: int) -> Iterator[list[RunConfig]]:
@@ -147,7 +148,7 @@ def _epochs(members: Sequence[_Member], dataset: data.Dataset, probe: Probe) -> 
     epoch = 0
     while inside:
         cells = [m.running.cell for m in inside if m.running]
-        stack = stack or Stack([(cell.model, cell.rule) for cell in cells])
+        stack = stack or Stack(cells)
         began = time.perf_counter()
         met = _train_epoch(stack, cells, dataset) if epoch else [{} for _ in cells]
         accuracies = _accuracies(stack, dataset)
@@ -195,8 +196,6 @@ def _train_epoch(stack: Stack, cells: Sequence[Cell], dataset: data.Dataset) -> 
     losses, right = [], []
     for x, y in _shuffled(cells, dataset):
         loss, logits = stack.train_step(x, y, penalty)
-        for cell in cells:
-            cell.optimizer.step()
         losses.append(loss * (y.shape[1] / samples))
         right.append((logits.argmax(-1) == y).sum(-1))
     mean, correct = torch.stack(losses).double().sum(0), torch.stack(right).sum(0).double() / samples

@@ -29,8 +29,6 @@ class Method(LayerwiseRule):
         own = dict(self.named_parameters()) | dict(self.named_buffers())
         return {name: own[key(name)].detach() for name in layer_weights(model)}
 
-    def settle(self, model: BlockModel) -> None:
+    def followers(self, model: BlockModel) -> list[tuple[nn.Parameter, nn.Parameter]]:
         own = dict(self.named_parameters())
-        for name, weight in layer_weights(model).items():
-            if weight.grad is not None:
-                own[key(name)].grad = weight.grad.clone()
+        return [(own[key(name)], weight) for name, weight in layer_weights(model).items() if weight.requires_grad]

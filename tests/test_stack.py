@@ -1,0 +1,205 @@
+"""A stack of cells is each of its cells alone: in float64, on every rule and architecture; and in the store."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import tiny
+from mlflow import MlflowClient
+
+from fa_tracking import catalogue
+from fa_tracking.cli import main
+from fa_tracking.errors import UsageError
+from fa_tracking.protocol.batches import Normalisation
+from fa_tracking.protocol.diagnose import measure
+from fa_tracking.protocol.probe import capture_all
+from fa_tracking.tracking import names
+from trainers import data, loop, methods, models, together
+from trainers.cell import Cell, cell_of
+from trainers.config import RunConfig
+from trainers.data import Dataset, Split
+from trainers.stack import Stack
+
+PENALTIES = (0.0, 0.01, 0.001)
+RATES = (1e-3, 1e-3, 3e-3)
+IMAGES = (3, 16, 16)
+SIZE = {"width": 16, "depth": 3, "dataset": "random"}
+
+
+def images() -> Dataset:
+    draw = torch.Generator().manual_seed(0)
+    split = Split(torch.rand(64, *IMAGES, generator=draw), torch.randint(0, 10, (64,), generator=draw))
+    return Dataset("random", split, split, Normalisation((0.5,) * 3, (0.3,) * 3), 10)
+
+
+@pytest.fixture(autouse=True)
+def in_float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def cells_of(method: str, architecture: str) -> list[Cell]:
+    """Three cells that differ in all that a stack's cells may differ in; the test skips where there is no such cell."""
+    try:
+        return [
+            cell_of(RunConfig(method, architecture, seed=s, penalty=p, lr=r, weight_decay=10 * r, **SIZE), images())
+            for s, (p, r) in enumerate(zip(PENALTIES, RATES, strict=True))
+        ]
+    except UsageError as refused:
+        pytest.skip(str(refused))
+
+
+def trained_alone(cells: list[Cell], batches: list[tuple[torch.Tensor, torch.Tensor]]) -> list[list[float]]:
+    losses = []
+    for x, y in batches:
+        losses.append([])
+        for cell, own, labels in zip(cells, x, y, strict=True):
+            cell.optimizer.zero_grad()
+            losses[-1].append(cell.rule.backward(cell.model, own, labels, cell.config.penalty)[0].item())
+            cell.optimizer.step()
+    return losses
+
+
+def batches(steps: int, cells: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    draw = torch.Generator().manual_seed(1)
+    return [
+        (torch.randn(cells, 16, *IMAGES, generator=draw), torch.randint(0, 10, (cells, 16), generator=draw))
+        for _ in range(steps)
+    ]
+
+
+def assert_alike(alone: Cell, stacked: Cell) -> None:
+    for part in ("model", "rule"):
+        mine, theirs = getattr(alone, part).state_dict(), getattr(stacked, part).state_dict()
+        for name, value in mine.items():
+            torch.testing.assert_close(theirs[name], value, rtol=1e-8, atol=1e-9, msg=f"{part} {name}")
+
+
+@pytest.mark.parametrize("architecture", catalogue.names(models))
+@pytest.mark.parametrize("method", [n for n in catalogue.names(methods) if catalogue.load(methods, n).Method.stackable])
+def test_every_cell_of_a_stack_takes_the_steps_and_shows_the_states_of_the_cell_alone(
+    method: str, architecture: str
+) -> None:
+    alone, stacked = cells_of(method, architecture), cells_of(method, architecture)
+    for cell in (*alone, *stacked):  # Adam would make a whole step of a rounding error where a gradient is zero
+        cell.optimizer.param_groups[0]["eps"] = 1e-3
+    drawn = batches(3, 3)
+    losses = trained_alone(alone, drawn)
+    stack = Stack(stacked)
+    for (x, y), expected in zip(drawn, losses, strict=True):
+        found, logits = stack.train_step(x, y, torch.tensor(PENALTIES))
+        torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-9, atol=1e-12)
+        assert logits.shape == (3, 16, 10)
+    for mine, theirs in zip(alone, stacked, strict=True):
+        assert_alike(mine, theirs)
+    seen = stack.captures([(x[0], y[0]) for x, y in drawn])
+    for cell, captures in zip(stacked, seen, strict=True):
+        own = measure(capture_all(cell.model, [(x[0], y[0]) for x, y in drawn]))
+        found = measure(captures)
+        assert found.pop("remarks") == own.pop("remarks")
+        assert found.pop("extra") == pytest.approx(own.pop("extra"), rel=1e-6)
+    stack.close()
+    trained_alone(alone, drawn)
+    trained_alone(stacked, drawn)  # each has its own tensors and moments again, and has not been moved by the others
+    for mine, theirs in zip(alone, stacked, strict=True):
+        assert_alike(mine, theirs)
+
+
+def test_a_rule_that_draws_in_every_batch_is_not_stacked() -> None:
+    with pytest.raises(ValueError, match=r"brsf cannot be stacked"):
+        Stack(cells_of("brsf", "mlp"))
+    alike = [replace(tiny("brsf"), seed=seed) for seed in range(3)]
+    assert together.stacks(alike, 8) == [[config] for config in alike]
+
+
+def test_stacks_hold_what_differs_in_seed_penalty_rate_and_decay_alone_and_leave_no_process_idle() -> None:
+    configs = [tiny(m, seed=s, penalty=p) for s in (1, 2) for m in ("bp", "dfa") for p in (0.0, 0.1)]
+    assert together.stacks(configs, 8) == [[c for c in configs if c.method == method] for method in ("bp", "dfa")]
+    assert sorted(map(len, together.stacks(configs, 3))) == [1, 1, 3, 3]
+    assert sorted(map(len, together.stacks(configs, 8, at_least=2))) == [2, 2, 2, 2]
+    assert len(together.stacks([tiny("bp"), tiny("bp", width=8), tiny("bp", batch_size=64)], 8)) == 3
+
+
+def logged(client: MlflowClient, experiment: str) -> dict[str, dict[str, list[float]]]:
+    """Every metric but times of every finished run, by its config."""
+    found = client.get_experiment_by_name(experiment)
+    assert found
+    runs = client.search_runs([found.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    return {
+        run.data.tags[names.TAG_CONFIG_SHA256]: {
+            key: [m.value for m in sorted(client.get_metric_history(run.info.run_id, key), key=lambda m: m.step)]
+            for key in run.data.metrics
+            if not key.startswith("time/")
+        }
+        for run in runs
+    }
+
+
+STUDY = """
+title: stacked
+experiment: {experiment}
+seeds: [1, 2]
+fixed: {{width: 8, depth: 2, dataset: digits, epochs: 3}}
+grids:
+- parameters:
+    method: {{values: [bp, dfa]}}
+    penalty: {{values: [0.0, 0.01]}}
+    lr: {{values: [0.01, 1.0e+30]}}
+"""
+
+
+def test_a_stacked_study_logs_what_one_run_after_the_other_does_diverged_ones_included(
+    workspace: Path, uri: str
+) -> None:
+    """At a rate of 1e30 every network diverges in its first step, and must leave the others as they are."""
+    torch.set_default_dtype(torch.float32)
+    for experiment, stack in (("stacked", "auto"), ("alone", "off")):
+        (workspace / "study.yaml").write_text(STUDY.format(experiment=experiment))
+        store = f"sqlite:///{workspace / experiment}.db"
+        done = CliRunner().invoke(main, ["study", "run", "study.yaml", "--stack", stack, "--tracking-uri", store])
+        assert done.exit_code == 0, done.output
+    stacked, alone = (logged(MlflowClient(f"sqlite:///{workspace / e}.db"), e) for e in ("stacked", "alone"))
+    assert stacked.keys() == alone.keys() and len(alone) == 16
+    for config, metrics in alone.items():
+        assert stacked[config].keys() == metrics.keys()
+        for key in (names.ACCURACY_TEST, names.MAX_BLOCK_GROWTH, names.LOSS_TRAIN):
+            assert stacked[config][key] == pytest.approx(metrics[key], rel=1e-3, nan_ok=True), key
+    assert any(math.isnan(v) for metrics in stacked.values() for v in metrics[names.LOSS_TRAIN])
+
+
+def test_a_run_that_fails_leaves_the_stack_and_the_others_come_to_their_end(workspace: Path, uri: str) -> None:
+    torch.set_default_dtype(torch.float32)
+    configs = [tiny("dfa", seed=seed) for seed in range(3)]
+    dataset = data.load("digits")
+    opened = [partial(loop.new_run, config, "fails", uri, {}, active=False) for config in configs]
+    orders = [together.Order(config, each) for config, each in zip(configs, opened, strict=True)]
+    failing = iter([None, _Fails(), None])
+    ended = together.train_together(orders, dataset, abort=lambda: next(failing))
+    assert [type(error) for error in ended] == [type(None), RuntimeError, type(None)]
+    client = MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name("fails").experiment_id])  # type: ignore[union-attr]
+    assert {run.data.params["seed"]: run.info.status for run in runs} == {
+        "0": "FINISHED",
+        "1": "FAILED",
+        "2": "FINISHED",
+    }
+    assert {run.data.params["seed"] for run in runs if client.list_artifacts(run.info.run_id, "checkpoints")} == {
+        "0",
+        "2",
+    }
+
+
+class _Fails:
+    """In the place of what decides whether a run stops."""
+
+    held = 0
+
+    def __call__(self, _: object) -> bool:
+        raise RuntimeError("this run fails")
