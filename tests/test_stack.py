@@ -27,7 +27,7 @@ from trainers.stack import Stack
 
 PENALTIES = (0.0, 0.01, 0.001)
 RATES = (1e-3, 1e-3, 3e-3)
-IMAGES = (3, 16, 16)
+IMAGES = (3, 8, 8)
 SIZE = {"width": 16, "depth": 3, "dataset": "random"}
 
 
@@ -82,14 +82,14 @@ def assert_alike(alone: Cell, stacked: Cell) -> None:
 
 
 @pytest.mark.parametrize("architecture", catalogue.names(models))
-@pytest.mark.parametrize("method", [n for n in catalogue.names(methods) if catalogue.load(methods, n).Method.stackable])
+@pytest.mark.parametrize("method", [n for n in catalogue.names(methods) if catalogue.load(methods, n).Method.can_stack()])
 def test_every_cell_of_a_stack_takes_the_steps_and_shows_the_states_of_the_cell_alone(
     method: str, architecture: str
 ) -> None:
     alone, stacked = cells_of(method, architecture), cells_of(method, architecture)
     for cell in (*alone, *stacked):  # Adam would make a whole step of a rounding error where a gradient is zero
         cell.optimizer.param_groups[0]["eps"] = 1e-3
-    drawn = batches(3, 3)
+    drawn = batches(2, 3)
     losses = trained_alone(alone, drawn)
     stack = Stack(stacked)
     for (x, y), expected in zip(drawn, losses, strict=True):

@@ -43,6 +43,11 @@ class LearningRule(nn.Module):
     """Whether ``signals`` can run for many cells at once: it neither draws random numbers nor looks into a tensor, and
     what differs between cells are parameters and buffers."""
 
+    @classmethod
+    def can_stack(cls) -> bool:
+        """Whether many cells can be one program."""
+        return cls.stackable and cls.backward is LearningRule.backward
+
     def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
         """One forward pass, and what is sent back.
 

@@ -42,7 +42,7 @@ class Stack:
         Raises:
             ValueError: a rule cannot be stacked.
         """
-        if not all(cell.rule.stackable for cell in cells):
+        if not all(cell.rule.can_stack() for cell in cells):
             raise ValueError(f"{type(cells[0].rule).__module__} cannot be stacked")
         self._cells = [_Both(cell.model, cell.rule) for cell in cells]
         self._template = self._cells[0]

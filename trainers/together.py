@@ -233,4 +233,4 @@ def _accuracies(stack: Stack, dataset: data.Dataset) -> list[float]:
 
 
 def _is_stackable(config: RunConfig) -> bool:
-    return bool(catalogue.load(methods, config.method).Method.stackable)
+    return bool(catalogue.load(methods, config.method).Method.can_stack())
