@@ -110,6 +110,9 @@ def test_a_logged_model_reaches_no_other_folder(tmp_path: Path) -> None:
         (tmp_path / "model" / "MLmodel").write_text(json.dumps({"flavors": {"pytorch": {"model_data": where}}}))
         with pytest.raises(CheckpointError, match="outside its folder"):
             logged_model.read(tmp_path / "model", "m", 1)
+    (tmp_path / "model" / "MLmodel").write_text(json.dumps({"flavors": {"pytorch": {"model_data": "x" * 300}}}))
+    with pytest.raises(CheckpointError, match="cannot be read: File name too long"):
+        logged_model.read(tmp_path / "model", "m", 1)
     (tmp_path / "model" / "MLmodel").write_bytes(BOMB)
     with pytest.raises(CheckpointError, match="MLmodel is broken"):
         logged_model.read(tmp_path / "model", "m", 1)
