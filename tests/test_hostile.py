@@ -110,6 +110,9 @@ def test_a_logged_model_reaches_no_other_folder(tmp_path: Path) -> None:
         (tmp_path / "model" / "MLmodel").write_text(json.dumps({"flavors": {"pytorch": {"model_data": where}}}))
         with pytest.raises(CheckpointError, match="outside its folder"):
             logged_model.read(tmp_path / "model", "m", 1)
+    (tmp_path / "model" / "MLmodel").write_text(json.dumps({"flavors": {"pytorch": {"model_data": "x" * 300}}}))
+    with pytest.raises(CheckpointError, match="cannot be read: File name too long"):
+        logged_model.read(tmp_path / "model", "m", 1)
     (tmp_path / "model" / "MLmodel").write_bytes(BOMB)
     with pytest.raises(CheckpointError, match="MLmodel is broken"):
         logged_model.read(tmp_path / "model", "m", 1)
@@ -295,7 +298,12 @@ def test_a_value_of_a_run_closes_no_marker(database: Path, tmp_path: Path) -> No
     assert "&lt;script&gt;" in fresh and SCRIPT not in fresh
 
 
-@pytest.mark.parametrize("piece", ["`a" * 30_000, "<!-- fa: x" * 1_000, "`" * 60_000, "|---" * 20_000, "&" * 60_000])
+LONG = ["`a" * 30_000, "<!-- fa: x" * 1_000, "`" * 60_000, "|---" * 20_000, "&" * 60_000, "\\fa{a}{b}{c}" * 60_000]
+LONG += ["a" + "`" * 60_000, "\\begin{verbatim}" * 60_000, "\\fa " + "\\begin{tabular}" * 60_000]
+LONG += ["\\fa \\begin{tabular}" + "\\cline{" * 100_000, "<!-- fa: x -->1<!-- /fa -->" + " " * 100_000]
+
+
+@pytest.mark.parametrize("piece", LONG, ids=lambda piece: piece[:24])
 @pytest.mark.parametrize("name", ["x.md", "x.tex"])
 def test_a_long_document_takes_no_long_time(name: str, piece: str, database: Path, tmp_path: Path) -> None:
     path = tmp_path / name

@@ -106,6 +106,7 @@ def test_markers_that_cannot_be_computed_are_reported_one_by_one_and_unmarked_nu
         "<!-- fa: cross_seed[experiment=nope].count(n) -->3<!-- /fa -->": "holds no experiment 'nope'",
         "<!-- fa: cross_seed[experiment=e_1,method=bp].n .3q -->1<!-- /fa -->": "'.3q' is no format",
         "<!-- fa: cross_seed[experiment=e_1,method=bp].method .3f -->bp<!-- /fa -->": "'bp' cannot be written",
+        "<!-- fa: cross_seed[method=bp,method=dfa].n -->3<!-- /fa -->": "selected by more than once",
         "<!-- fa cross_seed.n -->3": "is malformed",
         "<!-- fa: cross_seed.n -->3": "is not closed",
     }

@@ -90,15 +90,18 @@ def read(folder: Path, name: str, epoch: int) -> LoggedModel:
     """The model in ``folder``, which MLflow's ``MLmodel`` describes.
 
     Raises:
-        CheckpointError: it holds no weights.
+        CheckpointError: it holds no weights, or they cannot be read.
     """
     flavour = _flavours(folder / "MLmodel", name).get(FLAVOUR)
     data = str(flavour.get("model_data", "data")) if isinstance(flavour, dict) else "data"
     _refuse_outside(data, f"the logged model {name!r}")
-    for weights in (folder / data / EXPORTED, folder / data / PICKLED):
-        if weights.is_file():
-            with weights.open("rb") as file:
-                return LoggedModel(folder, name, weights, hashlib.file_digest(file, "sha256").hexdigest(), epoch)
+    try:
+        for weights in (folder / data / EXPORTED, folder / data / PICKLED):
+            if weights.is_file():
+                with weights.open("rb") as file:
+                    return LoggedModel(folder, name, weights, hashlib.file_digest(file, "sha256").hexdigest(), epoch)
+    except OSError as error:  # such as a name that no file can have
+        raise CheckpointError(f"the logged model {name!r} cannot be read: {error.strerror}") from error
     raise CheckpointError(f"the logged model {name!r} holds neither {EXPORTED} nor {PICKLED}: it is damaged")
 
 

@@ -103,21 +103,24 @@ def verify(path: Path, text: str, answers: Answers) -> Verified:
     """Recompute every marked value of a document."""
     latex = path.suffix.lower() in LATEX
     plain = _without_code(text, latex)
-    found = list(_latex_markers(plain) if latex else _markdown_markers(plain))
-    findings, fresh, blank = [], text, plain
-    for each in reversed(found):
-        start, end = each.value
+    found = [*(_latex_markers if latex else _markdown_markers)(plain)]
+    findings: list[Finding] = []
+    fresh, blank = [], []
+    line, before, done = 1, 0, 0
+    for each in found:
+        (begins, ends), (start, end) = each.whole, each.value
         old = text[start:end]
         new, problem = (None, each.problem) if each.problem else _recomputed(each, answers, latex)
         if new is not None and "\r\n" in text:
             new = new.replace("\n", "\r\n")
         shown = _first_difference(old, new) if each.kind == "fa-table" and new is not None else (old, new or "")
-        line = text.count("\n", 0, each.whole[0]) + 1
+        line, before = line + text.count("\n", before, begins), begins
         findings.append(Finding(path, line, each.body, *shown, problem))
-        fresh = fresh if new is None else fresh[:start] + new + fresh[end:]
-        blank = _blank(blank, *each.whole)
-    unmarked = [*_unmarked(blank, latex)] if found else []
-    return Verified(findings[::-1], unmarked, fresh)
+        fresh += [text[done:start], old if new is None else new, text[end:ends]]
+        blank += [plain[done:begins], _blank(plain[begins:ends])]
+        done = max(done, ends)  # a malformed macro may stand within another one
+    unmarked = [*_unmarked("".join([*blank, plain[done:]]), latex)] if found else []
+    return Verified(findings, unmarked, "".join([*fresh, text[done:]]))
 
 
 def _recomputed(marker: Marker, answers: Answers, latex: bool) -> tuple[str | None, str | None]:
@@ -193,27 +196,27 @@ def _latex_markers(text: str) -> Iterator[Marker]:
 
 _CODE = {
     False: re.compile(
-        r"^[ \t>]*(?P<fence>```+|~~~+).*?(?:^[ \t>]*(?P=fence)|\Z)|(?P<tick>`+)(?:(?!\n\n).)*?(?P=tick)", re.M | re.S
+        r"^[ \t>]*(?P<fence>```+|~~~+).*?(?:^[ \t>]*(?P=fence)|\Z)"
+        r"|(?<!`)(?P<tick>`+)(?!`)(?:(?!\n\n).)*?(?<!`)(?P=tick)(?!`)",
+        re.M | re.S,
     ),
-    True: re.compile(r"(?<!\\)%[^\n]*|\\begin\{(?P<name>verbatim|lstlisting)\}.*?\\end\{(?P=name)\}", re.S),
+    True: re.compile(r"(?<!\\)%[^\n]*|\\begin\{(?P<name>verbatim|lstlisting)\}.*?(?:\\end\{(?P=name)\}|\Z)", re.S),
 }
 
 
 def _without_code(text: str, latex: bool) -> str:
     """The text with spaces in the place of code, verbatim and comments."""
-    for code in list(_CODE[latex].finditer(text)):
-        text = _blank(text, *code.span())
-    return text
+    return _CODE[latex].sub(lambda code: _blank(code[0]), text)
 
 
-def _blank(text: str, start: int, end: int) -> str:
-    return text[:start] + re.sub(r"[^\n]", " ", text[start:end]) + text[end:]
+def _blank(text: str) -> str:
+    return re.sub(r"[^\n]", " ", text)
 
 
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?(?!\w)")
-_RULE = re.compile(r"\s*\|?(\s*:?-+:?\s*\|)+(\s*:?-+:?\s*)?")
-_TABULAR = re.compile(r"\\begin\{(tabular[x*]?|longtable|array)\}(.*?)\\end\{\1\}", re.S)
-_LAYOUT = re.compile(r"\\(?:cmidrule|cline|multicolumn|multirow|addlinespace|vspace)(?:[\[({][^\])}]*[\])}])*")
+_RULE = re.compile(r"\|?(\s*:?-+:?\s*\|)+(\s*:?-+:?)?")
+_TABULAR = re.compile(r"\\begin\{(tabular[x*]?|longtable|array)\}(.*?)(?:\\end\{\1\}|\Z)", re.S)
+_LAYOUT = re.compile(r"\\(?:cmidrule|cline|multicolumn|multirow|addlinespace|vspace)(?:[\[({][^\])}]{0,200}[\])}])*")
 
 
 def _unmarked(text: str, latex: bool) -> Iterator[tuple[int, list[str]]]:
@@ -226,18 +229,20 @@ def _unmarked(text: str, latex: bool) -> Iterator[tuple[int, list[str]]]:
 def _markdown_rows(text: str) -> Iterator[tuple[int, list[str]]]:
     inside = False
     for number, line in enumerate(text.splitlines(), 1):
-        rule = bool(_RULE.fullmatch(line))
+        rule = bool(_RULE.fullmatch(line.strip()))
         inside = rule or (inside and "|" in line)
         if inside and not rule:
             yield number, line.strip().strip("|").split("|")
 
 
 def _latex_rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    line, before = 1, 0
     for table in _TABULAR.finditer(text):
         at = table.start(2)
         for row in _LAYOUT.sub(lambda command: " " * len(command[0]), table[2]).split(r"\\"):
             begins = at + len(row) - len(row.lstrip())
-            yield text.count("\n", 0, begins) + 1, row.split("&")
+            line, before = line + text.count("\n", before, begins), begins
+            yield line, row.split("&")
             at += len(row) + 2
 
 

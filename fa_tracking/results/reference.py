@@ -81,6 +81,8 @@ def parse(text: str) -> Reference:
     if any(not key.strip() or not sign for key, sign, _ in pairs):
         raise UsageError(f"{text!r}: [{selection}] is no selection: write it such as [method=dfa,penalty=0.01]")
     chosen = tuple((key.strip(), value.strip()) for key, _, value in pairs)
+    if len(dict(chosen)) < len(chosen):
+        raise UsageError(f"{text!r}: a key is selected by more than once")
     return Reference(text.strip(), query, chosen, over or column, aggregate)
 
 

@@ -162,6 +162,7 @@ def _killed_at(moment: float, words: Words, here: Path) -> bool:
 
 def started(words: Words, here: Path, said: str = SAID, **env: str) -> Any:
     """``fa-track WORDS`` in ``here``; its scratch files and its spool lie there as well."""
+    (here / said).write_bytes(b"")  # else an earlier command's words pass for its own until it comes to write
     process = FORK.Process(target=_command, args=(words, here, said, env))
     process.start()
     while process.exitcode is None and process.pid != os.getpgid(process.pid):
@@ -176,7 +177,7 @@ def _command(words: Words, here: Path, said: str, env: dict[str, str]) -> None:
         (here / "tmp").mkdir(exist_ok=True)
     tempfile.tempdir = None
     os.environ |= {"TMPDIR": str(here / "tmp"), "FA_TRACK_SPOOL": str(here / "spool"), **env}
-    log = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    log = os.open(said, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(log, stream)
     if callable(words):

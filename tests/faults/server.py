@@ -23,6 +23,10 @@ from tests.faults._kill import SAID, fa_track, started
 BUCKET = "fa-track"
 NOT_ON_CLIENTS = ("psycopg", "psycopg2", "boto3", "botocore", "pymysql")
 CONFIG: dict[str, Any] = {"width": 8, "depth": 2, "dataset": "digits", "lr": 0.01}
+BEFORE, AFTER, PACE = 3, 3, 0.5
+"""Epochs logged before the server goes and after it has come back, for whose signs the training waits; and seconds of
+each epoch in between."""
+AWAY, BACK = "away", "back"
 LOGGED = re.compile(r"^epoch \d+ is logged$", re.MULTILINE)
 AFTERWARDS = (
     ("audit", "--experiment", "far"),
@@ -42,7 +46,7 @@ def tried(folder: Path, small: bool) -> tuple[str, list[str]]:
 
 def _tried(folder: Path, small: bool) -> tuple[str, list[str]]:
     seconds = 3 if small else 30
-    epochs = 6 + 2 * seconds
+    epochs = BEFORE + round(seconds / PACE) + AFTER
     problems = []
     with servers.postgresql() as database, servers.s3(BUCKET) as s3:
         env = {"MLFLOW_S3_ENDPOINT_URL": s3, "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
@@ -51,13 +55,17 @@ def _tried(folder: Path, small: bool) -> tuple[str, list[str]]:
         with server() as uri:
             fa_track(partial(_train, epochs, True), folder, MLFLOW_TRACKING_URI=uri)
             training = started(partial(_train, epochs, False), folder, MLFLOW_TRACKING_URI=uri)
-            while training.exitcode is None and _logged(folder) < 3:
-                time.sleep(0.01)
-        before = _logged(folder)
-        time.sleep(seconds)
-        if not before < _logged(folder):
-            problems.append("training stood still while the server was away")
+            _until(lambda: training.exitcode is not None or _logged(folder) >= BEFORE)
+        began = time.monotonic()
+        (folder / AWAY).touch()
+        _until(lambda: training.exitcode is not None or _logged(folder) >= epochs - AFTER, 60 + 2 * seconds)
+        away = time.monotonic() - began
+        if _logged(folder) != epochs - AFTER:
+            problems.append(f"training stood still while the server was away: {_logged(folder)} epochs are logged")
+        if away < seconds:
+            problems.append(f"the server was away for no more than {away:.1f} s")
         with server():
+            (folder / BACK).touch()
             training.join()
             if training.exitcode:
                 problems.append(f"training ended with {training.exitcode}: {(folder / SAID).read_text()[-500:]}")
@@ -66,7 +74,7 @@ def _tried(folder: Path, small: bool) -> tuple[str, list[str]]:
         with urlopen(f"{s3}/{BUCKET}") as answer:
             listed = answer.read().decode()
     problems += [f"no {name} lies in the bucket" for name in ("model.safetensors", "report.html") if name not in listed]
-    return f"server over PostgreSQL and S3, away for {seconds} s of a run", problems + _wrong(folder, epochs)
+    return f"server over PostgreSQL and S3, away for {away:.0f} s of a run", problems + _wrong(folder, epochs)
 
 
 def _wrong(folder: Path, epochs: int) -> list[str]:
@@ -86,11 +94,23 @@ def _train(epochs: int, frozen: bool) -> None:
     _without_drivers()
     config = import_module("trainers.config").RunConfig(method="dfa", epochs=epochs, frozen_blocks=frozen, **CONFIG)
 
+    waits = {} if frozen else {BEFORE: AWAY, epochs - AFTER: BACK}
+
     def progress(epoch: int, *_: Any) -> None:
+        logged = epoch + 1  # there is an epoch 0
         print(f"epoch {epoch} is logged", flush=True)
-        time.sleep(0 if frozen else 0.5)
+        if logged in waits:
+            _until(Path(waits[logged]).exists)
+        time.sleep(0 if frozen else PACE)
 
     import_module("trainers.loop").train(config, "far", progress=progress)
+
+
+def _until(is_so: Callable[[], bool], seconds: float = 300) -> None:
+    """Wait for it, and no longer than ``seconds``."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not is_so():
+        time.sleep(0.01)
 
 
 def _client(words: tuple[str, ...]) -> Callable[[], None]:

@@ -1,14 +1,17 @@
 """A study of four runs, two at a time."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from fa_tracking.cli import main
 from fa_tracking.tracking import names
-from tests.faults._kill import Left
+from tests.faults import _workers
+from tests.faults._kill import Left, fa_track
 from tests.faults._store import Run, learned, runs
 
-COMMAND = ["study", "run", "small.yaml", "--jobs", "2"]
+WORDS = ["study", "run", "small.yaml", "--jobs", "2"]
 STUDY = """
 title: four small runs
 experiment: small
@@ -24,8 +27,19 @@ DONE = re.compile(r"^\d of \d: .*: done", re.MULTILINE)
 Held = dict[str, list[Run]]
 
 
+def COMMAND() -> None:  # noqa: N802
+    """``fa-track study run``, with workers that need not import anything."""
+    _workers.fork_them()
+    sys.argv = ["fa-track", *WORDS]
+    main(prog_name="fa-track")
+
+
 def prepare(folder: Path, fa_track: Callable[..., None]) -> None:
     (folder / "small.yaml").write_text(STUDY)
+
+
+def again(folder: Path, _: Callable[..., None]) -> None:
+    fa_track(COMMAND, folder)
 
 
 def held(folder: Path) -> Held:

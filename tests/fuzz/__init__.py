@@ -4,6 +4,7 @@ A file offers ``TITLE``, ``WEIGHT`` (its share of the cases), ``inputs()`` (a hy
 folder)``, which gives the value to the reader inside the empty folder ``folder``. ``python -m tests.fuzz`` runs them.
 """
 
+import atexit
 import contextlib
 import os
 import pkgutil
@@ -78,14 +79,21 @@ def hold(target: ModuleType, value: Any) -> str:
 
 @contextlib.contextmanager
 def _scratch() -> Iterator[Path]:
-    """An empty folder to stand in."""
-    before, folder = Path.cwd(), Path(tempfile.mkdtemp(prefix="fa-fuzz-"))
+    """An empty folder to stand in. One left empty is the next case's: to make one takes longer than a case."""
+    before, folder = Path.cwd(), _empty.pop() if _empty else Path(tempfile.mkdtemp(prefix="fa-fuzz-"))
     os.chdir(folder)
     try:
         yield folder
     finally:
         os.chdir(before)
-        shutil.rmtree(folder, ignore_errors=True)
+        if any(folder.iterdir()):
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            _empty.append(folder)
+
+
+_empty: list[Path] = []
+atexit.register(lambda: [folder.rmdir() for folder in _empty])
 
 
 _folder: str | None = None
