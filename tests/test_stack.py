@@ -19,7 +19,7 @@ from fa_tracking.protocol.batches import Normalisation
 from fa_tracking.protocol.diagnose import measure
 from fa_tracking.protocol.probe import capture_all
 from fa_tracking.tracking import names
-from trainers import data, loop, methods, models, together
+from trainers import data, loop, methods, models, study, together
 from trainers.cell import Cell, cell_of
 from trainers.config import RunConfig
 from trainers.data import Dataset, Split
@@ -82,7 +82,9 @@ def assert_alike(alone: Cell, stacked: Cell) -> None:
 
 
 @pytest.mark.parametrize("architecture", catalogue.names(models))
-@pytest.mark.parametrize("method", [n for n in catalogue.names(methods) if catalogue.load(methods, n).Method.can_stack()])
+@pytest.mark.parametrize(
+    "method", [n for n in catalogue.names(methods) if catalogue.load(methods, n).Method.can_stack()]
+)
 def test_every_cell_of_a_stack_takes_the_steps_and_shows_the_states_of_the_cell_alone(
     method: str, architecture: str
 ) -> None:
@@ -144,14 +146,14 @@ def logged(client: MlflowClient, experiment: str) -> dict[str, dict[str, list[fl
 
 STUDY = """
 title: stacked
-experiment: {experiment}
+experiment: stacked
 seeds: [1, 2]
-fixed: {{width: 8, depth: 2, dataset: digits, epochs: 3}}
+fixed: {width: 8, depth: 2, dataset: digits, epochs: 2}
 grids:
 - parameters:
-    method: {{values: [bp, dfa]}}
-    penalty: {{values: [0.0, 0.01]}}
-    lr: {{values: [0.01, 1.0e+30]}}
+    method: {values: [dfa]}
+    penalty: {values: [0.0, 0.01]}
+    lr: {values: [0.01, 1.0e+30]}
 """
 
 
@@ -160,13 +162,13 @@ def test_a_stacked_study_logs_what_one_run_after_the_other_does_diverged_ones_in
 ) -> None:
     """At a rate of 1e30 every network diverges in its first step, and must leave the others as they are."""
     torch.set_default_dtype(torch.float32)
-    for experiment, stack in (("stacked", "auto"), ("alone", "off")):
-        (workspace / "study.yaml").write_text(STUDY.format(experiment=experiment))
-        store = f"sqlite:///{workspace / experiment}.db"
-        done = CliRunner().invoke(main, ["study", "run", "study.yaml", "--stack", stack, "--tracking-uri", store])
-        assert done.exit_code == 0, done.output
-    stacked, alone = (logged(MlflowClient(f"sqlite:///{workspace / e}.db"), e) for e in ("stacked", "alone"))
-    assert stacked.keys() == alone.keys() and len(alone) == 16
+    (workspace / "study.yaml").write_text(STUDY)
+    done = CliRunner().invoke(main, ["study", "run", "study.yaml", "--stack", "8"])
+    assert done.exit_code == 0, done.output
+    for config in study.load("study.yaml").cells():
+        loop.train(config, "alone", uri)
+    stacked, alone = (logged(MlflowClient(uri), experiment) for experiment in ("stacked", "alone"))
+    assert stacked.keys() == alone.keys() and len(alone) == 8
     for config, metrics in alone.items():
         assert stacked[config].keys() == metrics.keys()
         for key in (names.ACCURACY_TEST, names.MAX_BLOCK_GROWTH, names.LOSS_TRAIN):

@@ -19,6 +19,9 @@ def page() -> str:
     sections = [f"## `{name}`\n\n{docstring(rule)}\n\n{docstring(rule.Method)}" for name, rule in rules.items()]
     contract = [
         f"## A rule's file\n\n{docstring(methods)}\n\n{docstring(LearningRule)}",
-        *(f"### {name}\n\n{docstring(getattr(LearningRule, name))}" for name in ("backward", "credit", "fresh")),
+        *(
+            f"### {name}\n\n{docstring(getattr(LearningRule, name))}"
+            for name in ("signals", "credit", "fresh", "followers")
+        ),
     ]
     return "\n\n".join([INTRODUCTION.strip(), table(("file", "rule", "Γ"), rows), *sections, *contract])
