@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import duckdb
+import forks
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from trainers.config import RunConfig
 
 torch.set_num_threads(1)
 os.environ["FA_TRACK_SPOOL"] = tempfile.mkdtemp(prefix="fa-track-spool-")
+os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # of no use here: each server would start several processes
 os.environ.pop("COLUMNS", None)  # xdist gives its workers one of 80
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -47,12 +49,12 @@ def uri(workspace: Path) -> str:
 
 @pytest.fixture
 def cli(workspace: Path) -> Cli:
-    """``fa-track ARG …`` in the workspace, as a user's shell runs it."""
+    """``fa-track ARG …`` in the workspace, as a user's shell runs it, but for its imports (see forks.py)."""
 
     def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from fa_tracking.cli import main; main(prog_name='fa-track')", *args]
         clean = {k: v for k, v in os.environ.items() if k not in ("FA_TRACK_DATA", "MLFLOW_TRACKING_URI")}
-        return subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=False, env={**clean, **env})
+        command, env = [str(forks.folder() / "fa-track"), *args], {**clean, **forks.environment(), **env}
+        return subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=False, env=env)
 
     return run
 

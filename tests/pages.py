@@ -1,8 +1,9 @@
 """What the README, the tutorial and the how-to pages tell a user to type, typed: block by block, as a user would.
 
-A page is done in a fresh copy of this repository, as by someone who has cloned and installed it. Its sh blocks are run
-by bash, which stops at the first command that fails; its python blocks share their names, as in a notebook. `mlflow ui`
-and `mlflow server` run until the page ends, and a package that the page writes is installed into the page's folder.
+`fa-track` is a fork of a process that has imported the libraries (see forks.py): time goes to what it does. A page is
+done in a fresh copy of this repository, as by someone who has cloned and installed it. Its sh blocks are run by bash,
+which stops at the first command that fails; its python blocks share their names, as in a notebook. `mlflow ui` and
+`mlflow server` run until the page ends, and a package that the page writes is installed into the page's folder.
 Comments in a page say what else there is to know:
 
 <!-- test: demo -->          the page begins where `fa-track demo` has been run
@@ -18,6 +19,8 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+
+import forks
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "docs/tutorial.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
@@ -67,7 +70,9 @@ def awaited(server: re.Match[str]) -> str:
 
 
 def run(blocks: list[tuple[str, str]], folder: Path) -> None:
-    paths = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    forked = forks.environment()
+    fork, path = forked["PATH"].split(os.pathsep, 1)
+    paths = {**forked, "PATH": os.pathsep.join([fork, str(Path(sys.executable).parent), path])}
     if (folder / "fa_tracking").is_dir():
         paths["PYTHONPATH"] = str(folder)  # what an editable installation of this copy does
     clean = {k: v for k, v in os.environ.items() if k not in ("FA_TRACK_DATA", "FA_TRACK_DB", "MLFLOW_TRACKING_URI")}
@@ -75,7 +80,7 @@ def run(blocks: list[tuple[str, str]], folder: Path) -> None:
     log = folder / "output.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / "run_page.py"), "blocks.json"],
+            [str(forks.folder() / forks.PROGRAM), str(Path(__file__).parent / "run_page.py"), "blocks.json"],
             cwd=folder,
             env={**clean, **paths},
             stdout=output,

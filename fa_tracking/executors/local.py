@@ -12,12 +12,14 @@ from typing import Any
 from fa_tracking.executors import Needs, Outcomes, Problem, Work, as_line
 
 HEEDS = {"jobs", "cpus_per_run"}
+LIBRARIES = ("mlflow", "torch")
+"""Imported once, for all processes and for those that take the place of killed ones."""
 
 
 def run(work: Work, jobs: Sequence[Any], needs: Needs) -> Outcomes:
     """As many processes as jobs at a time, each for job after job."""
     waiting = enumerate(jobs)
-    idle = [_process() for _ in range(min(needs.jobs or 1, len(jobs)))]
+    idle = [_process(work) for _ in range(min(needs.jobs or 1, len(jobs)))]
     running: dict[Future[Any], tuple[int, ProcessPoolExecutor]] = {}
     try:
         while True:
@@ -31,7 +33,7 @@ def run(work: Work, jobs: Sequence[Any], needs: Needs) -> Outcomes:
                 outcome = _outcome(future)
                 if isinstance(outcome, Problem) and outcome.lost:
                     process.shutdown()
-                    process = _process()
+                    process = _process(work)
                 idle.append(process)
                 yield index, outcome
     finally:
@@ -39,9 +41,11 @@ def run(work: Work, jobs: Sequence[Any], needs: Needs) -> Outcomes:
             process.shutdown(cancel_futures=True)
 
 
-def _process() -> ProcessPoolExecutor:
-    """One process, which starts with its first job."""
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+def _process(work: Work) -> ProcessPoolExecutor:
+    """One process, which starts with its first job: the fork of a fresh one that has imported what the work needs."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*LIBRARIES, getattr(work, "func", work).__module__])
+    return ProcessPoolExecutor(1, context, initializer=_end_with_parent)
 
 
 def _outcome(future: Future[Any]) -> Any:

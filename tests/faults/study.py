@@ -7,9 +7,9 @@ from pathlib import Path
 
 from fa_tracking.cli import main
 from fa_tracking.tracking import names
-from tests.faults import _workers
 from tests.faults._kill import Left, fa_track
 from tests.faults._store import Run, learned, runs
+from tests.forks import fork_workers
 
 WORDS = ["study", "run", "small.yaml", "--jobs", "2"]
 STUDY = """
@@ -29,7 +29,7 @@ Held = dict[str, list[Run]]
 
 def COMMAND() -> None:  # noqa: N802
     """``fa-track study run``, with workers that need not import anything."""
-    _workers.fork_them()
+    fork_workers()
     sys.argv = ["fa-track", *WORDS]
     main(prog_name="fa-track")
 

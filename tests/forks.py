@@ -1,0 +1,179 @@
+"""``fa-track`` and Python programs as forks of a process that has imported the libraries, which takes most of the time
+of a command that does little else. Nothing of this project is imported before the fork; a command finds it where its
+own environment says.
+
+    python forks.py ADDRESS             the process that forks, until its standard input ends
+    fa-track WORD …                     a link to the client: the command, with this environment, folder and streams
+"""
+
+import atexit
+import contextlib
+import io
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from functools import cache
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = (
+    "altair",
+    "duckdb",
+    "mlflow.artifacts",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.pyfunc",
+    "pandas",
+    "pyarrow.parquet",
+    "pydantic",
+    "rich.progress",
+    "safetensors.torch",
+    "scipy.stats",
+    "sklearn.datasets",
+    "torch.func",
+    "vl_convert",
+)
+CLIENT = f"""#!{sys.executable} -SE
+import json, os, signal, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect(os.environ["FA_TRACK_TEST_FORKS"])
+words = json.dumps([sys.argv, os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(server, [len(words).to_bytes(8, "big")], [0, 1, 2])
+server.sendall(words)
+child = int.from_bytes(server.recv(8), "big")
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda which, _: os.kill(child, which))
+code = server.recv(1)
+sys.exit(code[0] if code else 137)
+"""
+PROGRAM = "python-fork"
+"""The client's other name: its first word is the path of a Python program."""
+
+
+@cache
+def folder() -> Path:
+    """A folder for the front of PATH, whose ``fa-track`` is a fork of a process that ends with this one."""
+    here = Path(tempfile.mkdtemp(prefix="fa-forks-"))
+    for name in ("fa-track", PROGRAM):
+        (here / name).write_text(CLIENT)
+        (here / name).chmod(0o755)
+    server = subprocess.Popen([sys.executable, __file__, str(here / "socket")], stdin=subprocess.PIPE, cwd=here)
+    while not (here / "socket").exists():
+        assert server.poll() is None, "the process that forks has ended"
+        time.sleep(0.05)
+    return here
+
+
+def environment() -> dict[str, str]:
+    """What makes ``fa-track`` of a shell a fork."""
+    here = folder()
+    return {"FA_TRACK_TEST_FORKS": str(here / "socket"), "PATH": os.pathsep.join([str(here), os.environ["PATH"]])}
+
+
+def serve(address: str) -> None:
+    for library in LIBRARIES:
+        __import__(library)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{address}.new")
+        listening.listen(64)
+        Path(f"{address}.new").rename(address)
+        parent = os.getppid()
+        listening.settimeout(1)
+        while os.getppid() == parent:
+            with contextlib.suppress(TimeoutError):
+                connection, _ = listening.accept()
+                if os.fork() == 0:
+                    listening.close()
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    _run(connection)
+                connection.close()
+
+
+def _run(connection: socket.socket) -> None:
+    """In the fork: become the command, and say with which code it ended."""
+    connection.settimeout(None)
+    size, streams, *_ = socket.recv_fds(connection, 8, 3)
+    words = b""
+    while len(words) < int.from_bytes(size, "big"):
+        words += connection.recv(1 << 16)
+    argv, here, variables = json.loads(words)
+    for stream, given in enumerate(streams):
+        os.dup2(given, stream)
+        os.close(given)
+    sys.stdin, sys.stdout, sys.stderr = _text(0, "strict"), _text(1, "strict"), _text(2, "backslashreplace")
+    connection.sendall(os.getpid().to_bytes(8, "big"))
+    os.chdir(here)
+    os.environ.clear()
+    os.environ.update(variables)
+    tempfile.tempdir = None
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:] = [*paths, *(path for path in sys.path if path != str(Path(__file__).parent))]
+    fork_workers()
+    code = _code(argv)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    connection.sendall(bytes([code & 255]))
+    os._exit(code)
+
+
+def fork_workers() -> None:
+    """Make the workers of this process's executor forks of it as it stands, before it opens a store."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("")  # in no folder: Linux chooses a name
+    listener.listen()
+    alive_r, alive_w = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(alive_w)
+        try:
+            forkserver.main(listener.detach(), alive_r, [])
+        finally:
+            os._exit(0)  # when the command and its workers have ended
+    os.close(alive_r)
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    server._forkserver_address = listener.getsockname()
+    server._forkserver_alive_fd, server._forkserver_pid = alive_w, pid
+    listener.close()
+
+
+def _text(stream: int, errors: str) -> io.TextIOWrapper:
+    raw = io.FileIO(stream, "wb" if stream else "rb", closefd=False)
+    binary = io.BufferedWriter(raw) if stream else io.BufferedReader(raw)
+    return io.TextIOWrapper(binary, "utf-8", errors, line_buffering=stream == 2 or raw.isatty())
+
+
+def _code(argv: list[str]) -> int:
+    try:
+        if Path(argv[0]).name == PROGRAM:
+            sys.argv = argv[1:]
+            sys.path.insert(0, str(Path(argv[1]).parent))
+            runpy.run_path(argv[1], run_name="__main__")
+        else:
+            sys.argv = ["fa-track", *argv[1:]]
+            from fa_tracking.cli import main
+
+            main(prog_name="fa-track")
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
