@@ -1,0 +1,58 @@
+"""Whether torch.compile pays for a training step on this machine's processor. It is used where it does: nowhere yet.
+
+    python benchmarks/compiled.py [--steps N] [--rounds N]
+
+The forward pass and loss of BP on ResMLP d = 256, batch 128, one thread, as it is and compiled by inductor; backward
+pass and fused AdamW follow in both. The time of compilation, once a process and shape, is told beside the ratio.
+"""
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from _timing import interleaved, machine, random_images, ratio
+
+from trainers.cell import cell_of
+from trainers.config import RunConfig
+
+BATCH = 128
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--steps", type=int, default=20)
+    arguments.add_argument("--rounds", type=int, default=15)
+    given = arguments.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    eager, compiled = step(lambda f: f), step(torch.compile)
+    began = time.perf_counter()
+    compiled(1)
+    seconds = time.perf_counter() - began
+    candidates = {"eager": lambda: eager(given.steps), "compiled": lambda: compiled(given.steps)}
+    print(f"compiled / eager step   {ratio(interleaved(candidates, given.rounds), 'compiled', 'eager')}")
+    print(f"compilation and first step {seconds:.1f} s")
+    print(machine())
+
+
+def step(wrap: Callable[[Any], Any]) -> Callable[[int], None]:
+    cell = cell_of(RunConfig("bp", dataset="random"), random_images(BATCH, BATCH))
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn(BATCH, 3, 32, 32, generator=draw), torch.randint(0, 10, (BATCH,), generator=draw)
+    loss = wrap(lambda model: F.cross_entropy(model(x), y))
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            cell.optimizer.zero_grad()
+            loss(cell.model).backward()
+            cell.optimizer.step()
+
+    return run
+
+
+if __name__ == "__main__":
+    main()
