@@ -304,7 +304,7 @@ def as_met(loss: float, accuracy: float) -> dict[str, float]:
 def _shuffled(dataset: data.Dataset, config: RunConfig, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     train, augment = dataset.train, AUGMENTATIONS[config.augmentation]
     for index in torch.randperm(len(train.labels), generator=order).split(config.batch_size):
-        yield dataset.normalisation(augment(train.inputs[index], order)), train.labels[index]
+        yield dataset.normalisation(augment(train.inputs.index_select(0, index), order)), train.labels[index]
 
 
 def evaluate(model: BlockModel, dataset: data.Dataset) -> float:

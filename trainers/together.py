@@ -214,9 +214,9 @@ def _shuffled(cells: Sequence[Cell], dataset: data.Dataset) -> Iterator[tuple[Te
     orders = torch.stack([torch.randperm(len(train.labels), generator=cell.order) for cell in cells])
     for index in orders.to(device).split(config.batch_size, dim=1):
         if config.augmentation == "none":
-            x = train.inputs[index.flatten()]
+            x = train.inputs.index_select(0, index.flatten())
         else:
-            x = torch.cat([augment(train.inputs[i], cell.order) for i, cell in zip(index, cells, strict=True)])
+            x = torch.cat([augment(train.inputs.index_select(0, i), cell.order) for i, cell in zip(index, cells, strict=True)])
         yield dataset.normalisation(x).unflatten(0, index.shape), train.labels[index]
 
 

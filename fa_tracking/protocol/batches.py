@@ -39,7 +39,8 @@ class Normalisation:
     def __call__(self, inputs: Tensor) -> Tensor:
         shape = (-1, *[1] * (inputs.ndim - 2)) if len(self.mean) > 1 else (1,) * (inputs.ndim - 1)
         mean, std = (t.to(inputs.device).reshape(shape) for t in self._tensors)
-        return (inputs - mean).div_(std)
+        wide = torch.promote_types(inputs.dtype, torch.float32)
+        return inputs.to(wide, copy=True).sub_(mean).div_(std)  # bytes minus floats would take twice as long
 
     @cached_property
     def _tensors(self) -> tuple[Tensor, Tensor]:
