@@ -7,18 +7,19 @@ import re
 import subprocess
 from pathlib import Path
 
-PAGE = Path(__file__).with_suffix(".md")
+ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(```sh\n(.*?)\n```\n)(?:\n```text\n.*?```\n)?", re.DOTALL)
 
 
-def main() -> None:
-    PAGE.write_text(BLOCK.sub(with_output, PAGE.read_text()))
+def fill_in(page: Path) -> None:
+    """Run the commands of a page, and write below each what it printed."""
+    page.write_text(BLOCK.sub(with_output, page.read_text()))
 
 
 def with_output(block: re.Match[str]) -> str:
-    done = subprocess.run(block[2], shell=True, check=True, text=True, stdout=subprocess.PIPE, cwd=PAGE.parent.parent)
+    done = subprocess.run(block[2], shell=True, check=True, text=True, stdout=subprocess.PIPE, cwd=ROOT)
     return f"{block[1]}\n```text\n{done.stdout.strip()}\n```\n"
 
 
 if __name__ == "__main__":
-    main()
+    fill_in(Path(__file__).with_suffix(".md"))

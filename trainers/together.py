@@ -216,7 +216,9 @@ def _shuffled(cells: Sequence[Cell], dataset: data.Dataset) -> Iterator[tuple[Te
         if config.augmentation == "none":
             x = train.inputs.index_select(0, index.flatten())
         else:
-            x = torch.cat([augment(train.inputs.index_select(0, i), cell.order) for i, cell in zip(index, cells, strict=True)])
+            x = torch.cat(
+                [augment(train.inputs.index_select(0, i), cell.order) for i, cell in zip(index, cells, strict=True)]
+            )
         yield dataset.normalisation(x).unflatten(0, index.shape), train.labels[index]
 
 
