@@ -1,6 +1,7 @@
 """The command line as a user's shell runs it: what it prints, where, and with which exit code."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
+import forks
 import pytest
 from click.testing import CliRunner
 from conftest import Cli
@@ -22,13 +24,12 @@ TINY = ["--width", "16", "--depth", "2", "--dataset", "digits", "--epochs", "1",
 @pytest.fixture(scope="module")
 def trained(workspace: Path) -> Path:
     """A workspace in which two runs were trained by hand, one by each door."""
-    for door in (["-c", "from fa_tracking.cli import main; main()", "train"], ["-m", "trainers"]):
-        method = "dfa" if "-m" in door else "bp"
-        command = [sys.executable, *door, method, "--experiment", "hand", *TINY]
-        done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=True)
+    env = {**os.environ, **forks.environment()}
+    for words in (["fa-track", "train", "bp"], [sys.executable, "-m", "trainers", "dfa"]):
+        command = [*words, "--experiment", "hand", *TINY]
+        done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=True, env=env)
         assert len(done.stdout.strip()) == 32
-    command = [sys.executable, "-c", "from fa_tracking.cli import main; main()", "export"]
-    subprocess.run(command, cwd=workspace, capture_output=True, check=True)
+    subprocess.run(["fa-track", "export"], cwd=workspace, capture_output=True, check=True, env=env)
     return workspace
 
 
@@ -239,15 +240,17 @@ def test_a_study_that_cannot_run_is_refused_before_it_starts(
 def test_two_studies_at_once_share_the_work_and_a_killed_one_leaves_no_process(trained: Path, cli: Cli) -> None:
     grids = "[{parameters: {method: {values: [bp]}, width: {values: [8, 9]}}}]"
     shared = study_file(trained, "shared", grids=grids, fixed="{dataset: digits, depth: 2, epochs: 3}")
-    command = [sys.executable, "-c", "from fa_tracking.cli import main; main()", "study", "run"]
-    both = [subprocess.Popen([*command, shared], cwd=trained, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    study, pipes = ["study", "run"], {"stderr": subprocess.PIPE, "text": True, "cwd": trained}
+    env = {**os.environ, **forks.environment()}
+    both = [subprocess.Popen(["fa-track", *study, shared], env=env, **pipes) for _ in range(2)]
     said = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert cli("study", "status", shared).stdout == "4 done\n"
     finished = sum(text.count(": done") for text in said)
     assert finished == 4, said
     endless = study_file(trained, "endless", grids=grids, fixed="{dataset: digits, depth: 2, epochs: 100000}")
-    process = subprocess.Popen([*command, endless, "--jobs", "2"], cwd=trained, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", "from fa_tracking.cli import main; main()", *study, endless, "--jobs", "2"]
+    process = subprocess.Popen(command, cwd=trained, stderr=subprocess.DEVNULL)
     wait_for(lambda: "2 running" in cli("study", "status", endless).stdout)
     workers = children(process.pid)
     assert len(workers) >= 2

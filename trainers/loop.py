@@ -116,6 +116,7 @@ def prepare(threads: int, device: str) -> None:
     """
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # else every new tensor is written twice
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
