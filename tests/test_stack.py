@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from conftest import tiny
 from mlflow import MlflowClient
 
+import fa_tracking
 from fa_tracking import catalogue
 from fa_tracking.cli import main
 from fa_tracking.errors import UsageError
@@ -144,6 +145,14 @@ def logged(client: MlflowClient, experiment: str) -> dict[str, dict[str, list[fl
     }
 
 
+def verdicts(uri: str, experiment: str) -> dict[str, str]:
+    """Of each config, by an audit."""
+    fa_tracking.audit(experiment=experiment, tracking_uri=uri)
+    client = MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])  # type: ignore[union-attr]
+    return {run.data.tags[names.TAG_CONFIG_SHA256]: run.data.tags[names.TAG_VERDICT] for run in runs}
+
+
 STUDY = """
 title: stacked
 experiment: stacked
@@ -174,6 +183,7 @@ def test_a_stacked_study_logs_what_one_run_after_the_other_does_diverged_ones_in
         for key in (names.ACCURACY_TEST, names.MAX_BLOCK_GROWTH, names.LOSS_TRAIN):
             assert stacked[config][key] == pytest.approx(metrics[key], rel=1e-3, nan_ok=True), key
     assert any(math.isnan(v) for metrics in stacked.values() for v in metrics[names.LOSS_TRAIN])
+    assert verdicts(uri, "stacked") == verdicts(uri, "alone")
 
 
 def test_a_run_that_fails_leaves_the_stack_and_the_others_come_to_their_end(workspace: Path, uri: str) -> None:

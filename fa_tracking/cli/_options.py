@@ -92,6 +92,11 @@ def executor(default: str | None, unset: str) -> Callable[[Callable[..., None]],
     return add
 
 
+device = click.option(
+    "--device", metavar="DEVICE", default="cpu", show_default=True, help="As torch names it: cuda, cuda:1, …"
+)
+
+
 def while_training(command: Callable[..., None]) -> Callable[..., None]:
     """What a training saves on its way, and when it stops; the command takes them as ``abort`` and the loop's names."""
 
@@ -110,6 +115,7 @@ def while_training(command: Callable[..., None]) -> Callable[..., None]:
         help="Save what `fa-track resume` needs when so many seconds have passed since the last time.",
     )
     @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+    @device
     @wraps(command)
     def with_options(*args: Any, abort_on: str | None, patience: int | None, **given: Any) -> None:
         from fa_tracking.tracking.abort import Abort
@@ -126,9 +132,6 @@ tracking_uri = click.option(
     metavar="URI",
     envvar="MLFLOW_TRACKING_URI",
     help="MLflow store  [default: MLFLOW_TRACKING_URI, else mlflow.db in this folder]",
-)
-device = click.option(
-    "--device", metavar="DEVICE", default="cpu", show_default=True, help="As torch names it: cuda, cuda:1, …"
 )
 database = click.option(
     "--db",

@@ -38,7 +38,6 @@ ORDER = 2
 @click.option("--frozen-blocks", is_flag=True, help="Leave the blocks as they were drawn: the control of (d).")
 @click.option("--augmentation", default="none", show_default=True, help="Of the training images: none, crop_flip.")
 @_options.while_training
-@_options.device
 @click.option("--download", is_flag=True, help="Let torchvision fetch a data set that --data-dir lacks.")
 @_options.tracking_uri
 def command(
