@@ -118,7 +118,7 @@ def prepare(threads: int, device: str) -> None:
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # else every new tensor is written twice
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"no device {device!r} here: {str(error).splitlines()[0]}") from error
 
