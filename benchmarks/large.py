@@ -217,11 +217,11 @@ def _add_run(
     connection.executemany("insert into tags values (?, ?, ?)", [(k, v, run) for k, v in tags.items()])
     connection.executemany(
         "insert into metrics (key, value, timestamp, run_uuid, step, is_nan) values (?, ?, ?, ?, ?, 0)",
-        ((key, value * (1 + step % 7), now + step, run, step) for step in range(1, epochs + 1) for key in keys),
+        ((key, value * (1 + step % 7) / 7, now + step, run, step) for step in range(1, epochs + 1) for key in keys),
     )
     connection.executemany(
         "insert into latest_metrics (key, value, timestamp, step, is_nan, run_uuid) values (?, ?, ?, ?, 0, ?)",
-        [(key, value * (1 + epochs % 7), now + epochs, epochs, run) for key in keys],
+        [(key, value * (1 + epochs % 7) / 7, now + epochs, epochs, run) for key in keys],
     )
 
 

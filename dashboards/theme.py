@@ -45,17 +45,13 @@ LEGEND_LINE = {"symbolType": "M-1,0L5,0", "symbolOpacity": 1, "symbolStrokeWidth
 
 def styled(chart: Any) -> Any:
     """The chart with the fonts, sizes and grid of this project."""
-    return (
-        chart.configure(font=FONT, background="white", aria=False)  # a chart is told whole, in its description
-        .configure_axis(labelFontSize=11, titleFontSize=12, titleFontWeight="normal", gridColor="#E5E5E5")
-        .configure_title(
-            frame="group",
-            fontSize=12,
-            anchor="start",
-            subtitleFontSize=11,
-            subtitleColor="#444444",
-        )
-        .configure_legend(
+    return chart.configure(  # all at once: each call copies the whole chart
+        font=FONT,
+        background="white",
+        aria=False,  # a chart is told whole, in its description
+        axis=alt.AxisConfig(labelFontSize=11, titleFontSize=12, titleFontWeight="normal", gridColor="#E5E5E5"),
+        title=alt.TitleConfig(frame="group", fontSize=12, anchor="start", subtitleFontSize=11, subtitleColor="#444444"),
+        legend=alt.LegendConfig(
             labelFontSize=11,
             titleFontSize=12,
             labelLimit=220,
@@ -63,8 +59,8 @@ def styled(chart: Any) -> Any:
             orient="bottom",
             direction="horizontal",
             columns=4,
-        )
-        .configure_view(stroke="#BBBBBB")
+        ),
+        view=alt.ViewConfig(stroke="#BBBBBB"),
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -259,3 +260,32 @@ def test_processes_that_begin_at_once_make_one_new_store_between_them(tmp_path: 
     done = subprocess.run([sys.executable, "-c", AT_ONCE, uri], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert export(tmp_path / "r.duckdb", uri, "one").metrics == 3
+
+
+def test_ten_thousand_audited_runs_fit_into_the_memory_that_an_export_takes(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    first = add_run(client, client.create_experiment("many"), 0)
+    numbers = ("headline_accuracy", "control_accuracy", "margin_pp", "max_block_growth", "deepest_residual_norm")
+    numbers += ("deepest_grad_norm", "grad_gain", "stability")
+    limits = ("h_norm_explosion_ratio", "g_norm_floor", "stability_drift_ceiling", "frozen_acc_margin_pp")
+    knockout = {"samples": 9, "whole": 0.5, "without_all": 0.25, "without": [0.125] * 20}
+    fired = dict.fromkeys("nabcd", False)
+    measured = {"epoch": 4, "fired": fired, "knockout": knockout, **dict.fromkeys(numbers, 0.123456789012345)}
+    thresholds = dict.fromkeys(limits, 1e-7)
+    tags = {"fa.verdict": "trustworthy", "fa.measured": json.dumps(measured), "fa.thresholds": json.dumps(thresholds)}
+    with sqlite3.connect(tmp_path / "mlflow.db") as store:
+        columns = [row[1] for row in store.execute("pragma table_info(runs)") if row[1] != "run_uuid"]
+        names = ", ".join(columns)
+        store.execute(
+            "with recursive n(i) as (select 1 union all select i + 1 from n where i < 9999) "
+            f"insert into runs (run_uuid, {names}) select printf('%032d', i), {names} from n, runs where run_uuid = ?",
+            (first,),
+        )
+        for key, value in tags.items():
+            store.execute("insert into tags (key, value, run_uuid) select ?, ?, run_uuid from runs", (key, value))
+    export(tmp_path / "r.duckdb", uri)
+    with connect(tmp_path / "r.duckdb") as connection:
+        asked = "select count(*), count(epoch), bool_or(fires_a), min(g_norm_floor), max(stability) from audits"
+        assert connection.sql(asked).fetchall() == [(10_000, 10_000, False, 1e-7, 0.123456789012345)]
+        assert connection.sql("select count(*), sum(accuracy) from knockouts").fetchall() == [(220_000, 32_500)]

@@ -31,6 +31,7 @@ from test_queries import (
 )
 
 from dashboards import draw, theme
+from dashboards.charts.cross_architecture import MOST
 
 EXPLODED: dict[str, Any] = {"growth": 400.0, "grad": 1e-8}
 DFA = [0.1, 0.2, 0.3, 0.3, 0.3]
@@ -219,3 +220,12 @@ def points(drawn: draw.Drawn, having: str = "run_id") -> list[dict[str, Any]]:
     """The data of the chart's marks, those that have the field ``having``."""
     assert drawn.specification is not None
     return [row for rows in drawn.specification["datasets"].values() for row in rows if having in row]
+
+
+def test_of_many_networks_the_first_are_drawn_and_the_chart_says_so(answer: Any) -> None:
+    rows = answer("training_by_cell")
+    many = pd.concat([rows.assign(architecture=f"net_{i:02}") for i in range(MOST + 2)])
+    drawn = draw.draw("cross_architecture", "main", lambda query: many)
+    assert drawn.specification is not None
+    assert len(drawn.specification["hconcat"]) == MOST
+    assert f"the first {MOST} of {MOST + 2} networks" in str(drawn.specification)

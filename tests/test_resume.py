@@ -18,7 +18,8 @@ from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.tracking import names, state
 from fa_tracking.tracking.journal import NAME, Journal, left_behind, spool
 from fa_tracking.tracking.recover import recover
-from trainers import loop
+from trainers import loop, schedule
+from trainers.study import Study
 
 KILLED_AT = 3
 CONFIGS = {
@@ -28,7 +29,8 @@ CONFIGS = {
 }
 KILL_THEMSELVES = f"""
 import json, os, signal, sys
-from trainers import loop
+from trainers import loop, schedule
+from trainers.study import Study
 from trainers.config import RunConfig
 uri, *configs = map(json.loads, sys.argv[1:])
 
@@ -109,6 +111,22 @@ def test_what_a_killed_process_reported_is_recovered(uri: str, cli: Cli) -> None
     assert client.get_run(run_id).info.status == "KILLED"
     assert not journal.folder.exists()
     assert not list(recover())
+
+
+def test_a_study_clears_up_behind_a_finished_run_that_was_killed_at_its_very_end(uri: str) -> None:
+    fixed = {"width": 8, "depth": 1, "dataset": "digits", "epochs": 0}
+    grids = [{"parameters": {"method": {"values": ["bp"]}}}]
+    study = Study.model_validate({"title": "t", "experiment": "cleared", "seeds": [1], "fixed": fixed, "grids": grids})
+    assert schedule.run(study, uri) == {}
+    (run,) = runs("cleared", uri)
+    head = {"run_id": run.info.run_id, "tracking_uri": uri}
+    journal = Journal(spool() / run.info.run_id, head)
+    journal.append({"status": "FINISHED"})
+    schedule.run(study, uri)
+    assert journal.folder.exists()  # its process is alive
+    journal.close()
+    schedule.run(study, uri)
+    assert not journal.folder.exists() and [r.info.status for r in runs("cleared", uri)] == ["FINISHED"]
 
 
 def test_a_full_disk_loses_nothing_that_was_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from fa_tracking import catalogue, executors
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.executors import Needs, Problem, as_line
-from fa_tracking.tracking import names, store
+from fa_tracking.tracking import names, recover, store
 from trainers import claim
 from trainers.config import RunConfig
 from trainers.study import Study
@@ -83,7 +83,9 @@ def run(
         UsageError: the study names what does not exist, or the executor cannot do what it should; nothing has been
             trained then.
     """
-    todo = [cell.config for cell in cells(study, tracking_uri) if cell.held.state in (MISSING, FAILED)]
+    known = cells(study, tracking_uri)
+    recover.clear(cell.held.run_id for cell in known if cell.held.run_id and cell.held.state == DONE)
+    todo = [cell.config for cell in known if cell.held.state in (MISSING, FAILED)]
     if not todo:
         return {}
     _check(todo, data_dir)

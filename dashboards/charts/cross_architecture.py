@@ -14,13 +14,17 @@ ORDER = 8
 
 DRAWN = ("median", "lowest", "highest")
 
+MOST = 10
+"""Networks that are drawn: beside more, none is wide enough to be read."""
 ROOM, WIDEST, SPACING, HEIGHT, LABELS = theme.FULL_WIDTH - 120, 270, 12, 120, 28
 
 
 def draw(rows: pd.DataFrame) -> alt.HConcatChart:
     """A column a network, a row a quantity: a line is the median of a cell's seeds, a band reaches over all of them."""
     rows = _training.named(rows)
-    networks = _training.networks(rows)
+    every = _training.networks(rows)
+    networks = every[:MOST]
+    rows = rows[rows["network"].isin(networks)]
     columns = [_network(rows, name, len(networks)) for name in networks]
     n = theme.value_range(rows["n"])
     caption = [
@@ -29,6 +33,8 @@ def draw(rows: pd.DataFrame) -> alt.HConcatChart:
     ]
     if not rows["n_not_finite"].any():
         caption.pop()
+    if len(networks) < len(every):
+        caption.append(f"Drawn: the first {len(networks)} of {len(every)} networks.")
     caption.append(theme.usual(rows))
     return alt.hconcat(*columns, spacing=SPACING, title=theme.caption(*caption))
 

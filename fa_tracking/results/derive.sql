@@ -47,28 +47,45 @@ with t as (
         'fa.verdict', 'fa.flags', 'fa.evidence', 'fa.control_runs', 'fa.thresholds', 'fa.measured',
         'fa.protocol_version', 'fa.checkpoint_sha256', 'fa.audited_at'
     ) using any_value(value) group by run_id
+),
+-- Each is parsed once: every -> would hold a parsed chunk of rows, by every thread, and a few of them all of the memory.
+parsed as (
+    select *,
+        try(from_json("fa.measured", '{
+            "epoch": "VARCHAR", "headline_accuracy": "VARCHAR", "control_accuracy": "VARCHAR", "margin_pp": "VARCHAR",
+            "max_block_growth": "VARCHAR", "deepest_residual_norm": "VARCHAR", "deepest_grad_norm": "VARCHAR",
+            "grad_gain": "VARCHAR", "stability": "VARCHAR",
+            "fired": {"n": "VARCHAR", "a": "VARCHAR", "b": "VARCHAR", "c": "VARCHAR", "d": "VARCHAR"},
+            "knockout": {"samples": "VARCHAR", "whole": "VARCHAR", "without_all": "VARCHAR", "without": "JSON"}
+        }')) as m,
+        try(from_json("fa.thresholds", '{
+            "h_norm_explosion_ratio": "VARCHAR", "g_norm_floor": "VARCHAR", "stability_drift_ceiling": "VARCHAR",
+            "frozen_acc_margin_pp": "VARCHAR"
+        }')) as h
+    from t
 )
 select
     run_id, "fa.verdict" as verdict, coalesce("fa.flags", '') as flags, "fa.evidence" as evidence,
-    try(case when coalesce(json_type("fa.measured"), 'OBJECT') = 'OBJECT' then {
-        'epoch': cast("fa.measured" ->> '$.epoch' as integer),
-        'headline_accuracy': cast("fa.measured" ->> '$.headline_accuracy' as double),
-        'control_accuracy': cast("fa.measured" ->> '$.control_accuracy' as double),
-        'margin_pp': cast("fa.measured" ->> '$.margin_pp' as double),
-        'max_block_growth': cast("fa.measured" ->> '$.max_block_growth' as double),
-        'deepest_residual_norm': cast("fa.measured" ->> '$.deepest_residual_norm' as double),
-        'deepest_grad_norm': cast("fa.measured" ->> '$.deepest_grad_norm' as double),
-        'grad_gain': cast("fa.measured" ->> '$.grad_gain' as double),
-        'stability': cast("fa.measured" ->> '$.stability' as double),
-        'fires_n': cast("fa.measured" ->> '$.fired.n' as boolean),
-        'fires_a': cast("fa.measured" ->> '$.fired.a' as boolean),
-        'fires_b': cast("fa.measured" ->> '$.fired.b' as boolean),
-        'fires_c': cast("fa.measured" ->> '$.fired.c' as boolean),
-        'fires_d': cast("fa.measured" ->> '$.fired.d' as boolean),
-        'h_norm_explosion_ratio': cast("fa.thresholds" ->> '$.h_norm_explosion_ratio' as double),
-        'g_norm_floor': cast("fa.thresholds" ->> '$.g_norm_floor' as double),
-        'stability_drift_ceiling': cast("fa.thresholds" ->> '$.stability_drift_ceiling' as double),
-        'frozen_acc_margin_pp': cast("fa.thresholds" ->> '$.frozen_acc_margin_pp' as double),
+    try(case when coalesce(json_type("fa.measured"), 'OBJECT') = 'OBJECT'
+        and (h is not null or "fa.thresholds" is null) then {
+        'epoch': cast(m.epoch as integer),
+        'headline_accuracy': cast(m.headline_accuracy as double),
+        'control_accuracy': cast(m.control_accuracy as double),
+        'margin_pp': cast(m.margin_pp as double),
+        'max_block_growth': cast(m.max_block_growth as double),
+        'deepest_residual_norm': cast(m.deepest_residual_norm as double),
+        'deepest_grad_norm': cast(m.deepest_grad_norm as double),
+        'grad_gain': cast(m.grad_gain as double),
+        'stability': cast(m.stability as double),
+        'fires_n': cast(m.fired.n as boolean),
+        'fires_a': cast(m.fired.a as boolean),
+        'fires_b': cast(m.fired.b as boolean),
+        'fires_c': cast(m.fired.c as boolean),
+        'fires_d': cast(m.fired.d as boolean),
+        'h_norm_explosion_ratio': cast(h.h_norm_explosion_ratio as double),
+        'g_norm_floor': cast(h.g_norm_floor as double),
+        'stability_drift_ceiling': cast(h.stability_drift_ceiling as double),
+        'frozen_acc_margin_pp': cast(h.frozen_acc_margin_pp as double),
         'control_runs': list_filter(string_split("fa.control_runs", ','), lambda run : run <> ''),
         'protocol_version': "fa.protocol_version",
         'checkpoint_sha256': "fa.checkpoint_sha256",
@@ -76,12 +93,12 @@ select
     } end) as told,
     json_type(try("fa.measured"::json), '$.knockout') = 'OBJECT' as is_knocked_out,
     try({
-        'samples': cast("fa.measured" ->> '$.knockout.samples' as integer),
-        'whole': cast("fa.measured" ->> '$.knockout.whole' as double),
-        'without_all': cast("fa.measured" ->> '$.knockout.without_all' as double),
-        'without': cast("fa.measured" -> '$.knockout.without' as double[])
+        'samples': cast(m.knockout.samples as integer),
+        'whole': cast(m.knockout.whole as double),
+        'without_all': cast(m.knockout.without_all as double),
+        'without': cast(m.knockout.without as double[])
     }) as knockout
-from t where "fa.verdict" is not null;
+from parsed where "fa.verdict" is not null;
 delete from read_audits where told is null or is_knocked_out and (
     knockout is null or knockout.samples is null or knockout.whole is null or knockout.without_all is null
     or list_contains([w is null for w in knockout.without], true)

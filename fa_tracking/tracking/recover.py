@@ -1,12 +1,13 @@
 """Brings what killed processes have left on this machine to the stores of their runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fa_tracking.errors import FATrackError
 from fa_tracking.tracking import store
 from fa_tracking.tracking.deliver import deliver
-from fa_tracking.tracking.journal import Journal, left_behind
+from fa_tracking.tracking.journal import Journal, left_behind, spool
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,29 @@ def recover() -> Iterator[Recovered]:
 
     A store that does not answer, or refuses an entry, keeps its journal waiting; the others go on.
     """
-    for journal in left_behind():
-        run_id, uri = str(journal.head.get("run_id")), str(journal.head.get("tracking_uri"))
-        before, problem = journal.waiting, None
-        try:
-            _deliver(journal, run_id, uri)
-        except FATrackError as error:
-            problem = str(error)
-        yield Recovered(run_id, uri, before - journal.waiting, journal.waiting, problem)
-        if problem:
-            journal.close()
-        else:
-            journal.finish()
+    yield from map(_recovered, left_behind())
+
+
+def clear(run_ids: Iterable[str]) -> None:
+    """The same for finished runs whose processes were killed between their last word to the store and their end."""
+    for run_id in run_ids:
+        with suppress(BlockingIOError, FATrackError):  # its process is alive; there is none, or it is damaged
+            _recovered(Journal(spool() / run_id))
+
+
+def _recovered(journal: Journal) -> Recovered:
+    run_id, uri = str(journal.head.get("run_id")), str(journal.head.get("tracking_uri"))
+    before, problem = journal.waiting, None
+    try:
+        _deliver(journal, run_id, uri)
+    except FATrackError as error:
+        problem = str(error)
+    found = Recovered(run_id, uri, before - journal.waiting, journal.waiting, problem)
+    if problem:
+        journal.close()
+    else:
+        journal.finish()
+    return found
 
 
 def _deliver(journal: Journal, run_id: str, uri: str) -> None:

@@ -4,6 +4,7 @@ A command is ``fa_tracking.cli.main`` in a fork of this process, which has impor
 the command at its work and not at its imports.
 """
 
+import math
 import multiprocessing
 import os
 import random
@@ -88,10 +89,12 @@ def kill(scene: ModuleType, kills: int, seed: int, told: Callable[[str], None]) 
         here.mkdir()
         scene.prepare(here, partial(_typed, here))
         shutil.copytree(here, saved)
-        before = _restored(saved, here, scene)
-        began = time.monotonic()
-        fa_track(scene.COMMAND, here)
-        count = Count(time.monotonic() - began)
+        count = Count(math.inf)
+        for _ in range(2):  # the first takes longer, and the last moments would come when the command has ended
+            before = _restored(saved, here, scene)
+            began = time.monotonic()
+            fa_track(scene.COMMAND, here)
+            count.seconds = min(count.seconds, time.monotonic() - began)
         after, files = scene.held(here), _files(here)
         chance = random.Random(seed)
         for number in range(kills):

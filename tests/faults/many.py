@@ -1,6 +1,5 @@
 """Eight processes train into one SQLite store, while audits and exports of it run."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ READERS = (("audit", "--experiment", "many"), ("export",))
 
 
 def tried(folder: Path, small: bool) -> tuple[str, list[str]]:
-    epochs = 2 if small else 30
+    epochs = 2 if small else 300
     fa_track(("train", "bp", "--experiment", "many", "--epochs", "0", *TINY), folder)
     words = ("train", "bp", "--experiment", "many", "--epochs", str(epochs), *TINY, "--seed")
     training = [started((*words, str(seed)), folder, f"train_{seed}.log") for seed in range(PROCESSES)]
@@ -21,7 +20,6 @@ def tried(folder: Path, small: bool) -> tuple[str, list[str]]:
         for reader in READERS:
             others.append(started(reader, folder, f"reader_{len(others)}.log"))
             others[-1].join()
-        time.sleep(0 if small else 1)
     for reader in READERS:
         fa_track(reader, folder)
     problems = [f"{process.exitcode} is how a process ended" for process in (*training, *others) if process.exitcode]
