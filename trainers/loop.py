@@ -116,7 +116,8 @@ def prepare(threads: int, device: str) -> None:
     """
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # else every new tensor is written twice
+    # else every new tensor is written twice
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
