@@ -12,6 +12,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 @pytest.mark.parametrize(
     ("script", "arguments", "prints"),
     [
+        ("audit.py", ["--checkpoints", "2", "--epochs", "2", "--rounds", "1"], "audit / bare passes"),
         ("diagnostics_cost.py", ["--rounds", "1"], "diagnostics / training"),
         ("epoch.py", ["--images", "1280", "--rounds", "1"], "dfa / plain torch BP"),
         ("export.py", ["--runs", "3", "--calls", "2"], "one new run / full"),
@@ -33,6 +34,7 @@ def test_a_benchmark_runs_and_prints_its_ratio(script: str, arguments: list[str]
 
 def test_every_benchmark_is_tried() -> None:
     tried = {
+        "audit.py",
         "diagnostics_cost.py",
         "epoch.py",
         "export.py",
