@@ -77,7 +77,7 @@ class Removed:
     """The knock-out of a network, batch by batch, beside whatever runs its forward passes (``probe.Beside``).
 
     Of a network without block l only what follows l is computed: what runs before is as it was in the whole pass. On
-    the first batch this is held against the network as it runs by itself, and given up where the logits differ.
+    the first batch this is held against the network as it runs by itself, and given up where a logit differs.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -93,7 +93,9 @@ class Removed:
                 f"the model has {len(blocks)} blocks, and each is taken out of all: more than {MOST_BLOCKS}"
             )
         self._prefix = Prefix(self._model, blocks)
-        self._cuts = [*((layer,) for layer in range(len(blocks))), tuple(range(len(blocks)))]
+        layers = range(len(blocks))
+        # the deepest first: what a block may keep aside is then of the whole network's pass when it is not run again
+        self._cuts = [tuple(layers), *((layer,) for layer in reversed(layers))]
         self._samples, self._whole, self._right = 0, 0.0, [0.0 for _ in self._cuts]
         self._removals: list[Removal] = []
         self._is_shared = True
@@ -123,23 +125,27 @@ class Removed:
         """
         if self._problem:
             raise self._problem
-        *without, without_all = [right / self._samples for right in self._right]
-        return Knockout(self._samples, self._whole / self._samples, tuple(without), without_all)
+        without_all, *without = [right / self._samples for right in self._right]
+        return Knockout(self._samples, self._whole / self._samples, tuple(reversed(without)), without_all)
 
     def _count(self, call: Call, inputs: Any, labels: Tensor, logits: Tensor) -> None:
         if not self._samples:
             self._removals = _removals(call, self._model, self._blocks, inputs)
-            self._is_shared = self._agrees(call, inputs)
+            self._is_shared = self._agrees(call, inputs, logits)
         self._samples += len(labels)
         self._whole += _right(logits, labels)
         for i, cut in enumerate(self._cuts):
             if not math.isnan(self._right[i]):
                 self._right[i] += _right(self._without(call, inputs, cut, self._is_shared), labels)
 
-    def _agrees(self, call: Call, inputs: Any) -> bool:
-        last = self._cuts[-2]
-        shared, alone = (self._without(call, inputs, last, is_shared) for is_shared in (True, False))
-        return torch.allclose(shared, alone, rtol=0, atol=0, equal_nan=True)
+    def _agrees(self, call: Call, inputs: Any, logits: Tensor) -> bool:
+        """Whether nothing goes from a block to a later part but by what it returns."""
+        for layer in range(len(self._blocks)):
+            with self._prefix.returned(layer):
+                if not _same(logits_of(call(inputs)), logits):
+                    return False
+        every = self._cuts[0]
+        return _same(*(self._without(call, inputs, every, is_shared) for is_shared in (True, False)))
 
     def _without(self, call: Call, inputs: Any, cut: Sequence[int], is_shared: bool) -> Tensor:
         """The logits without the blocks of a cut."""
@@ -193,6 +199,10 @@ def accuracy(call: Call, batches: Sequence[tuple[Tensor, Tensor]]) -> float:
         if math.isnan(correct):
             return math.nan
     return correct / sum(len(y) for _, y in batches)
+
+
+def _same(logits: Tensor, others: Tensor) -> bool:
+    return torch.allclose(logits, others, rtol=0, atol=0, equal_nan=True)
 
 
 def _right(logits: Tensor, labels: Tensor) -> float:
