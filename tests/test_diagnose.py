@@ -1,6 +1,7 @@
 """What diagnose measures, against an independent float64 computation in NumPy that shares no code with it."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -286,6 +287,63 @@ class _Added(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.branch(h)
+
+
+class _Network(nn.Module):
+    """An embedding, four blocks and a head; ``advance`` makes the next state of a state and what its block returned."""
+
+    def __init__(self, advance: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(6, 5), nn.Linear(5, 3)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(5, 5), nn.Tanh()) for _ in range(4))
+        self.advance = advance
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(x)
+        for block in self.blocks:
+            h = self.advance(h, block(h))
+        return self.head(h)
+
+
+class _Aside(nn.Module):
+    """A block that also leaves something with the network, by a way that no output shows."""
+
+    def __init__(self, inner: nn.Module, left: list[Tensor]) -> None:
+        super().__init__()
+        self.inner, self.left = inner, left
+
+    def forward(self, h: Tensor) -> Tensor:
+        self.left.append(h)
+        return self.inner(h) + len(self.left) % 7
+
+
+@pytest.mark.parametrize("kind", ["plain", "in place", "aside"])
+def test_what_runs_before_a_block_is_computed_again_where_it_must_be(kind: str) -> None:
+    torch.manual_seed(0)
+    model = _Network(Tensor.add_ if kind == "in place" else Tensor.add)
+    left: list[Tensor] = []
+    if kind == "aside":
+        model.blocks = nn.ModuleList(_Aside(block, left) for block in model.blocks)
+    model.head.register_forward_pre_hook(lambda *_: left.clear())
+    computed: list[int] = []
+    for layer, block in enumerate(model.blocks):
+        inner = block.inner if isinstance(block, _Aside) else block
+        inner[0].register_forward_hook(lambda *_, layer=layer: computed.append(layer))
+    batches = [(torch.randn(50, 6), torch.randint(0, 3, (50,))) for _ in range(3)]
+
+    def without(layers: set[int]) -> float:
+        hooks = [model.blocks[i].register_forward_hook(lambda _, args, out: torch.zeros_like(out)) for i in layers]
+        right = sum(int((model(x).argmax(1) == y).sum()) for x, y in batches)
+        for hook in hooks:
+            hook.remove()
+        return right / 150
+
+    known = (without(set()), tuple(without({i}) for i in range(4)), without({0, 1, 2, 3}))
+    computed.clear()
+    found = knockout(model, batches)
+    assert (found.whole, found.without, found.without_all) == known
+    assert (computed.count(0) == 3 + 1 + 1) == (kind != "aside")  # on the first batch also for what is held against it
+    assert not any("forward" in vars(module) for module in model.modules())
 
 
 def test_a_block_that_nothing_can_stand_in_for_is_named() -> None:

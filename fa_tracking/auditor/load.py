@@ -11,7 +11,7 @@ from fa_tracking.errors import FATrackError, NoCheckpointError, UsageError
 from fa_tracking.protocol.batches import Normalisation, evaluation_batches
 from fa_tracking.tracking import checkpoint, names
 from fa_tracking.tracking.checkpoint import Checkpoint, DataSource
-from fa_tracking.tracking.store import is_shared, store_errors
+from fa_tracking.tracking.store import is_shared, store_errors, values_at
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,10 +37,7 @@ def subject(store: "MlflowClient", run: "Run", scratch: Path, data_dir: str | No
 
 def logged_accuracy(store: "MlflowClient", run: "Run", epoch: int) -> float | None:
     """The test accuracy that a run logged at an epoch."""
-    with store_errors():
-        history = store.get_metric_history(run.info.run_id, names.ACCURACY_TEST)
-    at_epoch = [m.value for m in history if m.step == epoch]
-    return at_epoch[-1] if at_epoch else None
+    return values_at(store, run, [names.ACCURACY_TEST], epoch).get(names.ACCURACY_TEST)
 
 
 def last_checkpoint(store: "MlflowClient", run: "Run", scratch: Path) -> Checkpoint:
@@ -52,14 +49,14 @@ def last_checkpoint(store: "MlflowClient", run: "Run", scratch: Path) -> Checkpo
     """
     import mlflow
 
+    folder = f"{run.info.artifact_uri.rstrip('/')}/{names.CHECKPOINTS}"  # by the run's id MLflow would read it again
     with store_errors():
-        found = [a.path for a in store.list_artifacts(run.info.run_id, names.CHECKPOINTS)]
+        found = [a.path for a in mlflow.artifacts.list_artifacts(folder, tracking_uri=store.tracking_uri)]
         epochs = {int(m.group(1)): path for path in found if (m := _EPOCH.fullmatch(path))}
         if not epochs:
             raise NoCheckpointError("no checkpoint")
         path = mlflow.artifacts.download_artifacts(
-            run_id=run.info.run_id,
-            artifact_path=epochs[max(epochs)],
+            artifact_uri=f"{run.info.artifact_uri.rstrip('/')}/{epochs[max(epochs)]}",
             tracking_uri=store.tracking_uri,
             dst_path=str(scratch),  # without one MLflow makes a folder that it leaves, also where the store is a folder
         )

@@ -8,7 +8,7 @@ import torch
 
 from fa_tracking.errors import FATrackError
 from fa_tracking.protocol.diagnose import diagnose
-from fa_tracking.protocol.knockout import Knockout, knockout
+from fa_tracking.protocol.knockout import Knockout, Removed
 from fa_tracking.protocol.knockout import accuracy as share_right
 from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
 from fa_tracking.protocol.undisturbed import undisturbed
@@ -69,14 +69,29 @@ def measure(subject: Subject, **known: Any) -> tuple[DiagnosticReport, Knockout 
     """
     if subject.layers:
         known["layers"] = list(subject.layers)
+    removed = _removed(subject.model)
+    beside = removed if isinstance(removed, Removed) else None
     try:
-        report = diagnose(subject.model, subject.batches, headline_acc=subject.headline_acc, **known)
-    except Exception as error:  # likewise below: another's forward pass may raise anything
+        report = diagnose(subject.model, subject.batches, headline_acc=subject.headline_acc, beside=beside, **known)
+    except Exception as error:  # another's forward pass may raise anything
         raise FATrackError(f"{subject.name} cannot be measured: {_first_line(error)}") from error
+    if isinstance(removed, str):
+        return report, removed
     try:
-        return report, knockout(subject.model, subject.batches)
-    except Exception as error:
-        return report, f"not measured: {_first_line(error)}"
+        return report, removed.found()
+    except Exception as error:  # likewise
+        return report, _not_measured(error)
+
+
+def _removed(model: "nn.Module") -> Removed | str:
+    try:
+        return Removed(model)
+    except Exception as error:  # whatever another's ``blocks`` are
+        return _not_measured(error)
+
+
+def _not_measured(error: Exception) -> str:
+    return f"not measured: {_first_line(error)}"
 
 
 @torch.no_grad()

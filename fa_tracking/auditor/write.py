@@ -151,20 +151,16 @@ def _alignment_lines(client: "MlflowClient", run: "Run", epoch: int) -> str:
     if names.ALIGNMENT_MISSING not in run.data.metrics:
         return "not available: no local credit was logged"
 
-    def at_epoch(key: str) -> float | None:
-        if key not in run.data.metrics:
-            return None
-        with store.store_errors():
-            history = client.get_metric_history(run.info.run_id, key)
-        return next((m.value for m in reversed(history) if m.step == epoch), None)
-
-    lines = [f"logged in training at epoch {epoch}: mean over samples, beside the null of fresh feedback"]
     prefix = names.residual_norm(0)[:-1]
-    for layer in sorted(int(key.removeprefix(prefix)) for key in run.data.metrics if key.startswith(prefix)):
-        gamma = at_epoch(names.alignment(layer))
-        null, spread = at_epoch(names.alignment_null(layer)), at_epoch(names.alignment_null_sd(layer))
+    layers = sorted(int(key.removeprefix(prefix)) for key in run.data.metrics if key.startswith(prefix))
+    kinds = (names.alignment, names.alignment_null, names.alignment_null_sd)
+    wanted = [names.ALIGNMENT_MISSING, *(key(layer) for layer in layers for key in kinds)]
+    found = store.values_at(client, run, wanted, epoch)
+    lines = [f"logged in training at epoch {epoch}: mean over samples, beside the null of fresh feedback"]
+    for layer in layers:
+        gamma, null, spread = (found.get(key(layer)) for key in kinds)
         beside = "" if null is None else f"   null {null:+.3f}" + ("" if spread is None else f" ± {spread:.3f}")
         lines.append(f"l{layer}: not available" if gamma is None else f"l{layer}: {gamma:+.3f}{beside}")
-    if missing := at_epoch(names.ALIGNMENT_MISSING):
+    if missing := found.get(names.ALIGNMENT_MISSING):
         lines.append(f"layers without Γ, their gradient being below the floor: {missing:.0f}")
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fa_tracking.protocol.batches import BATCH_SIZE, BATCHES
 from fa_tracking.protocol.diagnostics import catalogue
-from fa_tracking.protocol.probe import Capture, capture_all
+from fa_tracking.protocol.probe import Beside, Capture, capture_all
 from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds, is_share
 
 
@@ -48,6 +48,7 @@ def diagnose(
     control_runs: Sequence[str] = (),
     control_note: str = "",
     layers: Sequence[str] | None = None,
+    beside: Beside | None = None,
 ) -> DiagnosticReport:
     """Measure a trained classifier and say whether its result can be trusted.
 
@@ -65,6 +66,7 @@ def diagnose(
         thresholds: the protocol's own where None.
         control_runs, control_note: the runs behind ``frozen_baseline_acc``, and what else to say of it.
         layers: names of the modules (``model.named_modules()``) whose outputs are h_0 … h_L, in place of the above.
+        beside: what else is measured on the same forward passes, such as ``knockout.Removed``.
 
     Raises:
         ValueError: the model shows no hidden states, shapes do not fit, or an accuracy is none.
@@ -79,5 +81,5 @@ def diagnose(
         thresholds=thresholds or DiagnosticThresholds(),
         control_runs=tuple(control_runs),
         control_note=control_note,
-        **measure(capture_all(model, eval_batches, layers)),
+        **measure(capture_all(model, eval_batches, layers, beside)),
     )

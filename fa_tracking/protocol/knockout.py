@@ -8,7 +8,7 @@ single blocks says little; a small loss without all of them says that the blocks
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from fa_tracking.protocol.prefix import Prefix
 from fa_tracking.protocol.probe import hidden_states, logits_of
 from fa_tracking.protocol.undisturbed import Call, undisturbed, unwrapped
 
@@ -59,32 +60,98 @@ def knockout(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> Knoc
         ValueError: the model has no ``blocks``, more than ``MOST_BLOCKS``, or one that alters the shape, so that
             nothing can stand in its place.
     """
-    model = unwrapped(model)
-    blocks = list(getattr(model, "blocks", None) or ())
-    if not blocks:
-        raise ValueError("the model has no blocks to take out")
-    if len(blocks) > MOST_BLOCKS:
-        raise ValueError(f"the model has {len(blocks)} blocks, and each is taken out of all: more than {MOST_BLOCKS}")
-    return undisturbed(model, lambda call: _measure(call, model, blocks, batches))
+    removed = Removed(model)
+
+    @torch.no_grad()
+    def measure(call: Call) -> Knockout:
+        for x, y in batches:
+            with removed.watching():
+                logits = logits_of(call(x))
+            removed.after(call, x, y, logits)
+        return removed.found()
+
+    return undisturbed(model, measure)
 
 
-@torch.no_grad()
-def _measure(
-    call: Call, model: nn.Module, blocks: Sequence[nn.Module], batches: Sequence[tuple[Tensor, Tensor]]
-) -> Knockout:
-    removals = _removals(call, model, blocks, batches[0][0])
+class Removed:
+    """The knock-out of a network, batch by batch, beside whatever runs its forward passes (``probe.Beside``).
 
-    def without(layers: Sequence[int]) -> float:
-        with _removed([(blocks[layer], removals[layer]) for layer in layers]):
-            return accuracy(call, batches)
+    Of a network without block l only what follows l is computed: what runs before is as it was in the whole pass. On
+    the first batch this is held against the network as it runs by itself, and given up where a logit differs.
+    """
 
-    every = range(len(blocks))
-    return Knockout(
-        samples=sum(len(y) for _, y in batches),
-        whole=without(()),
-        without=tuple(without((layer,)) for layer in every),
-        without_all=without(every),
-    )
+    def __init__(self, model: nn.Module) -> None:
+        """Raises ValueError as ``knockout`` does."""
+        self._model = unwrapped(model)
+        self._blocks = blocks = list(getattr(self._model, "blocks", None) or ())
+        if not blocks:
+            raise ValueError("the model has no blocks to take out")
+        if not all(isinstance(block, nn.Module) for block in blocks):
+            raise ValueError("the model's blocks are no modules")
+        if len(blocks) > MOST_BLOCKS:
+            raise ValueError(
+                f"the model has {len(blocks)} blocks, and each is taken out of all: more than {MOST_BLOCKS}"
+            )
+        self._prefix = Prefix(self._model, blocks)
+        layers = range(len(blocks))
+        # the deepest first: what a block may keep aside is then of the whole network's pass when it is not run again
+        self._cuts = [tuple(layers), *((layer,) for layer in reversed(layers))]
+        self._samples, self._whole, self._right = 0, 0.0, [0.0 for _ in self._cuts]
+        self._removals: list[Removal] = []
+        self._is_shared = True
+        self._problem: Exception | None = None
+
+    def watching(self) -> AbstractContextManager[None]:
+        """Around one forward pass of the whole network on a batch."""
+        return self._prefix.recorded()
+
+    @torch.no_grad()
+    def after(self, call: Call, inputs: Any, labels: Tensor, logits: Tensor) -> None:
+        """Take the blocks out on the batch of which the whole network has just made ``logits``.
+
+        Whatever the model raises is kept for ``found``: it is no matter of the measurement beside.
+        """
+        try:
+            if not self._problem:
+                self._count(call, inputs, labels, logits)
+        except Exception as error:
+            self._problem = error
+
+    def found(self) -> Knockout:
+        """Of all batches so far.
+
+        Raises:
+            ValueError: as ``knockout`` says; or what the model raised.
+        """
+        if self._problem:
+            raise self._problem
+        without_all, *without = [right / self._samples for right in self._right]
+        return Knockout(self._samples, self._whole / self._samples, tuple(reversed(without)), without_all)
+
+    def _count(self, call: Call, inputs: Any, labels: Tensor, logits: Tensor) -> None:
+        if not self._samples:
+            self._removals = _removals(call, self._model, self._blocks, inputs)
+            self._is_shared = self._agrees(call, inputs, logits)
+        self._samples += len(labels)
+        self._whole += _right(logits, labels)
+        for i, cut in enumerate(self._cuts):
+            if not math.isnan(self._right[i]):
+                self._right[i] += _right(self._without(call, inputs, cut, self._is_shared), labels)
+
+    def _agrees(self, call: Call, inputs: Any, logits: Tensor) -> bool:
+        """Whether nothing goes from a block to a later part but by what it returns."""
+        for layer in range(len(self._blocks)):
+            with self._prefix.returned(layer):
+                if not _same(logits_of(call(inputs)), logits):
+                    return False
+        every = self._cuts[0]
+        return _same(*(self._without(call, inputs, every, is_shared) for is_shared in (True, False)))
+
+    def _without(self, call: Call, inputs: Any, cut: Sequence[int], is_shared: bool) -> Tensor:
+        """The logits without the blocks of a cut."""
+        prefix = self._prefix.returned(cut[-1]) if is_shared else nullcontext()
+        with prefix, _removed([(self._blocks[layer], self._removals[layer]) for layer in cut]):
+            return logits_of(call(inputs))
 
 
 Removal = Callable[[Tensor], Tensor]
@@ -126,10 +193,19 @@ def _removed(which: Sequence[tuple[nn.Module, Removal]]) -> Iterator[None]:
 
 def accuracy(call: Call, batches: Sequence[tuple[Tensor, Tensor]]) -> float:
     """The share of samples that a network gets right; NaN where its logits are not finite."""
-    correct = 0
+    correct = 0.0
     for x, y in batches:
-        logits = logits_of(call(x)).cpu()
-        if not logits.isfinite().all():
+        correct += _right(logits_of(call(x)), y)
+        if math.isnan(correct):
             return math.nan
-        correct += int((logits.argmax(1) == y).sum())
     return correct / sum(len(y) for _, y in batches)
+
+
+def _same(logits: Tensor, others: Tensor) -> bool:
+    return torch.allclose(logits, others, rtol=0, atol=0, equal_nan=True)
+
+
+def _right(logits: Tensor, labels: Tensor) -> float:
+    """How many samples; NaN where the logits are not finite."""
+    logits = logits.cpu()
+    return float((logits.argmax(1) == labels.cpu()).sum()) if logits.isfinite().all() else math.nan

@@ -2,16 +2,17 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from fa_tracking.protocol import taps
 from fa_tracking.protocol.taps import State, Tap
-from fa_tracking.protocol.undisturbed import HALVES, Call, backward_hooked, undisturbed, unwrapped
+from fa_tracking.protocol.undisturbed import HALVES, Call, backward_hooked, random_state, undisturbed, unwrapped
 
 CLASS_TOKEN = "tokens: the class token, which alone the logits come from"
 FIRST = "tokens: the first one; the gradient, zero or not finite, does not say whether the logits come from it alone"
@@ -63,8 +64,21 @@ def capture(model: nn.Module, inputs: Any, labels: Tensor, layers: Sequence[str]
     return capture_all(model, [(inputs, labels)], layers)[0]
 
 
+class Beside(Protocol):
+    """What else is measured of each batch, on the forward pass of its capture."""
+
+    def watching(self) -> AbstractContextManager[None]:
+        """Around the forward pass."""
+
+    def after(self, call: Call, inputs: Any, labels: Tensor, logits: Tensor) -> None:
+        """Once the batch is captured; random numbers may be drawn, and nothing is raised."""
+
+
 def capture_all(
-    model: nn.Module, eval_batches: Iterable[tuple[Any, Tensor]], layers: Sequence[str] | None = None
+    model: nn.Module,
+    eval_batches: Iterable[tuple[Any, Tensor]],
+    layers: Sequence[str] | None = None,
+    beside: Beside | None = None,
 ) -> list[Capture]:
     """One capture a batch. Only gradients with respect to hidden states are computed, none of parameters.
 
@@ -75,6 +89,7 @@ def capture_all(
             mapping of keyword arguments. The output is the logits, begins with them, or has them as ``logits``.
         layers: names of the modules whose outputs are h_0 … h_L. None: what the model itself shows, else a residual
             stack or chain of layers that is looked for; what was found is said on stderr, once.
+        beside: what else is measured on the same passes; the captures are those that they are without it.
 
     Raises:
         ValueError: there is no batch, the model shows no hidden states, or a batch's shapes do not fit.
@@ -86,26 +101,35 @@ def capture_all(
         raise ValueError(f"layers is a list of module names: layers=[{layers!r}]")
     layers = None if layers is None else list(layers)
     about = list(_about(network))
-    captures = undisturbed(network, lambda call: list(_captures(call, network, eval_batches, layers, about)))
+    captures = undisturbed(network, lambda call: list(_captures(call, network, eval_batches, layers, about, beside)))
     if not captures:
         raise ValueError("no evaluation batch was given; the protocol wants 10 disjoint batches of 128")
     return captures
 
 
 def _captures(
-    call: Call, network: nn.Module, batches: Iterable[Any], layers: Sequence[str] | None, about: list[str]
+    call: Call,
+    network: nn.Module,
+    batches: Iterable[Any],
+    layers: Sequence[str] | None,
+    about: list[str],
+    beside: Beside | None,
 ) -> Iterator[Capture]:
     tokens: str | None = None
     places: list[Tap] | None = None
     for batch in batches:
         inputs, labels = _pair(batch)
+        is_first = places is None
         if places is None:
             places, is_found = _places(network, call, inputs, layers)
+        with beside.watching() if beside else nullcontext():
             logits, states = _forward(call, inputs, places, exactly=layers is None)
-            about = [*_where(network, states, is_found), *about] if is_found or layers else about
-        else:
-            logits, states = _forward(call, inputs, places, exactly=layers is None)
+        if is_first and (is_found or layers):
+            about = [*_where(network, states, is_found), *about]
         seen, tokens = _backward(inputs, labels.to(logits.device), logits, states, tokens, about)
+        if beside:
+            with random_state(seen.logits.device):
+                beside.after(call, inputs, seen.labels, seen.logits)
         yield seen
 
 
@@ -205,7 +229,9 @@ def _backward(
     error = error_of(logits, labels)
     own = _own_functions(logits)
     edges = [state.edge for state in states]
-    given = torch.autograd.grad(logits, edges, grad_outputs=error.to(logits.dtype), allow_unused=True)
+    with torch.enable_grad():
+        towards = (logits * error.to(logits.dtype)).sum()  # as grad_outputs=error, for which torch loads sympy: 0.6 s
+    given = torch.autograd.grad(towards, edges, allow_unused=True)
     unused = [layer for layer, g in enumerate(given) if g is None]
     if unused:
         raise ValueError(f"hidden states {unused} do not lead to the logits: return the very tensors that are used")

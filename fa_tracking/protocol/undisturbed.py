@@ -1,8 +1,9 @@
 """Runs any model for a measurement and leaves it bit for bit what it was."""
 
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -42,7 +43,7 @@ def undisturbed(model: nn.Module, measure: Callable[[Call], Found]) -> Found:
         random_state(device),
         _no_backward_hooks(model),
         _no_recomputation(),
-        torch.compiler.set_stance("force_eager"),
+        _nothing_compiled(),
         torch.autocast(device.type, enabled=False),
         _copies(model),
     ):
@@ -142,6 +143,13 @@ def _no_backward_hooks(model: nn.Module) -> Iterator[None]:
     finally:
         for module, hooks, pre_hooks in kept:
             module._backward_hooks, module._backward_pre_hooks = hooks, pre_hooks
+
+
+def _nothing_compiled() -> AbstractContextManager[Any]:
+    """What is compiled runs as it was written. Where nothing has loaded the compiler there is nothing to ask of it, and
+    asking takes a second."""
+    has_compiler = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if has_compiler else nullcontext()
 
 
 @contextmanager

@@ -5,7 +5,8 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points, version
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points, version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -210,7 +211,7 @@ def find_factory(name: str | None, where: str) -> Any:
     if name is None:
         raise NoCheckpointError("the checkpoint was saved without factory=, see docs/how-to/audit-your-own.md")
     entry, _, item = name.partition(":")
-    points = entry_points(group=MODELS_GROUP)
+    points = _points(MODELS_GROUP)
     if entry not in points.names:
         raise CheckpointError(
             f"{where} names the model factory {name!r}, which is no entry point of the group {MODELS_GROUP!r}; "
@@ -232,7 +233,7 @@ def test_split(source: DataSource, data_dir: str | None) -> Any:
         FATrackError: its loader is not installed.
         UsageError: the data is not in ``data_dir``.
     """
-    points = entry_points(group=DATASETS_GROUP)
+    points = _points(DATASETS_GROUP)
     if source.loader not in points.names:
         raise FATrackError(
             f"the data set {source.name!r} is read by {source.loader!r}, which is no entry point of {DATASETS_GROUP!r}"
@@ -265,6 +266,12 @@ def _no_more_parts_than(tensors: int) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@cache
+def _points(group: str) -> EntryPoints:
+    """The installed entry points: to look for them reads a file of every installed package."""
+    return entry_points(group=group)
 
 
 def _load(point: EntryPoint) -> Any:

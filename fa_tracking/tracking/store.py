@@ -3,7 +3,7 @@
 import os
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -178,6 +178,20 @@ def _active(experiment: "Experiment") -> str:
             f"the experiment {experiment.name!r} was deleted: `mlflow experiments restore` it or use another name"
         )
     return experiment.experiment_id
+
+
+def values_at(store: "MlflowClient", run: "Run", keys: Collection[str], step: int) -> dict[str, float]:
+    """The numbers that a run logged last at ``step``, of those metrics among ``keys`` that it logged then.
+
+    The store is asked for a history alone where the metric's last number is of another step.
+    """
+    last = {metric.key: metric for metric in run.data.to_proto().metrics}
+    found = {key: last[key].value for key in keys if key in last and last[key].step == step}
+    for key in (key for key in keys if key in last and key not in found):
+        with store_errors():
+            history = store.get_metric_history(run.info.run_id, key)
+        found.update((key, metric.value) for metric in history if metric.step == step)
+    return found
 
 
 def search_runs(store: "MlflowClient", experiment_ids: list[str], filter_string: str = "") -> "Iterator[Run]":

@@ -1,0 +1,166 @@
+"""Claim: 100 checkpoints of ResMLP d = 256 are audited in under 20 s on two cores, data loading included, or within
+1.3 times of the forward and backward passes that they need, whichever is longer.
+
+    python benchmarks/audit.py [--checkpoints N] [--epochs N] [--rounds N]
+
+A SQLite store of N finished runs, each with the metrics of its epochs and a checkpoint of its own draw; 10,000 random
+test images of CIFAR-10's shape, as JPEG in a parquet file. The seconds are those of the command, which starts Python,
+decodes the images, and writes tags, note and report of every run with its pictures; with one process and with two.
+
+The ratio is of processor time, in one process and one thread, both sides in turn: reading, measuring and writing of
+an audit of all runs, against the bare passes over the same networks and batches. These are a forward pass, the backward
+pass to every hidden state, and for the block knock-out what follows each block that is taken out.
+"""
+
+import argparse
+import io
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from _timing import machine
+from PIL import Image
+from torch import Tensor
+
+import fa_tracking
+from fa_tracking.auditor.run import audit
+from fa_tracking.protocol.batches import Normalisation, evaluation_batches
+from fa_tracking.tracking import names
+from fa_tracking.tracking.checkpoint import DataSource
+from trainers.data import test_split
+from trainers.models.resmlp import Model
+
+NETWORK = {"input_shape": (3, 32, 32), "classes": 10, "width": 256, "depth": 4}
+MEAN, STD = (127.5,) * 3, (73.9,) * 3
+FA_TRACK = "from fa_tracking.cli import main; main()"
+
+Batches = list[tuple[Tensor, Tensor]]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--checkpoints", type=int, default=100)
+    arguments.add_argument("--epochs", type=int, default=100)
+    arguments.add_argument("--rounds", type=int, default=3)
+    given = arguments.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        os.environ |= {"FA_TRACK_DATA": folder, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+        write_images(Path(folder, "random"))
+        models = [saved(seed, given.epochs) for seed in range(given.checkpoints)]
+        for processes in (1, 2):
+            seconds = command("audit", "--experiment", "audit", "--jobs", str(processes))
+            print(f"{given.checkpoints} checkpoints, {processes} process{'es' * (processes - 1)}   {seconds:.1f} s")
+        compare(models, given.rounds)
+    print(f"{machine()}, load {os.getloadavg()[0]:.1f}")
+
+
+def compare(models: list[Model], rounds: int) -> None:
+    """The audit of all runs against the bare passes of their networks."""
+    batches = evaluation()
+    ratios, shares = [], []
+    audit("audit")  # what a process does once: imports, images, the engine that draws
+    for _ in range(rounds):
+        audited = processor_seconds(lambda: audit("audit"))
+        bare = processor_seconds(lambda: [passes(model, batches) for model in models])
+        ratios.append(audited / bare)
+        shares.append((1e3 * audited / len(models), 1e3 * bare / len(models)))
+    ours, bare = map(statistics.median, zip(*shares, strict=True))
+    spread = f"min {min(ratios):.2f}, max {max(ratios):.2f}, {rounds} rounds"
+    print(f"audit / bare passes   {statistics.median(ratios):.2f} ({spread})   claim: at most 1.3, or 20 s for 100")
+    print(f"a checkpoint: {ours:.0f} ms of processor time, its bare passes {bare:.0f} ms")
+
+
+def passes(model: Model, batches: Batches) -> int:
+    """The forward and backward passes of one checkpoint; how many samples its variants get right together."""
+    return sum(_passes(model, x, y) for x, y in batches)
+
+
+def _passes(model: Model, x: Tensor, y: Tensor) -> int:
+    logits, hidden = model(x, return_hidden=True)
+    error = torch.softmax(logits.detach(), dim=1)
+    error[torch.arange(len(y)), y] -= 1
+    torch.autograd.grad(logits, hidden, grad_outputs=error)
+    with torch.no_grad():
+        without = [after(model, layer + 1, hidden[layer]) for layer in range(len(model.blocks))]
+        without_all = model.readout(hidden[0])
+    return sum(int((found.argmax(1) == y).sum()) for found in (logits, *without, without_all))
+
+
+def after(model: Model, layer: int, h: Tensor) -> Tensor:
+    """The logits of a state as it goes into block ``layer``."""
+    for block in model.blocks[layer:]:
+        h = h + block(h)
+    return model.readout(h)
+
+
+def saved(seed: int, epochs: int) -> Model:
+    """A finished run with the metrics of its epochs and a checkpoint; the network of it."""
+    torch.manual_seed(seed)
+    model = Model(**NETWORK)
+    source = DataSource(name="random", loader="trainers", test_sha256=test_split("random").digest, mean=MEAN, std=STD)
+    params = {"method": "dfa", "architecture": "resmlp", "dataset": "random", "seed": seed}
+    with fa_tracking.start_run("audit", **params) as run:
+        for epoch in range(1, epochs + 1):
+            run.log_metrics(logged(epoch), step=epoch)
+        run.log_checkpoint(model, {}, epochs, factory="trainers:resmlp", config=NETWORK, dataset=source)
+    return model.eval()
+
+
+def logged(epoch: int) -> dict[str, float]:
+    """What a run of DFA logs at an epoch, in kind."""
+    decay = math.exp(-epoch / 20)
+    kinds = (names.residual_norm, names.grad_norm, names.alignment, names.alignment_null, names.alignment_null_sd)
+    by_layer = {kind(layer): decay / (layer + 1) for kind in kinds for layer in range(5)}
+    return {**by_layer, names.ACCURACY_TEST: 0.1 + 0.3 * (1 - decay), names.ALIGNMENT_MISSING: 0.0}
+
+
+def evaluation() -> Batches:
+    """The protocol's ten batches of 128, normalised."""
+    split, normalise = test_split("random"), Normalisation(MEAN, STD)
+    return [(normalise(split.inputs[index]), split.labels[index]) for index in evaluation_batches(len(split.labels))]
+
+
+def write_images(folder: Path) -> None:
+    """Random images as the Hugging Face hub lays them out; of the training images an audit asks nothing."""
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (10_000, 32, 32, 3), dtype=np.uint8)
+    rows = [{"bytes": _jpeg(image), "path": ""} for image in pixels]
+    table = pa.table({"img": rows, "label": draw.integers(0, 10, len(rows))})
+    for part in ("train", "test"):
+        pq.write_table(table, folder / f"{part}.parquet")
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    Image.fromarray(image).save(file := io.BytesIO(), "JPEG")
+    return file.getvalue()
+
+
+def processor_seconds(run: Callable[[], object]) -> float:
+    began = time.process_time()
+    run()
+    return time.process_time() - began
+
+
+def command(*words: str) -> float:
+    """Seconds of `fa-track` with ``words``, with a thread a process."""
+    began = time.perf_counter()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", FA_TRACK, *words], check=True, capture_output=True, env=environment)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
