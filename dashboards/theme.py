@@ -245,14 +245,9 @@ def threshold_rule(values: Sequence[float], **encoding: Any) -> alt.Chart:
 def log_axis(values: pd.Series, also: Sequence[float] = (), most: int = 8) -> alt.Axis:
     """An axis with a line a decade over the positive finite ``values``, or every few decades: ``most`` lines or so."""
     finite = [float(v) for v in (*values, *also) if v is not None and not spelled(v, log=True)]
-    values_at = [10.0**k for k in decades(finite or [1.0, 10.0], most) if k <= 308]  # 1e309 is infinite
-    return alt.Axis(format=".0e", values=values_at, labelFlush=False)
-
-
-def decades(values: Sequence[float], most: int = 8) -> range:
-    """The powers of ten from below the least of positive finite ``values`` to above the largest: ``most`` or so."""
-    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    return range(low, high + 1, max(1, math.ceil((high - low) / most)))
+    low, high = (math.floor(math.log10(min(finite))), math.ceil(math.log10(max(finite)))) if finite else (0, 1)
+    decades = range(low, min(high, 308) + 1, max(1, math.ceil((high - low) / most)))  # 1e309 is infinite
+    return alt.Axis(format=".0e", values=[10.0**k for k in decades], labelFlush=False)
 
 
 def spelled(value: float | None, log: bool = False) -> str:
