@@ -64,7 +64,7 @@ def run(
     needs: Needs | None = None,
     finished: Finished | None = None,
     executor: str = "local",
-    stack: Stacking = "auto",
+    stack: Stacking = "off",
     device: str = "cpu",
 ) -> dict[str, str]:
     """Train what the store does not hold yet, by one of ``fa_tracking.executors``.

@@ -102,7 +102,7 @@ def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
 @click.option(
     "--stack",
     type=_Stacking(),
-    default="auto",
+    default="off",
     show_default=True,
     help="Runs of one shape that train as one program: auto, where it pays; off; or so many at most.",
 )
@@ -124,6 +124,7 @@ def run(
     \b
     Example:
       fa-track study run dfa_penalty --reduced --jobs 2 --data-dir data
+      fa-track study run rates.yaml --stack auto
       RAY_ADDRESS=auto fa-track study run dfa_penalty --executor ray
       fa-track study run dfa_penalty --executor slurm --cells-per-job 8 --set partition=cpu
     """
@@ -142,7 +143,7 @@ def run_study(
     data_dir: str | None,
     tracking_uri: str | None,
     executor: str = "local",
-    stack: "Stacking" = "auto",
+    stack: "Stacking" = "off",
     device: str = "cpu",
 ) -> bool:
     """Run a study with a progress bar; whether every run is done."""
