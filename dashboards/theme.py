@@ -170,7 +170,7 @@ def _most(settings: list[pd.Series]) -> tuple[str, ...]:
 
 def _also(rows: pd.DataFrame) -> pd.Series:
     """The params that have no part of their own in a name."""
-    words = rows["also"].str.split(" ") if "also" in rows else pd.Series([[]] * len(rows), rows.index)
+    words = rows["also"].fillna("").str.split(" ") if "also" in rows else pd.Series([[]] * len(rows), rows.index)
     return words.map(lambda told: " ".join(w for w in told if not w.startswith(NAMED)))
 
 

@@ -41,6 +41,7 @@ LIBRARIES = (
     "torch.func",
     "vl_convert",
 )
+OURS = ("fa_tracking", "trainers", "dashboards")
 CLIENT = f"""#!{sys.executable} -SE
 import json, os, signal, socket, sys
 server = socket.socket(socket.AF_UNIX)
@@ -81,6 +82,8 @@ def environment() -> dict[str, str]:
 def serve(address: str) -> None:
     for library in LIBRARIES:
         __import__(library)
+    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+        del sys.modules[name]  # MLflow has loaded the plugin, from wherever this process finds it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(f"{address}.new")

@@ -21,12 +21,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import forks
+from servers import free_port
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "docs/tutorial.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
 BLOCK = re.compile(r"^(<!-- test: skip [^\n]+ -->\n)?```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INSTALLED = re.compile(r"^python -m pip install \./(\w+)$", re.MULTILINE)
 SERVER = re.compile(r"^(mlflow (?:ui|server)\b[^\n#]*)[^\n]*", re.MULTILINE)
+USUAL_PORT = 5000
 LONGEST = 900
 
 
@@ -42,10 +44,9 @@ def type_page(page: Path, folder: Path, demo: Path | None = None) -> None:
         shutil.copytree(demo, folder, dirs_exist_ok=True)
     found = BLOCK.findall(text)
     assert len(found) == len(re.findall(r"^\s*```(?:sh|python)$", text, re.MULTILINE))
-    run(
-        [(kind, SERVER.sub(awaited, INSTALLED.sub(beside, code))) for skipped, kind, code in found if not skipped],
-        folder,
-    )
+    ports: dict[str, int] = {}
+    typed = [(kind, on_free_ports(code, ports)) for skipped, kind, code in found if not skipped]
+    run([(kind, SERVER.sub(awaited, INSTALLED.sub(beside, code))) for kind, code in typed], folder)
 
 
 def copy_of_the_repository(folder: Path) -> None:
@@ -62,11 +63,23 @@ def beside(install: re.Match[str]) -> str:
     return f"python -m build --wheel --no-isolation -o wheels {name} && python -m zipfile -e wheels/{name}-*.whl ."
 
 
+def on_free_ports(code: str, ports: dict[str, int]) -> str:
+    """The code, with a free port for each that its servers listen on: other pages are typed at the same time."""
+    code = SERVER.sub(lambda server: server[0] if "--port" in server[1] else f"{server[1]} --port {USUAL_PORT}", code)
+    for server in SERVER.finditer(code):
+        if port := re.search(r"--port[ =](\d+)", server[1]):
+            ports.setdefault(port[1], free_port())
+    for port, free in ports.items():
+        code = re.sub(rf"\b{port}\b", str(free), code)
+    return code
+
+
 def awaited(server: re.Match[str]) -> str:
     """The command in the background, and a loop that waits until it answers."""
     port = re.search(r"--port[ =](\d+)", server[1])
-    answers = f"(: < /dev/tcp/127.0.0.1/{port[1] if port else 5000}) 2> /dev/null"
-    return f"{server[1]} > server.log 2>&1 &\nuntil {answers}; do kill -0 $! && sleep 0.5; done"
+    assert port
+    answers = f"(: < /dev/tcp/127.0.0.1/{port[1]}) 2> /dev/null"
+    return f"{server[1]} > server.log 2>&1 &\nuntil {answers}; do kill -0 $! || exit 1; sleep 0.5; done"
 
 
 def run(blocks: list[tuple[str, str]], folder: Path) -> None:

@@ -50,6 +50,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write(connection, "study", METHOD, 1, width=32, accuracy=math.nan, growth=math.inf, flags="n,a", name=NAME)
         write(connection, "study", "bp", 4, status="RUNNING", audited=False)
         write(connection, "remote", "bp", 1, source=f"https://me:{SECRET}@lab.example/mlflow/")
+        write(connection, "begun", "bp", 1)
+        write(connection, "begun", "dfa", 1, status="RUNNING", audited=False)
         for seed in range(100):
             write(connection, "large", "dfa" if seed % 2 else "bp", seed, epochs=100)
     return path
@@ -286,6 +288,12 @@ def test_links_lead_to_the_runs_in_mlflow_and_carry_no_password(
         assert 'href="http://other:5000/#/runs/' in drawn_page("remote", answer, f"http://me:{SECRET}@other:5000/")
         with pytest.raises(UsageError, match="begins with http"):
             drawn_page("remote", answer, "javascript:alert(1)")
+
+
+def test_a_page_is_drawn_while_a_method_has_no_finished_run_yet(database: Path) -> None:
+    out = database.with_name("begun.html")
+    write_html("begun", out, database)
+    assert "begun dfa 1" in out.read_text() or "dfa 1" in out.read_text()
 
 
 def test_a_hundred_runs_of_a_hundred_epochs_are_a_page_of_a_few_megabytes(database: Path) -> None:

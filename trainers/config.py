@@ -7,6 +7,9 @@ from dataclasses import asdict
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+DEEPEST = 100_000
+"""Blocks; a thousand take half a minute to train for an epoch, and 10^12 would be built one by one."""
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RunConfig:
@@ -23,7 +26,7 @@ class RunConfig:
     method: str
     architecture: str = "resmlp"
     width: int = Field(default=256, ge=1)
-    depth: int = Field(default=4, ge=1)
+    depth: int = Field(default=4, ge=1, le=DEEPEST)
     dataset: str = "digit_pairs"
     seed: int = Field(default=42, ge=0, lt=2**63)
     epochs: int = Field(default=30, ge=0)

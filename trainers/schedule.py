@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Stacking = int | Literal["auto", "off"]
 MOST_STACKED = 64
-DONE, RUNNING, FAILED, MISSING = "done", "running", "failed", "missing"
+DONE, RUNNING, KILLED, FAILED, MISSING = "done", "running", "killed", "failed", "missing"
 SKIPPED = "left to another study that has it"
 
 
@@ -85,7 +85,7 @@ def run(
     """
     known = cells(study, tracking_uri)
     recover.clear(cell.held.run_id for cell in known if cell.held.run_id and cell.held.state == DONE)
-    todo = [cell.config for cell in known if cell.held.state in (MISSING, FAILED)]
+    todo = [cell.config for cell in known if cell.held.state in (MISSING, FAILED, KILLED)]
     if not todo:
         return {}
     _check(todo, data_dir)
@@ -267,11 +267,11 @@ def _held(client: "MlflowClient", runs: "Iterable[Run]", experiment: str, driver
     A failure elsewhere is no matter of this study, nor is a run that a flag stopped early.
     """
     experiments = {e.experiment_id: e.name for e in store.all_experiments(client)}
-    rank: Sequence[str] = (FAILED, RUNNING, DONE)
+    rank: Sequence[str] = (FAILED, KILLED, RUNNING, DONE)
     best: dict[str, Held] = {}
     for run in runs:
         held = Held(_state(run, driver), run.info.run_id, experiments[run.info.experiment_id])
-        if names.TAG_ABORTED_AT in run.data.tags or (held.state == FAILED and held.experiment != experiment):
+        if names.TAG_ABORTED_AT in run.data.tags or (held.state in (FAILED, KILLED) and held.experiment != experiment):
             continue
         before = best.get(run.data.tags[names.TAG_CONFIG_SHA256])
         if before is None or rank.index(held.state) >= rank.index(before.state):
@@ -282,4 +282,6 @@ def _held(client: "MlflowClient", runs: "Iterable[Run]", experiment: str, driver
 def _state(run: "Run", driver: str) -> str:
     if run.info.status == "FINISHED":
         return DONE
-    return RUNNING if claim.in_hand(run, driver) else FAILED
+    if claim.in_hand(run, driver):
+        return RUNNING
+    return FAILED if run.info.status == "FAILED" else KILLED

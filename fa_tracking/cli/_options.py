@@ -127,12 +127,21 @@ def while_training(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-tracking_uri = click.option(
-    "--tracking-uri",
-    metavar="URI",
-    envvar="MLFLOW_TRACKING_URI",
-    help="MLflow store  [default: MLFLOW_TRACKING_URI, else mlflow.db in this folder]",
-)
+def _answering(context: click.Context, option: click.Parameter, uri: str | None) -> str | None:
+    from fa_tracking.tracking.store import must_answer
+
+    must_answer(uri)
+    return uri
+
+
+_store: dict[str, Any] = {
+    "metavar": "URI",
+    "envvar": "MLFLOW_TRACKING_URI",
+    "help": "MLflow store  [default: MLFLOW_TRACKING_URI, else mlflow.db in this folder]",
+}
+tracking_uri = click.option("--tracking-uri", callback=_answering, **_store)
+any_tracking_uri = click.option("--tracking-uri", **_store)
+"""Of a server that need not answer."""
 database = click.option(
     "--db",
     type=click.Path(),

@@ -22,7 +22,7 @@ ORDER = 7
     "--mlflow-url", metavar="URL", help="MLflow's UI, that runs are linked to  [default: the exported server's]"
 )
 @_options.database
-@_options.tracking_uri
+@_options.any_tracking_uri
 def command(
     experiment: str,
     output: Path,

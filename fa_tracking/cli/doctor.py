@@ -23,7 +23,7 @@ MARKS = {OK: "✓", WARNING: "!", PROBLEM: "✗"}
 @click.option("--json", "as_json", is_flag=True, help="What every check found as JSON on stdout.")
 @_options.data_dir
 @_options.database
-@_options.tracking_uri
+@_options.any_tracking_uri
 def command(as_json: bool, data_dir: str | None, db: str, tracking_uri: str | None) -> None:
     """Check versions, MLflow store, plugins, results database, data, disk; say what to do about each.
 

@@ -51,7 +51,7 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="The runs with their params as JSON on stdout.")
 @_options.tracking_uri
 def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str | None) -> None:
-    """Every run of the study NAME and its state: done, running, failed, missing. Without NAME, the studies.
+    """Every run of the study NAME and its state: done, running, killed, failed, missing. Without NAME, the studies.
 
     \b
     Example:
@@ -82,7 +82,7 @@ def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str
 @reduced
 @_options.tracking_uri
 def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
-    """How many runs of the study NAME are done, running, failed, missing.
+    """How many runs of the study NAME are done, running, killed, failed, missing.
 
     \b
     Example:

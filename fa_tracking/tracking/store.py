@@ -3,11 +3,15 @@
 import os
 import socket
 import sqlite3
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.scratch import scratch
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 PAGE = 1000
 METRICS_PER_BATCH = 1000
 """More at once MLflow refuses."""
+
+ANSWER = 10.0
+"""Seconds that a server has to answer a command that begins."""
 
 PATIENCE = 60_000
 """Milliseconds that a SQLite store is waited for while others write to it."""
@@ -46,6 +53,28 @@ def client(tracking_uri: str | None = None) -> "MlflowClient":
             _be_patient()
             _make_tables(uri)
         return mlflow.MlflowClient(tracking_uri)
+
+
+def must_answer(uri: str | None) -> None:
+    """Refuse a tracking server that is not there, on which MLflow would call for minutes without a word.
+
+    Raises:
+        FATrackError: nobody answers at its address.
+    """
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
+    if not uri.startswith(("http://", "https://")):
+        return
+    parts = urlsplit(uri)
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    try:
+        urllib.request.urlopen(address, timeout=ANSWER).close()
+    except urllib.error.HTTPError:
+        return  # it answers
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        if not isinstance(reason, ssl.SSLError):  # which MLflow may have been told to accept
+            said = getattr(reason, "strerror", None) or reason
+            raise FATrackError(f"the MLflow server {address} does not answer: {said}") from error
 
 
 def absolute(uri: str) -> str:
