@@ -51,7 +51,7 @@ Answer = Callable[[str], pd.DataFrame]
 
 @contextmanager
 def answers(experiment: str, database: str | Path = DEFAULT_DATABASE) -> Iterator[Answer]:
-    """Asks the database about ``experiment``; each query is asked once.
+    """Asks the database about ``experiment``; each query is asked once. Texts are as ``one_line`` makes them.
 
     Raises:
         UsageError: no such database or experiment.
@@ -63,9 +63,15 @@ def answers(experiment: str, database: str | Path = DEFAULT_DATABASE) -> Iterato
             with sql_errors():
                 relation = ask(connection, find_query(query), {"experiment": experiment})
                 # through Python objects: DuckDB's own data frame turns NULL into NaN, and NaN must stay apart from it
-                return pd.DataFrame(relation.fetchall(), columns=relation.columns, dtype=object)
+                rows = [[*map(_printable, row)] for row in relation.fetchall()]
+                return pd.DataFrame(rows, columns=relation.columns, dtype=object)
 
         yield answer
+
+
+def _printable(value: Any) -> Any:
+    """A value that a chart can hold: what draws it ends the process at a character that XML lacks."""
+    return one_line(value) if isinstance(value, str) and not value.isprintable() else value
 
 
 def draw(name: str, experiment: str, answer: Answer) -> Drawn:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup, escape
 
 from dashboards import board
 from dashboards.draw import Answer, answers, draw_all, write
@@ -156,17 +155,12 @@ def _filters(runs: list[dict[str, Any]]) -> dict[str, list[tuple[str, str, int]]
     order = [*board.STATES].index
     return {
         name: [
-            (_attribute(text := "" if value is None else str(value)), one_line(text), counts[value])
+            (text := "" if value is None else str(value), one_line(text), counts[value])
             for value in sorted(counts, key=order if name == "state" else lambda v: (v is None, v))
         ]
         for name, counts in found.items()
         if len(counts) > 1
     }
-
-
-def _attribute(text: str) -> Markup:
-    """A text as the value of an attribute, what cannot be printed of it by its number."""
-    return Markup("".join(c if c.isprintable() else f"&#{ord(c)};" for c in str(escape(text))))
 
 
 def _answered(query: Query, experiment: str, rows: pd.DataFrame) -> Answered:

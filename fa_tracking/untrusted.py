@@ -132,3 +132,8 @@ def printable(line: str) -> str:
     if line.isprintable():
         return line
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+
+
+def printable_lines(text: str) -> str:
+    """The same of a text of several lines, which stay apart."""
+    return "\n".join(map(printable, text.split("\n")))

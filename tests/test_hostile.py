@@ -1,9 +1,14 @@
 """Input that somebody made to do harm, case by case; `tests/fuzz` looks for more of it."""
 
+import csv
 import hashlib
 import io
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -18,7 +23,8 @@ from fuzz._values import BOMB
 from fuzz.sql import STATEMENTS
 from mlflow import MlflowClient
 
-from fa_tracking.auditor import eval_data, load, logged_model
+from dashboards import draw
+from fa_tracking.auditor import eval_data, load, logged_model, write
 from fa_tracking.cli import main
 from fa_tracking.errors import CheckpointError, FATrackError, UsageError
 from fa_tracking.results import claims, markers
@@ -86,8 +92,6 @@ def test_a_header_that_claims_a_million_million_elements_is_refused(tmp_path: Pa
 
 
 def test_a_pipe_in_the_place_of_a_file_does_not_hold_the_auditor_up(tmp_path: Path) -> None:
-    import os
-
     write_checkpoint(tmp_path)
     (tmp_path / checkpoint.CONFIG).unlink()
     os.mkfifo(tmp_path / checkpoint.CONFIG)
@@ -186,6 +190,36 @@ def test_a_run_that_names_a_layer_beyond_all_bounds_is_a_problem_of_its_own(uri:
     assert done.stderr.count("9999 is the deepest that is read") == 2
 
 
+def test_an_audit_writes_no_text_of_a_run_that_a_terminal_acts_on(uri: str, cli: Cli, tmp_path: Path) -> None:
+    client = MlflowClient(uri)
+    run = client.create_run(client.create_experiment("codes"), run_name=TERMINAL).info.run_id
+    client.log_param(run, "method", TERMINAL)
+    client.log_metric(run, "residual_norm/h0", 1.0, step=1)
+    client.log_metric(run, "residual_norm/h4", 1e9, step=1)
+    client.set_terminated(run)
+    cli("audit", "--experiment", "codes")
+    audited = read_reports(client, run, tmp_path / "audited")
+    write.withdraw(client, client.get_run(run), f"gone: {TERMINAL}")
+    for text in (*audited, *read_reports(client, run, tmp_path / "withdrawn")):
+        assert "\x1b" not in text and "\x07" not in text
+        assert "\ufffd[31mred" in text
+
+
+def read_reports(client: MlflowClient, run: str, folder: Path) -> list[str]:
+    folder.mkdir()
+    found = Path(client.download_artifacts(run, "audit", str(folder)))
+    return [(found / name).read_text() for name in ("report.txt", "report.html")]
+
+
+def test_a_study_is_listed_without_what_a_terminal_acts_on(tmp_path: Path) -> None:
+    grid = {"method": {"values": ["bp"]}, "architecture": {"values": [TERMINAL]}}
+    file = tmp_path / "esc.yaml"
+    file.write_text(json.dumps({"title": "t", "experiment": "e", "seeds": [1], "grids": [{"parameters": grid}]}))
+    done = CliRunner().invoke(main, ["study", "list", str(file), "--tracking-uri", f"sqlite:///{tmp_path / 'm.db'}"])
+    assert "\ufffd[31mred" in done.stdout, done.output
+    assert "\x1b" not in done.output and "\x07" not in done.output
+
+
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs whose every text was made to do harm."""
@@ -231,7 +265,7 @@ def test_texts_of_runs_do_nothing_where_they_are_shown(command: tuple[str, ...],
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     form = command[command.index("--format") + 1] if "--format" in command else "text"
     for stream in (done.stdout, done.stderr):
-        if form != "csv" or stream is done.stderr:  # a file of data holds them as they are
+        if form != "csv" or stream is done.stderr:  # a pipe gets them as they are, as the next test says
             assert "\x1b" not in stream and "\x07" not in stream and "\u202e" not in stream
     if form in ("html", "md") or (command[0] in ("table", "report") and form == "text"):
         assert SCRIPT not in done.stdout
@@ -241,6 +275,37 @@ def test_texts_of_runs_do_nothing_where_they_are_shown(command: tuple[str, ...],
     if form == "csv":
         assert FORMULA not in [c for line in done.stdout.splitlines() for c in line.split(",")]
         assert "'=HYPERLINK" in done.stdout and "-0.5" in done.stdout and "'-0.5" not in done.stdout
+
+
+CSV = ("sql", "select method from runs order by method", "--format", "csv")
+
+
+def test_csv_holds_every_character_in_a_pipe(database: Path) -> None:
+    done = CliRunner().invoke(main, [*CSV, "--db", str(database)])
+    held = [row[0].removeprefix("'") for row in csv.reader(io.StringIO(done.stdout))]
+    assert held == ["method", *sorted(NAMES)]
+
+
+def test_csv_on_a_terminal_holds_nothing_that_it_acts_on(database: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", "from fa_tracking.cli import main; main()", *CSV, "--db", str(database)]
+    subprocess.run(command, stdout=theirs, stderr=subprocess.DEVNULL, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "\ufffd[31mred" in shown and SCRIPT in shown
+    assert "\x1b" not in shown and "\x07" not in shown and "\u202e" not in shown
+
+
+def test_texts_of_runs_do_not_end_the_drawing_of_a_chart(database: Path) -> None:
+    with draw.answers("odd*", database) as answer:
+        drawn = {chart.name: chart for chart in draw.draw_all("odd*", answer) if chart.specification}
+    assert {"verdict_matrix", "audit_panels", "first_flag", "decision_utility"} <= drawn.keys()
+    for chart in drawn.values():
+        said = repr(chart.specification)  # first: what draws a character that XML lacks ends this process
+        assert "\ufffd[31mred" in said and not re.search(r"\\[xu]", said)
+    for form in ("svg", "png", "pdf", "html", "json"):
+        assert draw.render(drawn["verdict_matrix"], form)
 
 
 def test_texts_of_runs_do_nothing_in_the_dashboard(database: Path, tmp_path: Path) -> None:
@@ -258,6 +323,16 @@ def test_numbers_stay_numbers_in_csv(database: Path) -> None:
         sql = "select -0.5 as a, '-0.5' as b, '-1e-7' as c, '-inf' as d, '-x' as e, '@x' as f, '+1' as g, 'a=b' as h"
         text = render(run_sql(connection, sql), "csv")
     assert text.splitlines()[1] == "-0.5,-0.5,-1e-7,-inf,'-x,'@x,+1,a=b"
+
+
+@pytest.mark.parametrize("before", ["", " ", "\n", "\r\n", "\t", "\v", "\xa0 "])
+def test_white_space_hides_no_formula_in_csv(before: str) -> None:
+    from fa_tracking.results.tables import _no_formula
+
+    for text in ("=2+2", "@x", "-x"):
+        assert _no_formula(before + text) == f"'{before}{text}"
+    assert _no_formula(f"{before}-0.5") == f"{before}-0.5"
+    assert _no_formula(f" {before}a=b") == f" {before}a=b"
 
 
 @pytest.mark.parametrize("statement", [s for s in STATEMENTS if "{t}" not in s])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fa_tracking.auditor.pictures import EXPLAINED
 from fa_tracking.protocol.partial import Report
 from fa_tracking.protocol.report import TRUSTWORTHY, Section
+from fa_tracking.untrusted import printable_lines
 
 if TYPE_CHECKING:
     from dashboards.run_charts import Picture
@@ -27,15 +28,15 @@ pre { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wr
 def page(report: Report, title: str, drawn: "Sequence[Picture]", further: Mapping[str, str]) -> str:
     """HTML of a report, of its pictures and of ``further`` sections, lines by title.
 
-    Every text from the run is escaped; the pictures hold none.
+    Every text from the run is escaped, and what cannot be printed of it replaced; the pictures hold none.
     """
     good = report.verdict == TRUSTWORTHY
     sections = [*report.sections(), *(Section(heading, [lines]) for heading, lines in further.items())]
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_shown(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        f"<h1>{escape(title)}</h1><p>{escape('; '.join([report.notes, *report.remarks]))}</p>"
-        f'<p class="verdict {"good" if good else "bad"}">{"✓" if good else "⚑"} {escape(report.verdict)}</p>'
+        f"<h1>{_shown(title)}</h1><p>{_shown('; '.join([report.notes, *report.remarks]))}</p>"
+        f'<p class="verdict {"good" if good else "bad"}">{"✓" if good else "⚑"} {_shown(report.verdict)}</p>'
         f"{_pictures(drawn)}{''.join(map(_section, sections))}</body></html>\n"
     )
 
@@ -43,11 +44,15 @@ def page(report: Report, title: str, drawn: "Sequence[Picture]", further: Mappin
 def _pictures(drawn: "Sequence[Picture]") -> str:
     if not drawn:
         return ""
-    each = "".join(f'<div role="img" aria-label="{escape(p.description)}">{p.svg}</div>' for p in drawn)
+    each = "".join(f'<div role="img" aria-label="{_shown(p.description)}">{p.svg}</div>' for p in drawn)
     return f'<div class="pictures">{each}</div><p class="note">{EXPLAINED}</p>'
 
 
 def _section(section: Section) -> str:
-    flag = f'<p class="flag">⚑ FLAG: {escape(section.flag)}</p>' if section.flag else ""
-    lines = escape("\n".join(section.lines))
-    return f"<h2>{escape(section.heading)}</h2><pre>{lines}</pre>{flag}"
+    flag = f'<p class="flag">⚑ FLAG: {_shown(section.flag)}</p>' if section.flag else ""
+    lines = _shown("\n".join(section.lines))
+    return f"<h2>{_shown(section.heading)}</h2><pre>{lines}</pre>{flag}"
+
+
+def _shown(text: str) -> str:
+    return escape(printable_lines(text))

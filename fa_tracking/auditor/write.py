@@ -17,6 +17,7 @@ from fa_tracking.protocol.partial import Report
 from fa_tracking.protocol.report import plain
 from fa_tracking.scratch import scratch
 from fa_tracking.tracking import names, notes, store
+from fa_tracking.untrusted import printable_lines
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,7 +58,8 @@ def write(
     """
     run_id = run.info.run_id
     further = {"Γ by layer": _alignment_lines(client, run, epoch), "block knock-out": str(removed)}
-    text = "\n\n".join([str(report), *(f"{title}\n{lines}" for title, lines in further.items())]) + "\n"
+    whole = "\n\n".join([str(report), *(f"{title}\n{lines}" for title, lines in further.items())]) + "\n"
+    text = printable_lines(whole)
     found = {"not_measured": removed} if isinstance(removed, str) else removed.to_dict()
     content = json.dumps({**report.to_dict(), "knockout": found}, indent=2, ensure_ascii=False, allow_nan=False)
     values = {
@@ -82,7 +84,7 @@ def withdraw(client: "MlflowClient", run: "Run", problem: str) -> None:
     """Take an earlier verdict off a run that can no longer be audited, and say why in its report."""
     if not AUDIT_TAGS & run.data.tags.keys():
         return
-    text = f"no verdict: {problem}\n"
+    text = printable_lines(f"no verdict: {problem}\n")
     reports = {"txt": text, "json": json.dumps({"problem": problem}) + "\n", "html": f"<pre>{escape(text)}</pre>\n"}
     _remove(client, run, [names.TAG_VERDICT, names.TAG_NOTE])  # first: half taken back, there is no verdict
     _write(client, run.info.run_id, reports, {})

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from fa_tracking.protocol.diagnostics import Kind
 from fa_tracking.results.tables import WIDTH, short, text_table
-from fa_tracking.untrusted import one_line, printable
+from fa_tracking.untrusted import one_line, printable_lines
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
@@ -28,7 +28,13 @@ CARRIED = ("experiment", "db", "tracking_uri")
 
 def say(message: str) -> None:
     """A message for the person at the terminal, never part of the data."""
-    click.echo("\n".join(map(printable, message.split("\n"))), err=True)
+    click.echo(printable_lines(message), err=True)
+
+
+def show(text: str) -> None:
+    """An answer on stdout: a terminal gets nothing that it would act on, a pipe or a file every character."""
+    shown = printable_lines(text) if sys.stdout.isatty() else text
+    click.echo(shown, nl=False, color=True)  # without it, click takes what looks like a colour out of data in a pipe
 
 
 def say_next(*words: str, why: str = "") -> None:

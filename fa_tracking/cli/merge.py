@@ -4,6 +4,7 @@ import click
 
 from fa_tracking.cli import _options
 from fa_tracking.cli._show import say, say_next
+from fa_tracking.untrusted import printable
 
 ORDER = 4.5
 
@@ -36,7 +37,7 @@ def command(exports: tuple[str, ...], parquet: str | None, db: str) -> None:
     if parquet:
         refuse_other_folders(parquet)
     for one in merge(exports, db, say):
-        click.echo(f"{one.label or db}: {WORDS[one.what].format(runs=one.runs)}; of {one.uri}")
+        click.echo(printable(f"{one.label or db}: {WORDS[one.what].format(runs=one.runs)}; of {one.uri}"))
     if parquet:
         click.echo(f"{parquet}: {write_parquet(db, parquet)} files")
     say_next("query", why="lists the questions it can answer")

@@ -15,6 +15,7 @@ import click
 from fa_tracking import catalogue, pitfalls
 from fa_tracking.cli._show import field, progress, say, say_next, table
 from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.untrusted import one_line, printable
 
 ORDER = 8
 
@@ -198,8 +199,8 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
         click.echo(json.dumps([asdict(finding) for finding in found], indent=2))
     else:
         for finding in found:
-            click.echo(f"{finding.where}: {finding.pitfall}: {finding.reason}")
-            click.echo(f"    {finding.code}")
+            click.echo(printable(f"{finding.where}: {finding.pitfall}: {finding.reason}"))
+            click.echo(f"    {one_line(finding.code)}")
             click.echo(f"    instead: {finding.fix}")
     unread = f", {failed} that could not be read" if failed else ""
     say(f"{_count(len(found), 'finding')} in {_count(len(listed), 'file')}{unread}")

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from fa_tracking.cli import _complete, _options
-from fa_tracking.cli._show import say, say_next
+from fa_tracking.cli._show import say, say_next, show
 
 ORDER = 5.15
 
@@ -48,7 +48,7 @@ def command(experiment: str | None, runs: tuple[str, ...], form: str, output: Pa
     with connect(db) as connection, sql_errors():
         text = FORMATS[form](report(connection, experiment, runs, asdict(DiagnosticThresholds())))
     if output is None:
-        click.echo(text, nl=False)
+        show(text)
     else:
         write_whole(output, text.encode())
         say(f"written: {output}")

@@ -3,7 +3,7 @@
 import click
 
 from fa_tracking.cli import _options
-from fa_tracking.cli._show import say_next, width
+from fa_tracking.cli._show import say_next, show, width
 from fa_tracking.results.tables import FORMATS
 
 ORDER = 6
@@ -24,5 +24,5 @@ def command(statement: str, form: str, db: str) -> None:
     from fa_tracking.results.tables import render
 
     with connect(db) as connection, sql_errors():
-        click.echo(render(run_sql(connection, statement), form, width()), nl=False)
+        show(render(run_sql(connection, statement), form, width()))
     say_next("query", why="lists the questions that have an SQL file of their own")

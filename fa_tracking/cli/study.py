@@ -10,6 +10,7 @@ import click
 
 from fa_tracking.cli import _complete, _options
 from fa_tracking.cli._show import field, progress, say, say_next
+from fa_tracking.untrusted import printable
 
 if TYPE_CHECKING:
     from fa_tracking.executors import Needs
@@ -72,7 +73,7 @@ def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str
         click.echo(json.dumps(rows, indent=2))
     for cell in () if as_json else found:
         elsewhere = f" (in {cell.held.experiment})" if cell.held.experiment != chosen.experiment else ""
-        click.echo(f"{cell.held.state:<8} {study.describe(cell.config)}{elsewhere}")
+        click.echo(printable(f"{cell.held.state:<8} {study.describe(cell.config)}{elsewhere}"))
     say(f"{_counts(found)}; experiment {chosen.experiment}")
     _say_next(found, name, reduced)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from fa_tracking.cli import _complete, _options
-from fa_tracking.cli._show import say, say_next
+from fa_tracking.cli._show import say, say_next, show
 from fa_tracking.results.publication import FORMATS
 
 ORDER = 5.1
@@ -42,7 +42,7 @@ def command(name: str, experiment: str | None, form: str, columns: str | None, o
         text = publish(answers, reference, form, chosen)
         untold = left_out(answers.rows(reference), chosen) if chosen else []
     if output is None:
-        click.echo(text, nl=False)
+        show(text)
     else:
         write_whole(output, text.encode())
         say(f"written: {output}")

@@ -46,7 +46,7 @@ def _csv(columns: Sequence[str], rows: Sequence[tuple]) -> str:
 
 def _no_formula(value: Any) -> Any:
     """A text that a spreadsheet would compute, behind an apostrophe; a number in a text stays as it is."""
-    if not isinstance(value, str) or not value.startswith(_FORMULA) or _NUMBER.fullmatch(value):
+    if not isinstance(value, str) or not _FORMULA.match(value) or _NUMBER.fullmatch(value.strip()):
         return value
     return f"'{value}"
 
@@ -210,7 +210,8 @@ def without_noise(mean: float, sd: float) -> float:
     return 0.0 if sd <= ROUNDING * abs(mean) < math.inf else sd
 
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = re.compile(r"\s*[=+\-@]|[\t\r]")
+"""Some spreadsheets pass over white space before it."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity|nan)", re.I)
 _MARKDOWN = re.compile(r"[\\`*\[\]~$#]|(?<!\w)_|_(?!\w)")
 _VERDICTS = {"trustworthy": "✓ trustworthy", "needs walk-back": "⚑ walk back", "inconclusive": "? inconclusive"}
