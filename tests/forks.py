@@ -113,6 +113,8 @@ def _run(connection: socket.socket) -> None:
         os.dup2(given, stream)
         os.close(given)
     sys.stdin, sys.stdout, sys.stderr = _text(0, "strict"), _text(1, "strict"), _text(2, "backslashreplace")
+    os.setsid()  # it ends with all that it has started, and when its client does
+    threading.Thread(target=_end_with_client, args=(connection,), daemon=True).start()
     connection.sendall(os.getpid().to_bytes(8, "big"))
     os.chdir(here)
     os.environ.clear()
@@ -128,7 +130,12 @@ def _run(connection: socket.socket) -> None:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     connection.sendall(bytes([code & 255]))
-    os._exit(code)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _end_with_client(connection: socket.socket) -> None:
+    connection.recv(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 def fork_workers() -> None:
