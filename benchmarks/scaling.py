@@ -13,6 +13,7 @@ machine. --store measures writes into that store; without it, into a new SQLite 
 """
 
 import argparse
+import multiprocessing
 import os
 import statistics
 import tempfile
@@ -183,7 +184,7 @@ def write_rate(uri: str, seconds: float) -> tuple[float, int]:
     client = store.client(uri)
     home = store.experiment_id(client, "benchmark of writes")
     runs = [client.create_run(home).info.run_id for _ in range(writers)]
-    with ProcessPoolExecutor(writers) as pool:
+    with ProcessPoolExecutor(writers, multiprocessing.get_context("spawn")) as pool:  # no fork may share a connection
         list(pool.map(write, [uri] * writers, runs, [0.1] * writers))  # imports and connections are no part of it
         done = list(pool.map(write, [uri] * writers, runs, [seconds] * writers))
     return sum(done), writers

@@ -8,17 +8,20 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"(```sh\n(.*?)\n```\n)(?:\n```text\n.*?```\n)?", re.DOTALL)
+BLOCK = re.compile(r"(```sh\n(.*?)\n```\n)", re.DOTALL)
 
 
 def fill_in(page: Path) -> None:
-    """Run the commands of a page, and write below each what it printed."""
-    page.write_text(BLOCK.sub(with_output, page.read_text()))
+    """Run the commands of a page, and write below each what it printed, as soon as it has."""
+    for block, command in BLOCK.findall(page.read_text()):
+        printed = re.compile(re.escape(block) + r"(?:\n```text\n.*?```\n)?", re.DOTALL)
+        text = with_output(block, command)
+        page.write_text(printed.sub(lambda _, text=text: text, page.read_text(), count=1))
 
 
-def with_output(block: re.Match[str]) -> str:
-    done = subprocess.run(block[2], shell=True, check=True, text=True, stdout=subprocess.PIPE, cwd=ROOT)
-    return f"{block[1]}\n```text\n{done.stdout.strip()}\n```\n"
+def with_output(block: str, command: str) -> str:
+    done = subprocess.run(command, shell=True, check=True, text=True, stdout=subprocess.PIPE, cwd=ROOT)
+    return f"{block}\n```text\n{done.stdout.rstrip()}\n```\n"
 
 
 if __name__ == "__main__":
