@@ -1,7 +1,7 @@
 """Claim: 100 checkpoints of ResMLP d = 256 are audited in under 20 s on two cores, data loading included, or within
 1.3 times of the forward and backward passes that they need, whichever is longer.
 
-    python benchmarks/audit.py [--checkpoints N] [--epochs N] [--rounds N]
+    python benchmarks/audit.py [--checkpoints N] [--epochs N] [--rounds N] [--processes N …]
 
 A SQLite store of N finished runs, each with the metrics of its epochs and a checkpoint of its own draw; 10,000 random
 test images of CIFAR-10's shape, as JPEG in a parquet file. The seconds are those of the command, which starts Python,
@@ -52,6 +52,7 @@ def main() -> None:
     arguments.add_argument("--checkpoints", type=int, default=100)
     arguments.add_argument("--epochs", type=int, default=100)
     arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="of the command that is timed")
     given = arguments.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +60,7 @@ def main() -> None:
         os.environ |= {"FA_TRACK_DATA": folder, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
         write_images(Path(folder, "random"))
         models = [saved(seed, given.epochs) for seed in range(given.checkpoints)]
-        for processes in (1, 2):
+        for processes in given.processes:
             seconds = command("audit", "--experiment", "audit", "--jobs", str(processes))
             print(f"{given.checkpoints} checkpoints, {processes} process{'es' * (processes - 1)}   {seconds:.1f} s")
         compare(models, given.rounds)

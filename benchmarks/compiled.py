@@ -1,8 +1,8 @@
 """Whether torch.compile pays for a training step on this machine's processor. It is used where it does: nowhere yet.
 
-    python benchmarks/compiled.py [--steps N] [--rounds N]
+    python benchmarks/compiled.py [--steps N] [--rounds N] [--backend NAME]
 
-The forward pass and loss of BP on ResMLP d = 256, batch 128, one thread, as it is and compiled by inductor; backward
+The forward pass and loss of BP on ResMLP d = 256, batch 128, one thread, as it is and compiled (by inductor); backward
 pass and fused AdamW follow in both. The time of compilation, once a process and shape, is told beside the ratio.
 """
 
@@ -10,6 +10,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,10 +27,11 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--steps", type=int, default=20)
     arguments.add_argument("--rounds", type=int, default=15)
+    arguments.add_argument("--backend", default="inductor")
     given = arguments.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    eager, compiled = step(lambda f: f), step(torch.compile)
+    eager, compiled = step(lambda f: f), step(partial(torch.compile, backend=given.backend))
     began = time.perf_counter()
     compiled(1)
     seconds = time.perf_counter() - began
