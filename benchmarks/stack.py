@@ -1,10 +1,11 @@
 """Claim: on a CPU, small networks train faster side by side than one after the other; the smaller, the more.
 
-    python benchmarks/stack.py [--widths N …] [--cells N] [--steps N] [--rounds N] [--device cuda]
+    python benchmarks/stack.py [--widths N …] [--cells N] [--steps N] [--rounds N] [--device cuda] [--no-compile]
 
-Steps of DFA and BP on ResMLP with four blocks, batch 128, one thread: as many cells one after the other, and the same
-as one stack. Inputs have 64 features up to a width of 64 and CIFAR-10's 3,072 above. Below each width stands how far
-the weights of the two have come apart after ten steps, relative to their norm, largest over cells and tensors.
+Steps of DFA and BP on ResMLP with four blocks, batch 128, one thread: as many cells one after the other, the same as
+one stack, whose step is played from its record, and as one whose step is compiled (--no-compile leaves it out). Inputs
+have 64 features up to a width of 64 and CIFAR-10's 3,072 above. Below each width stands how far the weights of the first
+two have come apart after ten steps, relative to their norm, largest over cells and tensors.
 `--stack auto` stacks where this ratio is below one.
 """
 
@@ -19,6 +20,7 @@ from fa_tracking.protocol.batches import Normalisation
 from trainers.cell import Cell, cell_of
 from trainers.config import RunConfig
 from trainers.data import Dataset, Split
+from trainers.recorded import UNCOMPILED
 from trainers.stack import Stack
 
 BATCH = 128
@@ -32,26 +34,34 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=5)
     arguments.add_argument("--rounds", type=int, default=9)
     arguments.add_argument("--device", default="cpu")
+    arguments.add_argument("--no-compile", dest="compile", action="store_false")
     given = arguments.parse_args()
     torch.set_num_threads(1)
     for width in given.widths:
         dataset = features(64 if width <= 64 else 3072)
         for method in ("dfa", "bp"):
-            configs = [RunConfig(method, width=width, dataset="random", seed=seed) for seed in range(given.cells)]
-            alone, stacked = ([cell_of(c, dataset, given.device) for c in configs] for _ in range(2))
-            batch = batches(given.cells, dataset, given.device)
-            one, all_ = one_after_the_other(alone, batch), side_by_side(stacked, batch)
-            for step in (one, all_):
-                for _ in range(COMPARED):
-                    step()
-            apart = max(distance(a, b) for a, b in zip(alone, stacked, strict=True))
-            times = interleaved(
-                {"stack": repeated(all_, given.steps), "alone": repeated(one, given.steps)}, given.rounds
-            )
-            found = ratio(times, "stack", "alone")
-            print(f"{method:>3} d = {width:<4} {given.cells} cells  stack / one after the other  {found}")
-            print(f"    weights apart after {COMPARED} steps {apart:.1e}")
+            compare(method, width, dataset, given)
     print(f"{given.device}; {machine()}")
+
+
+def compare(method: str, width: int, dataset: Dataset, given: argparse.Namespace) -> None:
+    configs = [RunConfig(method, width=width, dataset="random", seed=seed) for seed in range(given.cells)]
+    batch, forms = batches(given.cells, dataset, given.device), ["stack", "compiled"] if given.compile else ["stack"]
+    cells = {form: [cell_of(c, dataset, given.device) for c in configs] for form in ("alone", *forms)}
+    steps = {form: side_by_side(cells[form], batch, form == "compiled") for form in forms}
+    steps["alone"] = one_after_the_other(cells["alone"], batch)
+    for step in steps.values():
+        for _ in range(COMPARED):
+            step()
+    apart = max(distance(a, b) for a, b in zip(cells["alone"], cells["stack"], strict=True))
+    if given.compile:
+        for _ in range(UNCOMPILED):
+            steps["compiled"]()
+    times = interleaved({form: repeated(step, given.steps) for form, step in steps.items()}, given.rounds)
+    for form in forms:
+        found = ratio(times, form, "alone")
+        print(f"{method:>3} d = {width:<4} {given.cells} cells  {form:<8} / one after the other  {found}")
+    print(f"    weights of stack and alone apart after {COMPARED} steps {apart:.1e}")
 
 
 def features(size: int) -> Dataset:
@@ -76,8 +86,8 @@ def one_after_the_other(cells: list[Cell], batch: tuple[Tensor, Tensor]) -> Call
     return step
 
 
-def side_by_side(cells: list[Cell], batch: tuple[Tensor, Tensor]) -> Callable[[], None]:
-    stack = Stack(cells)
+def side_by_side(cells: list[Cell], batch: tuple[Tensor, Tensor], compiled: bool) -> Callable[[], None]:
+    stack = Stack(cells, compiled)
 
     def step() -> None:
         stack.train_step(*batch, 0.0)

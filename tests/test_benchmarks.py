@@ -27,7 +27,11 @@ TRIED = [
         ["--plan", "10", "2", "--epochs", "1", "--images", "128", "--seconds", "0.1", "--exported", "3"],
         "store writes",
     ),
-    ("stack.py", ["--widths", "8", "--cells", "2", "--steps", "1", "--rounds", "1"], "stack / one after the other"),
+    (
+        "stack.py",
+        ["--widths", "8", "--cells", "2", "--steps", "1", "--rounds", "1", "--no-compile"],
+        "stack    / one after the other",
+    ),
     ("start_up.py", ["--rounds", "1"], "query / import torch, mlflow"),
     ("tracking_overhead.py", ["--epochs", "1", "--images", "512"], "tracking / epoch"),
     ("writer.py", ["--epochs", "3", "--metrics", "4"], "ours / MLflow's log_metrics"),

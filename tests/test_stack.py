@@ -20,7 +20,7 @@ from fa_tracking.protocol.batches import Normalisation
 from fa_tracking.protocol.diagnose import measure
 from fa_tracking.protocol.probe import capture_all
 from fa_tracking.tracking import names
-from trainers import data, loop, methods, models, study, together
+from trainers import data, loop, methods, models, recorded, study, together
 from trainers.cell import Cell, cell_of
 from trainers.config import RunConfig
 from trainers.data import Dataset, Split
@@ -92,7 +92,7 @@ def test_every_cell_of_a_stack_takes_the_steps_and_shows_the_states_of_the_cell_
     alone, stacked = cells_of(method, architecture), cells_of(method, architecture)
     for cell in (*alone, *stacked):  # Adam would make a whole step of a rounding error where a gradient is zero
         cell.optimizer.param_groups[0]["eps"] = 1e-3
-    drawn = batches(2, 3)
+    drawn = batches(recorded.UNRECORDED + 2, 3)  # the last are played from the record
     losses = trained_alone(alone, drawn)
     stack = Stack(stacked)
     for (x, y), expected in zip(drawn, losses, strict=True):
@@ -111,6 +111,17 @@ def test_every_cell_of_a_stack_takes_the_steps_and_shows_the_states_of_the_cell_
     trained_alone(alone, drawn)
     trained_alone(stacked, drawn)  # each has its own tensors and moments again, and has not been moved by the others
     for mine, theirs in zip(alone, stacked, strict=True):
+        assert_alike(mine, theirs)
+
+
+def test_a_compiled_step_is_the_recorded_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "UNCOMPILED", recorded.UNRECORDED + 1)
+    plain, compiled = cells_of("dfa", "mlp"), cells_of("dfa", "mlp")
+    stacks = Stack(plain), Stack(compiled, compiled=True)
+    for x, y in batches(recorded.UNCOMPILED + 3, 3):
+        expected, found = (stack.train_step(x, y, torch.tensor(PENALTIES)) for stack in stacks)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    for mine, theirs in zip(plain, compiled, strict=True):
         assert_alike(mine, theirs)
 
 
@@ -184,6 +195,11 @@ def test_a_stacked_study_logs_what_one_run_after_the_other_does_diverged_ones_in
             assert stacked[config][key] == pytest.approx(metrics[key], rel=1e-3, nan_ok=True), key
     assert any(math.isnan(v) for metrics in stacked.values() for v in metrics[names.LOSS_TRAIN])
     assert verdicts(uri, "stacked") == verdicts(uri, "alone")
+
+
+def test_a_compiled_study_needs_stacks() -> None:
+    done = CliRunner().invoke(main, ["study", "run", "demo", "--compile"])
+    assert done.exit_code == 2 and "--compile is of stacks: give --stack too" in done.output
 
 
 def test_a_run_that_fails_leaves_the_stack_and_the_others_come_to_their_end(workspace: Path, uri: str) -> None:

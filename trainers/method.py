@@ -40,8 +40,8 @@ class LearningRule(nn.Module):
     """
 
     stackable: ClassVar[bool] = True
-    """Whether ``signals`` can run for many cells at once: it neither draws random numbers nor looks into a tensor, and
-    what differs between cells are parameters and buffers."""
+    """Whether ``signals`` can run for many cells at once, recorded once: it neither draws random numbers nor looks into
+    a tensor, what differs between cells are parameters and buffers, and nothing else changes from step to step."""
 
     @classmethod
     def can_stack(cls) -> bool:

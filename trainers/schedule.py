@@ -66,6 +66,7 @@ def run(
     executor: str = "local",
     stack: Stacking = "off",
     device: str = "cpu",
+    compiled: bool = False,
 ) -> dict[str, str]:
     """Train what the store does not hold yet, by one of ``fa_tracking.executors``.
 
@@ -75,6 +76,7 @@ def run(
     Args:
         stack: how many runs of one shape train as one program: ``auto`` where it pays, ``off``, or so many at most.
         device: as torch names it.
+        compiled: whether ``torch.compile`` makes a program of each stack's step.
 
     Returns:
         The problem of each run that failed, by the hash of its configuration.
@@ -92,7 +94,7 @@ def run(
     needs, uri = needs or Needs(), store.absolute(store.client(tracking_uri).tracking_uri)
     store.must_be_here(uri)
     client, folder = store.client(uri), str(Path(data_dir).resolve()) if data_dir else None
-    order = _Order(study.experiment, uri, folder, uuid.uuid4().hex, needs.cpus_per_run, device)
+    order = _Order(study.experiment, uri, folder, uuid.uuid4().hex, needs.cpus_per_run, device, compiled)
     home = store.experiment_id(client, study.experiment)
     problems: dict[str, str] = {}
     packs, done = _packs(todo, stack, device, needs.jobs or 1), 0
@@ -123,6 +125,7 @@ class _Order:
     driver: str
     threads: int
     device: str
+    compiled: bool
 
 
 def _packs(todo: Sequence[RunConfig], stack: Stacking, device: str, jobs: int) -> list[list[RunConfig]]:
@@ -161,7 +164,7 @@ def _train_together(order: _Order, configs: Sequence[RunConfig]) -> dict[str, st
         prepare(order.threads, order.device)
         dataset = data.load(fresh[0].dataset, order.data_dir)
         orders = [Order(config, partial(_opened, order, client, config)) for config in fresh]
-        ended = train_together(orders, dataset, order.device)
+        ended = train_together(orders, dataset, order.device, compiled=order.compiled)
     except Exception as error:
         return {config.digest: as_line(error) for config in configs}
     outcomes = zip(fresh, ended, strict=True)

@@ -17,8 +17,9 @@ from fa_tracking.protocol.probe import Capture, error_of, reduced
 from fa_tracking.protocol.undisturbed import evaluation_mode
 from trainers.cell import Cell
 from trainers.feedback import OwnWeights
-from trainers.method import LearningRule, Penalty, Signals, send
+from trainers.method import LearningRule, Penalty, Signals
 from trainers.model import BlockModel
+from trainers.recorded import Recorded, Tensors
 from trainers.stacked_optimizer import StackedOptimizer
 
 
@@ -36,8 +37,11 @@ class _Both(nn.Module):
 class Stack:
     """S cells whose networks and rules have the same shapes; with ``close`` each gets tensors of its own again."""
 
-    def __init__(self, cells: Sequence[Cell]) -> None:
+    def __init__(self, cells: Sequence[Cell], compiled: bool = False) -> None:
         """Move the tensors of each cell's network, rule and optimizer into the stack's.
+
+        Args:
+            compiled: whether ``torch.compile`` makes a program of the step (see ``Recorded``).
 
         Raises:
             ValueError: a rule cannot be stacked.
@@ -51,6 +55,7 @@ class Stack:
         followers = self._template.rule.followers(self._template.model)
         self._followers = [(of[id(follower)], of[id(leader)]) for follower, leader in followers]
         self._optimizer = StackedOptimizer([cell.optimizer for cell in cells], of)
+        self._step = Recorded(self._over_cells, self._tensors, compiled)
 
     def train_step(self, x: Tensor, y: Tensor, penalty: Penalty) -> tuple[Tensor, Tensor]:
         """One step of every cell on its own batch: x (S, B, …), y (S, B), penalty of all cells or (S,).
@@ -58,14 +63,11 @@ class Stack:
         Returns:
             The mean loss (S,) and the logits (S, B, classes), detached.
         """
-        found: Signals = self._over_cells(_signals, x, y, penalty)
-        for tensor in self._tensors.values():
-            tensor.grad = None
-        send(found.sent)
+        loss, logits = self._step(x, y, penalty)
         for follower, leader in self._followers:
             follower.grad = leader.grad
         self._optimizer.step()
-        return found.loss, found.logits
+        return loss, logits
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
@@ -101,9 +103,10 @@ class Stack:
                 tensor.data = tensor.data.clone()
         self._optimizer.close()
 
-    def _over_cells(self, run: Callable[..., Any], x: Tensor, y: Tensor, penalty: Penalty) -> Any:
+    def _over_cells(self, tensors: Tensors, x: Tensor, y: Tensor, penalty: Penalty) -> Signals:
         in_dims = (0, 0, 0, 0 if isinstance(penalty, Tensor) else None)
-        return vmap(self._call(run), in_dims=in_dims)(self._tensors, x, y, penalty)
+        found: Signals = vmap(self._call(_signals), in_dims=in_dims)(tensors, x, y, penalty)
+        return found
 
     def _call(self, run: Callable[..., Any]) -> Callable[..., Any]:
         def call(tensors: dict[str, Tensor], *inputs: Any) -> Any:

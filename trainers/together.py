@@ -73,11 +73,13 @@ def train_together(
     checkpoint_every: int = 0,
     abort: Callable[[], Abort | None] = lambda: None,
     state_seconds: float = 60.0,
+    compiled: bool = False,
 ) -> list[Exception | None]:
     """Train the cells of one stack from their beginning; what ended each of them, None where it came to its end.
 
     Args:
         abort: makes what stops a run, for each run its own.
+        compiled: whether ``torch.compile`` makes a program of the stack's step.
     """
     on_device = dataset.to(device)
     members: list[_Member] = []
@@ -92,7 +94,7 @@ def train_together(
             member.running = Running(cell, on_device, probe, run, Saves(checkpoint_every, state_seconds), abort())
     try:
         if probe:
-            _epochs(members, on_device, probe)
+            _epochs(members, on_device, probe, compiled)
         for member in members:
             if member.is_alone and member.running:
                 with member.own_failures():
@@ -142,13 +144,13 @@ class _Member:
             self.resources.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
 
 
-def _epochs(members: Sequence[_Member], dataset: data.Dataset, probe: Probe) -> None:
+def _epochs(members: Sequence[_Member], dataset: data.Dataset, probe: Probe, compiled: bool) -> None:
     """Train until every cell has ended or left."""
     stack, inside = None, [m for m in members if m.is_in]
     epoch = 0
     while inside:
         cells = [m.running.cell for m in inside if m.running]
-        stack = stack or Stack(cells)
+        stack = stack or Stack(cells, compiled)
         began = time.perf_counter()
         met = _train_epoch(stack, cells, dataset) if epoch else [{} for _ in cells]
         accuracies = _accuracies(stack, dataset)

@@ -107,6 +107,12 @@ def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
     show_default=True,
     help="Runs of one shape that train as one program: auto, where it pays; off; or so many at most.",
 )
+@click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="Compile the step of each stack with torch.compile: up to a minute a shape, then far faster.",
+)
 @_options.device
 @_options.data_dir
 @_options.tracking_uri
@@ -116,6 +122,7 @@ def run(
     executor: str,
     needs: "Needs",
     stack: "Stacking",
+    compiled: bool,
     device: str,
     data_dir: str | None,
     tracking_uri: str | None,
@@ -126,13 +133,16 @@ def run(
     Example:
       fa-track study run dfa_penalty --reduced --jobs 2 --data-dir data
       fa-track study run rates.yaml --stack auto
+      fa-track study run rates.yaml --stack 32 --compile
       RAY_ADDRESS=auto fa-track study run dfa_penalty --executor ray
       fa-track study run dfa_penalty --executor slurm --cells-per-job 8 --set partition=cpu
     """
     from trainers import schedule
 
+    if compiled and stack == "off":
+        raise click.UsageError("--compile is of stacks: give --stack too")
     chosen = _study(name, reduced)
-    whole = run_study(chosen, needs, data_dir, tracking_uri, executor, stack, device)
+    whole = run_study(chosen, needs, data_dir, tracking_uri, executor, stack, device, compiled)
     _say_audits(schedule.cells(chosen, tracking_uri))
     if not whole:
         raise click.exceptions.Exit(1)
@@ -146,6 +156,7 @@ def run_study(
     executor: str = "local",
     stack: "Stacking" = "off",
     device: str = "cpu",
+    compiled: bool = False,
 ) -> bool:
     """Run a study with a progress bar; whether every run is done."""
     from trainers import schedule, study
@@ -163,7 +174,7 @@ def run_study(
             remaining = f"; about {max(1, round(left / 60))} min left" if done < total else ""
             say(f"{done} of {total}: {study.describe(config)}: {state}{remaining}")
 
-        problems = schedule.run(chosen, tracking_uri, data_dir, needs, finished, executor, stack, device)
+        problems = schedule.run(chosen, tracking_uri, data_dir, needs, finished, executor, stack, device, compiled)
     say(f"{chosen.experiment}: {_counts(schedule.cells(chosen, tracking_uri))}")
     return not problems
 
