@@ -118,10 +118,19 @@ def prepare(threads: int, device: str) -> None:
     torch.use_deterministic_algorithms(True)
     # else every new tensor is written twice
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    must_be_here(device)
+
+
+def must_be_here(device: str) -> None:
+    """
+    Raises:
+        UsageError: there is no such device.
+    """
     try:
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"no device {device!r} here: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        said = str(error).splitlines()[0].partition(". ")[0]
+        raise UsageError(f"no device {device!r} here: {said}") from error
 
 
 def tags_of(config: RunConfig, data_dir: str | None, tags: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -46,7 +46,10 @@ class Cell:
 
 
 Finished = Callable[[RunConfig, str, int, int], None]
-"""finished(config, outcome, done, total): called after each run; the outcome is ``DONE``, ``SKIPPED``, or a problem."""
+"""finished(config, outcome, done, total): for each run after it, and those that trained with it, have ended.
+
+The outcome is ``DONE``, ``SKIPPED``, or a problem.
+"""
 
 
 def cells(study: Study, tracking_uri: str | None = None) -> list[Cell]:
@@ -85,12 +88,16 @@ def run(
         UsageError: the study names what does not exist, or the executor cannot do what it should; nothing has been
             trained then.
     """
+    from trainers import loop
+
     known = cells(study, tracking_uri)
     recover.clear(cell.held.run_id for cell in known if cell.held.run_id and cell.held.state == DONE)
     todo = [cell.config for cell in known if cell.held.state in (MISSING, FAILED, KILLED)]
     if not todo:
         return {}
     _check(todo, data_dir)
+    if executor == "local":  # the machines of others may have what this one has not
+        loop.must_be_here(device)
     needs, uri = needs or Needs(), store.absolute(store.client(tracking_uri).tracking_uri)
     store.must_be_here(uri)
     client, folder = store.client(uri), str(Path(data_dir).resolve()) if data_dir else None
@@ -102,8 +109,8 @@ def run(
         with closing(executors.run(executor, partial(_train, order), packs, needs)) as outcomes:
             for index, ended in outcomes:
                 said = [ended.text] * len(packs[index]) if isinstance(ended, Problem) else ended
+                done += len(said)
                 for config, outcome in zip(packs[index], said, strict=True):
-                    done += 1
                     if outcome not in (DONE, SKIPPED):
                         problems[config.digest] = outcome
                         _record_failure(client, home, config, outcome)

@@ -163,13 +163,12 @@ def run_study(
 
     before = schedule.cells(chosen, tracking_uri)
     say(f"{chosen.experiment}: {_counts(before)}")
-    ends = [time.monotonic()]
+    began = time.monotonic()
     with progress(chosen.experiment) as update:
 
         def finished(config: "RunConfig", outcome: str, done: int, total: int) -> None:
             update(done, total)
-            ends.append(time.monotonic())
-            left = _pace(ends, needs.jobs or 1) * (total - done)
+            left = (time.monotonic() - began) * (total - done) / max(done, needs.jobs or 1)
             state = outcome if outcome in (schedule.DONE, schedule.SKIPPED) else f"failed: {outcome}"
             remaining = f"; about {max(1, round(left / 60))} min left" if done < total else ""
             say(f"{done} of {total}: {study.describe(config)}: {state}{remaining}")
@@ -177,13 +176,6 @@ def run_study(
         problems = schedule.run(chosen, tracking_uri, data_dir, needs, finished, executor, stack, device, compiled)
     say(f"{chosen.experiment}: {_counts(schedule.cells(chosen, tracking_uri))}")
     return not problems
-
-
-def _pace(ends: list[float], jobs: int) -> float:
-    """Seconds a run, from the start and the ends so far; the first of each job holds its start-up, and is left out."""
-    if len(ends) > jobs + 1:
-        return (ends[-1] - ends[1]) / (len(ends) - 2)
-    return (ends[-1] - ends[0]) / jobs
 
 
 def _study(name: str, reduced: bool) -> "Study":
