@@ -32,7 +32,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An empty folder to stand in; MLflow's default store is mlflow.db in it."""
     folder = tmp_path_factory.mktemp("workspace")
     before = Path.cwd()
-    saved = {k: os.environ.pop(k, None) for k in ("MLFLOW_TRACKING_URI", "FA_TRACK_DB")}
+    saved = {k: os.environ.pop(k, None) for k in ("MLFLOW_TRACKING_URI", "FA_TRACK_DB", "FA_TRACK_SPOOL")}
+    os.environ["FA_TRACK_SPOOL"] = str(tmp_path_factory.mktemp("spool"))  # killed runs leave something
     if "mlflow" in sys.modules:  # a store that an earlier test file has named
         sys.modules["mlflow"].set_tracking_uri(None)
     os.chdir(folder)
