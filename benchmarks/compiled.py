@@ -1,4 +1,4 @@
-"""Whether torch.compile pays for a training step on this machine's processor. It is used where it does: nowhere yet.
+"""Whether torch.compile pays for the step of a single run on this machine's processor; of a stack's, see stack.py.
 
     python benchmarks/compiled.py [--steps N] [--rounds N] [--backend NAME]
 

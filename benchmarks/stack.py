@@ -60,9 +60,7 @@ def compare(method: str, width: int, dataset: Dataset, given: argparse.Namespace
     for form in forms:
         found = ratio(times, form, "alone")
         print(f"{method:>3} d = {width:<4} {given.cells} cells  {form:<8} / one after the other  {found}")
-    print(
-        f"    stack and alone apart in {COMPARED} steps: losses {lost:.1e} (claim: at most 1e-5), weights {apart:.1e}"
-    )
+    print(f"    apart in {COMPARED} steps: losses {lost:.1e}, weights {apart:.1e}   claim: at most 1e-5")
 
 
 def features(size: int) -> Dataset:
