@@ -20,6 +20,7 @@ from fa_tracking.protocol.batches import Normalisation
 from fa_tracking.protocol.diagnose import measure
 from fa_tracking.protocol.probe import capture_all
 from fa_tracking.tracking import names
+from fa_tracking.tracking.abort import Abort
 from trainers import data, loop, methods, models, recorded, study, together
 from trainers.cell import Cell, cell_of
 from trainers.config import RunConfig
@@ -208,8 +209,7 @@ def test_a_run_that_fails_leaves_the_stack_and_the_others_come_to_their_end(work
     dataset = data.load("digits")
     opened = [partial(loop.new_run, config, "fails", uri, {}, active=False) for config in configs]
     orders = [together.Order(config, each) for config, each in zip(configs, opened, strict=True)]
-    failing = iter([None, _Fails(), None])
-    ended = together.train_together(orders, dataset, abort=lambda: next(failing))
+    ended = together.train_together(orders, dataset, abort=_FailsInTheSecond("n"))
     assert [type(error) for error in ended] == [type(None), RuntimeError, type(None)]
     client = MlflowClient(uri)
     runs = client.search_runs([client.get_experiment_by_name("fails").experiment_id])  # type: ignore[union-attr]
@@ -224,10 +224,39 @@ def test_a_run_that_fails_leaves_the_stack_and_the_others_come_to_their_end(work
     }
 
 
-class _Fails:
-    """In the place of what decides whether a run stops."""
+class _FailsInTheSecond(Abort):
+    """What is asked whether to stop: of the second run that asks, it fails."""
 
-    held = 0
+    asked = 0
 
+    def anew(self) -> Abort:
+        self.asked += 1
+        return _Fails("n") if self.asked == 2 else Abort("n")
+
+
+class _Fails(Abort):
     def __call__(self, _: object) -> bool:
         raise RuntimeError("this run fails")
+
+
+@pytest.mark.parametrize(("stack", "seeds"), [("off", "3, 4"), ("8", "5, 6")])
+def test_a_study_stops_the_runs_whose_flag_holds_and_trains_them_to_the_end_where_it_is_not_asked_to(
+    workspace: Path, uri: str, stack: str, seeds: str
+) -> None:
+    """Half of the runs diverge in their first epoch; two of three in which they are not finite are the patience."""
+    torch.set_default_dtype(torch.float32)
+    text = STUDY.replace("1, 2", seeds).replace("epochs: 2", "epochs: 3").replace("stacked", f"stops{stack}")
+    (workspace / "study.yaml").write_text(text)
+    said = []
+    for options in (["--abort-on", "n", "--patience", "2"], ["--abort-on", "n"], []):
+        done = CliRunner().invoke(main, ["study", "run", "study.yaml", "--stack", stack, *options])
+        assert done.exit_code == 0, done.output
+        said.append(done.output)
+        client = MlflowClient(uri)
+        runs = client.search_runs([client.get_experiment_by_name(f"stops{stack}").experiment_id])  # type: ignore[union-attr]
+        stopped = [run.data.tags[names.TAG_ABORTED_AT] for run in runs if names.TAG_ABORTED_AT in run.data.tags]
+        assert stopped == ["2"] * 4 and {run.info.status for run in runs} == {"FINISHED"}
+    assert len(runs) == 12
+    assert "4 done, 4 aborted" in said[0] and "8 of 8" in said[0]
+    assert " of " not in said[1].partition("\n")[2]  # nothing was left to train
+    assert "4 of 4" in said[2] and "8 done" in said[2]

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from fa_tracking.tracking.abort import Abort
     from fa_tracking.tracking.run import TrackedRun
 
 Stacking = int | Literal["auto", "off"]
 MOST_STACKED = 64
-DONE, RUNNING, KILLED, FAILED, MISSING = "done", "running", "killed", "failed", "missing"
+DONE, ABORTED, RUNNING, KILLED, FAILED, MISSING = "done", "aborted", "running", "killed", "failed", "missing"
 SKIPPED = "left to another study that has it"
 
 
@@ -70,6 +71,7 @@ def run(
     stack: Stacking = "off",
     device: str = "cpu",
     compiled: bool = False,
+    abort: "Abort | None" = None,
 ) -> dict[str, str]:
     """Train what the store does not hold yet, by one of ``fa_tracking.executors``.
 
@@ -80,6 +82,7 @@ def run(
         stack: how many runs of one shape train as one program: ``auto`` where it pays, ``off``, or so many at most.
         device: as torch names it.
         compiled: whether ``torch.compile`` makes a program of each stack's step.
+        abort: stops a run where a flag holds. Without it, what a flag has stopped before is trained anew.
 
     Returns:
         The problem of each run that failed, by the hash of its configuration.
@@ -92,7 +95,8 @@ def run(
 
     known = cells(study, tracking_uri)
     recover.clear(cell.held.run_id for cell in known if cell.held.run_id and cell.held.state == DONE)
-    todo = [cell.config for cell in known if cell.held.state in (MISSING, FAILED, KILLED)]
+    wanted = (MISSING, FAILED, KILLED) if abort else (MISSING, FAILED, KILLED, ABORTED)
+    todo = [cell.config for cell in known if cell.held.state in wanted]
     if not todo:
         return {}
     _check(todo, data_dir)
@@ -101,7 +105,7 @@ def run(
     needs, uri = needs or Needs(), store.absolute(store.client(tracking_uri).tracking_uri)
     store.must_be_here(uri)
     client, folder = store.client(uri), str(Path(data_dir).resolve()) if data_dir else None
-    order = _Order(study.experiment, uri, folder, uuid.uuid4().hex, needs.cpus_per_run, device, compiled)
+    order = _Order(study.experiment, uri, folder, uuid.uuid4().hex, needs.cpus_per_run, device, compiled, abort)
     home = store.experiment_id(client, study.experiment)
     problems: dict[str, str] = {}
     packs, done = _packs(todo, stack, device, needs.jobs or 1), 0
@@ -133,6 +137,7 @@ class _Order:
     threads: int
     device: str
     compiled: bool
+    abort: "Abort | None"
 
 
 def _packs(todo: Sequence[RunConfig], stack: Stacking, device: str, jobs: int) -> list[list[RunConfig]]:
@@ -171,7 +176,7 @@ def _train_together(order: _Order, configs: Sequence[RunConfig]) -> dict[str, st
         prepare(order.threads, order.device)
         dataset = data.load(fresh[0].dataset, order.data_dir)
         orders = [Order(config, partial(_opened, order, client, config)) for config in fresh]
-        ended = train_together(orders, dataset, order.device, compiled=order.compiled)
+        ended = train_together(orders, dataset, order.device, abort=order.abort, compiled=order.compiled)
     except Exception as error:
         return {config.digest: as_line(error) for config in configs}
     outcomes = zip(fresh, ended, strict=True)
@@ -213,6 +218,8 @@ def _train_alone(order: _Order, config: RunConfig) -> str:
     client = store.client(order.uri)
     runs = claim.runs_of(client, config.digest)
     held = _held(client, runs, order.experiment, order.driver).get(config.digest)
+    if held and held.state == ABORTED and order.abort:
+        return DONE
     if held and held.state == DONE:  # where it is ours, its process was lost after the last word to the store
         ours = [r.info.run_id for r in runs if r.data.tags.get(names.TAG_DRIVER) == order.driver]
         return DONE if held.run_id in ours else SKIPPED
@@ -229,6 +236,7 @@ def _train_alone(order: _Order, config: RunConfig) -> str:
             order.data_dir,
             threads=order.threads,
             device=order.device,
+            abort=order.abort and order.abort.anew(),
             tags=mine.tags,
             run_id=run_id,
             started=mine.hold if run_id else mine.begin,
@@ -274,14 +282,14 @@ def _check(configs: Sequence[RunConfig], data_dir: str | None) -> None:
 def _held(client: "MlflowClient", runs: "Iterable[Run]", experiment: str, driver: str = "") -> dict[str, Held]:
     """By configuration hash, the best that any of ``runs`` has reached.
 
-    A failure elsewhere is no matter of this study, nor is a run that a flag stopped early.
+    A failure elsewhere is no matter of this study, nor is a run elsewhere that a flag stopped early.
     """
     experiments = {e.experiment_id: e.name for e in store.all_experiments(client)}
-    rank: Sequence[str] = (FAILED, KILLED, RUNNING, DONE)
+    rank: Sequence[str] = (FAILED, KILLED, ABORTED, RUNNING, DONE)
     best: dict[str, Held] = {}
     for run in runs:
         held = Held(_state(run, driver), run.info.run_id, experiments[run.info.experiment_id])
-        if names.TAG_ABORTED_AT in run.data.tags or (held.state in (FAILED, KILLED) and held.experiment != experiment):
+        if held.state in (FAILED, KILLED, ABORTED) and held.experiment != experiment:
             continue
         before = best.get(run.data.tags[names.TAG_CONFIG_SHA256])
         if before is None or rank.index(held.state) >= rank.index(before.state):
@@ -291,7 +299,7 @@ def _held(client: "MlflowClient", runs: "Iterable[Run]", experiment: str, driver
 
 def _state(run: "Run", driver: str) -> str:
     if run.info.status == "FINISHED":
-        return DONE
+        return ABORTED if names.TAG_ABORTED_AT in run.data.tags else DONE
     if claim.in_hand(run, driver):
         return RUNNING
     return FAILED if run.info.status == "FAILED" else KILLED

@@ -71,14 +71,14 @@ def train_together(
     dataset: data.Dataset,
     device: str = "cpu",
     checkpoint_every: int = 0,
-    abort: Callable[[], Abort | None] = lambda: None,
+    abort: Abort | None = None,
     state_seconds: float = 60.0,
     compiled: bool = False,
 ) -> list[Exception | None]:
     """Train the cells of one stack from their beginning; what ended each of them, None where it came to its end.
 
     Args:
-        abort: makes what stops a run, for each run its own.
+        abort: stops a run where a flag holds; each is counted by itself.
         compiled: whether ``torch.compile`` makes a program of the stack's step.
     """
     on_device = dataset.to(device)
@@ -91,7 +91,8 @@ def train_together(
             cell = cell_of(order.config, dataset, device)
             probe = probe or Probe.of(cell, on_device)
             run = member.resources.enter_context(order.opened())
-            member.running = Running(cell, on_device, probe, run, Saves(checkpoint_every, state_seconds), abort())
+            saves, own = Saves(checkpoint_every, state_seconds), abort and abort.anew()
+            member.running = Running(cell, on_device, probe, run, saves, own)
     try:
         if probe:
             _epochs(members, on_device, probe, compiled)

@@ -97,13 +97,28 @@ device = click.option(
 )
 
 
-def while_training(command: Callable[..., None]) -> Callable[..., None]:
-    """What a training saves on its way, and when it stops; the command takes them as ``abort`` and the loop's names."""
+def aborting(command: Callable[..., None]) -> Callable[..., None]:
+    """When a run stops before its end; the command takes it as ``abort``."""
 
     @click.option("--abort-on", metavar="FLAGS", help="Stop where one of these flags (n, a, b, c) fires, such as a,b.")
     @click.option(
         "--patience", type=click.IntRange(1), metavar="N", help="… any of them, N epochs in a row.  [default: 1]"
     )
+    @wraps(command)
+    def with_options(*args: Any, abort_on: str | None, patience: int | None, **given: Any) -> None:
+        from fa_tracking.tracking.abort import Abort
+
+        if patience and abort_on is None:
+            raise click.UsageError("--patience says how long a flag must hold, and needs --abort-on")
+        command(*args, abort=Abort(abort_on.split(","), patience or 1) if abort_on is not None else None, **given)
+
+    return with_options
+
+
+def while_training(command: Callable[..., None]) -> Callable[..., None]:
+    """What a training saves on its way, and when it stops; the command takes them as ``abort`` and the loop's names."""
+
+    @aborting
     @click.option(
         "--checkpoint-every", type=click.IntRange(0), default=0, metavar="N", help="Epochs; 0: only the last."
     )
@@ -117,12 +132,8 @@ def while_training(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
     @device
     @wraps(command)
-    def with_options(*args: Any, abort_on: str | None, patience: int | None, **given: Any) -> None:
-        from fa_tracking.tracking.abort import Abort
-
-        if patience and abort_on is None:
-            raise click.UsageError("--patience says how long a flag must hold, and needs --abort-on")
-        command(*args, abort=Abort(abort_on.split(","), patience or 1) if abort_on is not None else None, **given)
+    def with_options(*args: Any, **given: Any) -> None:
+        command(*args, **given)
 
     return with_options
 

@@ -14,6 +14,7 @@ from fa_tracking.untrusted import printable
 
 if TYPE_CHECKING:
     from fa_tracking.executors import Needs
+    from fa_tracking.tracking.abort import Abort
     from trainers.schedule import Cell, Stacking
     from trainers.study import RunConfig, Study
 
@@ -52,7 +53,7 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="The runs with their params as JSON on stdout.")
 @_options.tracking_uri
 def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str | None) -> None:
-    """Every run of the study NAME and its state: done, running, killed, failed, missing. Without NAME, the studies.
+    """Every run of the study NAME: done, aborted, running, killed, failed or missing. Without NAME, the studies.
 
     \b
     Example:
@@ -83,7 +84,7 @@ def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str
 @reduced
 @_options.tracking_uri
 def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
-    """How many runs of the study NAME are done, running, killed, failed, missing.
+    """How many runs of the study NAME are done, aborted, running, killed, failed, missing.
 
     \b
     Example:
@@ -113,6 +114,7 @@ def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
     is_flag=True,
     help="Compile the step of each stack with torch.compile: up to a minute a shape, then far faster.",
 )
+@_options.aborting
 @_options.device
 @_options.data_dir
 @_options.tracking_uri
@@ -123,6 +125,7 @@ def run(
     needs: "Needs",
     stack: "Stacking",
     compiled: bool,
+    abort: "Abort | None",
     device: str,
     data_dir: str | None,
     tracking_uri: str | None,
@@ -134,6 +137,7 @@ def run(
       fa-track study run dfa_penalty --reduced --jobs 2 --data-dir data
       fa-track study run rates.yaml --stack auto
       fa-track study run rates.yaml --stack 32 --compile
+      fa-track study run rates.yaml --stack auto --abort-on n,a --patience 2
       RAY_ADDRESS=auto fa-track study run dfa_penalty --executor ray
       fa-track study run dfa_penalty --executor slurm --cells-per-job 8 --set partition=cpu
     """
@@ -142,7 +146,7 @@ def run(
     if compiled and stack == "off":
         raise click.UsageError("--compile is of stacks: give --stack too")
     chosen = _study(name, reduced)
-    whole = run_study(chosen, needs, data_dir, tracking_uri, executor, stack, device, compiled)
+    whole = run_study(chosen, needs, data_dir, tracking_uri, executor, stack, device, compiled, abort)
     _say_audits(schedule.cells(chosen, tracking_uri))
     if not whole:
         raise click.exceptions.Exit(1)
@@ -157,6 +161,7 @@ def run_study(
     stack: "Stacking" = "off",
     device: str = "cpu",
     compiled: bool = False,
+    abort: "Abort | None" = None,
 ) -> bool:
     """Run a study with a progress bar; whether every run is done."""
     from trainers import schedule, study
@@ -173,7 +178,9 @@ def run_study(
             remaining = f"; about {max(1, round(left / 60))} min left" if done < total else ""
             say(f"{done} of {total}: {study.describe(config)}: {state}{remaining}")
 
-        problems = schedule.run(chosen, tracking_uri, data_dir, needs, finished, executor, stack, device, compiled)
+        problems = schedule.run(
+            chosen, tracking_uri, data_dir, needs, finished, executor, stack, device, compiled, abort
+        )
     say(f"{chosen.experiment}: {_counts(schedule.cells(chosen, tracking_uri))}")
     return not problems
 
@@ -192,7 +199,7 @@ def _study(name: str, reduced: bool) -> "Study":
 def _say_next(found: "list[Cell]", name: str, reduced: bool) -> None:
     from trainers import schedule
 
-    if all(cell.held.state == schedule.DONE for cell in found):
+    if all(cell.held.state in (schedule.DONE, schedule.ABORTED) for cell in found):
         _say_audits(found)
     else:
         say_next("study", "run", name, *(["--reduced"] if reduced else []), why="trains what is not done")

@@ -45,6 +45,10 @@ class Abort:
         self.flags, self.patience = tuple(flags), patience
         self._holds = Patience(patience)
 
+    def anew(self) -> "Abort":
+        """The same rule for another run, which has seen nothing yet."""
+        return Abort(self.flags, self.patience)
+
     @property
     def held(self) -> int:
         """In how many epochs in a row, up to the last, one of the flags has fired."""
