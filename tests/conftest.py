@@ -20,6 +20,7 @@ from trainers.config import RunConfig
 torch.set_num_threads(1)
 os.environ["FA_TRACK_SPOOL"] = tempfile.mkdtemp(prefix="fa-track-spool-")
 os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # of no use here: each server would start several processes
+os.environ["MLFLOW_WORKERS"] = "1"  # likewise four
 os.environ.pop("COLUMNS", None)  # xdist gives its workers one of 80
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

@@ -37,7 +37,8 @@ LIBRARIES = (
     "rich.progress",
     "safetensors.torch",
     "scipy.stats",
-    "sklearn.datasets",
+    "sklearn.datasets",  # pages use it
+    "torch._dynamo",
     "torch.func",
     "vl_convert",
 )

@@ -41,6 +41,7 @@ def type_page(page: Path, folder: Path, demo: Path | None = None) -> None:
     text = page.read_text()
     copy_of_the_repository(folder)
     if demo:
+        shorten_the_demo(folder)
         shutil.copytree(demo, folder, dirs_exist_ok=True)
     found = BLOCK.findall(text)
     assert len(found) == len(re.findall(r"^\s*```(?:sh|python)$", text, re.MULTILINE))
@@ -55,6 +56,14 @@ def copy_of_the_repository(folder: Path) -> None:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
+
+
+def shorten_the_demo(code: Path) -> None:
+    """Of a copy of this repository: what its commands do with the demo's runs is the same after fewer epochs."""
+    study = code / "trainers/studies/demo.yaml"
+    whole = study.read_text()
+    assert "epochs: 20," in whole
+    study.write_text(whole.replace("epochs: 20,", "epochs: 8,"))
 
 
 def beside(install: re.Match[str]) -> str:
@@ -82,12 +91,14 @@ def awaited(server: re.Match[str]) -> str:
     return f"{server[1]} > server.log 2>&1 &\nuntil {answers}; do kill -0 $! || exit 1; sleep 0.5; done"
 
 
-def run(blocks: list[tuple[str, str]], folder: Path) -> None:
+def run(blocks: list[tuple[str, str]], folder: Path, code: Path | None = None) -> None:
+    """Run blocks in ``folder``, by the copy of this repository that it is, or by the one in ``code``."""
     forked = forks.environment()
     fork, path = forked["PATH"].split(os.pathsep, 1)
     paths = {**forked, "PATH": os.pathsep.join([fork, str(Path(sys.executable).parent), path])}
-    if (folder / "fa_tracking").is_dir():
-        paths["PYTHONPATH"] = str(folder)  # what an editable installation of this copy does
+    code = code or folder
+    if (code / "fa_tracking").is_dir():
+        paths["PYTHONPATH"] = str(code)  # what an editable installation of this copy does
     clean = {k: v for k, v in os.environ.items() if k not in ("FA_TRACK_DATA", "FA_TRACK_DB", "MLFLOW_TRACKING_URI")}
     (folder / "blocks.json").write_text(json.dumps(blocks))
     log = folder / "output.log"

@@ -3,14 +3,16 @@
 from pathlib import Path
 
 import pytest
-from pages import PAGES, needs_demo, run, type_page
+from pages import PAGES, copy_of_the_repository, needs_demo, run, shorten_the_demo, type_page
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `fa-track demo` has been run."""
-    folder = tmp_path_factory.mktemp("demo")
-    run([("sh", "fa-track demo\n")], folder)
+    code, folder = tmp_path_factory.mktemp("code"), tmp_path_factory.mktemp("demo")
+    copy_of_the_repository(code)
+    shorten_the_demo(code)
+    run([("sh", "fa-track demo\n")], folder, code)
     return folder
 
 

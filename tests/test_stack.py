@@ -137,7 +137,9 @@ def test_stacks_hold_what_differs_in_seed_penalty_rate_and_decay_alone_and_leave
     configs = [tiny(m, seed=s, penalty=p) for s in (1, 2) for m in ("bp", "dfa") for p in (0.0, 0.1)]
     assert together.stacks(configs, 8) == [[c for c in configs if c.method == method] for method in ("bp", "dfa")]
     assert sorted(map(len, together.stacks(configs, 3))) == [1, 1, 3, 3]
-    assert sorted(map(len, together.stacks(configs, 8, at_least=2))) == [2, 2, 2, 2]
+    assert sorted(map(len, together.stacks(configs, 8, at_least=2))) == [4, 4]
+    assert sorted(map(len, together.stacks(configs, 8, at_least=3))) == [2, 2, 4]
+    assert len(together.stacks(configs, 8, at_least=20)) == 8
     assert len(together.stacks([tiny("bp"), tiny("bp", width=8), tiny("bp", batch_size=64)], 8)) == 3
 
 

@@ -115,7 +115,7 @@ def prepare(threads: int, device: str) -> None:
         UsageError: there is no such device.
     """
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms(True), which imports the compiler
     # else every new tensor is written twice
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     must_be_here(device)

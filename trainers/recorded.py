@@ -80,4 +80,5 @@ class Recorded:
 
 def _compiled(program: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
     """For a GPU as CUDA graphs: a step is then one call, whatever the number of its operations."""
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())  # tells the compiler too
     return torch.compile(program, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else "default")

@@ -46,19 +46,21 @@ class Order:
 def stacks(configs: Sequence[RunConfig], most: int, at_least: int = 1) -> list[list[RunConfig]]:
     """The configs in groups of up to ``most`` that can train as one stack, in the order of each group's first.
 
-    Where there are enough configs, a shape makes ``at_least`` groups, so that as many processes have one each.
+    Where there are enough configs they make ``at_least`` groups, so that as many processes have one each.
     """
     shapes: dict[RunConfig, list[RunConfig]] = {}
     for config in sorted(configs, key=lambda c: (c.lr, c.weight_decay)):  # one step of the optimizer for each of these
         shapes.setdefault(replace(config, **FREE), []).append(config)  # type: ignore[arg-type]
-    groups = [group for shape in shapes.values() for group in _split(shape, most, at_least)]
+    groups = [group for shape in shapes.values() for group in _split(shape, most if _is_stackable(shape[0]) else 1)]
+    while len(groups) < at_least and len(largest := max(groups, key=len, default=[])) > 1:
+        groups.remove(largest)
+        groups += _split(largest, -(-len(largest) // 2))
     place = {config: number for number, config in enumerate(configs)}
     return sorted(groups, key=lambda group: min(place[config] for config in group))
 
 
-def _split(shape: list[RunConfig], most: int, at_least: int) -> Iterator[list[RunConfig]]:
-    size = min(most, -(-len(shape) // at_least)) if _is_stackable(shape[0]) else 1
-    yield from (shape[start : start + size] for start in range(0, len(shape), size))
+def _split(group: list[RunConfig], size: int) -> Iterator[list[RunConfig]]:
+    yield from (group[start : start + size] for start in range(0, len(group), size))
 
 
 def pays(config: RunConfig, device: str) -> bool:

@@ -34,7 +34,7 @@ IMPORTED = (
     "mlflow.artifacts",
     "mlflow.store.tracking.sqlalchemy_store",
     "rich.progress",
-    "sklearn.datasets",
+    "torch._dynamo",
     "dashboards.draw",
     "fa_tracking.auditor.run",
     "fa_tracking.cli",
@@ -79,7 +79,6 @@ def warm() -> None:
         import_module(module)
     torch = import_module("torch")
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)  # imports its compiler
 
 
 def kill(scene: ModuleType, kills: int, seed: int, told: Callable[[str], None]) -> Count:
