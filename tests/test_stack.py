@@ -1,6 +1,7 @@
 """A stack of cells is each of its cells alone: in float64, on every rule and architecture; and in the store."""
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import tiny
+from conftest import Cli, tiny
 from mlflow import MlflowClient
 
 import fa_tracking
@@ -203,6 +204,15 @@ def test_a_stacked_study_logs_what_one_run_after_the_other_does_diverged_ones_in
 def test_a_compiled_study_needs_stacks() -> None:
     done = CliRunner().invoke(main, ["study", "run", "demo", "--compile"])
     assert done.exit_code == 2 and "--compile is of stacks: give --stack too" in done.output
+
+
+def test_without_a_compiler_no_run_of_a_compiled_study_begins(workspace: Path, uri: str, cli: Cli) -> None:
+    (workspace / "compiled.yaml").write_text(STUDY.replace("stacked", "compiled").replace("1, 2", "7, 8"))
+    here = {"PATH": str(Path(sys.executable).parent), "TORCHINDUCTOR_CACHE_DIR": str(workspace / "inductor")}
+    done = cli("study", "run", "compiled.yaml", "--stack", "8", "--compile", **here)
+    assert done.returncode == 2 and "Error: --compile needs what torch.compile needs, a C++ compiler" in done.stderr
+    experiment = MlflowClient(uri).get_experiment_by_name("compiled")
+    assert not experiment or not MlflowClient(uri).search_runs([experiment.experiment_id])
 
 
 def test_a_run_that_fails_leaves_the_stack_and_the_others_come_to_their_end(workspace: Path, uri: str) -> None:

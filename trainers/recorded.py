@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from fa_tracking.errors import UsageError
 from trainers.method import Penalty, Signals, send
 
 Tensors = Mapping[str, Tensor]
@@ -76,6 +77,19 @@ class Recorded:
 
     def _values(self) -> list[Tensor]:
         return [tensor.detach() for tensor in self._tensors.values()]
+
+
+def must_compile(device: str) -> None:
+    """Compile next to nothing, which takes some seconds: what is missing for it is said before a run has begun.
+
+    Raises:
+        UsageError: ``torch.compile`` does not work here.
+    """
+    try:
+        torch.compile(torch.neg)(torch.ones(8, device=device))
+    except Exception as error:
+        said = str(error).splitlines()[0]
+        raise UsageError(f"--compile needs what torch.compile needs, a C++ compiler such as g++: {said}") from error
 
 
 def _compiled(program: Callable[..., Any], device: torch.device) -> Callable[..., Any]:

@@ -168,6 +168,8 @@ def run_study(
 
     before = schedule.cells(chosen, tracking_uri)
     say(f"{chosen.experiment}: {_counts(before)}")
+    if compiled:
+        say("--compile: torch.compile is tried once before the first run, which takes some seconds")
     began = time.monotonic()
     with progress(chosen.experiment) as update:
 
