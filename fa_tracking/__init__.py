@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from fa_tracking.protocol.report import DiagnosticThresholds as DiagnosticThresholds
     from fa_tracking.results.database import connect as connect
     from fa_tracking.tracking.checkpoint import DataSource as DataSource
-    from fa_tracking.tracking.run import resume_run as resume_run
-    from fa_tracking.tracking.run import start_run as start_run
+    from fa_tracking.tracking.opening import resume_run as resume_run
+    from fa_tracking.tracking.opening import start_run as start_run
 
 _HOMES = {
     "DataSource": "fa_tracking.tracking.checkpoint",
@@ -26,8 +26,8 @@ _HOMES = {
     "connect": "fa_tracking.results.database",
     "diagnose": "fa_tracking.protocol.diagnose",
     "replay": "fa_tracking.auditor.replay",
-    "resume_run": "fa_tracking.tracking.run",
-    "start_run": "fa_tracking.tracking.run",
+    "resume_run": "fa_tracking.tracking.opening",
+    "start_run": "fa_tracking.tracking.opening",
 }
 
 __all__ = [

@@ -19,7 +19,8 @@ from fa_tracking.protocol.probe import Capture
 from fa_tracking.tracking import names, process, store
 from fa_tracking.tracking.abort import Abort
 from fa_tracking.tracking.checkpoint import DataSource
-from fa_tracking.tracking.run import TrackedRun, resume_run, start_run
+from fa_tracking.tracking.opening import resume_run, start_run
+from fa_tracking.tracking.run import TrackedRun
 from trainers import data
 from trainers.augmentation import AUGMENTATIONS
 from trainers.cell import Cell, cell_of

@@ -16,7 +16,7 @@ from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.report import Accuracy, DiagnosticThresholds
 from fa_tracking.scratch import scratch
 from fa_tracking.tracking import names, store
-from fa_tracking.tracking.run import report_metrics
+from fa_tracking.tracking.measured import report_metrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

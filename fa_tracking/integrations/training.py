@@ -17,7 +17,8 @@ from fa_tracking.protocol.report import DiagnosticReport
 from fa_tracking.protocol.undisturbed import random_state, unwrapped
 from fa_tracking.tracking.abort import Abort
 from fa_tracking.tracking.checkpoint import DataSource
-from fa_tracking.tracking.run import TrackedRun, start_run
+from fa_tracking.tracking.opening import start_run
+from fa_tracking.tracking.run import TrackedRun
 
 
 class TrackedTraining:

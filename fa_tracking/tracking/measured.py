@@ -1,0 +1,31 @@
+"""What was measured of a network, by its names in MLflow."""
+
+from fa_tracking.protocol.alignment import Alignment
+from fa_tracking.protocol.report import DiagnosticReport
+from fa_tracking.tracking import names
+
+
+def report_metrics(report: DiagnosticReport) -> dict[str, float]:
+    scalars = {
+        names.MAX_BLOCK_GROWTH: report.max_per_block_growth,
+        names.DEEPEST_GRAD_NORM: report.bp_grad_norms[-1],
+        names.GRAD_GAIN: report.grad_gain,
+        names.STABILITY: report.cross_batch_stability,
+        **{f"diagnostics/{name}": value for name, value in report.extra.items()},
+    }
+    return {
+        **{key: value for key, value in scalars.items() if value is not None},
+        **{names.residual_norm(layer): v for layer, v in enumerate(report.residual_norms)},
+        **{names.grad_norm(layer): v for layer, v in enumerate(report.bp_grad_norms)},
+    }
+
+
+def alignment_metrics(found: Alignment) -> dict[str, float]:
+    series = (
+        (names.alignment, found.gamma),
+        (names.alignment_pooled, found.pooled),
+        (names.alignment_null, found.null_mean),
+        (names.alignment_null_sd, found.null_sd),
+    )
+    values = {name(layer): v for name, by_layer in series for layer, v in enumerate(by_layer) if v is not None}
+    return {**values, names.ALIGNMENT_MISSING: float(found.missing)}
