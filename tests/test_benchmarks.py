@@ -13,7 +13,11 @@ STARTS_PROCESSES = {"large.py", "processes.py", "scaling.py", "start_up.py"}
 """The others need not import their libraries anew (see forks.py)."""
 
 TRIED = [
-    ("audit.py", ["--checkpoints", "1", "--compared", "2", "--epochs", "2", "--rounds", "1"], "audit / bare passes"),
+    (
+        "audit.py",
+        ["--checkpoints", "1", "--compared", "2", "--epochs", "2", "--rounds", "1", "--processes", "1"],
+        "audit / bare passes",
+    ),
     ("compiled.py", ["--steps", "1", "--rounds", "1", "--backend", "eager"], "compiled / eager"),
     ("diagnostics_cost.py", ["--rounds", "1"], "diagnostics / training"),
     ("epoch.py", ["--images", "1280", "--rounds", "1"], "dfa / plain torch BP"),
