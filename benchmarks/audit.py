@@ -51,8 +51,8 @@ Batches = list[tuple[Tensor, Tensor]]
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--checkpoints", type=int, default=100)
-    arguments.add_argument("--compared", type=int, default=20)
-    arguments.add_argument("--epochs", type=int, default=100)
+    arguments.add_argument("--compared", type=int, default=10)
+    arguments.add_argument("--epochs", type=int, default=30)
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--processes", type=int, nargs="+", default=[2], help="of the command that is timed")
     given = arguments.parse_args()

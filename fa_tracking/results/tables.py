@@ -88,9 +88,9 @@ def text_table(
         return "no rows\n"
     columns = [printable(column) for column in columns]
     every, right = range(len(columns)), numeric_columns(columns, rows)
-    full = _draw(columns, [[short(value) for value in row] for row in rows], every, right)
-    if _width(full) <= width:
-        return full
+    full = [[short(value) for value in row] for row in rows]
+    if _width(columns, full, every) <= width:
+        return _draw(columns, full, every, right)
     same = [i for i in every if len(rows) > 1 and len({short(row[i]) for row in rows}) == 1]
     shown = [i for i in every if i not in same]
     above = ", ".join(f"{columns[i]} = {short(rows[0][i]) or '(empty)'}" for i in same)
@@ -109,17 +109,15 @@ def _fitted(
     columns: Sequence[str], cells: Sequence[Sequence[str]], shown: Sequence[int], right: Sequence[bool], width: int
 ) -> str | None:
     """The table with its longest texts over several lines, where it is too wide; None where even so it does not fit."""
-    table = _draw(columns, cells, shown, right)
-    excess = _width(table) - width
+    excess = _width(columns, cells, shown) - width
     room = {i: _room(columns[i], [row[i] for row in cells]) for i in shown if not right[i]}
     while excess > 0 and any(wide > least for wide, least in room.values()):
         widest = max(room, key=lambda i: room[i][0] - room[i][1])
         wide, least = room.pop(widest)
         narrow = max(least, wide - excess)
         cells = [[_lines(cell, narrow) if i == widest else cell for i, cell in enumerate(row)] for row in cells]
-        table = _draw(columns, cells, shown, right)
-        excess = _width(table) - width
-    return None if excess > 0 else table
+        excess = _width(columns, cells, shown) - width
+    return None if excess > 0 else _draw(columns, cells, shown, right)
 
 
 def _room(heading: str, cells: Sequence[str]) -> tuple[int, int]:
@@ -174,8 +172,12 @@ def _blocks(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) 
     return "\n".join("".join(f"{line(*pair)}\n" for pair in zip(columns, row, strict=True)) for row in cells)
 
 
-def _width(text: str) -> int:
-    return max(map(len, text.splitlines()))
+def _width(columns: Sequence[str], cells: Sequence[Sequence[str]], shown: Sequence[int]) -> int:
+    """How wide ``_draw`` makes the columns ``shown``, told without drawing them, which takes longer than a query."""
+    from rich.cells import cell_len
+
+    texts = ([columns[i].replace("_", "\n"), *(row[i] for row in cells)] for i in shown)
+    return sum(max(cell_len(line) for text in column for line in text.split("\n")) for column in texts) + len(shown) - 1
 
 
 def numeric_columns(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[bool]:
