@@ -315,7 +315,8 @@ def as_met(loss: float, accuracy: float) -> dict[str, float]:
 
 def _shuffled(dataset: data.Dataset, config: RunConfig, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     train, augment = dataset.train, AUGMENTATIONS[config.augmentation]
-    for index in torch.randperm(len(train.labels), generator=order).split(config.batch_size):
+    shuffled = torch.randperm(len(train.labels), generator=order).to(train.labels.device)
+    for index in shuffled.split(config.batch_size):
         yield dataset.normalisation(augment(train.inputs.index_select(0, index), order)), train.labels[index]
 
 

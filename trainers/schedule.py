@@ -173,7 +173,7 @@ def _train_together(order: _Order, configs: Sequence[RunConfig]) -> dict[str, st
     try:
         store.must_be_here(order.uri)
         client = store.client(order.uri)
-        fresh = [config for config in configs if not claim.runs_of(client, config.digest)]
+        fresh = [config for config in configs if _begins_anew(order, client, config)]
         if len(fresh) < 2:
             return {}
         prepare(order.threads, order.device)
@@ -184,6 +184,12 @@ def _train_together(order: _Order, configs: Sequence[RunConfig]) -> dict[str, st
         return {config.digest: as_line(error) for config in configs}
     outcomes = zip(fresh, ended, strict=True)
     return {c.digest: DONE if e is None else as_line(e) for c, e in outcomes if not isinstance(e, claim.TakenError)}
+
+
+def _begins_anew(order: _Order, client: "MlflowClient", config: RunConfig) -> bool:
+    """Whether nothing of it is done, in hand, or left by a process that was killed."""
+    held = _held(client, claim.runs_of(client, config.digest), order.experiment, order.driver).get(config.digest)
+    return held is None or held.state == FAILED or (held.state == ABORTED and not order.abort)
 
 
 @contextmanager

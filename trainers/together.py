@@ -30,7 +30,7 @@ FREE = {"seed": 0, "penalty": 0.0, "lr": 1e-3, "weight_decay": 0.0}
 """What cells of a stack may differ in, and any value of it."""
 
 WIDEST_ON_CPU = 64
-"""Beyond it a batched matrix product is no faster than one after the other (``benchmarks/stack.py``)."""
+"""Beyond it a stack gains less than a fifth, for the memory of all its cells (``benchmarks/stack.py``)."""
 
 Opened = Callable[[], AbstractContextManager[TrackedRun]]
 

@@ -110,9 +110,13 @@ def aborting(command: Callable[..., None]) -> Callable[..., None]:
 
         if patience and abort_on is None:
             raise click.UsageError("--patience says how long a flag must hold, and needs --abort-on")
-        command(*args, abort=Abort(abort_on.split(","), patience or 1) if abort_on is not None else None, **given)
+        command(*args, abort=None if abort_on is None else Abort(_flags(abort_on), patience or 1), **given)
 
     return with_options
+
+
+def _flags(given: str) -> list[str]:
+    return [flag.strip() for flag in given.split(",")]
 
 
 def while_training(command: Callable[..., None]) -> Callable[..., None]:

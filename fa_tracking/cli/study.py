@@ -27,8 +27,8 @@ class _Stacking(click.ParamType):
     name = "auto|off|N"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> "Stacking":
-        if value in ("auto", "off"):
-            return value
+        if str(value).lower() in ("auto", "off"):
+            return "auto" if str(value).lower() == "auto" else "off"
         if str(value).isdecimal() and int(str(value)) > 0:
             return int(str(value))
         return self.fail(f"{value!r} is neither auto nor off nor a number of runs", param, ctx)
@@ -176,7 +176,8 @@ def run_study(
         def finished(config: "RunConfig", outcome: str, done: int, total: int) -> None:
             update(done, total)
             left = (time.monotonic() - began) * (total - done) / max(done, needs.jobs or 1)
-            state = outcome if outcome in (schedule.DONE, schedule.SKIPPED) else f"failed: {outcome}"
+            said = "ended" if abort and outcome == schedule.DONE else outcome  # whether a flag did, the store knows
+            state = said if outcome in (schedule.DONE, schedule.SKIPPED) else f"failed: {outcome}"
             remaining = f"; about {max(1, round(left / 60))} min left" if done < total else ""
             say(f"{done} of {total}: {study.describe(config)}: {state}{remaining}")
 
