@@ -22,6 +22,11 @@ TRIED = [
     ("diagnostics_cost.py", ["--rounds", "1"], "diagnostics / training"),
     ("epoch.py", ["--images", "1280", "--rounds", "1"], "dfa / plain torch BP"),
     ("export.py", ["--runs", "3", "--calls", "2"], "one new run / full"),
+    (
+        "floor.py",
+        ["--methods", "bp", "--cells", "2", "--width", "8", "--steps", "1", "--rounds", "1", "--side", "64"],
+        "step / floor",
+    ),
     ("large.py", ["--layers", "0", "--epochs", "20", "--runs", "0", "--architectures", "0"], "dashboard"),
     ("layers.py", ["--steps", "1", "--rounds", "1"], "FA / BioTorch's FA layers"),
     ("processes.py", ["--images", "256", "--rounds", "1"], "beside another / alone"),
