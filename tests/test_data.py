@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from fa_tracking import diagnose
 from fa_tracking.errors import FATrackError, UsageError
@@ -18,6 +19,13 @@ from trainers.augmentation import crop_flip
 from trainers.cell import build
 from trainers.config import RunConfig
 from trainers.loop import evaluation_inputs, train
+
+
+def test_digits_are_those_that_scikit_learn_gives() -> None:
+    images, labels = load_digits(return_X_y=True)
+    digits = data.load("digits")
+    for split, which in ((digits.test, slice(0, None, 5)), (digits.train, np.arange(len(labels)) % 5 != 0)):
+        assert np.array_equal(split.inputs, images[which]) and np.array_equal(split.labels, labels[which])
 
 
 def test_digit_pairs_are_labelled_by_their_sum_and_share_no_digit_between_splits() -> None:

@@ -121,25 +121,24 @@ def _flags(given: str) -> list[str]:
 
 def while_training(command: Callable[..., None]) -> Callable[..., None]:
     """What a training saves on its way, and when it stops; the command takes them as ``abort`` and the loop's names."""
-
-    @aborting
-    @click.option(
-        "--checkpoint-every", type=click.IntRange(0), default=0, metavar="N", help="Epochs; 0: only the last."
+    options = (
+        aborting,
+        click.option(
+            "--checkpoint-every", type=click.IntRange(0), default=0, metavar="N", help="Epochs; 0: only the last."
+        ),
+        click.option(
+            "--state-seconds",
+            type=click.FloatRange(0),
+            default=60.0,
+            show_default=True,
+            help="Save what `fa-track resume` needs when so many seconds have passed since the last time.",
+        ),
+        click.option("--threads", type=click.IntRange(1), default=1, show_default=True),
+        device,
     )
-    @click.option(
-        "--state-seconds",
-        type=click.FloatRange(0),
-        default=60.0,
-        show_default=True,
-        help="Save what `fa-track resume` needs when so many seconds have passed since the last time.",
-    )
-    @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-    @device
-    @wraps(command)
-    def with_options(*args: Any, **given: Any) -> None:
-        command(*args, **given)
-
-    return with_options
+    for add in reversed(options):
+        command = add(command)
+    return command
 
 
 def _answering(context: click.Context, option: click.Parameter, uri: str | None) -> str | None:
