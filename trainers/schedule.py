@@ -92,7 +92,6 @@ def run(
             trained then.
     """
     from trainers import loop
-    from trainers.recorded import must_compile
 
     known = cells(study, tracking_uri)
     recover.clear(cell.held.run_id for cell in known if cell.held.run_id and cell.held.state == DONE)
@@ -104,6 +103,8 @@ def run(
     if executor == "local":  # the machines of others may have what this one has not
         loop.must_be_here(device)
         if compiled:
+            from trainers.recorded import must_compile
+
             must_compile(device)
     needs, uri = needs or Needs(), store.absolute(store.client(tracking_uri).tracking_uri)
     store.must_be_here(uri)
