@@ -25,7 +25,7 @@ def main() -> None:
     arguments.add_argument("--images", type=int, default=100 * BATCH)
     arguments.add_argument("--rounds", type=int, default=9)
     given = arguments.parse_args()
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
     pipes = [context.Pipe() for _ in range(2)]
     processes = [context.Process(target=work, args=(theirs, given.images)) for _, theirs in pipes]
     for process in processes:

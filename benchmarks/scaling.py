@@ -184,7 +184,8 @@ def write_rate(uri: str, seconds: float) -> tuple[float, int]:
     client = store.client(uri)
     home = store.experiment_id(client, "benchmark of writes")
     runs = [client.create_run(home).info.run_id for _ in range(writers)]
-    with ProcessPoolExecutor(writers, multiprocessing.get_context("spawn")) as pool:  # no fork may share a connection
+    apart = multiprocessing.get_context("forkserver")  # no fork of this process: it may share no connection
+    with ProcessPoolExecutor(writers, apart) as pool:
         list(pool.map(write, [uri] * writers, runs, [0.1] * writers))  # imports and connections are no part of it
         done = list(pool.map(write, [uri] * writers, runs, [seconds] * writers))
     return sum(done), writers

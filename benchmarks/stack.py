@@ -17,10 +17,10 @@ from _timing import interleaved, machine, ratio
 from torch import Tensor
 
 from fa_tracking.protocol.batches import Normalisation
+from trainers import recorded
 from trainers.cell import Cell, cell_of
 from trainers.config import RunConfig
 from trainers.data import Dataset, Split
-from trainers.recorded import UNCOMPILED
 from trainers.stack import Stack
 
 BATCH = 128
@@ -37,6 +37,7 @@ def main() -> None:
     arguments.add_argument("--no-compile", dest="compile", action="store_false")
     given = arguments.parse_args()
     torch.set_num_threads(1)
+    recorded.UNCOMPILED = COMPARED  # a step is compiled as soon as it has been compared
     for width in given.widths:
         dataset = features(64 if width <= 64 else 3072)
         for method in ("dfa", "bp"):
@@ -54,8 +55,7 @@ def compare(method: str, width: int, dataset: Dataset, given: argparse.Namespace
     lost = (losses["stack"] / losses["alone"] - 1).abs().max().item()
     apart = max(distance(a, b) for a, b in zip(cells["alone"], cells["stack"], strict=True))
     if given.compile:
-        for _ in range(UNCOMPILED):
-            steps["compiled"]()
+        steps["compiled"]()
     times = interleaved({form: repeated(step, given.steps) for form, step in steps.items()}, given.rounds)
     for form in forms:
         found = ratio(times, form, "alone")

@@ -34,18 +34,17 @@ def main() -> None:
     arguments.add_argument("--metrics", type=int, default=40)
     given = arguments.parse_args()
     medians, shares = {}, {}
-    for opened in (ours, log_metrics, log_batch, asynchronous):
-        with tempfile.TemporaryDirectory() as folder:
-            uri = f"sqlite:///{folder}/mlflow.db"
-            waited, behind, held = measured(opened, uri, given.epochs, given.metrics)
-        medians[opened.__name__] = statistics.median(waited)
-        name = opened.__name__.replace("_", " ")
-        shares[opened.__name__] = (medians[opened.__name__] + behind / given.epochs) / EPOCH
-        print(
-            f"{name:<13} the loop waits {1000 * medians[opened.__name__]:7.3f} ms an epoch "
-            f"(max {1000 * max(waited):.1f}); in the background {1000 * behind / given.epochs:6.2f} ms; "
-            f"{held} of {given.epochs * given.metrics} points in the store"
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        for opened in (ours, log_metrics, log_batch, asynchronous):
+            waited, behind, held = measured(opened, f"sqlite:///{folder}/mlflow.db", given.epochs, given.metrics)
+            medians[opened.__name__] = statistics.median(waited)
+            name = opened.__name__.replace("_", " ")
+            shares[opened.__name__] = (medians[opened.__name__] + behind / given.epochs) / EPOCH
+            print(
+                f"{name:<13} the loop waits {1000 * medians[opened.__name__]:7.3f} ms an epoch "
+                f"(max {1000 * max(waited):.1f}); in the background {1000 * behind / given.epochs:6.2f} ms; "
+                f"{held} of {given.epochs * given.metrics} points in the store"
+            )
     print(
         f"ours / MLflow's log_metrics   {medians['ours'] / medians['log_metrics']:.4f}   claim: at most 2 ms an epoch"
     )

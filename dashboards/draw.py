@@ -12,6 +12,7 @@ from typing import Any
 
 import altair as alt
 import pandas as pd
+from altair.utils.schemapi import debug_mode
 
 from dashboards import charts, theme
 from dashboards.thin import thinned
@@ -88,8 +89,10 @@ def draw(name: str, experiment: str, answer: Answer) -> Drawn:
         return Drawn(name, chart.TITLE, query, sql, rows, None, nothing)
     few, left_out = thinned(rows)
     description = one_line(" ".join(filter(None, [chart.describe(rows), left_out])))
+    with debug_mode(False):  # validated once, as a whole
+        whole = theme.styled(_saying(left_out, chart.draw(few)))
     with alt.data_transformers.enable(max_rows=None):  # Altair's limit is for notebooks; here the page packs the rows
-        specification = _as_json(theme.styled(_saying(left_out, chart.draw(few))).to_dict())
+        specification = _as_json(whole.to_dict())
     _leave_out_empty_layers(specification, specification["datasets"])
     specification["description"] = f"{chart.TITLE}. {description}"
     specification["params"] = [*specification.get("params", []), {"name": theme.PICKED, "value": None}]

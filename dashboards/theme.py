@@ -80,7 +80,12 @@ def method_colours(names: Sequence[str]) -> alt.Scale:
 def opacity(usual: float = 0.85) -> Any:
     """The opacity of a mark of one run: ``usual``, and faint where a page has picked other runs."""
     is_picked = f"!isArray({PICKED}) || indexof({PICKED}, datum.run_id) >= 0"
-    return alt.condition(is_picked, alt.value(usual), alt.value(0.08))
+    return alt.OpacityValue(0.08, condition={"test": is_picked, "value": usual})
+
+
+def tooltip(*fields: str | alt.Tooltip) -> list[alt.Tooltip]:
+    """What is told of a mark beside the pointer; as objects, which Altair takes milliseconds to make of a text."""
+    return [field if isinstance(field, alt.Tooltip) else alt.Tooltip(field) for field in fields]
 
 
 def cell_labels(rows: pd.DataFrame) -> pd.Series:
@@ -218,7 +223,7 @@ def heading(title: str, *lines: str, above: float = 0) -> list[alt.Chart]:
     return [
         alt.Chart(pd.DataFrame({"heading": [text]}))
         .mark_text(align="left", baseline="bottom", **look)
-        .encode(text="heading:N", x=alt.value(0), y=alt.value(-4 - above - 14 * place))
+        .encode(text=alt.Text("heading:N"), x=alt.XValue(0), y=alt.YValue(-4 - above - 14 * place))
         for place, (text, look) in enumerate(reversed(said))
         if text
     ]
@@ -233,7 +238,7 @@ def edge_text(rows: pd.DataFrame, beside: str, **encoding: Any) -> alt.Chart:
     shift, by = {"left": ("dx", -26), "below": ("dy", 11)}[beside]
     aside: dict[str, Any] = {shift: alt.ExprRef(f"datum.edge == 'NaN' ? 0 : {by}")}
     mark = alt.Chart(rows).mark_text(fontSize=10, fontWeight="bold", color="#D55E00", **aside)
-    return mark.encode(text="edge:N", opacity=opacity(1), **encoding)
+    return mark.encode(text=alt.Text("edge:N"), opacity=opacity(1), **encoding)
 
 
 def threshold_rule(values: Sequence[float], **encoding: Any) -> alt.Chart:

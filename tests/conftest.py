@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded, here and in every process: on few cores threads only wait
+
 import duckdb
 import forks
 import pytest
@@ -30,8 +32,9 @@ TINY = {"width": 16, "depth": 2, "dataset": "digits", "epochs": 2, "lr": 0.01}
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An empty folder to stand in; MLflow's default store is mlflow.db in it."""
+    """A folder to stand in, with nothing but an empty mlflow.db in it, MLflow's default store."""
     folder = tmp_path_factory.mktemp("workspace")
+    forks.new_store(folder)
     before = Path.cwd()
     saved = {k: os.environ.pop(k, None) for k in ("MLFLOW_TRACKING_URI", "FA_TRACK_DB", "FA_TRACK_SPOOL")}
     os.environ["FA_TRACK_SPOOL"] = str(tmp_path_factory.mktemp("spool"))  # killed runs leave something

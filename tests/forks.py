@@ -2,7 +2,7 @@
 of a command that does little else. Nothing of this project is imported before the fork; a command finds it where its
 own environment says.
 
-    python forks.py ADDRESS             the process that forks, until its standard input ends
+    python forks.py FOLDER              the process that forks, until its standard input ends
     fa-track WORD …                     a link to the client: the command, with this environment, folder and streams
 """
 
@@ -12,8 +12,10 @@ import io
 import json
 import os
 import runpy
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -56,6 +58,7 @@ for number in (signal.SIGINT, signal.SIGTERM):
 code = server.recv(1)
 sys.exit(code[0] if code else 137)
 """
+STORE = "mlflow.db"
 PROGRAM = "python-fork"
 """The client's other name: its first word is the path of a Python program."""
 
@@ -67,11 +70,23 @@ def folder() -> Path:
     for name in ("fa-track", PROGRAM):
         (here / name).write_text(CLIENT)
         (here / name).chmod(0o755)
-    server = subprocess.Popen([sys.executable, __file__, str(here / "socket")], stdin=subprocess.PIPE, cwd=here)
+    server = subprocess.Popen([sys.executable, __file__, str(here)], stdin=subprocess.PIPE, cwd=here)
     while not (here / "socket").exists():
         assert server.poll() is None, "the process that forks has ended"
         time.sleep(0.05)
     return here
+
+
+def new_store(where: Path) -> str:
+    """The URI of an empty store in ``where``, MLflow's default one there; a copy: MLflow takes seconds to make one."""
+    return copied_store(folder(), where)
+
+
+def copied_store(made: Path, where: Path) -> str:
+    shutil.copyfile(made / STORE, where / STORE)
+    with contextlib.closing(sqlite3.connect(where / STORE)) as store, store:
+        store.execute("update experiments set artifact_location = ?", (str(where / "mlruns/0"),))
+    return f"sqlite:///{where / STORE}"
 
 
 def environment() -> dict[str, str]:
@@ -80,12 +95,14 @@ def environment() -> dict[str, str]:
     return {"FA_TRACK_TEST_FORKS": str(here / "socket"), "PATH": os.pathsep.join([str(here), os.environ["PATH"]])}
 
 
-def serve(address: str) -> None:
+def serve(here: Path) -> None:
     for library in LIBRARIES:
         __import__(library)
+    make_store(here)
     for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
         del sys.modules[name]  # MLflow has loaded the plugin, from wherever this process finds it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    address = here / "socket"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(f"{address}.new")
         listening.listen(64)
@@ -100,6 +117,15 @@ def serve(address: str) -> None:
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     _run(connection)
                 connection.close()
+
+
+def make_store(here: Path) -> None:
+    """An empty store, of which new ones are copies; what SQLAlchemy makes of MLflow's tables, each fork has."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    store = SqlAlchemyStore(f"sqlite:///{here / STORE}", str(here / "mlruns"))
+    store.search_experiments()
+    store.engine.dispose()  # no fork may share a connection
 
 
 def _run(connection: socket.socket) -> None:
@@ -187,4 +213,4 @@ def _code(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(Path(sys.argv[1]))

@@ -40,6 +40,7 @@ def type_page(page: Path, folder: Path, demo: Path | None = None) -> None:
     """Run the blocks of a page in ``folder``, a copy of the repository, with what the demo left where it is given."""
     text = page.read_text()
     copy_of_the_repository(folder)
+    forks.new_store(folder)
     if demo:
         shorten_the_demo(folder)
         shutil.copytree(demo, folder, dirs_exist_ok=True)
@@ -63,7 +64,7 @@ def shorten_the_demo(code: Path) -> None:
     study = code / "trainers/studies/demo.yaml"
     whole = study.read_text()
     assert "epochs: 20," in whole
-    study.write_text(whole.replace("epochs: 20,", "epochs: 8,"))
+    study.write_text(whole.replace("epochs: 20,", "epochs: 3,"))
 
 
 def beside(install: re.Match[str]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 
+import forks
 import pytest
 import requests
 import servers
@@ -51,7 +52,7 @@ def add_run(store: str, experiment: str, method: str, verdict: str | None = None
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+    uri = forks.new_store(tmp_path_factory.mktemp("store"))
     add_run(uri, "study", "bp", "trustworthy")
     add_run(uri, "study", "dfa", FLAGGED)
     add_run(uri, HTML, "fa", "trustworthy")

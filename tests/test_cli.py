@@ -176,7 +176,7 @@ def test_a_run_without_a_checkpoint_and_a_corrupt_one_do_not_stop_the_audit(trai
 
 
 def test_a_page_that_cannot_be_logged_is_not_written(trained: Path, tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = forks.new_store(tmp_path)
     client = MlflowClient(uri)
     (tmp_path / "file").touch()
     run = client.create_run(client.create_experiment("walled", artifact_location=str(tmp_path / "file" / "in")))

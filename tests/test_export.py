@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import duckdb
+import forks
 import pytest
 import servers
 from click.testing import CliRunner
@@ -31,7 +32,7 @@ TABLES = ("runs", "params", "tags", "metrics", "layers", "audits", "knockouts")
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store with two experiments, and every number that is hard to carry."""
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+    uri = forks.new_store(tmp_path_factory.mktemp("store"))
     client = MlflowClient(uri)
     for name in ("one", "it's two"):
         experiment = client.create_experiment(name)
@@ -104,7 +105,7 @@ def test_other_databases_give_the_tables_that_the_client_gives(
 
 
 def test_a_second_export_reads_only_what_is_new_or_changed(tmp_path: Path) -> None:
-    uri, database = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "r.duckdb"
+    uri, database = forks.new_store(tmp_path), tmp_path / "r.duckdb"
     client = MlflowClient(uri)
     experiment = client.create_experiment("grows")
     old, going = add_run(client, experiment, 1), add_run(client, experiment, 2, finish=False)
@@ -160,7 +161,7 @@ def test_an_export_that_is_killed_leaves_the_old_database_whole(uri: str, tmp_pa
 
 
 def test_a_run_in_training_never_waits_for_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = forks.new_store(tmp_path)
     client = MlflowClient(uri)
     run = add_run(client, client.create_experiment("busy"), 1, finish=False)
     monkeypatch.setattr(direct, "CHUNK", 2)
@@ -209,7 +210,7 @@ def test_a_password_in_the_address_of_a_store_goes_no_further() -> None:
 def test_a_run_whose_audit_cannot_be_read_is_named_each_time_and_the_others_are_exported(
     tag: str, value: str, tmp_path: Path
 ) -> None:
-    uri, database, said = f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "r.duckdb"), []
+    uri, database, said = forks.new_store(tmp_path), str(tmp_path / "r.duckdb"), []
     client = MlflowClient(uri)
     experiment = client.create_experiment("mixed")
     good, bad = (add_run(client, experiment, seed) for seed in (1, 2))
@@ -263,7 +264,7 @@ def test_processes_that_begin_at_once_make_one_new_store_between_them(tmp_path: 
 
 
 def test_ten_thousand_audited_runs_fit_into_the_memory_that_an_export_takes(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = forks.new_store(tmp_path)
     client = MlflowClient(uri)
     first = add_run(client, client.create_experiment("many"), 0)
     numbers = ("headline_accuracy", "control_accuracy", "margin_pp", "max_block_growth", "deepest_residual_norm")

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forks
 from mlflow import MlflowClient
 
 from fa_tracking.results.sources.sql import SqlSource
@@ -37,7 +38,7 @@ def test_what_is_killed_filled_or_taken_away_loses_nothing_and_many_are_in_nobod
 
 
 def test_an_export_reads_a_store_whose_writer_was_killed_in_a_transaction(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = forks.new_store(tmp_path)
     client = MlflowClient(uri)
     client.create_run("0")
     subprocess.run([sys.executable, "-c", DIES_IN_A_TRANSACTION, str(tmp_path / "mlflow.db")], check=False)

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import forks
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -215,7 +216,7 @@ def test_a_study_is_listed_without_what_a_terminal_acts_on(tmp_path: Path) -> No
     grid = {"method": {"values": ["bp"]}, "architecture": {"values": [TERMINAL]}}
     file = tmp_path / "esc.yaml"
     file.write_text(json.dumps({"title": "t", "experiment": "e", "seeds": [1], "grids": [{"parameters": grid}]}))
-    done = CliRunner().invoke(main, ["study", "list", str(file), "--tracking-uri", f"sqlite:///{tmp_path / 'm.db'}"])
+    done = CliRunner().invoke(main, ["study", "list", str(file), "--tracking-uri", forks.new_store(tmp_path)])
     assert "\ufffd[31mred" in done.stdout, done.output
     assert "\x1b" not in done.output and "\x07" not in done.output
 
@@ -226,7 +227,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from fa_tracking.results.export import export
 
     folder = tmp_path_factory.mktemp("texts")
-    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    uri = forks.new_store(folder)
+    client = MlflowClient(uri)
     where = client.create_experiment(f"odd {SCRIPT} {TERMINAL}")
     for seed, text in enumerate(NAMES):
         run = client.create_run(where, run_name=text).info.run_id
@@ -236,7 +238,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
             client.set_tag(run, key, f"needs walk-back: {text}" if key == "fa.verdict" else text)
         client.log_metric(run, names.ACCURACY_TEST, -0.5, step=1)
         client.set_terminated(run)
-    export(folder / "fa_results.duckdb", f"sqlite:///{folder / 'mlflow.db'}")
+    export(folder / "fa_results.duckdb", uri)
     return folder / "fa_results.duckdb"
 
 

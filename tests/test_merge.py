@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import forks
 import pytest
 from conftest import Cli
 from mlflow import MlflowClient
@@ -24,7 +25,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Two laboratories' stores: one experiment of one name in both, its runs alike but for what was measured."""
     found = {}
     for laboratory, accuracy in ACCURACY.items():
-        uri = f"sqlite:///{tmp_path_factory.mktemp(laboratory) / 'mlflow.db'}"
+        uri = forks.new_store(tmp_path_factory.mktemp(laboratory))
         client = MlflowClient(uri)
         both = client.create_experiment("both")
         control = add_run(client, both, 0, accuracy, "")

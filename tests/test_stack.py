@@ -22,7 +22,7 @@ from fa_tracking.protocol.diagnose import measure
 from fa_tracking.protocol.probe import capture_all
 from fa_tracking.tracking import names
 from fa_tracking.tracking.abort import Abort
-from trainers import data, loop, methods, models, recorded, study, together
+from trainers import data, loop, methods, models, recorded, schedule, study, together
 from trainers.cell import Cell, cell_of
 from trainers.config import RunConfig
 from trainers.data import Dataset, Split
@@ -31,7 +31,7 @@ from trainers.stack import Stack
 PENALTIES = (0.0, 0.01, 0.001)
 RATES = (1e-3, 1e-3, 3e-3)
 IMAGES = (3, 8, 8)
-SIZE = {"width": 16, "depth": 3, "dataset": "random"}
+SIZE = {"width": 16, "depth": 2, "dataset": "random"}
 
 
 def images() -> Dataset:
@@ -199,6 +199,20 @@ def test_a_stacked_study_logs_what_one_run_after_the_other_does_diverged_ones_in
             assert stacked[config][key] == pytest.approx(metrics[key], rel=1e-3, nan_ok=True), key
     assert any(math.isnan(v) for metrics in stacked.values() for v in metrics[names.LOSS_TRAIN])
     assert verdicts(uri, "stacked") == verdicts(uri, "alone")
+
+
+def test_while_a_stack_trains_it_is_told_how_far_its_runs_are(
+    workspace: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "SECONDS_BETWEEN_LOOKS", 0.05)
+    text = STUDY.replace("stacked", "long").replace("epochs: 2", "epochs: 20").replace(", 1.0e+30", "")
+    (workspace / "long.yaml").write_text(text)
+    told = []
+    problems = schedule.run(study.load("long.yaml"), uri, stack=8, trained=lambda *seen: told.append(seen))
+    assert not problems and {total for _, total in told} == {4}
+    trained = [runs for runs, _ in told]
+    assert trained == sorted(trained)
+    assert any(0 < runs < 4 and runs != int(runs) for runs in trained), trained
 
 
 def test_a_compiled_study_needs_stacks() -> None:

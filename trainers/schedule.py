@@ -1,5 +1,7 @@
 """Runs a study: what the store already holds of it, and the rest, wherever an executor lets it run."""
 
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 Stacking = int | Literal["auto", "off"]
 MOST_STACKED = 64
+SECONDS_BETWEEN_LOOKS = 2.0
 DONE, ABORTED, RUNNING, KILLED, FAILED, MISSING = "done", "aborted", "running", "killed", "failed", "missing"
 SKIPPED = "left to another study that has it"
 
@@ -45,6 +48,9 @@ class Cell:
     config: RunConfig
     held: Held
 
+
+Trained = Callable[[float, int], None]
+"""trained(runs, total): every few seconds, how many runs are trained, those under way by their share of epochs."""
 
 Finished = Callable[[RunConfig, str, int, int], None]
 """finished(config, outcome, done, total): for each run after it, and those that trained with it, have ended.
@@ -72,6 +78,7 @@ def run(
     device: str = "cpu",
     compiled: bool = False,
     abort: "Abort | None" = None,
+    trained: Trained | None = None,
 ) -> dict[str, str]:
     """Train what the store does not hold yet, by one of ``fa_tracking.executors``.
 
@@ -83,6 +90,7 @@ def run(
         device: as torch names it.
         compiled: whether ``torch.compile`` makes a program of each stack's step.
         abort: stops a run where a flag holds. Without it, what a flag has stopped before is trained anew.
+        trained: called from a thread of its own; the store is asked for what it is told.
 
     Returns:
         The problem of each run that failed, by the hash of its configuration.
@@ -114,7 +122,8 @@ def run(
     problems: dict[str, str] = {}
     packs, done = _packs(todo, stack, device, needs.jobs or 1), 0
     try:
-        with closing(executors.run(executor, partial(_train, order), packs, needs)) as outcomes:
+        jobs = executors.run(executor, partial(_train, order), packs, needs)
+        with _watched(client, home, order.driver, len(todo), trained), closing(jobs) as outcomes:
             for index, ended in outcomes:
                 said = [ended.text] * len(packs[index]) if isinstance(ended, Problem) else ended
                 done += len(said)
@@ -128,6 +137,38 @@ def run(
         with suppress(FATrackError):  # a store that does not answer is another error's matter
             claim.bury(client, store.search_runs(client, [home], f"tags.`{names.TAG_DRIVER}` = '{order.driver}'"))
     return problems
+
+
+@contextmanager
+def _watched(client: "MlflowClient", home: str, driver: str, total: int, trained: Trained | None) -> Iterator[None]:
+    """Inside, ``trained`` is told of the runs that were handed out, whatever machines train them."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        asked_for = 0.0
+        while not ended.wait(max(SECONDS_BETWEEN_LOOKS, 20 * asked_for)):
+            began = time.monotonic()
+            with suppress(FATrackError):  # a store that is away for a while ends nothing
+                ours = store.search_runs(client, [home], f"tags.`{names.TAG_DRIVER}` = '{driver}'")
+                share = sum(_share(run) for run in ours)
+                if trained and not ended.is_set():
+                    trained(min(share, total), total)
+            asked_for = time.monotonic() - began
+
+    if trained:
+        threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _share(run: "Run") -> float:
+    """How much of a run is behind it, in [0, 1]."""
+    if run.info.status != "RUNNING":
+        return 1.0
+    epoch = max((metric.step for metric in run.data.to_proto().metrics), default=0)
+    return epoch / int(run.data.params.get("epochs", epoch)) if epoch else 0.0
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def _counts(rows: pd.DataFrame, labels: list[str]) -> list[alt.Chart]:
         alt.Chart(cells[cells["label"] == label])
         .transform_calculate(said="'n=' + datum.n")
         .mark_text(fontSize=10, baseline="bottom")
-        .encode(x="place:Q", y=alt.value(-2 - LINE * rank), text="said:N", color=_colour(labels))
+        .encode(x=alt.X("place:Q"), y=alt.YValue(-2 - LINE * rank), text=alt.Text("said:N"), color=_colour(labels))
         for rank, label in enumerate(reversed(labels))
         if (cells["label"] == label).any()
     ]
@@ -81,7 +81,9 @@ def spelled(edge: pd.DataFrame, place: str, channel: str, start: float, step: fl
     return [
         alt.Chart(group)
         .mark_text(fontSize=11, fontWeight="bold", baseline="middle", color=OFF_AXIS)
-        .encode(text="edge:N", opacity=theme.opacity(1), **where, **{channel: alt.value(start + step * int(rank))})
+        .encode(
+            text=alt.Text("edge:N"), opacity=theme.opacity(1), **where, **{channel: alt.value(start + step * int(rank))}
+        )
         for rank, group in edge.groupby(edge.groupby(place).cumcount())
     ]
 
@@ -90,7 +92,7 @@ def thresholds(values: pd.Series) -> alt.Chart:
     """A dashed line at each of the ``values``."""
     lines = alt.Chart(pd.DataFrame({"threshold": sorted(values.dropna().unique())}, dtype=float))
     return lines.mark_rule(color=theme.THRESHOLD, strokeDash=[5, 3], strokeWidth=1.3).encode(
-        x=alt.value(0), x2=alt.value("width"), y="threshold:Q"
+        x=alt.XValue(0), x2=alt.X2Value("width"), y="threshold:Q"
     )
 
 
@@ -113,33 +115,40 @@ def seeds_and_centres(rows: pd.DataFrame, quantity: Quantity, identity: Sequence
     tip = ["label:N", "penalty:Q", "width:Q"]
 
     centres = alt.Chart(cells).encode(
-        x="place:Q", y=alt.Y(f"{quantity.centre}:Q", **y), color=_colour(order), shape=_shape(order)
+        x=alt.X("place:Q"), y=alt.Y(f"{quantity.centre}:Q", **y), color=_colour(order), shape=_shape(order)
     )
     shown = [alt.Tooltip(f"{column}:Q", format=".4g") for column in (quantity.centre, *bounds)]
     seeds = (
         alt.Chart(inside)
         .mark_point(size=28, strokeWidth=1.2, xOffset=-8)
         .encode(
-            x="place:Q",
+            x=alt.X("place:Q"),
             y=alt.Y(f"{quantity.column}:Q", **y),
             stroke=_colour(order),
             fill=_colour(order),
             fillOpacity=alt.condition("datum.state == 'complete'", alt.value(0.85), alt.value(0)),
             shape=_shape(order),
             opacity=theme.opacity(0.6),
-            tooltip=[*tip, "seed:Q", alt.Tooltip(f"{quantity.column}:Q", format=".4g"), "state:N", "run_id:N"],
+            tooltip=theme.tooltip(
+                *tip, "seed:Q", alt.Tooltip(f"{quantity.column}:Q", format=".4g"), "state:N", "run_id:N"
+            ),
         )
     )
     layers = [
-        centres.mark_line(strokeWidth=1.2, opacity=0.7).encode(detail="line:N"),
+        centres.mark_line(strokeWidth=1.2, opacity=0.7).encode(detail=alt.Detail("line:N")),
         seeds,
-        centres.mark_point(filled=True, size=80, opacity=1).encode(tooltip=[*tip, "n:Q", *shown]),
-        *spelled(edge, "place", "y", 8, 12, x="place:Q"),
+        centres.mark_point(filled=True, size=80, opacity=1).encode(tooltip=theme.tooltip(*tip, "n:Q", *shown)),
+        *spelled(edge, "place", "y", 8, 12, x=alt.X("place:Q")),
     ]
     if bounds:
         held = cells[cells[bounds[0]].notna()]
         interval = alt.Chart(held).mark_rule(strokeWidth=1.8)
-        layers.insert(1, interval.encode(x="place:Q", y=f"{bounds[0]}:Q", y2=f"{bounds[1]}:Q", color=_colour(order)))
+        layers.insert(
+            1,
+            interval.encode(
+                x=alt.X("place:Q"), y=alt.Y(f"{bounds[0]}:Q"), y2=alt.Y2(f"{bounds[1]}:Q"), color=_colour(order)
+            ),
+        )
     return layers
 
 

@@ -96,25 +96,31 @@ def _layers(cell: pd.DataFrame, scale: alt.Scale, has_strip: bool, is_first: boo
 
     null = cell.loc[cell["null_low"].notna(), [*IDENTITY, "null_low", "null_high"]]
     band = alt.Chart(null).mark_bar(color="#C8C8C8", width={"band": 1})
-    zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule(color=theme.THRESHOLD, strokeWidth=0.8).encode(y="zero:Q")
+    zero = (
+        alt.Chart(pd.DataFrame({"zero": [0]}))
+        .mark_rule(color=theme.THRESHOLD, strokeWidth=0.8)
+        .encode(y=alt.Y("zero:Q"))
+    )
     means = alt.Chart(measured[[*IDENTITY, "n", "mean", "low", "high", "null_mean", "null_sd", "n_beyond_null"]])
     bounded = alt.Chart(measured.loc[measured["low"].notna(), [*IDENTITY, "low", "high"]])
     layers = [
-        band.encode(x=x, y=alt.Y("null_low:Q", **y), y2="null_high:Q"),
+        band.encode(x=x, y=alt.Y("null_low:Q", **y), y2=alt.Y2("null_high:Q")),
         zero,
-        bounded.mark_rule(strokeWidth=1.8, color="#0072B2").encode(x=x, y=alt.Y("low:Q", **y), y2="high:Q"),
+        bounded.mark_rule(strokeWidth=1.8, color="#0072B2").encode(x=x, y=alt.Y("low:Q", **y), y2=alt.Y2("high:Q")),
         means.mark_point(filled=True, size=45, color="#0072B2", opacity=1).encode(
-            x=x, y=alt.Y("mean:Q", **y), tooltip=["layer:O", "n:Q", *tip, "n_beyond_null:Q"]
+            x=x, y=alt.Y("mean:Q", **y), tooltip=theme.tooltip("layer:O", "n:Q", *tip, "n_beyond_null:Q")
         ),
         alt.Chart(none[[*IDENTITY, "n_missing"]])
         .mark_text(text="×", fontSize=14, color="#555555", baseline="middle")
-        .encode(x=x, y=alt.value(HEIGHT + 11), tooltip=["layer:O", "n_missing:Q"]),
+        .encode(x=x, y=alt.YValue(HEIGHT + 11), tooltip=theme.tooltip("layer:O", "n_missing:Q")),
     ]
     if has_strip and is_first:
         word = alt.Chart(pd.DataFrame({"heading": ["no Γ"]})).mark_text(align="right", baseline="middle", fontSize=11)
-        layers.append(word.encode(text="heading:N", x=alt.value(-7), y=alt.value(HEIGHT + 12)))
+        layers.append(word.encode(text=alt.Text("heading:N"), x=alt.XValue(-7), y=alt.YValue(HEIGHT + 12)))
     if len(_ns(cell)) > 1:
         changes = measured[measured["n"] != cell["n"].shift().loc[measured.index]]
         counts = alt.Chart(changes[[*IDENTITY, "n"]]).mark_text(fontSize=10, baseline="bottom", color="#444444")
-        layers.append(counts.transform_calculate(said="'n=' + datum.n").encode(x=x, y=alt.value(-2), text="said:N"))
+        layers.append(
+            counts.transform_calculate(said="'n=' + datum.n").encode(x=x, y=alt.YValue(-2), text=alt.Text("said:N"))
+        )
     return layers

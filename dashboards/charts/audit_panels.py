@@ -91,18 +91,18 @@ def _panel(rows: pd.DataFrame, panel: Panel, order: list[str], labelled: bool) -
             **y,
             **theme.verdict_marks(rows["state"]),
             opacity=theme.opacity(),
-            tooltip=[
+            tooltip=theme.tooltip(
                 "cell:N",
                 "seed:Q",
                 alt.Tooltip(f"{panel.column}:Q", format=".4g"),
                 alt.Tooltip("accuracy:Q", format=".4f"),
                 "verdict:N",
                 "run_id:N",
-            ],
+            ),
         )
     )
-    rules = theme.threshold_rule(thresholds, x="threshold:Q")
-    labels = theme.edge_text(edge, "left", x=alt.value(WIDTH - 14), **y)
+    rules = theme.threshold_rule(thresholds, x=alt.X("threshold:Q"))
+    labels = theme.edge_text(edge, "left", x=alt.XValue(WIDTH - 14), **y)
     runs = alt.Chart(rows[["cell", "seed", "run_id", *IDENTITY]])
     lines = runs.mark_text(text="").encode(y=y["y"])  # the cells' names, beside a panel without values too
     layers = alt.layer(lines, rules, points, labels, *theme.heading(panel.title, *subtitle))

@@ -43,7 +43,7 @@ def draw(rows: pd.DataFrame) -> Any:
     grid = alt.Chart(rows[kept]).encode(
         x=alt.X("added:N", sort=strategies, title=None, axis=alt.Axis(orient="top", labelAngle=0, domain=False)),
         y=alt.Y("cell:N", sort=cells, title=None, axis=alt.Axis(labelLimit=LABELS, domain=False)),
-        tooltip=["cell:N", "strategy:N", "decision:N", "n:Q", "n_measured:Q", "n_walked_back:Q"],
+        tooltip=theme.tooltip("cell:N", "strategy:N", "decision:N", "n:Q", "n_measured:Q", "n_walked_back:Q"),
     )
     colours = alt.Scale(domain=[*DECISIONS], range=COLOURS)
     legend = alt.Legend(title=None, labelExpr=f"{theme.literal(DECISIONS)}[datum.value] + ' ' + datum.value")
@@ -52,7 +52,7 @@ def draw(rows: pd.DataFrame) -> Any:
     )
     is_dark = "datum.decision == 'walked back' || datum.decision == 'kept'"
     letters = grid.mark_text(fontSize=11, fontWeight="bold").encode(
-        text="mark:N", color=alt.condition(is_dark, alt.value("white"), alt.value("black"))
+        text=alt.Text("mark:N"), color=alt.condition(is_dark, alt.value("white"), alt.value("black"))
     )
     caption = theme.caption(
         "Flags are added to accuracy; all: the verdict. M k/n: k of n measured runs are walked back.",

@@ -38,7 +38,7 @@ def draw(rows: pd.DataFrame) -> alt.LayerChart:
     bars = (
         alt.Chart(parts[[*identity, "part", "epoch", "until", "first_epoch", "planned", "share_saved"]])
         .mark_bar(height=bar, stroke="#8A8A8A", strokeWidth=0.4)
-        .encode(x=x, x2="until:Q", y=y, opacity=theme.opacity(1), tooltip=told)
+        .encode(x=x, x2=alt.X2("until:Q"), y=y, opacity=theme.opacity(1), tooltip=theme.tooltip(*told))
         .encode(color=alt.Color("part:N", scale=PARTS, legend=_legend("epochs", parts["part"], symbolType="square")))
     )
     fired = rows.melt(identity, [*FLAGS], "flag", "epoch").dropna(subset="epoch").replace({"flag": FLAGS})
@@ -47,7 +47,12 @@ def draw(rows: pd.DataFrame) -> alt.LayerChart:
     marks = (
         alt.Chart(fired)
         .mark_point(filled=True, size=min(60, bar**2))
-        .encode(x=x, y=y, opacity=theme.opacity(1), tooltip=["cell:N", "seed:Q", "flag:N", "epoch:Q", "run_id:N"])
+        .encode(
+            x=x,
+            y=y,
+            opacity=theme.opacity(1),
+            tooltip=theme.tooltip("cell:N", "seed:Q", "flag:N", "epoch:Q", "run_id:N"),
+        )
         .encode(
             color=alt.Color("flag:N", scale=FLAG_COLOUR, legend=legend),
             shape=alt.Shape("flag:N", scale=FLAG_SHAPE, legend=legend),
@@ -58,8 +63,10 @@ def draw(rows: pd.DataFrame) -> alt.LayerChart:
     cells = rows.drop_duplicates("cell").assign(beside=lambda some: [_beside(r) for r in some.to_dict("records")])
     texts = alt.Chart(cells[["cell", "method", "architecture", "width", "middle", "beside"]])
     texts = texts.encode(y=alt.Y("middle:Q", scale=scale, axis=None))
-    names = texts.mark_text(align="right", fontSize=10, limit=LABELS).encode(x=alt.value(-6 - aside), text="cell:N")
-    beside = texts.mark_text(align="left", fontSize=10).encode(x=alt.value(WIDTH + 6), text="beside:N")
+    names = texts.mark_text(align="right", fontSize=10, limit=LABELS).encode(
+        x=alt.XValue(-6 - aside), text=alt.Text("cell:N")
+    )
+    beside = texts.mark_text(align="left", fontSize=10).encode(x=alt.XValue(WIDTH + 6), text=alt.Text("beside:N"))
     caption = theme.caption(
         "A bar is a run over its planned epochs. Stopping at the first of (a), (b) and n (not finite) saves the epochs",
         "that are pale; (c) alone stops no run. Right: the epochs at which a cell's flags first fire, then how many of",
@@ -99,8 +106,8 @@ def _seeds(runs: pd.DataFrame, y: alt.Y, bar: float) -> list[alt.Chart]:
     seeds = alt.Chart(runs).mark_text(align="right", fontSize=9, limit=SEED, color="#444444")
     head = alt.Chart(pd.DataFrame({"heading": ["seed"]})).mark_text(align="right", fontSize=9, color="#444444")
     return [
-        seeds.encode(x=alt.value(-8), y=y, text="seed:N", opacity=theme.opacity(1)),
-        head.encode(x=alt.value(-8), y=alt.value(-4), text="heading:N"),
+        seeds.encode(x=alt.XValue(-8), y=y, text=alt.Text("seed:N"), opacity=theme.opacity(1)),
+        head.encode(x=alt.XValue(-8), y=alt.YValue(-4), text=alt.Text("heading:N")),
     ]
 
 

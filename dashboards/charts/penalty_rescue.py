@@ -80,7 +80,7 @@ def _panel(rows: pd.DataFrame, quantity: Quantity, places: list[float]) -> Any:
     )
     scale = alt.Scale(type="log", domain=[places[0] / 2.5, places[-1] * 2.5], nice=False)
     broken = alt.Chart(pd.DataFrame({"broken": [(places[0] * least) ** 0.5]}))
-    layers.insert(0, broken.mark_rule(color="#BBBBBB", strokeDash=[2, 3]).encode(x="broken:Q"))
+    layers.insert(0, broken.mark_rule(color="#BBBBBB", strokeDash=[2, 3]).encode(x=alt.X("broken:Q")))
     chart = alt.layer(*layers).encode(x=alt.X("place:Q", title="λ", axis=axis, scale=scale))
     return chart.properties(width=WIDTH, height=HEIGHT)
 
@@ -92,5 +92,5 @@ def _beside(rows: pd.DataFrame, column: str, dash: list[int]) -> alt.Chart:
     return (
         alt.Chart(lines)
         .mark_rule(strokeWidth=1.5, strokeDash=dash)
-        .encode(x="left:Q", x2="right:Q", y=f"{column}:Q", color=alt.Color("label:N"))
+        .encode(x=alt.X("left:Q"), x2=alt.X2("right:Q"), y=alt.Y(f"{column}:Q"), color=alt.Color("label:N"))
     )

@@ -100,13 +100,19 @@ def _panel(rows: pd.DataFrame, flag: str) -> Any:
             opacity=theme.opacity(0.7),
             color=alt.Color("state:N", scale=STATE_COLOUR, title="by this diagnostic"),
             shape=alt.Shape("state:N", scale=STATE_SHAPE, title="by this diagnostic"),
-            tooltip=["cell:N", "seed:Q", alt.Tooltip("value:Q", format=".4g"), "state:N", "group:N", "run_id:N"],
+            tooltip=theme.tooltip(
+                "cell:N", "seed:Q", alt.Tooltip("value:Q", format=".4g"), "state:N", "group:N", "run_id:N"
+            ),
         )
     )
-    gap = _ranges(gaps).mark_rect(color=GAP, opacity=0.45).encode(x="low:Q", x2="high:Q")
-    bar = _ranges(same).mark_rule(color=SAME, strokeWidth=4, clip=True).encode(x="low:Q", x2="high:Q", y=alt.value(4))
-    rule = theme.threshold_rule(used, x="threshold:Q")
-    spelled = theme.edge_text(outside, "left", x=alt.value(WIDTH - 16), **y)
+    gap = _ranges(gaps).mark_rect(color=GAP, opacity=0.45).encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"))
+    bar = (
+        _ranges(same)
+        .mark_rule(color=SAME, strokeWidth=4, clip=True)
+        .encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"), y=alt.YValue(4))
+    )
+    rule = theme.threshold_rule(used, x=alt.X("threshold:Q"))
+    spelled = theme.edge_text(outside, "left", x=alt.XValue(WIDTH - 16), **y)
     subtitle = [text for e in edges for text in _told(e)]
     if missing:
         subtitle[-1] += f"; {missing} of {len(here)} runs not measured"

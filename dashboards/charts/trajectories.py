@@ -75,10 +75,12 @@ def _panel(rows: pd.DataFrame, here: pd.DataFrame, quantity: str, is_last: bool,
             y=y,
             **_training.marks(rows),
             opacity=theme.opacity(),
-            detail="run_id:N",
-            tooltip=["cell:N", "seed:Q", "epoch:Q", alt.Tooltip(f"{quantity}:Q", format=".4g"), "run_id:N"],
+            detail=alt.Detail("run_id:N"),
+            tooltip=theme.tooltip(
+                "cell:N", "seed:Q", "epoch:Q", alt.Tooltip(f"{quantity}:Q", format=".4g"), "run_id:N"
+            ),
         )
     )
-    rules = theme.threshold_rule(_training.floors_of(rows, quantity), y="threshold:Q")
-    labels = theme.edge_text(edge, "below", x="epoch:Q", y=alt.value(6))
+    rules = theme.threshold_rule(_training.floors_of(rows, quantity), y=alt.Y("threshold:Q"))
+    labels = theme.edge_text(edge, "below", x=alt.X("epoch:Q"), y=alt.YValue(6))
     return alt.layer(rules, lines, labels, *heading)

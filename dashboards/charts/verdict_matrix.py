@@ -90,11 +90,13 @@ def _network(rows: pd.DataFrame, network: str, step: float, labelled: bool) -> A
             axis=alt.Axis(labels=labelled, ticks=False, labelLimit=LABELS, labelFontSize=10, grid=True, bandPosition=0),
         ),
         opacity=theme.opacity(1),
-        tooltip=["cell:N", "seed:Q", "n:Q", "flags:N", "verdict:N", "accuracy:Q", "aborted_at:Q", "run_id:N"],
+        tooltip=theme.tooltip(
+            "cell:N", "seed:Q", "n:Q", "flags:N", "verdict:N", "accuracy:Q", "aborted_at:Q", "run_id:N"
+        ),
     )
     size = min(90, (step / here["together"].max()) ** 2)
     marks = grid.mark_point(filled=True, size=size, yOffset=-5).encode(**theme.verdict_marks(rows["state"]))
-    letters = grid.mark_text(fontSize=10, dy=9).encode(text="text:N")
+    letters = grid.mark_text(fontSize=10, dy=9).encode(text=alt.Text("text:N"))
     title = alt.TitleParams(network.split(" "), anchor="middle", fontSize=11, limit=max(step * len(seeds), 30))
     return alt.layer(marks, letters).properties(width=alt.Step(step), height=alt.Step(HEIGHT), title=title)
 

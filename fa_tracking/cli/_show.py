@@ -115,8 +115,16 @@ def marked(value: float | None, kind: Kind) -> float | str | None:
     return value if is_plain else f"{MARKS[kind]}{short(value)}"
 
 
+def bar_is_drawn() -> bool:
+    """Whether ``progress`` shows anything here."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal
+
+
 @contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+def progress(label: str) -> Iterator[Callable[[float, int], None]]:
     """A bar with the time left, drawn only on a terminal; yields ``update(done, total)``.
 
     While the total is not known, the time that has passed stands in the place of the time left. rich heeds NO_COLOR;
@@ -125,9 +133,8 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    console = Console(stderr=True)
+    console, drawn = Console(stderr=True), bar_is_drawn()
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _time_left())
-    drawn = sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=not drawn) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)

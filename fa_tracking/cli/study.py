@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fa_tracking.cli import _complete, _options
-from fa_tracking.cli._show import field, progress, say, say_next
+from fa_tracking.cli._show import bar_is_drawn, field, progress, say, say_next
 from fa_tracking.untrusted import printable
 
 if TYPE_CHECKING:
@@ -172,9 +172,15 @@ def run_study(
         say("--compile: torch.compile is tried once before the first run, which takes some seconds")
     began = time.monotonic()
     with progress(chosen.experiment) as update:
+        bar = 0.0
+
+        def trained(runs: float, total: int) -> None:
+            nonlocal bar
+            bar = max(bar, runs)
+            update(bar, total)
 
         def finished(config: "RunConfig", outcome: str, done: int, total: int) -> None:
-            update(done, total)
+            trained(done, total)
             left = (time.monotonic() - began) * (total - done) / max(done, needs.jobs or 1)
             said = "ended" if abort and outcome == schedule.DONE else outcome  # whether a flag did, the store knows
             state = said if outcome in (schedule.DONE, schedule.SKIPPED) else f"failed: {outcome}"
@@ -182,7 +188,17 @@ def run_study(
             say(f"{done} of {total}: {study.describe(config)}: {state}{remaining}")
 
         problems = schedule.run(
-            chosen, tracking_uri, data_dir, needs, finished, executor, stack, device, compiled, abort
+            chosen,
+            tracking_uri,
+            data_dir,
+            needs,
+            finished,
+            executor,
+            stack,
+            device,
+            compiled,
+            abort,
+            trained if bar_is_drawn() else None,
         )
     say(f"{chosen.experiment}: {_counts(schedule.cells(chosen, tracking_uri))}")
     return not problems

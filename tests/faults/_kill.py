@@ -16,13 +16,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from fa_tracking.scratch import PREFIX
+from tests.forks import copied_store, make_store
 
 FORK = multiprocessing.get_context("fork")
 LONGEST = 600
@@ -73,8 +74,21 @@ class Count:
         return f"{self.kills} kills{ended} in the {self.seconds:.1f} s of an undisturbed run"
 
 
+@cache
+def _made() -> "tempfile.TemporaryDirectory[str]":
+    made = tempfile.TemporaryDirectory(prefix="faults-")
+    make_store(Path(made.name))
+    return made
+
+
+def new_store(here: Path) -> None:
+    """An empty store: a copy, since MLflow takes seconds to make one."""
+    copied_store(Path(_made().name), here)
+
+
 def warm() -> None:
-    """Import what commands import, before anything is forked."""
+    """Import what commands import, and let MLflow make a store, before anything is forked."""
+    _made()
     for module in IMPORTED:
         import_module(module)
     torch = import_module("torch")
@@ -86,6 +100,7 @@ def kill(scene: ModuleType, kills: int, seed: int, told: Callable[[str], None]) 
     with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
         saved, here = Path(folder) / "saved", Path(folder) / "here"
         here.mkdir()
+        new_store(here)
         scene.prepare(here, partial(_typed, here))
         shutil.copytree(here, saved)
         count = Count(math.inf)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults._kill import SAID, fa_track, started
+from tests.faults._kill import SAID, fa_track, new_store, started
 from tests.faults._store import TINY, learned, runs
 from tests.faults.export import held
 
@@ -28,6 +28,7 @@ def tried(folder: Path, small: bool) -> tuple[str, list[str]]:
 
 def _full_spool(here: Path) -> Iterator[str]:
     """The run ends; when there is room it goes on."""
+    new_store(here)
     fa_track(TRAIN, here)
     with _mounted(here / "spool") as resize:
         resize("12k")
@@ -44,6 +45,7 @@ def _full_store(here: Path) -> Iterator[str]:
     """The run is trained to its end; when there is room, the spool has its log."""
     spool = str(_new(here.with_name("spool")))
     with _mounted(here) as resize:
+        new_store(here)
         fa_track(TRAIN, here)
         resize(f"{_used(here) + 120}k")
         yield from _refused(here, FULL, TRAIN, FA_TRACK_SPOOL=spool, FA_TRACK_PATIENCE="1")
@@ -57,6 +59,7 @@ def _full_store(here: Path) -> Iterator[str]:
 def _full_results(here: Path) -> Iterator[str]:
     """The old database and the old copy stand."""
     with _mounted(here) as resize:
+        new_store(here)
         fa_track(TRAIN, here)
         fa_track(EXPORT, here)
         before = held(here)
@@ -72,6 +75,7 @@ def _full_results(here: Path) -> Iterator[str]:
 
 
 def _read_only(here: Path) -> Iterator[str]:
+    new_store(here)
     fa_track(TRAIN, here)
     fa_track(AUDIT, here)
     fa_track(EXPORT, here)

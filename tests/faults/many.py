@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tests.faults._kill import fa_track, started
+from tests.faults._kill import fa_track, new_store, started
 from tests.faults._store import TINY, runs
 
 PROCESSES = 8
@@ -12,6 +12,7 @@ READERS = (("audit", "--experiment", "many"), ("export",))
 
 def tried(folder: Path, small: bool) -> tuple[str, list[str]]:
     epochs = 2 if small else 300
+    new_store(folder)
     fa_track(("train", "bp", "--experiment", "many", "--epochs", "0", *TINY), folder)
     words = ("train", "bp", "--experiment", "many", "--epochs", str(epochs), *TINY, "--seed")
     training = [started((*words, str(seed)), folder, f"train_{seed}.log") for seed in range(PROCESSES)]

@@ -36,6 +36,7 @@ def COMMAND() -> None:  # noqa: N802
 
 def prepare(folder: Path, fa_track: Callable[..., None]) -> None:
     (folder / "small.yaml").write_text(STUDY)
+    (folder / "mlflow.db").unlink()  # MLflow may be killed too while it makes one
 
 
 def again(folder: Path, _: Callable[..., None]) -> None:
