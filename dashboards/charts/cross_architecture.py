@@ -90,9 +90,11 @@ def _layers(rows: pd.DataFrame, here: pd.DataFrame, quantity: str, first: bool) 
     data = alt.Chart(values)
     band = {"y": y("lowest"), "y2": alt.Y2("highest:Q"), "color": marks["color"]}
     bands = data.mark_area(opacity=0.18).encode(x=x, detail=alt.Detail("cell:N"), **band)
-    told = ["cell:N", "epoch:Q", "n:Q", "n_not_finite:Q", *(alt.Tooltip(f"{c}:Q", format=".4g") for c in DRAWN)]
+    told = theme.tooltip(
+        "cell:N", "epoch:Q", "n:Q", "n_not_finite:Q", *(alt.Tooltip(f"{c}:Q", format=".4g") for c in DRAWN)
+    )
     lines = data.mark_line(strokeWidth=1.4, point=_training.points(values))
-    lines = lines.encode(x=x, y=y("median"), detail=alt.Detail("cell:N"), tooltip=theme.tooltip(*told), **marks)
+    lines = lines.encode(x=x, y=y("median"), detail=alt.Detail("cell:N"), tooltip=told, **marks)
     rules = theme.threshold_rule(_training.floors_of(everything, quantity), y=alt.Y("threshold:Q"))
     counts = alt.Chart(lost).mark_text(fontSize=10, fontWeight="bold")
     counts = counts.encode(x=alt.X("epoch:Q"), y=alt.YValue(6), text=alt.Text("edge:N"), color=marks["color"])

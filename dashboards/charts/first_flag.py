@@ -33,12 +33,14 @@ def draw(rows: pd.DataFrame) -> alt.LayerChart:
     x = alt.X("epoch:Q", scale=alt.Scale(domain=[0, end], nice=False), title="epoch", axis=alt.Axis(tickMinStep=1))
 
     identity = ["cell", "method", "architecture", "width", "seed", "run_id", "y"]
-    told = ["cell:N", "seed:Q", "first_epoch:Q", "planned:Q", alt.Tooltip("share_saved:Q", format=".1%"), "run_id:N"]
+    told = theme.tooltip(
+        "cell:N", "seed:Q", "first_epoch:Q", "planned:Q", alt.Tooltip("share_saved:Q", format=".1%"), "run_id:N"
+    )
     parts = _parts(rows)
     bars = (
         alt.Chart(parts[[*identity, "part", "epoch", "until", "first_epoch", "planned", "share_saved"]])
         .mark_bar(height=bar, stroke="#8A8A8A", strokeWidth=0.4)
-        .encode(x=x, x2=alt.X2("until:Q"), y=y, opacity=theme.opacity(1), tooltip=theme.tooltip(*told))
+        .encode(x=x, x2=alt.X2("until:Q"), y=y, opacity=theme.opacity(1), tooltip=told)
         .encode(color=alt.Color("part:N", scale=PARTS, legend=_legend("epochs", parts["part"], symbolType="square")))
     )
     fired = rows.melt(identity, [*FLAGS], "flag", "epoch").dropna(subset="epoch").replace({"flag": FLAGS})

@@ -110,12 +110,12 @@ def _panel(
     means = rows[MEAN].drop_duplicates()
     mean = alt.Chart(means[means["mean"].notna()]).encode(y=y)
     interval = mean.mark_rule(strokeWidth=1.8, yOffset=5, y2Offset=5).encode(x=alt.X("low:Q", **x), x2=alt.X2("high:Q"))
-    tip = ["label:N", "n:Q", *(alt.Tooltip(f"{c}:Q", format=".4g") for c in ("mean", "low", "high"))]
+    tip = theme.tooltip("label:N", "n:Q", *(alt.Tooltip(f"{c}:Q", format=".4g") for c in ("mean", "low", "high")))
     diamond = mean.mark_point(shape="diamond", filled=True, size=60, opacity=1, color="black", yOffset=5)
     count = alt.Chart(means).mark_text(align="left", dx=6, fontSize=11).encode(y=y, x=alt.XValue("width"))
     layers = [
         interval.transform_filter("isValid(datum.low)"),
-        diamond.encode(x=alt.X("mean:Q", **x), tooltip=theme.tooltip(*tip)),
+        diamond.encode(x=alt.X("mean:Q", **x), tooltip=tip),
         points,
         count.encode(text=alt.Text("said:N")).transform_calculate(said="'n=' + datum.n"),
         *_marks.spelled(edge, "label", "x", 16, 34, y=y),

@@ -97,7 +97,7 @@ def audit(
         layers: the modules of logged models taken as h_0 … h_L, where the models do not show them.
         trust_pickles: load logged models whose loading runs their author's code.
         executor: one of ``fa_tracking.executors``, which measures several runs at a time; None: one after the other,
-            here. The reports are the same.
+            here. The reports are the same, but for the last bits where a run has another number of threads there.
         needs: of the executor.
 
     Raises:
@@ -137,7 +137,7 @@ def _elsewhere(
     executor: str, uri: str | None, jobs: list[Job], options: Options, needs: Needs | None
 ) -> Iterator[tuple[int, Audited]]:
     """Each run by a process of an executor; one that is lost is a problem of its own run alone."""
-    work = partial(_audit_job, uri, options, torch.get_num_threads())
+    work = partial(_audit_job, uri, options, (needs or Needs()).cpus_per_run)
     with closing(executors.run(executor, work, jobs, needs)) as outcomes:
         for index, outcome in outcomes:
             if isinstance(outcome, UsageError):
@@ -147,7 +147,7 @@ def _elsewhere(
 
 
 def _audit_job(uri: str | None, options: Options, threads: int, job: Job) -> Audited | UsageError:
-    """In a process of an executor, with as many threads as here: their number shows in a sum's last bits."""
+    """In a process of an executor: where several share the cores, threads that are more than these only wait."""
     torch.set_num_threads(threads)
     run, control = job
     try:

@@ -85,7 +85,9 @@ def executor(default: str | None, unset: str) -> Callable[[Callable[..., None]],
             asked = {name: options.pop(name) for name in (f.name for f in fields(Needs)) if name in options}
             if bad := [pair for pair in given if "=" not in pair]:
                 raise click.BadParameter(f"{bad[0]!r} is no KEY=VALUE", param_hint="--set")
-            command(*args, needs=Needs(**asked, set=dict(pair.split("=", 1) for pair in given)), **options)
+            needs = Needs(**asked, set=dict(pair.split("=", 1) for pair in given))
+            options["executor"] = options["executor"] or ("local" if (needs.jobs or 1) > 1 else None)
+            command(*args, needs=needs, **options)
 
         return with_executor
 

@@ -56,6 +56,10 @@ def command(
       fa-track audit --experiment mine --eval-data test.npz
       fa-track audit --experiment dfa_penalty --executor local --jobs 4
     """
+    from fa_tracking.executors import local
+
+    if executor == "local":
+        local.start("fa_tracking.auditor.run")
     from fa_tracking.auditor.run import audit
 
     chosen = [name.strip() for name in layers.split(",")] if layers else None
@@ -69,7 +73,7 @@ def command(
             eval_data=eval_data,
             layers=chosen,
             trust_pickles=trust_pickles,
-            executor=executor or ("local" if (needs.jobs or 1) > 1 else None),
+            executor=executor,
             needs=needs,
         )
     for audited in result.problems:

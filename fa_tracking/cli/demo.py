@@ -29,6 +29,9 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     Example:
       fa-track demo && mlflow ui
     """
+    from fa_tracking.executors import local
+
+    local.start("trainers.schedule")
     from dashboards.page import write_html
     from fa_tracking.auditor.run import audit
     from fa_tracking.cli.audit import audit_table

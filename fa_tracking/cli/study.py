@@ -141,12 +141,12 @@ def run(
       RAY_ADDRESS=auto fa-track study run dfa_penalty --executor ray
       fa-track study run dfa_penalty --executor slurm --cells-per-job 8 --set partition=cpu
     """
-    from trainers import schedule
-
     if compiled and stack == "off":
         raise click.UsageError("--compile is of stacks: give --stack too")
     chosen = _study(name, reduced)
     whole = run_study(chosen, needs, data_dir, tracking_uri, executor, stack, device, compiled, abort)
+    from trainers import schedule
+
     _say_audits(schedule.cells(chosen, tracking_uri))
     if not whole:
         raise click.exceptions.Exit(1)
@@ -164,6 +164,10 @@ def run_study(
     abort: "Abort | None" = None,
 ) -> bool:
     """Run a study with a progress bar; whether every run is done."""
+    from fa_tracking.executors import local
+
+    if executor == "local":
+        local.start("trainers.schedule")
     from trainers import schedule, study
 
     before = schedule.cells(chosen, tracking_uri)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing import forkserver
 from typing import Any
 
 from fa_tracking.executors import Needs, Outcomes, Problem, Work, as_line
@@ -14,6 +15,12 @@ from fa_tracking.executors import Needs, Outcomes, Problem, Work, as_line
 HEEDS = {"jobs", "cpus_per_run"}
 LIBRARIES = ("mlflow", "torch")
 """Imported once, for all processes and for those that take the place of killed ones."""
+
+
+def start(module: str) -> None:
+    """Begin to import what the work of ``module`` needs, in a process of its own, while this one imports its own."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload([*LIBRARIES, module])
+    forkserver.ensure_running()
 
 
 def run(work: Work, jobs: Sequence[Any], needs: Needs) -> Outcomes:
@@ -43,9 +50,8 @@ def run(work: Work, jobs: Sequence[Any], needs: Needs) -> Outcomes:
 
 def _process(work: Work) -> ProcessPoolExecutor:
     """One process, which starts with its first job: the fork of a fresh one that has imported what the work needs."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*LIBRARIES, getattr(work, "func", work).__module__])
-    return ProcessPoolExecutor(1, context, initializer=_end_with_parent)
+    start(getattr(work, "func", work).__module__)
+    return ProcessPoolExecutor(1, multiprocessing.get_context("forkserver"), initializer=_end_with_parent)
 
 
 def _outcome(future: Future[Any]) -> Any:
