@@ -83,9 +83,12 @@ def new_store(where: Path) -> str:
 
 
 def copied_store(made: Path, where: Path) -> str:
+    """The URI of a copy in ``where`` of the empty store that ``make_store`` has left in ``made``."""
     shutil.copyfile(made / STORE, where / STORE)
     with contextlib.closing(sqlite3.connect(where / STORE)) as store, store:
-        store.execute("update experiments set artifact_location = ?", (str(where / "mlruns/0"),))
+        store.execute(
+            "update experiments set artifact_location = ? where experiment_id = 0", (str(where / "mlruns/0"),)
+        )
     return f"sqlite:///{where / STORE}"
 
 

@@ -205,6 +205,7 @@ def test_while_a_stack_trains_it_is_told_how_far_its_runs_are(
     workspace: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(schedule, "SHARE_OF_LOOKING", 1.0)
     text = STUDY.replace("stacked", "long").replace("epochs: 2", "epochs: 20").replace(", 1.0e+30", "")
     (workspace / "long.yaml").write_text(text)
     told = []

@@ -4,7 +4,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 Stacking = int | Literal["auto", "off"]
 MOST_STACKED = 64
-SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_BETWEEN_LOOKS, SHARE_OF_LOOKING = 2.0, 0.05
+"""How long the store is left alone at least, and which part of the time it may be asked how far the runs are."""
 DONE, ABORTED, RUNNING, KILLED, FAILED, MISSING = "done", "aborted", "running", "killed", "failed", "missing"
 SKIPPED = "left to another study that has it"
 
@@ -120,17 +121,21 @@ def run(
     order = _Order(study.experiment, uri, folder, uuid.uuid4().hex, needs.cpus_per_run, device, compiled, abort)
     home = store.experiment_id(client, study.experiment)
     problems: dict[str, str] = {}
+    skipped: list[RunConfig] = []
     packs, done = _packs(todo, stack, device, needs.jobs or 1), 0
     try:
         jobs = executors.run(executor, partial(_train, order), packs, needs)
-        with _watched(client, home, order.driver, len(todo), trained), closing(jobs) as outcomes:
+        watched = _watched(client, home, order.driver, skipped, len(todo), trained) if trained else nullcontext()
+        with watched, closing(jobs) as outcomes:
             for index, ended in outcomes:
                 said = [ended.text] * len(packs[index]) if isinstance(ended, Problem) else ended
                 done += len(said)
                 for config, outcome in zip(packs[index], said, strict=True):
-                    if outcome not in (DONE, SKIPPED):
+                    if outcome == SKIPPED:
+                        skipped.append(config)
+                    elif outcome != DONE:
                         problems[config.digest] = outcome
-                        _record_failure(client, home, config, outcome)
+                        _record_failure(client, home, order.driver, config, outcome)
                     if finished:
                         finished(config, outcome, done, len(todo))
     finally:
@@ -140,23 +145,24 @@ def run(
 
 
 @contextmanager
-def _watched(client: "MlflowClient", home: str, driver: str, total: int, trained: Trained | None) -> Iterator[None]:
+def _watched(
+    client: "MlflowClient", home: str, driver: str, skipped: Sequence[RunConfig], total: int, trained: Trained
+) -> Iterator[None]:
     """Inside, ``trained`` is told of the runs that were handed out, whatever machines train them."""
     ended = threading.Event()
 
     def watch() -> None:
         asked_for = 0.0
-        while not ended.wait(max(SECONDS_BETWEEN_LOOKS, 20 * asked_for)):
+        while not ended.wait(max(SECONDS_BETWEEN_LOOKS, asked_for / SHARE_OF_LOOKING)):
             began = time.monotonic()
             with suppress(FATrackError):  # a store that is away for a while ends nothing
                 ours = store.search_runs(client, [home], f"tags.`{names.TAG_DRIVER}` = '{driver}'")
-                share = sum(_share(run) for run in ours)
-                if trained and not ended.is_set():
-                    trained(min(share, total), total)
+                runs = len(skipped) + sum(_share(run) for run in ours)
+                if not ended.is_set():
+                    trained(min(runs, total), total)
             asked_for = time.monotonic() - began
 
-    if trained:
-        threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
@@ -165,7 +171,7 @@ def _watched(client: "MlflowClient", home: str, driver: str, total: int, trained
 
 def _share(run: "Run") -> float:
     """How much of a run is behind it, in [0, 1]."""
-    if run.info.status != "RUNNING":
+    if run.info.status in ("FINISHED", "FAILED"):
         return 1.0
     epoch = max((metric.step for metric in run.data.to_proto().metrics), default=0)
     return epoch / int(run.data.params.get("epochs", epoch)) if epoch else 0.0
@@ -301,11 +307,11 @@ def _lost(runs: "Iterable[Run]", home: str) -> "list[Run]":
     return [run for run in at_home if run.info.status in ("RUNNING", "KILLED") and "method" in run.data.params]
 
 
-def _record_failure(client: "MlflowClient", home: str, config: RunConfig, problem: str) -> None:
+def _record_failure(client: "MlflowClient", home: str, driver: str, config: RunConfig, problem: str) -> None:
     """A run that failed before it could log anything stands in the store as failed all the same."""
     if claim.runs_of(client, config.digest):
         return
-    tags = {names.TAG_CONFIG_SHA256: config.digest, names.TAG_NOTE: problem}
+    tags = {names.TAG_CONFIG_SHA256: config.digest, names.TAG_DRIVER: driver, names.TAG_NOTE: problem}
     with store.store_errors():
         run = client.create_run(home, tags=tags, run_name=config.method)
         client.set_terminated(run.info.run_id, "FAILED")

@@ -59,7 +59,7 @@ def command(
     from fa_tracking.executors import local
 
     if executor == "local":
-        local.start("fa_tracking.auditor.run")
+        local.start("fa_tracking.auditor.run")  # before what takes seconds to import here
     from fa_tracking.auditor.run import audit
 
     chosen = [name.strip() for name in layers.split(",")] if layers else None

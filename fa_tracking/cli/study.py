@@ -112,7 +112,7 @@ def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
     "--compile",
     "compiled",
     is_flag=True,
-    help="Compile the step of each stack with torch.compile: up to a minute a shape, then far faster.",
+    help="Compile the step of each stack with torch.compile: up to a minute a shape, then faster.",
 )
 @_options.aborting
 @_options.device
@@ -166,8 +166,8 @@ def run_study(
     """Run a study with a progress bar; whether every run is done."""
     from fa_tracking.executors import local
 
-    if executor == "local":
-        local.start("trainers.schedule")
+    if executor == "local" and (needs.jobs or 1) > 1:
+        local.start("trainers.schedule")  # before what takes seconds to import here
     from trainers import schedule, study
 
     before = schedule.cells(chosen, tracking_uri)

@@ -75,7 +75,7 @@ class Count:
 
 
 @cache
-def _made() -> "tempfile.TemporaryDirectory[str]":
+def _folder_of_empty_store() -> "tempfile.TemporaryDirectory[str]":
     made = tempfile.TemporaryDirectory(prefix="faults-")
     make_store(Path(made.name))
     return made
@@ -83,12 +83,12 @@ def _made() -> "tempfile.TemporaryDirectory[str]":
 
 def new_store(here: Path) -> None:
     """An empty store: a copy, since MLflow takes seconds to make one."""
-    copied_store(Path(_made().name), here)
+    copied_store(Path(_folder_of_empty_store().name), here)
 
 
 def warm() -> None:
     """Import what commands import, and let MLflow make a store, before anything is forked."""
-    _made()
+    _folder_of_empty_store()
     for module in IMPORTED:
         import_module(module)
     torch = import_module("torch")
