@@ -206,7 +206,7 @@ def test_while_a_stack_trains_it_is_told_how_far_its_runs_are(
 ) -> None:
     monkeypatch.setattr(schedule, "SECONDS_BETWEEN_LOOKS", 0.05)
     monkeypatch.setattr(schedule, "SHARE_OF_LOOKING", 1.0)
-    text = STUDY.replace("stacked", "long").replace("epochs: 2", "epochs: 20").replace(", 1.0e+30", "")
+    text = STUDY.replace("stacked", "long").replace("epochs: 2", "epochs: 10").replace(", 1.0e+30", "")
     (workspace / "long.yaml").write_text(text)
     told = []
     problems = schedule.run(study.load("long.yaml"), uri, stack=8, trained=lambda *seen: told.append(seen))
