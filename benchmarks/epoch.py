@@ -11,8 +11,8 @@ Random images of CIFAR-10's shape, batch 128, fused AdamW. "Plain torch BP" is t
 and modules with no code of this project. The DataLoader pipeline is the one of BioTorch (github.com/jsalbert/biotorch,
 cifar10, num_workers 0): torchvision's Resize, ToTensor and Normalize on each image, then plain BP with the same
 optimizer. "With tracking" holds diagnostics, Γ with its null, the store and the evaluation of the test set; the bare
-products beside it are those of training and of the test set. "Products and AdamW" is what those of
-training and PyTorch's optimizer take together, with nothing between them.
+products beside it are those of training and of the test set. "Products and AdamW" is what the products of training and
+PyTorch's optimizer take together, with nothing between them.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def methods(name: str, network: dict[str, object], images: int, rounds: int) -> 
 
 
 def products(images: int, rounds: int) -> None:
-    """A tracked BP epoch against the matrix products that it cannot do without."""
+    """A BP epoch without tracking, and the products with AdamW alone, against the matrix products."""
     dataset, batches = random_images(images), images // BATCH
     candidates = {
         "bp": ours("bp", RESMLP, dataset),

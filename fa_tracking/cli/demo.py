@@ -31,7 +31,7 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     """
     from fa_tracking.executors import local
 
-    local.start("trainers.schedule")
+    local.start("trainers.schedule")  # before what takes seconds to import here
     from dashboards.page import write_html
     from fa_tracking.auditor.run import audit
     from fa_tracking.cli.audit import audit_table

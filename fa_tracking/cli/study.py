@@ -145,7 +145,7 @@ def run(
         raise click.UsageError("--compile is of stacks: give --stack too")
     chosen = _study(name, reduced)
     whole = run_study(chosen, needs, data_dir, tracking_uri, executor, stack, device, compiled, abort)
-    from trainers import schedule
+    from trainers import schedule  # not sooner: `run_study` has something to start before it
 
     _say_audits(schedule.cells(chosen, tracking_uri))
     if not whole:
