@@ -17,10 +17,13 @@ from fa_tracking.protocol.probe import Capture, error_of, reduced
 from fa_tracking.protocol.undisturbed import evaluation_mode
 from trainers.cell import Cell
 from trainers.feedback import OwnWeights
-from trainers.method import LearningRule, Penalty, Signals
+from trainers.method import LearningRule, Penalty, Signals, send
 from trainers.model import BlockModel
-from trainers.recorded import Recorded, Tensors
+from trainers.recorded import Recorded, kept
 from trainers.stacked_optimizer import StackedOptimizer
+
+UNRECORDED = 30
+"""Calls before an evaluation is recorded: it runs a few times an epoch, and a run may have few epochs."""
 
 
 class _Both(nn.Module):
@@ -41,7 +44,7 @@ class Stack:
         """Move the tensors of each cell's network, rule and optimizer into the stack's.
 
         Args:
-            compiled: whether ``torch.compile`` makes a program of the step (see ``Recorded``).
+            compiled: whether ``torch.compile`` makes programs of the step and the evaluations (see ``Recorded``).
 
         Raises:
             ValueError: a rule cannot be stacked.
@@ -55,7 +58,9 @@ class Stack:
         followers = self._template.rule.followers(self._template.model)
         self._followers = [(of[id(follower)], of[id(leader)]) for follower, leader in followers]
         self._optimizer = StackedOptimizer([cell.optimizer for cell in cells], of)
-        self._step = Recorded(self._over_cells, self._tensors, compiled)
+        self._step = Recorded(self._gradients, compiled)
+        self._logits = Recorded(self._read_out, compiled, UNRECORDED)
+        self._states = Recorded(self._shown, compiled, UNRECORDED)
 
     def train_step(self, x: Tensor, y: Tensor, penalty: Penalty) -> tuple[Tensor, Tensor]:
         """One step of every cell on its own batch: x (S, B, …), y (S, B), penalty of all cells or (S,).
@@ -63,35 +68,64 @@ class Stack:
         Returns:
             The mean loss (S,) and the logits (S, B, classes), detached.
         """
-        loss, logits = self._step(x, y, penalty)
+        loss, logits, grads = self._step(self._values(), x, y, penalty)
+        for tensor, grad in zip(self._tensors.values(), grads, strict=True):
+            tensor.grad = grad
         for follower, leader in self._followers:
             follower.grad = leader.grad
         self._optimizer.step()
         return loss, logits
 
-    @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
-        """(S, B, classes) of inputs (B, …) that all cells see, in evaluation mode."""
-        with evaluation_mode(self._template.model):
-            return vmap(self._call(_logits), in_dims=(0, None))(self._tensors, x)
+        """(S, B, classes) of inputs (B, …) that all cells see, in evaluation mode; until the next call."""
+        found: Tensor = self._logits(self._values(), x)
+        return found
 
     def captures(self, batches: Sequence[tuple[Tensor, Tensor]]) -> list[list[Capture]]:
         """What the protocol's batches show of each cell: one forward and one backward pass a batch for all of them."""
         seen: list[list[Capture]] = [[] for _ in self._cells]
         tokens: list[str | None] = [None for _ in self._cells]
         for x, y in batches:
-            logits, hidden, errors, grads = self._gradients(x, y)
+            logits, hidden, errors, grads = kept(self._states(self._values(), x, y))
             for cell, captures in enumerate(seen):
                 states, slopes = [h[cell] for h in hidden], [g[cell] for g in grads]
                 found, tokens[cell] = reduced(x, y, logits[cell], errors[cell], states, slopes, tokens[cell])
                 captures.append(found)
         return seen
 
-    def _gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor], Tensor, Sequence[Tensor]]:
+    def _values(self) -> list[Tensor]:
+        return [tensor.detach() for tensor in self._tensors.values()]
+
+    def _leaves(self, values: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The stack's tensors by name, as beginnings of a graph."""
+        needs = [tensor.requires_grad for tensor in self._tensors.values()]
+        leaves = [value.detach().requires_grad_(grad) for value, grad in zip(values, needs, strict=True)]
+        return dict(zip(self._tensors, leaves, strict=True))
+
+    def _gradients(
+        self, values: Sequence[Tensor], x: Tensor, y: Tensor, penalty: Penalty
+    ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+        """Of a step the mean loss, the logits and the gradient of each tensor."""
+        in_dims = (0, 0, 0, 0 if isinstance(penalty, Tensor) else None)
+        with torch.enable_grad():
+            leaves = self._leaves(values)
+            found: Signals = vmap(self._call(_signals), in_dims=in_dims)(leaves, x, y, penalty)
+            send(found.sent)
+        return found.loss, found.logits, [leaf.grad for leaf in leaves.values()]
+
+    @torch.no_grad()
+    def _read_out(self, values: Sequence[Tensor], x: Tensor) -> Tensor:
+        tensors = dict(zip(self._tensors, values, strict=True))
+        with evaluation_mode(self._template.model):
+            return vmap(self._call(_logits), in_dims=(0, None))(tensors, x)
+
+    def _shown(
+        self, values: Sequence[Tensor], x: Tensor, y: Tensor
+    ) -> tuple[Tensor, list[Tensor], Tensor, Sequence[Tensor]]:
         """Logits, h_0 … h_L, e and g_0 … g_L of all cells, (S, B, …) each."""
         inputs = x.detach().requires_grad_()
         with evaluation_mode(self._template.model), torch.enable_grad():
-            logits, hidden = vmap(self._call(_hidden), in_dims=(0, None))(self._tensors, inputs)
+            logits, hidden = vmap(self._call(_hidden), in_dims=(0, None))(self._leaves(values), inputs)
         errors = torch.stack([error_of(each, y) for each in logits])
         grads = torch.autograd.grad(logits, hidden, grad_outputs=errors.to(logits.dtype))
         return logits.detach(), [h.detach() for h in hidden], errors, grads
@@ -102,11 +136,6 @@ class Stack:
             for tensor in each:
                 tensor.data = tensor.data.clone()
         self._optimizer.close()
-
-    def _over_cells(self, tensors: Tensors, x: Tensor, y: Tensor, penalty: Penalty) -> Signals:
-        in_dims = (0, 0, 0, 0 if isinstance(penalty, Tensor) else None)
-        found: Signals = vmap(self._call(_signals), in_dims=in_dims)(tensors, x, y, penalty)
-        return found
 
     def _call(self, run: Callable[..., Any]) -> Callable[..., Any]:
         def call(tensors: dict[str, Tensor], *inputs: Any) -> Any:
