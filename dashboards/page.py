@@ -3,11 +3,14 @@
 import base64
 import gzip
 import json
+import os
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ import pandas as pd
 from dashboards import board
 from dashboards.draw import Answer, answers, draw_all, write
 from dashboards.thin import first_groups
-from fa_tracking.errors import UsageError
+from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, explain_query, find_query
 from fa_tracking.results.files import write_whole
 from fa_tracking.results.report import DIAGNOSTICS
@@ -202,7 +205,18 @@ def _templates() -> Any:
 
 @cache
 def _bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, from vl-convert's own copy."""
+    """Vega, Vega-Lite and Vega-Embed as one script, from vl-convert's own copy.
+
+    It is kept in the user's cache folder: vl-convert takes seconds to make it.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fa-track"
+    kept = folder / f"vega-embed-{version('vl-convert-python')}.js"
+    with suppress(OSError, ValueError):
+        return kept.read_text(encoding="utf-8")
     import vl_convert
 
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+    made = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+    with suppress(OSError, FATrackError):  # it is made again where it cannot be kept
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(kept, made.encode())
+    return made
