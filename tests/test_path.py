@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from fa_tracking.results.export import export
 from fa_tracking.tracking.abort import Abort
 from trainers.loop import train
 
-FIRST = {"experiment": "first", "thresholds": DiagnosticThresholds(stability_drift_ceiling=1.0)}
+FIRST = {"experiment": "first", "thresholds": DiagnosticThresholds(stability_drift_ceiling=1.0), "pictures": False}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def test_the_control_is_the_mean_over_seeds_of_runs_that_the_verdict_names(runs:
 
 
 def test_an_audit_leaves_tags_a_note_and_reports(runs: dict[str, str], uri: str, tmp_path: Path) -> None:
-    fa_tracking.audit(**FIRST, tracking_uri=uri)
+    fa_tracking.audit(**FIRST | {"pictures": True}, tracking_uri=uri)
     client, run_id = MlflowClient(uri), runs["bp-1"]
     found = tags(uri, run_id)
     assert found["fa.evidence"] == "full"
@@ -93,6 +94,23 @@ def test_an_audit_leaves_tags_a_note_and_reports(runs: dict[str, str], uri: str,
     assert "<svg" in page and not any(loads in page for loads in ("<script", "href=", "src=", "url("))
     filtered = client.search_runs(["1"], filter_string=f"tags.\"fa.verdict\" = '{found['fa.verdict']}'")
     assert run_id in [r.info.run_id for r in filtered]
+
+
+def test_without_pictures_a_report_says_so_and_is_the_same_otherwise(
+    runs: dict[str, str], uri: str, tmp_path: Path
+) -> None:
+    pages, verdicts = [], []
+    for pictures in (True, False):
+        fa_tracking.audit(**FIRST | {"pictures": pictures}, tracking_uri=uri)
+        folder = MlflowClient(uri).download_artifacts(runs["dfa-1"], "audit", str(tmp_path))
+        pages.append((Path(folder) / "report.html").read_text())
+        verdicts.append(tags(uri, runs["dfa-1"])["fa.verdict"])
+    assert verdicts[0] == verdicts[1]
+    assert "<svg" in pages[0] and "--no-pictures" not in pages[0]
+    assert "<svg" not in pages[1] and "--no-pictures" in pages[1]
+    assert re.sub(r'<div class="pictures">.*?</div><p class="note">[^<]*', "", pages[0], flags=re.DOTALL) == re.sub(
+        r'<p class="note">[^<]*', "", pages[1]
+    )
 
 
 def test_auditing_again_with_other_thresholds_updates_the_verdict(runs: dict[str, str], uri: str) -> None:

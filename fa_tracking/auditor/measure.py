@@ -27,6 +27,7 @@ class Options:
         eval_data: inputs (N, …) and labels (N,), for logged models of runs that record no data of their own.
         layers: the modules of logged models taken as h_0 … h_L.
         trust_pickles: whether models are loaded whose loading runs their author's code.
+        pictures: whether the reports have them.
     """
 
     data_dir: str | None
@@ -34,6 +35,7 @@ class Options:
     eval_data: "tuple[Tensor, Tensor] | None"
     layers: Sequence[str] | None
     trust_pickles: bool
+    pictures: bool = True
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from fa_tracking.untrusted import printable_lines
 if TYPE_CHECKING:
     from dashboards.run_charts import Picture
 
+NO_PICTURES = "Audited with --no-pictures; the same command without it draws the norms and the course of the run."
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }
 body { color: #1b1b1b; background: #fff }
@@ -25,10 +26,11 @@ pre { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wr
 """
 
 
-def page(report: Report, title: str, drawn: "Sequence[Picture]", further: Mapping[str, str]) -> str:
+def page(report: Report, title: str, drawn: "Sequence[Picture] | None", further: Mapping[str, str]) -> str:
     """HTML of a report, of its pictures and of ``further`` sections, lines by title.
 
-    Every text from the run is escaped, and what cannot be printed of it replaced; the pictures hold none.
+    Every text from the run is escaped, and what cannot be printed of it replaced; the pictures hold none. ``drawn``:
+    None where none were asked for.
     """
     good = report.verdict == TRUSTWORTHY
     sections = [*report.sections(), *(Section(heading, [lines]) for heading, lines in further.items())]
@@ -41,7 +43,9 @@ def page(report: Report, title: str, drawn: "Sequence[Picture]", further: Mappin
     )
 
 
-def _pictures(drawn: "Sequence[Picture]") -> str:
+def _pictures(drawn: "Sequence[Picture] | None") -> str:
+    if drawn is None:
+        return f'<p class="note">{NO_PICTURES}</p>'
     if not drawn:
         return ""
     each = "".join(f'<div role="img" aria-label="{_shown(p.description)}">{p.svg}</div>' for p in drawn)

@@ -78,6 +78,7 @@ def audit(
     eval_data: Path | None = None,
     layers: Sequence[str] | None = None,
     trust_pickles: bool = False,
+    pictures: bool = True,
     executor: str | None = None,
     needs: Needs | None = None,
 ) -> Audit:
@@ -96,6 +97,8 @@ def audit(
             record no data of their own.
         layers: the modules of logged models taken as h_0 … h_L, where the models do not show them.
         trust_pickles: load logged models whose loading runs their author's code.
+        pictures: draw the norms and the course of each run in its report, which takes longer than to measure a small
+            network.
         executor: one of ``fa_tracking.executors``, which measures several runs at a time; None: one after the other,
             here. The reports are the same, but for the last bits where a run has another number of threads there.
         needs: of the executor.
@@ -105,7 +108,7 @@ def audit(
         FATrackError: the store does not answer.
     """
     given = eval_files.read(Path(eval_data)) if eval_data else None
-    options = Options(data_dir, thresholds or DiagnosticThresholds(), given, layers, trust_pickles)
+    options = Options(data_dir, thresholds or DiagnosticThresholds(), given, layers, trust_pickles, pictures)
     uri = store.absolute(store.client(tracking_uri).tracking_uri) if executor else tracking_uri
     client = store.client(uri)
     found = list(store.search_runs(client, [store.find_experiment(client, experiment).experiment_id]))
@@ -180,7 +183,7 @@ def _audit_run(client: "MlflowClient", run: "Run", control: Control, options: Op
     report, problem, found, epoch = None, None, None, None
     try:
         judged = _judge(client, run, control, options)
-        write(client, run, *judged)
+        write(client, run, *judged, pictured=options.pictures)
         report, epoch, removed = judged.report, judged.epoch, judged.removed
         found = {"not_measured": removed} if isinstance(removed, str) else removed.to_dict()
     except CheckpointError as error:

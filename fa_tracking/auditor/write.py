@@ -48,6 +48,7 @@ def write(
     sha256: str | None,
     removed: Knockout | str,
     log: Log | None = None,
+    pictured: bool = True,
 ) -> None:
     """Tags, note and ``audit/report.{txt,json,html}``; what an earlier audit wrote is replaced.
 
@@ -55,6 +56,7 @@ def write(
         sha256: of the file of weights; None where there is none, as where the evidence is what the run logged.
         removed: the block knock-out, or why there is none.
         log: what the run logged; what its course is drawn of is read from the store where None.
+        pictured: whether the report has pictures.
     """
     run_id = run.info.run_id
     further = {"Γ by layer": _alignment_lines(client, run, epoch), "block knock-out": str(removed)}
@@ -74,7 +76,7 @@ def write(
         names.TAG_AUDITED_AT: datetime.now(UTC).isoformat(timespec="seconds"),
         names.TAG_NOTE: _note(report, text),
     }
-    drawn = pictures(report, log or read(client, run, course_keys(run.data.metrics)))
+    drawn = pictures(report, log or read(client, run, course_keys(run.data.metrics))) if pictured else None
     html = page(report, run.info.run_name or run_id, drawn, further)
     _remove(client, run, [names.TAG_CHECKPOINT_SHA256] if sha256 is None else [])  # never beside the new verdict
     _write(client, run_id, {"txt": text, "json": content + "\n", "html": html}, values)

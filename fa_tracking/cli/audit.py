@@ -29,6 +29,9 @@ ORDER = 3
 )
 @click.option("--layers", metavar="A,B,…", help="Modules of logged models that are h_0 … h_L  [default: found]")
 @click.option("--trust-pickles", is_flag=True, help="Load logged models that run their author's code when loaded.")
+@click.option(
+    "--pictures/--no-pictures", default=True, show_default=True, help="Draw each run's norms and course in its report."
+)
 @_options.thresholds
 @click.option("--json", "as_json", is_flag=True, help="The reports as JSON on stdout, instead of the table.")
 @_options.executor(None, unset="this process, one after the other")
@@ -39,6 +42,7 @@ def command(
     eval_data: Path | None,
     layers: str | None,
     trust_pickles: bool,
+    pictures: bool,
     thresholds: "DiagnosticThresholds",
     as_json: bool,
     executor: str | None,
@@ -54,7 +58,7 @@ def command(
     Example:
       fa-track audit --experiment dfa_penalty
       fa-track audit --experiment mine --eval-data test.npz
-      fa-track audit --experiment dfa_penalty --executor local --jobs 4
+      fa-track audit --experiment dfa_penalty --executor local --jobs 4 --no-pictures
     """
     from fa_tracking.executors import local
 
@@ -73,6 +77,7 @@ def command(
             eval_data=eval_data,
             layers=chosen,
             trust_pickles=trust_pickles,
+            pictures=pictures,
             executor=executor,
             needs=needs,
         )
