@@ -20,7 +20,10 @@ from fa_tracking.results.database import create_views
 from trainers.config import RunConfig
 
 torch.set_num_threads(1)
+forks.share()
 os.environ["FA_TRACK_SPOOL"] = tempfile.mkdtemp(prefix="fa-track-spool-")
+if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers have that of the process that began them
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="fa-track-cache-")
 os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # of no use here: each server would start several processes
 os.environ["MLFLOW_WORKERS"] = "1"  # likewise four
 os.environ.pop("COLUMNS", None)  # xdist gives its workers one of 80

@@ -1,13 +1,16 @@
-"""``fa-track`` and Python programs as forks of a process that has imported the libraries, which takes most of the time
-of a command that does little else. Nothing of this project is imported before the fork; a command finds it where its
-own environment says.
+"""``fa-track``, ``mlflow`` and Python programs as forks of a process that has imported the libraries, which takes most
+of the time of a command that does little else. Nothing of this project is imported before the fork; a command finds it
+where its own environment says. All processes of a test run share the process that forks.
 
-    python forks.py FOLDER              the process that forks, until its standard input ends
-    fa-track WORD …                     a link to the client: the command, with this environment, folder and streams
+    python forks.py FOLDER PID          the process that forks, until the process PID has ended
+    fa-track WORD …                     the client: the command, with this environment, folder and streams
+    mlflow WORD …                       likewise; the server that it starts is a fork too
+    python FILE|-m MODULE|-c CODE …     likewise
 """
 
 import atexit
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -23,6 +26,7 @@ import threading
 import time
 import traceback
 from functools import cache
+from importlib import import_module
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -59,22 +63,41 @@ code = server.recv(1)
 sys.exit(code[0] if code else 137)
 """
 STORE = "mlflow.db"
-PROGRAM = "python-fork"
-"""The client's other name: its first word is the path of a Python program."""
+PYTHON = "python"
+COMMANDS = {"fa-track": "fa_tracking.cli:main", "mlflow": "mlflow.cli:cli"}
+SHARED = "FA_TRACK_TEST_FORKS_OF"
+"""The folder of the process that forks, and the process that it ends with."""
+
+
+def share() -> None:
+    """Before other processes of the tests begin: from here on they have one process that forks, and it ends with this.
+
+    It begins when one of them first needs it.
+    """
+    os.environ.setdefault(SHARED, f"{os.getpid()}:{tempfile.mkdtemp(prefix='fa-forks-')}")
 
 
 @cache
 def folder() -> Path:
-    """A folder for the front of PATH, whose ``fa-track`` is a fork of a process that ends with this one."""
-    here = Path(tempfile.mkdtemp(prefix="fa-forks-"))
-    for name in ("fa-track", PROGRAM):
+    """A folder for the front of PATH, whose commands are forks."""
+    share()
+    ends_with, _, name = os.environ[SHARED].partition(":")
+    here = Path(name)
+    with (here / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (here / "socket").exists():
+            _begin(here, ends_with)
+    return here
+
+
+def _begin(here: Path, ends_with: str) -> None:
+    for name in (*COMMANDS, PYTHON):
         (here / name).write_text(CLIENT)
         (here / name).chmod(0o755)
-    server = subprocess.Popen([sys.executable, __file__, str(here)], stdin=subprocess.PIPE, cwd=here)
+    server = subprocess.Popen([sys.executable, __file__, str(here), ends_with], cwd=here, start_new_session=True)
     while not (here / "socket").exists():
         assert server.poll() is None, "the process that forks has ended"
         time.sleep(0.05)
-    return here
 
 
 def new_store(where: Path) -> str:
@@ -92,13 +115,18 @@ def copied_store(made: Path, where: Path) -> str:
     return f"sqlite:///{where / STORE}"
 
 
+def python() -> str:
+    """In the place of ``sys.executable``, with ``environment`` in that of the process."""
+    return str(folder() / PYTHON)
+
+
 def environment() -> dict[str, str]:
-    """What makes ``fa-track`` of a shell a fork."""
+    """What makes the commands of a shell forks."""
     here = folder()
     return {"FA_TRACK_TEST_FORKS": str(here / "socket"), "PATH": os.pathsep.join([str(here), os.environ["PATH"]])}
 
 
-def serve(here: Path) -> None:
+def serve(here: Path, ends_with: int) -> None:
     for library in LIBRARIES:
         __import__(library)
     make_store(here)
@@ -110,9 +138,8 @@ def serve(here: Path) -> None:
         listening.bind(f"{address}.new")
         listening.listen(64)
         Path(f"{address}.new").rename(address)
-        parent = os.getppid()
         listening.settimeout(1)
-        while os.getppid() == parent:
+        while _lives(ends_with):
             with contextlib.suppress(TimeoutError):
                 connection, _ = listening.accept()
                 if os.fork() == 0:
@@ -120,6 +147,14 @@ def serve(here: Path) -> None:
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     _run(connection)
                 connection.close()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def make_store(here: Path) -> None:
@@ -196,15 +231,14 @@ def _text(stream: int, errors: str) -> io.TextIOWrapper:
 
 def _code(argv: list[str]) -> int:
     try:
-        if Path(argv[0]).name == PROGRAM:
-            sys.argv = argv[1:]
-            sys.path.insert(0, str(Path(argv[1]).parent))
-            runpy.run_path(argv[1], run_name="__main__")
+        name, sys.argv = Path(argv[0]).name, argv[1:]
+        if name in COMMANDS:
+            sys.argv.insert(0, name)
+            module, _, command = COMMANDS[name].partition(":")
+            sys.executable = str(Path(argv[0]).with_name(PYTHON))  # by which MLflow starts its server
+            getattr(import_module(module), command)(prog_name=name)
         else:
-            sys.argv = ["fa-track", *argv[1:]]
-            from fa_tracking.cli import main
-
-            main(prog_name="fa-track")
+            _program()
     except SystemExit as end:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
@@ -215,5 +249,19 @@ def _code(argv: list[str]) -> int:
     return 0
 
 
+def _program() -> None:
+    """What ``sys.argv`` says to ``python``."""
+    kind = sys.argv[0]
+    sys.path.insert(0, str(Path.cwd() if kind in ("-c", "-m") else Path(kind).parent))
+    if kind == "-c":
+        exec(compile(sys.argv.pop(1), "<string>", "exec"), {"__name__": "__main__"})
+    elif kind == "-m":
+        del sys.argv[0]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(kind, run_name="__main__")
+
+
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+    serve(Path(sys.argv[1]), int(sys.argv[2]))
+    os._exit(0)  # to take so many modules down takes seconds

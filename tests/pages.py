@@ -1,12 +1,13 @@
 """What the README, the tutorial and the how-to pages tell a user to type, typed: block by block, as a user would.
 
-`fa-track` is a fork of a process that has imported the libraries (see forks.py): time goes to what it does. A page is
-done in a fresh copy of this repository, as by someone who has cloned and installed it. Its sh blocks are run by bash,
-which stops at the first command that fails; its python blocks share their names, as in a notebook. `mlflow ui` and
-`mlflow server` run until the page ends, and a package that the page writes is installed into the page's folder.
+`fa-track`, `mlflow` and `python` are forks of a process that has imported the libraries (see forks.py): time goes to
+what they do. A page is done in a fresh copy of this repository, as by someone who has cloned and installed it. Its sh
+blocks are run by bash, which stops at the first command that fails; its python blocks share their names, as in a
+notebook. `mlflow ui` and `mlflow server` run until the page ends, and a package that the page writes is installed into
+the page's folder.
 Comments in a page say what else there is to know:
 
-<!-- test: demo -->          the page begins where `fa-track demo` has been run
+<!-- test: demo -->          the page begins where the tutorial ends, and so `fa-track demo` has been run
 <!-- test: skip REASON -->   the block below is not run
 """
 
@@ -24,7 +25,8 @@ import forks
 from servers import free_port
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "docs/tutorial.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
+TUTORIAL = ROOT / "docs/tutorial.md"
+PAGES = [ROOT / "README.md", TUTORIAL, *sorted((ROOT / "docs/how-to").glob("*.md"))]
 BLOCK = re.compile(r"^(<!-- test: skip [^\n]+ -->\n)?```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INSTALLED = re.compile(r"^python -m pip install \./(\w+)$", re.MULTILINE)
 SERVER = re.compile(r"^(mlflow (?:ui|server)\b[^\n#]*)[^\n]*", re.MULTILINE)
@@ -36,14 +38,16 @@ def needs_demo(page: Path) -> bool:
     return "<!-- test: demo -->" in page.read_text()
 
 
-def type_page(page: Path, folder: Path, demo: Path | None = None) -> None:
-    """Run the blocks of a page in ``folder``, a copy of the repository, with what the demo left where it is given."""
+def type_page(page: Path, folder: Path, begun: Path | None = None) -> None:
+    """Run the blocks of a page in ``folder``: a copy of ``begun``, where another page has been typed, else of the
+    repository, with a demo that is shortened."""
     text = page.read_text()
-    copy_of_the_repository(folder)
-    forks.new_store(folder)
-    if demo:
+    if begun:
+        shutil.copytree(begun, folder)
+    else:
+        copy_of_the_repository(folder)
         shorten_the_demo(folder)
-        shutil.copytree(demo, folder, dirs_exist_ok=True)
+        forks.new_store(folder)
     found = BLOCK.findall(text)
     assert len(found) == len(re.findall(r"^\s*```(?:sh|python)$", text, re.MULTILINE))
     ports: dict[str, int] = {}
@@ -92,20 +96,21 @@ def awaited(server: re.Match[str]) -> str:
     return f"{server[1]} > server.log 2>&1 &\nuntil {answers}; do kill -0 $! || exit 1; sleep 0.5; done"
 
 
-def run(blocks: list[tuple[str, str]], folder: Path, code: Path | None = None) -> None:
-    """Run blocks in ``folder``, by the copy of this repository that it is, or by the one in ``code``."""
+def run(blocks: list[tuple[str, str]], folder: Path) -> None:
+    """Run blocks in ``folder``, by the copy of this repository that it is."""
     forked = forks.environment()
     fork, path = forked["PATH"].split(os.pathsep, 1)
-    paths = {**forked, "PATH": os.pathsep.join([fork, str(Path(sys.executable).parent), path])}
-    code = code or folder
-    if (code / "fa_tracking").is_dir():
-        paths["PYTHONPATH"] = str(code)  # what an editable installation of this copy does
+    paths = {
+        **forked,
+        "PATH": os.pathsep.join([fork, str(Path(sys.executable).parent), path]),
+        "PYTHONPATH": str(folder),  # what an editable installation of this copy does
+    }
     clean = {k: v for k, v in os.environ.items() if k not in ("FA_TRACK_DATA", "FA_TRACK_DB", "MLFLOW_TRACKING_URI")}
     (folder / "blocks.json").write_text(json.dumps(blocks))
     log = folder / "output.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [str(forks.folder() / forks.PROGRAM), str(Path(__file__).parent / "run_page.py"), "blocks.json"],
+            [forks.python(), str(Path(__file__).parent / "run_page.py"), "blocks.json"],
             cwd=folder,
             env={**clean, **paths},
             stdout=output,

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
@@ -215,9 +214,9 @@ def test_with_a_login_a_caller_sees_what_mlflow_lets_him_see(with_login: str, st
 
 
 def test_a_login_that_is_not_configured_ends_the_server_with_one_line(store: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "fa-track-basic-auth", "--workers", "2"]
+    command = [str(forks.folder() / "mlflow"), "server", "--app-name", "fa-track-basic-auth", "--workers", "2"]
     command += ["--backend-store-uri", store, "--port", str(servers.free_port())]
-    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    env = {**os.environ, **forks.environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert "fa-track-basic-auth: A static secret key needs to be set" in done.stderr
     assert "Traceback" not in done.stderr

@@ -33,7 +33,7 @@ TRIED = [
 @pytest.mark.parametrize(("script", "arguments", "prints"), TRIED)
 def test_a_benchmark_runs_and_prints_its_ratio(script: str, arguments: str, prints: str) -> None:
     env = {**os.environ, **forks.environment(), "PYTHONPATH": str(BENCHMARKS.parent)}
-    command = [str(forks.folder() / forks.PROGRAM), str(BENCHMARKS / script), *arguments.split()]
+    command = [forks.python(), str(BENCHMARKS / script), *arguments.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     assert prints in done.stdout

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import sqlite3
 import subprocess
@@ -258,7 +259,8 @@ sys.exit(any(process.exitcode for process in processes))
 
 def test_processes_that_begin_at_once_make_one_new_store_between_them(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    done = subprocess.run([sys.executable, "-c", AT_ONCE, uri], capture_output=True, text=True, check=False)
+    command, env = [forks.python(), "-c", AT_ONCE, uri], {**os.environ, **forks.environment()}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert export(tmp_path / "r.duckdb", uri, "one").metrics == 3
 

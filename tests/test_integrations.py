@@ -1,12 +1,15 @@
 """Training under Lightning and Hugging Face, tracked by a callback: what stands in the store, and nothing disturbed."""
 
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import forks
 import mlflow
 import pytest
 import torch
@@ -326,8 +329,9 @@ t.hugging_face_train(pathlib.Path({str(tmp_path)!r}), t.hugging_face_callback({u
 """
     client = MlflowClient(uri)
     made = {report_to: client.create_experiment(report_to) for report_to in ("none", "mlflow")}  # their callback's name
-    command = [sys.executable, "-c", program]
-    started = [subprocess.Popen([*command, report_to], stderr=subprocess.PIPE, text=True) for report_to in made]
+    command, env = [forks.python(), "-c", program], {**os.environ, **forks.environment()}
+    piped = partial(subprocess.Popen, stderr=subprocess.PIPE, text=True, env=env)
+    started = [piped([*command, report_to]) for report_to in made]
     for process, experiment in zip(started, made.values(), strict=True):
         assert process.communicate()[1].endswith("KeyboardInterrupt\n")
         (run,) = client.search_runs([experiment])

@@ -4,9 +4,9 @@ import json
 import math
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 from conftest import Cli, tiny
@@ -52,7 +52,8 @@ def killed(workspace: Path) -> str:
     uri = f"sqlite:///{workspace / 'mlflow.db'}"
     loop.train(tiny("bp", epochs=0), "first", uri)  # the store itself
     configs = [json.dumps(vars(tiny(method, **changes))) for method, changes in CONFIGS.items()]
-    subprocess.run([sys.executable, "-c", KILL_THEMSELVES, json.dumps(uri), *configs], check=True)
+    command = [forks.python(), "-c", KILL_THEMSELVES, json.dumps(uri), *configs]
+    subprocess.run(command, env={**os.environ, **forks.environment()}, check=True)
     return uri
 
 
