@@ -6,12 +6,13 @@
 
 A SQLite store of N finished runs, each with the metrics of its epochs and a checkpoint of its own draw; 10,000 random
 test images of CIFAR-10's shape, as JPEG in a parquet file. The seconds are those of the command, which starts Python,
-decodes the images, and writes tags, note and report of every run with its pictures.
+decodes the images, and writes tags, note and report of every run, with its pictures and without.
 
-The ratio is of processor time, in one process and one thread, both sides in turn: reading, measuring and writing of
-an audit of so many runs as are compared, against the bare passes over the same networks and batches. These are a
-forward pass, the backward pass to every hidden state, and for the block knock-out what follows each block that is
-taken out. The last lines say the same of narrower networks, whose passes would gain most from being stacked.
+The ratios are of processor time, in one process and one thread, all in turn: reading, measuring and writing of an
+audit of so many runs as are compared, with pictures and without, against the bare passes over the same networks and
+batches. These are a forward pass, the backward pass to every hidden state, and for the block knock-out what follows
+each block that is taken out. The last lines say the same of narrower networks, whose passes would gain most from being
+stacked.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,7 @@ from trainers.models.resmlp import Model
 
 WIDTH = 256
 MEAN, STD = (127.5,) * 3, (73.9,) * 3
+PICTURES = {"--pictures": "with pictures", "--no-pictures": "without pictures"}
 FA_TRACK = "from fa_tracking.cli import main; main()"
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -66,8 +69,10 @@ def main() -> None:
         for seed in range(given.checkpoints):
             saved("audit", seed, given.epochs)
         for processes in given.processes:
-            seconds = command("audit", "--experiment", "audit", "--jobs", str(processes))
-            print(f"{given.checkpoints} checkpoints, {processes} process{'es' * (processes - 1)}   {seconds:.1f} s")
+            for option, said in PICTURES.items():
+                seconds = command("audit", "--experiment", "audit", "--jobs", str(processes), option)
+                jobs = f"{processes} process{'es' * (processes - 1)}"
+                print(f"{given.checkpoints} checkpoints, {jobs}, {said}   {seconds:.1f} s")
         for width in (WIDTH, *given.narrow):
             compare(width, given.compared, given.epochs, given.rounds)
     print(f"{machine()}, load {os.getloadavg()[0]:.1f}")
@@ -78,18 +83,20 @@ def compare(width: int, runs: int, epochs: int, rounds: int) -> None:
     experiment = f"compared {width}"
     models = [saved(experiment, seed, epochs, width) for seed in range(runs)]
     batches = evaluation()
-    ratios, shares = [], []
+    sides: dict[str, Callable[[], object]] = {
+        "audit": partial(audit, experiment),
+        "audit without pictures": partial(audit, experiment, pictures=False),
+        "bare passes": lambda: [passes(model, batches) for model in models],
+    }
     audit(experiment)  # what a process does once: imports, images, the engine that draws
-    for _ in range(rounds):
-        audited = processor_seconds(lambda: audit(experiment))
-        bare = processor_seconds(lambda: [passes(model, batches) for model in models])
-        ratios.append(audited / bare)
-        shares.append((1e3 * audited / len(models), 1e3 * bare / len(models)))
-    ours, bare = map(statistics.median, zip(*shares, strict=True))
-    spread = f"min {min(ratios):.2f}, max {max(ratios):.2f}, {rounds} rounds"
-    claim = "   claim: at most 1.3, or 20 s for 100" if width == WIDTH else ""
-    print(f"d = {width:<3}  audit / bare passes   {statistics.median(ratios):.2f} ({spread}){claim}")
-    print(f"         a checkpoint: {ours:.0f} ms of processor time, its bare passes {bare:.0f} ms")
+    took = [{name: processor_seconds(run) / runs for name, run in sides.items()} for _ in range(rounds)]
+    for name in [*sides][:-1]:
+        ratios = [each[name] / each["bare passes"] for each in took]
+        spread = f"min {min(ratios):.2f}, max {max(ratios):.2f}, {rounds} rounds"
+        claim = "   claim: at most 1.3, or 20 s for 100" if width == WIDTH else ""
+        print(f"d = {width:<3}  {name} / bare passes   {statistics.median(ratios):.2f} ({spread}){claim}")
+    each = ", ".join(f"{name} {1e3 * statistics.median(t[name] for t in took):.0f} ms" for name in sides)
+    print(f"         processor time a checkpoint: {each}")
 
 
 def passes(model: Model, batches: Batches) -> int:

@@ -20,6 +20,8 @@ from fa_tracking.protocol.prefix import Prefix
 from fa_tracking.protocol.probe import hidden_states, logits_of
 from fa_tracking.protocol.undisturbed import Call, undisturbed, unwrapped
 
+FEW = 16
+"""Samples on which it is seen how a network's blocks are taken out."""
 MOST_BLOCKS = 200
 """Beyond it the measurement, whose time grows with the square of the blocks, takes longer than all the others."""
 
@@ -77,7 +79,7 @@ class Removed:
     """The knock-out of a network, batch by batch, beside whatever runs its forward passes (``probe.Beside``).
 
     Of a network without block l only what follows l is computed: what runs before is as it was in the whole pass. On
-    the first batch this is held against the network as it runs by itself, and given up where a logit differs.
+    the first samples this is held against the network as it runs by itself, and given up where a logit differs.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -92,18 +94,17 @@ class Removed:
             raise ValueError(
                 f"the model has {len(blocks)} blocks, and each is taken out of all: more than {MOST_BLOCKS}"
             )
-        self._prefix = Prefix(self._model, blocks)
+        self._prefix: Prefix | None = Prefix(self._model, blocks)
         layers = range(len(blocks))
         # the deepest first: what a block may keep aside is then of the whole network's pass when it is not run again
         self._cuts = [tuple(layers), *((layer,) for layer in reversed(layers))]
         self._samples, self._whole, self._right = 0, 0.0, [0.0 for _ in self._cuts]
         self._removals: list[Removal] = []
-        self._is_shared = True
         self._problem: Exception | None = None
 
     def watching(self) -> AbstractContextManager[None]:
         """Around one forward pass of the whole network on a batch."""
-        return self._prefix.recorded()
+        return self._prefix.recorded() if self._prefix else nullcontext()
 
     @torch.no_grad()
     def after(self, call: Call, inputs: Any, labels: Tensor, logits: Tensor) -> None:
@@ -130,27 +131,44 @@ class Removed:
 
     def _count(self, call: Call, inputs: Any, labels: Tensor, logits: Tensor) -> None:
         if not self._samples:
-            self._removals = _removals(call, self._model, self._blocks, inputs)
-            self._is_shared = self._agrees(call, inputs, logits)
+            self._inspect(call, inputs, labels)
         self._samples += len(labels)
         self._whole += _right(logits, labels)
         for i, cut in enumerate(self._cuts):
             if not math.isnan(self._right[i]):
-                self._right[i] += _right(self._without(call, inputs, cut, self._is_shared), labels)
+                self._right[i] += _right(self._without(call, inputs, cut, self._prefix), labels)
 
-    def _agrees(self, call: Call, inputs: Any, logits: Tensor) -> bool:
+    def _inspect(self, call: Call, inputs: Any, labels: Tensor) -> None:
+        """How the blocks are taken out, and whether passes can be shared: by a few samples, or by the batch where the
+        model takes no fewer."""
+        is_by_sample = isinstance(inputs, Tensor) and len(inputs) == len(labels) > FEW
+        try:
+            self._learn(call, inputs[:FEW] if is_by_sample else inputs)
+        except Exception:
+            if not is_by_sample:
+                raise
+            self._learn(call, inputs)
+
+    def _learn(self, call: Call, inputs: Any) -> None:
+        self._removals = _removals(call, self._model, self._blocks, inputs)
+        if not self._agrees(call, inputs):
+            self._prefix = None
+
+    def _agrees(self, call: Call, inputs: Any) -> bool:
         """Whether nothing goes from a block to a later part but by what it returns."""
+        prefix = Prefix(self._model, self._blocks)
+        with prefix.recorded():
+            logits = logits_of(call(inputs))
         for layer in range(len(self._blocks)):
-            with self._prefix.returned(layer):
+            with prefix.returned(layer):
                 if not _same(logits_of(call(inputs)), logits):
                     return False
-        every = self._cuts[0]
-        return _same(*(self._without(call, inputs, every, is_shared) for is_shared in (True, False)))
+        return _same(*(self._without(call, inputs, self._cuts[0], shared) for shared in (prefix, None)))
 
-    def _without(self, call: Call, inputs: Any, cut: Sequence[int], is_shared: bool) -> Tensor:
+    def _without(self, call: Call, inputs: Any, cut: Sequence[int], prefix: Prefix | None) -> Tensor:
         """The logits without the blocks of a cut."""
-        prefix = self._prefix.returned(cut[-1]) if is_shared else nullcontext()
-        with prefix, _removed([(self._blocks[layer], self._removals[layer]) for layer in cut]):
+        before = prefix.returned(cut[-1]) if prefix else nullcontext()
+        with before, _removed([(self._blocks[layer], self._removals[layer]) for layer in cut]):
             return logits_of(call(inputs))
 
 
