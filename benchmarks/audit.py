@@ -2,11 +2,11 @@
 1.3 times of the forward and backward passes that they need, whichever is longer.
 
     python benchmarks/audit.py [--checkpoints N] [--compared N] [--epochs N] [--rounds N] [--processes N …]
-                               [--narrow N …]
+                               [--narrow N …] [--images N]
 
-A SQLite store of N finished runs, each with the metrics of its epochs and a checkpoint of its own draw; 10,000 random
-test images of CIFAR-10's shape, as JPEG in a parquet file. The seconds are those of the command, which starts Python,
-decodes the images, and writes tags, note and report of every run, with its pictures and without.
+A SQLite store of N finished runs, each with the metrics of its epochs and a checkpoint of its own draw; random test
+images of CIFAR-10's shape and number, as JPEG in a parquet file. The seconds are those of the command, which starts
+Python, decodes the images, and writes tags, note and report of every run, with its pictures and without.
 
 The ratios are of processor time, in one process and one thread, all in turn: reading, measuring and writing of an
 audit of so many runs as are compared, with pictures and without, against the bare passes over the same networks and
@@ -60,12 +60,13 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--processes", type=int, nargs="+", default=[2], help="of the command that is timed")
     arguments.add_argument("--narrow", type=int, nargs="*", default=[64], help="widths that are compared too")
+    arguments.add_argument("--images", type=int, default=10_000, help="of the test set")
     given = arguments.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         os.environ |= {"FA_TRACK_DATA": folder, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
-        write_images(Path(folder, "random"))
+        write_images(Path(folder, "random"), given.images)
         for seed in range(given.checkpoints):
             saved("audit", seed, given.epochs)
         for processes in given.processes:
@@ -150,11 +151,11 @@ def evaluation() -> Batches:
     return [(normalise(split.inputs[index]), split.labels[index]) for index in evaluation_batches(len(split.labels))]
 
 
-def write_images(folder: Path) -> None:
+def write_images(folder: Path, images: int) -> None:
     """Random images as the Hugging Face hub lays them out; of the training images an audit asks nothing."""
     folder.mkdir()
     draw = np.random.default_rng(0)
-    pixels = draw.integers(0, 256, (10_000, 32, 32, 3), dtype=np.uint8)
+    pixels = draw.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)
     rows = [{"bytes": _jpeg(image), "path": ""} for image in pixels]
     table = pa.table({"img": rows, "label": draw.integers(0, 10, len(rows))})
     pq.write_table(table, folder / "test.parquet")

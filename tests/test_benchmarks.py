@@ -12,7 +12,11 @@ import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 TRIED = [
-    ("audit.py", "--checkpoints 1 --compared 1 --epochs 2 --rounds 1 --processes 1 --narrow 8", "audit / bare passes"),
+    (
+        "audit.py",
+        "--checkpoints 1 --compared 1 --epochs 2 --rounds 1 --processes 1 --narrow 8 --images 1280",
+        "audit / bare passes",
+    ),
     ("compiled.py", "--steps 1 --rounds 1 --backend eager", "compiled / eager"),
     ("diagnostics_cost.py", "--rounds 1", "diagnostics / training"),
     ("epoch.py", "--images 1280 --rounds 1", "dfa / plain torch BP"),

@@ -1,5 +1,6 @@
 """What is killed, filled or taken away loses nothing: a small form of ``python -m tests.faults``."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +32,9 @@ with scratch(sys.argv[1]):
 def test_what_is_killed_filled_or_taken_away_loses_nothing_and_many_are_in_nobodys_way() -> None:
     """In one process, whose imports take most of the time."""
     trials = ("train", "study", "export", "audit", "disk", "many", "server")
-    command = [sys.executable, "-m", "tests.faults", "--small", "--kills", "1", *trials]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
+    command = [forks.python(), "-m", "tests.faults", "--small", "--kills", "1", *trials]
+    env = {**os.environ, **forks.environment()}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert done.stdout.count(" 0 broken; ") == len(trials), done.stdout
 
