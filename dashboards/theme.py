@@ -44,8 +44,8 @@ LEGEND_LINE = {"symbolType": "M-1,0L5,0", "symbolOpacity": 1, "symbolStrokeWidth
 
 
 def styled(chart: Any) -> Any:
-    """The chart with the fonts, sizes and grid of this project."""
-    return chart.configure(  # all at once: each call copies the whole chart
+    """The chart, given the fonts, sizes and grid of this project."""
+    chart.config = alt.Config(  # in place: each of Altair's own methods copies the whole chart
         font=FONT,
         background="white",
         aria=False,  # a chart is told whole, in its description
@@ -62,6 +62,7 @@ def styled(chart: Any) -> Any:
         ),
         view=alt.ViewConfig(stroke="#BBBBBB"),
     )
+    return chart
 
 
 def method_colours(names: Sequence[str]) -> alt.Scale:

@@ -30,7 +30,13 @@ os.environ.pop("COLUMNS", None)  # xdist gives its workers one of 80
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
+LONGEST = {"test_stack", "test_documented_pages", "test_documented_commands", "test_benchmarks", "test_faults"}
 TINY = {"width": 16, "depth": 2, "dataset": "digits", "epochs": 2, "lr": 0.01}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest begin first: nobody waits at the end for a worker that has just begun one."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture(scope="module")

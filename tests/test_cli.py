@@ -133,6 +133,7 @@ def test_thresholds_of_the_command_line_reach_the_verdict(trained: Path, cli: Cl
         (["train", "bp", "--width", "3000000000"], 2, "cannot be built"),
         (["train", "bp", "--depth", "1000000000000"], 2, "less than or equal to 100000"),
         (["study", "run", "nope", "--stack", "some"], 2, "neither auto nor off nor a number"),
+        (["study", "run", "nope", "--stack", "1"], 2, "neither auto nor off nor a number of runs, two or more"),
         (["train", "bp", "--experiment", ""], 2, "needs a name"),
         (["export", "--experiment", "nope"], 2, "no experiment named 'nope'"),
         (["export", "--db", "nowhere/x.duckdb"], 1, "the folder nowhere"),

@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from dataclasses import asdict
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import click
@@ -29,9 +30,9 @@ class _Stacking(click.ParamType):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> "Stacking":
         if str(value).lower() in ("auto", "off"):
             return "auto" if str(value).lower() == "auto" else "off"
-        if str(value).isdecimal() and int(str(value)) > 0:
+        if str(value).isdecimal() and int(str(value)) > 1:
             return int(str(value))
-        return self.fail(f"{value!r} is neither auto nor off nor a number of runs", param, ctx)
+        return self.fail(f"{value!r} is neither auto nor off nor a number of runs, two or more", param, ctx)
 
 
 reduced = click.option("--reduced", is_flag=True, help="The small form of the study, in an experiment of its own.")
@@ -112,7 +113,7 @@ def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
     "--compile",
     "compiled",
     is_flag=True,
-    help="Compile the step of each stack with torch.compile: up to a minute a shape, then faster.",
+    help="Compile what each stack computes with torch.compile: up to a minute a shape, then faster.",
 )
 @_options.aborting
 @_options.device
@@ -176,12 +177,13 @@ def run_study(
         say("--compile: torch.compile is tried once before the first run, which takes some seconds")
     began = time.monotonic()
     with progress(chosen.experiment) as update:
-        bar = 0.0
+        bar, one_at_a_time = 0.0, Lock()
 
         def trained(runs: float, total: int) -> None:
             nonlocal bar
-            bar = max(bar, runs)
-            update(bar, total)
+            with one_at_a_time:
+                bar = max(bar, runs)
+                update(bar, total)
 
         def finished(config: "RunConfig", outcome: str, done: int, total: int) -> None:
             trained(done, total)

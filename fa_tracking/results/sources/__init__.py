@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from fa_tracking.errors import FATrackError
 
@@ -109,6 +108,8 @@ def refuse_silent(uri: str) -> None:
     Raises:
         FATrackError: it does not answer.
     """
+    from urllib.request import getproxies, proxy_bypass  # loads what commands that ask no server wait for
+
     address = urlsplit(uri)
     if address.scheme not in ("http", "https"):
         return
