@@ -25,7 +25,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -62,13 +64,11 @@ def main() -> None:
     arguments.add_argument("--narrow", type=int, nargs="*", default=[64], help="widths that are compared too")
     arguments.add_argument("--images", type=int, default=10_000, help="of the test set")
     given = arguments.parse_args()
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        os.environ |= {"FA_TRACK_DATA": folder, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+        work_in(folder)
         write_images(Path(folder, "random"), given.images)
-        for seed in range(given.checkpoints):
-            saved("audit", seed, given.epochs)
+        with ProcessPoolExecutor(2, get_context("forkserver")) as two:
+            list(two.map(partial(save, folder, given.epochs), range(given.checkpoints)))
         for processes in given.processes:
             for option, said in PICTURES.items():
                 seconds = command("audit", "--experiment", "audit", "--jobs", str(processes), option)
@@ -121,6 +121,19 @@ def after(model: Model, layer: int, h: Tensor) -> Tensor:
     for block in model.blocks[layer:]:
         h = h + block(h)
     return model.readout(h)
+
+
+def work_in(folder: str) -> None:
+    """In one thread, on the store and the data in ``folder``."""
+    torch.set_num_threads(1)
+    os.chdir(folder)
+    os.environ |= {"FA_TRACK_DATA": folder, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+
+
+def save(folder: str, epochs: int, seed: int) -> None:
+    """In a process of its own."""
+    work_in(folder)
+    saved("audit", seed, epochs)
 
 
 def saved(experiment: str, seed: int, epochs: int, width: int = WIDTH) -> Model:
