@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import re
+import zlib
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -209,14 +210,21 @@ def _bundle() -> str:
 
     It is kept in the user's cache folder: vl-convert takes seconds to make it.
     """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fa-track"
-    kept = folder / f"vega-embed-{version('vl-convert-python')}.js"
-    with suppress(OSError, ValueError):
-        return kept.read_text(encoding="utf-8")
     import vl_convert
 
+    kept = _cache() / f"vega-embed-{version('vl-convert-python')}.js.gz"
+    with suppress(OSError, EOFError, ValueError, zlib.error):  # damaged, it is not what gzip has summed up
+        if found := gzip.decompress(kept.read_bytes()).decode():
+            return found
     made = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
     with suppress(OSError, FATrackError):  # it is made again where it cannot be kept
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_whole(kept, made.encode())
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(kept, gzip.compress(made.encode()))
     return made
+
+
+def _cache() -> Path:
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    with suppress(RuntimeError):  # a user without a home
+        return (given if given.is_absolute() else Path.home() / ".cache") / "fa-track"
+    return Path(os.devnull)  # in which nothing can be kept

@@ -1,6 +1,8 @@
 """What the tests share: a real SQLite store in a folder of its own, the command line as a subprocess, real data."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,11 +21,18 @@ import torch
 from fa_tracking.results.database import create_views
 from trainers.config import RunConfig
 
+
+def _until_the_end(prefix: str) -> str:
+    made = tempfile.mkdtemp(prefix=prefix)
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
 torch.set_num_threads(1)
 forks.share()
-os.environ["FA_TRACK_SPOOL"] = tempfile.mkdtemp(prefix="fa-track-spool-")
+os.environ["FA_TRACK_SPOOL"] = _until_the_end("fa-track-spool-")
 if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers have that of the process that began them
-    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="fa-track-cache-")
+    os.environ["XDG_CACHE_HOME"] = _until_the_end("fa-track-cache-")
 os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # of no use here: each server would start several processes
 os.environ["MLFLOW_WORKERS"] = "1"  # likewise four
 os.environ.pop("COLUMNS", None)  # xdist gives its workers one of 80

@@ -31,6 +31,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 LIBRARIES = (
     "altair",
     "duckdb",
@@ -64,6 +66,8 @@ sys.exit(code[0] if code else 137)
 """
 STORE = "mlflow.db"
 PYTHON = "python"
+LOST = 120
+"""Python's own code where its last words cannot be written."""
 COMMANDS = {"fa-track": "fa_tracking.cli:main", "mlflow": "mlflow.cli:cli"}
 SHARED = "FA_TRACK_TEST_FORKS_OF"
 """The folder of the process that forks, and the process that it ends with."""
@@ -74,7 +78,8 @@ def share() -> None:
 
     It begins when one of them first needs it.
     """
-    os.environ.setdefault(SHARED, f"{os.getpid()}:{tempfile.mkdtemp(prefix='fa-forks-')}")
+    if SHARED not in os.environ:
+        os.environ[SHARED] = f"{os.getpid()}:{tempfile.mkdtemp(prefix='fa-forks-')}"
 
 
 @cache
@@ -94,7 +99,9 @@ def _begin(here: Path, ends_with: str) -> None:
     for name in (*COMMANDS, PYTHON):
         (here / name).write_text(CLIENT)
         (here / name).chmod(0o755)
-    server = subprocess.Popen([sys.executable, __file__, str(here), ends_with], cwd=here, start_new_session=True)
+    command, none = [sys.executable, __file__, str(here), ends_with], subprocess.DEVNULL
+    with (here / "said.log").open("w") as said:  # nobody's pipe, which would stay open as long as it lives
+        server = subprocess.Popen(command, cwd=here, stdin=none, stdout=none, stderr=said, start_new_session=True)
     while not (here / "socket").exists():
         assert server.poll() is None, "the process that forks has ended"
         time.sleep(0.05)
@@ -185,6 +192,7 @@ def _run(connection: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(variables)
     tempfile.tempdir = None
+    np.random.seed()
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = [*paths, *(path for path in sys.path if path != str(Path(__file__).parent))]
     fork_workers()
@@ -192,8 +200,12 @@ def _run(connection: socket.socket) -> None:
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        try:
             stream.flush()
+        except OSError:
+            code = code or LOST
+        except ValueError:  # the command has closed it
+            pass
     connection.sendall(bytes([code & 255]))
     os.killpg(0, signal.SIGKILL)
 
@@ -264,4 +276,5 @@ def _program() -> None:
 
 if __name__ == "__main__":
     serve(Path(sys.argv[1]), int(sys.argv[2]))
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
     os._exit(0)  # to take so many modules down takes seconds

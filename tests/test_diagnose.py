@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fa_tracking import diagnose
-from fa_tracking.protocol.knockout import knockout
+from fa_tracking.protocol.knockout import FEW, knockout
 from fa_tracking.protocol.norms import cosine, mean_pairwise_cosine, median, norms
 from trainers.models.resmlp import Model as ResMLP
 from trainers.models.small_cnn import Model as SmallCNN
@@ -322,7 +322,30 @@ def _refuse_fewer(_: nn.Module, args: tuple[Tensor]) -> None:
         raise ValueError("it takes batches of 50")
 
 
-@pytest.mark.parametrize("kind", ["plain", "in place", "aside", "of one size"])
+class _Keeping(nn.Module):
+    """A part that keeps what it returned."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, h: Tensor) -> Tensor:
+        self.kept = self.inner(h)
+        return self.kept
+
+
+class _Reading(nn.Module):
+    """A head that reads what another part keeps."""
+
+    def __init__(self, inner: nn.Module, other: _Keeping) -> None:
+        super().__init__()
+        self.inner, self.others = inner, [other]
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.inner(h + self.others[0].kept.mean(dim=0))
+
+
+@pytest.mark.parametrize("kind", ["plain", "in place", "aside", "of one size", "embedding kept", "block kept", "blank"])
 def test_what_runs_before_a_block_is_computed_again_where_it_must_be(kind: str) -> None:
     torch.manual_seed(0)
     model = _Network(Tensor.add_ if kind == "in place" else Tensor.add)
@@ -331,12 +354,21 @@ def test_what_runs_before_a_block_is_computed_again_where_it_must_be(kind: str) 
         model.blocks = nn.ModuleList(_Aside(block, left) for block in model.blocks)
     if kind == "of one size":
         model.register_forward_pre_hook(_refuse_fewer)
+    if kind == "embedding kept":
+        model.embed = _Keeping(model.embed)
+        model.head = _Reading(model.head, model.embed)
+    if kind == "block kept":
+        model.blocks[0] = _Keeping(model.blocks[0])
+        model.head = _Reading(model.head, model.blocks[0])
     model.head.register_forward_pre_hook(lambda *_: left.clear())
     computed: list[int] = []
     for layer, block in enumerate(model.blocks):
-        inner = block.inner if isinstance(block, _Aside) else block
+        inner = block.inner if isinstance(block, _Aside | _Keeping) else block
         inner[0].register_forward_hook(lambda *_, layer=layer: computed.append(layer))
     batches = [(torch.randn(50, 6), torch.randint(0, 3, (50,))) for _ in range(3)]
+    if kind == "blank":  # of samples whose state is zero a branch cannot be told from the next state
+        model.embed.register_parameter("bias", None)
+        batches[0][0][:FEW] = 0
 
     def without(layers: set[int]) -> float:
         hooks = [model.blocks[i].register_forward_hook(lambda _, args, out: torch.zeros_like(out)) for i in layers]
@@ -349,7 +381,7 @@ def test_what_runs_before_a_block_is_computed_again_where_it_must_be(kind: str) 
     computed.clear()
     found = knockout(model, batches)
     assert (found.whole, found.without, found.without_all) == known
-    assert (computed.count(0) == 3 + 3) == (kind != "aside")  # a time for each batch, and for what is seen on a few
+    assert (computed.count(0) == 3 + 4) == (kind != "aside")  # a time for each batch, and for what is seen beforehand
     assert not any("forward" in vars(module) for module in model.modules())
 
 

@@ -10,6 +10,7 @@ import pytest
 from conftest import empty_database
 
 from dashboards import charts
+from dashboards import page as dashboard
 from dashboards.draw import answers
 from dashboards.page import page as drawn_page
 from dashboards.page import write_html
@@ -294,6 +295,24 @@ def test_a_page_is_drawn_while_a_method_has_no_finished_run_yet(database: Path) 
     out = database.with_name("begun.html")
     write_html("begun", out, database)
     assert "begun dfa 1" in out.read_text()
+
+
+def test_the_script_of_a_page_is_kept_and_made_again_where_it_was_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "fa-track").write_text("no folder")
+    whole = dashboard._bundle.__wrapped__()
+    assert "vegaEmbed" in whole
+    (tmp_path / "fa-track").unlink()
+    assert dashboard._bundle.__wrapped__() == whole
+    (kept,) = (tmp_path / "fa-track").iterdir()
+    for damaged in (b"", kept.read_bytes()[:-20]):
+        kept.write_bytes(damaged)
+        assert dashboard._bundle.__wrapped__() == whole
+        assert len(kept.read_bytes()) > len(damaged)
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda _: pytest.fail("it is kept"))
+    assert dashboard._bundle.__wrapped__() == whole
 
 
 def test_a_hundred_runs_of_a_hundred_epochs_are_a_page_of_a_few_megabytes(database: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from conftest import Cli, tiny
 from mlflow import MlflowClient
+from torch import fx
 
 import fa_tracking
 from fa_tracking import catalogue
@@ -138,7 +139,8 @@ def test_a_stack_shows_the_states_of_each_cell_alone_recorded_or_not(
         assert measure(captures)["remarks"] == measure(own)["remarks"]
 
 
-def test_a_compiled_step_is_the_recorded_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_compiled_is_what_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "UNRECORDED", 2)
     monkeypatch.setattr(recorded, "UNCOMPILED", recorded.UNRECORDED + 1)
     plain, compiled = cells_of("dfa", "mlp"), cells_of("dfa", "mlp")
     stacks = Stack(plain), Stack(compiled, compiled=True)
@@ -147,6 +149,14 @@ def test_a_compiled_step_is_the_recorded_one(monkeypatch: pytest.MonkeyPatch) ->
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
     for mine, theirs in zip(plain, compiled, strict=True):
         assert_alike(mine, theirs)
+    monkeypatch.setattr(recorded, "UNCOMPILED", 0)  # as soon as they are recorded
+    drawn = [(x[0], y[0]) for x, y in batches(3 + stack.UNRECORDED, 1)]
+    for mine, theirs in zip(*(each.captures(drawn) for each in stacks), strict=True):
+        for one, other in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(other.logits, one.logits, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(other.grads, one.grads, rtol=1e-7, atol=1e-12)
+    assert all(isinstance(p, fx.GraphModule) for p in stacks[0]._states._programs.values())
+    assert not any(isinstance(p, fx.GraphModule) for p in stacks[1]._states._programs.values())
 
 
 def test_a_rule_that_draws_in_every_batch_is_not_stacked() -> None:

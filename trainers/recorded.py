@@ -49,7 +49,7 @@ class Recorded:
             return self._function(values, *inputs)
         if key not in self._programs:
             self._programs[key] = self._recorded(values, *inputs)
-        elif self._compiled and self._seen[key] == max(UNCOMPILED, self._unrecorded) + 1:
+        elif self._compiled and self._seen[key] == max(UNCOMPILED, self._unrecorded + 1) + 1:
             self._programs[key] = _compiled(self._programs[key], values[0].device)
         with torch.no_grad():
             return self._programs[key](values, *inputs)

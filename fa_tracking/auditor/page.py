@@ -12,7 +12,7 @@ from fa_tracking.untrusted import printable_lines
 if TYPE_CHECKING:
     from dashboards.run_charts import Picture
 
-NO_PICTURES = "Audited with --no-pictures; the same command without it draws the norms and the course of the run."
+NO_PICTURES = "Audited without pictures: fa-track audit draws the run's norms and course unless told --no-pictures."
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }
 body { color: #1b1b1b; background: #fff }

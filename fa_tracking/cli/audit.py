@@ -30,7 +30,10 @@ ORDER = 3
 @click.option("--layers", metavar="A,B,…", help="Modules of logged models that are h_0 … h_L  [default: found]")
 @click.option("--trust-pickles", is_flag=True, help="Load logged models that run their author's code when loaded.")
 @click.option(
-    "--pictures/--no-pictures", default=True, show_default=True, help="Draw each run's norms and course in its report."
+    "--pictures/--no-pictures",
+    default=True,
+    show_default=True,
+    help="Draw norms and course in the reports.",
 )
 @_options.thresholds
 @click.option("--json", "as_json", is_flag=True, help="The reports as JSON on stdout, instead of the table.")

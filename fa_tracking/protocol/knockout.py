@@ -21,7 +21,7 @@ from fa_tracking.protocol.probe import hidden_states, logits_of
 from fa_tracking.protocol.undisturbed import Call, undisturbed, unwrapped
 
 FEW = 16
-"""Samples on which it is seen how a network's blocks are taken out."""
+"""Samples on which it is seen whether passes can be shared."""
 MOST_BLOCKS = 200
 """Beyond it the measurement, whose time grows with the square of the blocks, takes longer than all the others."""
 
@@ -139,17 +139,19 @@ class Removed:
                 self._right[i] += _right(self._without(call, inputs, cut, self._prefix), labels)
 
     def _inspect(self, call: Call, inputs: Any, labels: Tensor) -> None:
-        """How the blocks are taken out, and whether passes can be shared: by a few samples, or by the batch where the
-        model takes no fewer."""
+        """Whether passes can be shared, by a few samples, or by the batch where the model takes no fewer; and how the
+        blocks are taken out."""
         is_by_sample = isinstance(inputs, Tensor) and len(inputs) == len(labels) > FEW
         try:
-            self._learn(call, inputs[:FEW] if is_by_sample else inputs)
+            self._share_or_not(call, inputs[:FEW] if is_by_sample else inputs)
         except Exception:
             if not is_by_sample:
                 raise
-            self._learn(call, inputs)
+            self._share_or_not(call, inputs)
+        with self.watching():  # of the whole batch again: what a part keeps aside, and zeros that few samples may be
+            self._removals = _removals(call, self._model, self._blocks, inputs)
 
-    def _learn(self, call: Call, inputs: Any) -> None:
+    def _share_or_not(self, call: Call, inputs: Any) -> None:
         self._removals = _removals(call, self._model, self._blocks, inputs)
         if not self._agrees(call, inputs):
             self._prefix = None
