@@ -1,5 +1,6 @@
 """The evaluation batches of the protocol: the same draw and the same normalisation in training and in the audit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,6 +28,34 @@ def evaluation_batches(
         raise ValueError(f"{n_samples} samples do not make {batches} disjoint batches")
     order = torch.randperm(n_samples, generator=torch.Generator().manual_seed(seed))
     return list(order[: batches * size].split(size))
+
+
+DRAWS = 99
+"""Random orders that the labels' order is held against."""
+
+
+def are_sorted(labels: Sequence[Tensor]) -> bool:
+    """Whether batches hold the classes far more unevenly than random orders of the same labels do.
+
+    Unevenness is the χ² statistic of batches and classes; far is twice as far above the mean of 99 random orders as the
+    farthest of them, which a random draw does not reach once in a million.
+
+    Args:
+        labels: of each batch, (B,) class indices.
+    """
+    every = torch.cat([batch.cpu() for batch in labels]).unique(return_inverse=True)[1]
+    batch = torch.arange(len(labels)).repeat_interleave(torch.tensor([len(each) for each in labels]))
+    classes = int(every.max()) + 1
+    expected = torch.outer(torch.bincount(batch), torch.bincount(every)).flatten() / len(every)
+    draw = torch.Generator().manual_seed(SEED)
+
+    def unevenness(order: Tensor) -> float:
+        counts = torch.bincount(batch * classes + order, minlength=len(expected))
+        return float(((counts - expected) ** 2 / expected).sum())
+
+    drawn = [unevenness(every[torch.randperm(len(every), generator=draw)]) for _ in range(DRAWS)]
+    mean = sum(drawn) / DRAWS
+    return unevenness(every) > mean + 2 * (max(drawn) - mean) + 1e-6
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fa_tracking.protocol.batches import BATCH_SIZE, BATCHES
 from fa_tracking.protocol.diagnostics import catalogue
 from fa_tracking.protocol.probe import Beside, Capture, capture_all
 from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds, is_share
@@ -18,22 +17,16 @@ def measure(captures: Sequence[Capture]) -> dict[str, Any]:
     What the report has no field of its own for stands in its ``extra``.
     """
     measured: dict[str, Any] = {}
+    remarks = [remark for c in captures for remark in c.remarks]
     for diagnostic in catalogue():
         if hasattr(diagnostic, "measure"):
-            measured |= diagnostic.measure(captures)
+            found = diagnostic.measure(captures)
+            remarks += found.pop("remarks", [])
+            measured |= found
     own = {f.name for f in fields(DiagnosticReport)}
     extra = {name: measured.pop(name) for name in sorted(measured.keys() - own)}
-    remarks = dict.fromkeys(remark for c in captures for remark in c.remarks)
-    if few := _small_batches(sorted({len(c.labels) for c in captures}), len(captures)):
-        remarks[few] = None
-    return {**measured, "extra": extra, "remarks": tuple(remarks)}
-
-
-def _small_batches(sizes: Sequence[int], batches: int) -> str:
-    if sizes[0] >= BATCH_SIZE:
-        return ""
-    counted = f"{batches} batches of {' to '.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))} samples"
-    return f"{counted}, the thresholds are for {BATCHES} of {BATCH_SIZE}: (c) depends on the size"
+    states = captures[0].states
+    return {**measured, "states": states, "extra": extra, "remarks": tuple(dict.fromkeys(remarks))}
 
 
 def diagnose(

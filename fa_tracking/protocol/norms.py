@@ -30,14 +30,6 @@ def median_norms(batches: Sequence[Sequence[Tensor]]) -> list[float]:
     return [median(torch.cat([norms(layer) for layer in layers])) for layers in zip(*batches, strict=True)]
 
 
-def median_ratio(numerators: Sequence[Tensor], denominators: Sequence[Tensor]) -> float | None:
-    """The median over samples of ‖numerator‖/‖denominator‖; None where every denominator is zero."""
-    top = torch.cat([norms(v) for v in numerators])
-    bottom = torch.cat([norms(v) for v in denominators])
-    defined = bottom != 0
-    return median(top[defined] / bottom[defined]) if defined.any() else None
-
-
 def unit(vectors: Tensor) -> Tensor:
     """Vectors (..., d) scaled to length 1 in float64; a zero vector has no direction and becomes NaN."""
     v = in_range(vectors)

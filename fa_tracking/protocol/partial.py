@@ -8,7 +8,8 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
-from fa_tracking.protocol.diagnostics import Kind, catalogue, finite, grad_norm, residual_norm
+from fa_tracking.protocol import VERSION
+from fa_tracking.protocol.diagnostics import Kind, Reference, catalogue, finite, grad_norm, residual_norm
 from fa_tracking.protocol.report import STRICT, Accuracy, DiagnosticReport, DiagnosticThresholds, Section, Verdict
 
 INCONCLUSIVE = "inconclusive: partial evidence: "
@@ -65,6 +66,11 @@ class PartialReport(Verdict):
     control_runs: tuple[str, ...] = ()
     control_note: str = ""
     extra: dict[str, float | None] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    stream_growth: Norm | None = None
+    chance_error: Norm | None = None
+    reference: Reference | None = None
+    protocol_version: str = VERSION
     given: dict[str, float] = field(default_factory=dict)
 
     @classmethod

@@ -9,9 +9,10 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Self
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from fa_tracking.protocol import VERSION
+from fa_tracking.protocol import PROTOCOL, VERSION
 from fa_tracking.protocol.diagnostics import (
     Kind,
+    Reference,
     catalogue,
     direction_stability,
     finite,
@@ -35,6 +36,7 @@ Accuracy = Annotated[float | None, AfterValidator(is_share)]
 TRUSTWORTHY = "trustworthy"
 WALK_BACK = "needs walk-back: "
 INCONCLUSIVE = "inconclusive: not measured: "
+NOT_BP = "inconclusive: the reference gradient is not BP's"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -68,6 +70,8 @@ class Verdict:
     method_name: str
     notes: str
     remarks: tuple[str, ...] = ()
+    reference: Reference | None = None
+    protocol_version: str = VERSION
     EVIDENCE: ClassVar[str]
     HEADING: ClassVar[str]
 
@@ -88,6 +92,8 @@ class Verdict:
         wordings = [self.wording(d) for d in catalogue() if d.fires(self)]
         if wordings:
             return WALK_BACK + "; ".join(wordings)
+        if self.reference is Reference.NOT_BP:
+            return NOT_BP
         required = {d.FLAG for d in catalogue() if d.REQUIRED}
         known = all(kind is Kind.EXACT for flag, kind in self.kinds.items() if flag in required)
         return TRUSTWORTHY if known else self.inconclusive()
@@ -113,7 +119,7 @@ class Verdict:
         values = {d.FLAG: d.value(self) for d in catalogue()}
         return {
             **json.loads(TypeAdapter(type(self)).dump_json(self)),
-            "protocol_version": VERSION,
+            "protocol": PROTOCOL,
             "evidence": self.EVIDENCE,
             "kinds": self.kinds,
             "max_per_block_growth": plain(values[residual_norm.FLAG]),
@@ -129,12 +135,12 @@ class Verdict:
         Raises:
             ValueError: a number is missing or is not a number; the message names the field.
         """
-        derived = {"protocol_version", "evidence", "kinds", "max_per_block_growth", "margin_pp", "flags", "verdict"}
+        derived = {"protocol", "evidence", "kinds", "max_per_block_growth", "margin_pp", "flags", "verdict"}
         return TypeAdapter(cls).validate_python({k: v for k, v in data.items() if k not in derived | {"knockout"}})
 
     def __str__(self) -> str:
         lines = [
-            f"{self.HEADING}, protocol {VERSION}",
+            f"{self.HEADING}, protocol {PROTOCOL}, measurement revision {self.protocol_version}",
             f"method: {self.method_name}",
             *([f"notes:  {self.notes}"] if self.notes else []),
             *(f"states: {remark}" for remark in self.remarks),
@@ -156,7 +162,7 @@ class DiagnosticReport(Verdict):
         method_name: the learning rule, as it is to be printed.
         notes: free text: architecture, data set.
         residual_norms: ‖h_0‖ … ‖h_L‖.
-        bp_grad_norms: ‖g_0‖ … ‖g_L‖, at mean reduction over a batch of 128.
+        bp_grad_norms: ‖g_0‖ … ‖g_L‖, at mean reduction over a batch of 128; each None where the gradient is not BP's.
         stability_layer: the layer at which (c) is taken, ⌊L/2⌋.
         cross_batch_stability: (c); None: not measured.
         headline_acc: accuracy in [0, 1]; None: not given.
@@ -168,6 +174,12 @@ class DiagnosticReport(Verdict):
         control_note: what else a reader must know of the control, or why there is none.
         extra: what diagnostics beyond the four have measured, by name.
         remarks: how it was measured: which modules the states are of, what was done with tokens, precision, hooks.
+        stream_growth: (a) of the whole stream, over all tokens and features, where ``residual_norms`` are of the class
+            token alone; None elsewhere, and (a) follows ``residual_norms``.
+        chance_error: ‖e‖ of a uniform output over the network's C classes, √(1 − 1/C); None: not known, taken as 0.95.
+        reference: whether the gradient is BP's; None: not known, as in a report from numbers alone.
+        states: where each of h_0 … h_L was read, such as ``input of blocks.0``.
+        protocol_version: the measurement revision that the numbers are of.
     """
 
     EVIDENCE = "full"
@@ -176,7 +188,7 @@ class DiagnosticReport(Verdict):
     method_name: str
     notes: str
     residual_norms: tuple[float, ...]
-    bp_grad_norms: tuple[float, ...]
+    bp_grad_norms: tuple[float | None, ...]
     stability_layer: int | None
     cross_batch_stability: float | None
     headline_acc: Accuracy
@@ -188,6 +200,11 @@ class DiagnosticReport(Verdict):
     control_note: str = ""
     extra: dict[str, float | None] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    stream_growth: float | None = None
+    chance_error: float | None = None
+    reference: Reference | None = None
+    states: tuple[str, ...] = ()
+    protocol_version: str = VERSION
 
     @property
     def max_per_block_growth(self) -> float:

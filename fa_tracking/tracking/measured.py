@@ -10,13 +10,15 @@ def report_metrics(report: DiagnosticReport) -> dict[str, float]:
         names.MAX_BLOCK_GROWTH: report.max_per_block_growth,
         names.DEEPEST_GRAD_NORM: report.bp_grad_norms[-1],
         names.GRAD_GAIN: report.grad_gain,
+        names.STREAM_GROWTH: report.stream_growth,
+        names.CHANCE_ERROR: report.chance_error,
         names.STABILITY: report.cross_batch_stability,
         **{f"diagnostics/{name}": value for name, value in report.extra.items()},
     }
     return {
         **{key: value for key, value in scalars.items() if value is not None},
         **{names.residual_norm(layer): v for layer, v in enumerate(report.residual_norms)},
-        **{names.grad_norm(layer): v for layer, v in enumerate(report.bp_grad_norms)},
+        **{names.grad_norm(layer): v for layer, v in enumerate(report.bp_grad_norms) if v is not None},
     }
 
 

@@ -8,7 +8,8 @@ A file's contract, as module attributes (none of them imports torch at the top):
     WORDING    what the verdict says when it fires
     REQUIRED   False where a report without this measurement may still be trustworthy
 
-    measure(captures) -> dict     the fields of the report that it measures, from captured tensors (optional)
+    measure(captures) -> dict     the fields of the report that it measures, from captured tensors (optional);
+                                  under "remarks" what a reader must know of them
     value(report) -> float | None the number that is held against the threshold; None: not measured
                                   (of partial evidence what is known of it: a bound, or the number of another layer)
     fires(report) -> bool | None  None: not measured
@@ -29,6 +30,14 @@ class Kind(StrEnum):
     BOUND = "bound"
     PROXY = "proxy"
     NOT_MEASURED = "not measured"
+
+
+class Reference(StrEnum):
+    """Whether the gradient that autograd returned is BP's: the derivative of the function that the network computes."""
+
+    CHECKED = "checked"
+    NOT_CHECKED = "not checked"
+    NOT_BP = "not BP's"
 
 
 @cache

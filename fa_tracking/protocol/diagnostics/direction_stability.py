@@ -1,7 +1,9 @@
 """(c) Cross-batch direction stability: mean pairwise cosine of the batch-mean gradients at layer ⌊L/2⌋."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+from fa_tracking.protocol.diagnostics import Reference, grad_norm
 
 if TYPE_CHECKING:
     from fa_tracking.protocol.partial import Report
@@ -17,13 +19,36 @@ MIN_BATCHES = 8
 
 
 def measure(captures: "Sequence[Capture]") -> dict[str, Any]:
-    """The mean over pairs of batches; None below eight batches or where no pair has a direction."""
+    """The mean over pairs of batches; None where fewer than eight batches have a direction, or g is not BP's."""
     from fa_tracking.protocol.norms import mean_pairwise_cosine
 
     layer = (len(captures[0].grads) - 1) // 2
     means = [c.grads[layer].double().mean(dim=0) for c in captures]
-    stability = mean_pairwise_cosine(means) if len(captures) >= MIN_BATCHES else None
-    return {"stability_layer": layer, "cross_batch_stability": stability, "n_batches": len(captures)}
+    means = [mean for mean in means if (mean != 0).any()]  # a zero vector has no direction
+    is_measured = len(means) >= MIN_BATCHES and captures[0].reference is not Reference.NOT_BP
+    return {
+        "stability_layer": layer,
+        "cross_batch_stability": mean_pairwise_cosine(means) if is_measured else None,
+        "n_batches": len(captures),
+        "remarks": list(_remarks(captures, len(means))),
+    }
+
+
+def _remarks(captures: "Sequence[Capture]", with_direction: int) -> Iterator[str]:
+    """Where (c) is not what its threshold is for."""
+    from fa_tracking.protocol.batches import BATCH_SIZE, BATCHES, are_sorted
+
+    sizes = sorted({len(c.labels) for c in captures})
+    if sizes != [BATCH_SIZE]:
+        counted = f"{len(captures)} batches of {' to '.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))} samples"
+        yield f"{counted}, the thresholds are for {BATCHES} of {BATCH_SIZE}: (c) depends on the size"
+    if with_direction < len(captures):
+        yield f"{with_direction} of {len(captures)} batches have a mean gradient with a direction; (c) counts these"
+    if are_sorted([c.labels for c in captures]):
+        yield (
+            "the labels are not spread over the batches as a random draw spreads them: (c) is for batches drawn at "
+            "random, as by evaluation_batches(…)"
+        )
 
 
 def value(report: "Report") -> float | None:
@@ -40,9 +65,12 @@ def explain(report: "Report") -> list[str]:
     if stability is None:
         few = report.n_batches is not None and report.n_batches < MIN_BATCHES
         why = (
-            f"{report.n_batches} batches, needs at least {MIN_BATCHES}" if few else "no pair of batches has a direction"
+            f"{report.n_batches} batches, needs at least {MIN_BATCHES}"
+            if few
+            else f"fewer than {MIN_BATCHES} batches have a gradient with a direction"
         )
-        return [f"not measured: {why if report.n_batches is not None else 'no value given'}"]
+        why = grad_norm.not_measured(report) or why
+        return [f"not measured: {why if report.n_batches is not None or report.reference else 'no value given'}"]
     at = "" if report.stability_layer is None else f" at layer {report.stability_layer}"
     over = f" over {report.n_batches} batches" if report.n_batches else ""
     return [

@@ -33,6 +33,7 @@ def _not_finite(report: "Report") -> Iterator[tuple[str, float]]:
         *((f"‖h_{layer}‖", v) for layer, v in enumerate(report.residual_norms)),
         *((f"‖g_{layer}‖", v) for layer, v in enumerate(report.bp_grad_norms)),
         ("max per-block growth", report.max_per_block_growth),
+        ("growth of the whole stream", report.stream_growth),
         ("stability", report.cross_batch_stability),
         ("gain", report.grad_gain),
         *report.extra.items(),

@@ -8,6 +8,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from fa_tracking.protocol.diagnostics import Reference
+
 if TYPE_CHECKING:
     from fa_tracking.protocol.partial import Report
     from fa_tracking.protocol.probe import Capture
@@ -19,20 +21,48 @@ WORDING = "BP grad at numerical floor"
 REQUIRED = True
 
 REFERENCE_BATCH = 128
+NO_GRADIENT = "the gradient is exactly zero at every state: nothing flows back through the read-out"
+NO_ERROR = "the gradient is exactly zero at every state: the output error is, in every batch"
+
 CHANCE_ERROR = 0.95
-"""‖e‖ of an uninformed output over ten classes, √0.9: what the gain is multiplied by to ask for collapse."""
+"""‖e‖ at chance where a report does not know its number of classes: what revision 1.0 took, √0.9 of ten classes."""
+
+
+def chance_error(classes: int) -> float:
+    """‖e‖ = ‖softmax − onehot‖ of a uniform output over C classes: √(1 − 1/C). The gain times it asks for collapse."""
+    return math.sqrt(1 - 1 / classes)
 
 
 def measure(captures: "Sequence[Capture]") -> dict[str, Any]:
-    """‖g_l‖ per layer, and the gain ‖g_L‖/‖e‖: both medians over samples, at the reference batch."""
-    from fa_tracking.protocol.norms import median_norms, median_ratio
+    """‖g_l‖ per layer, and the gain ‖g_L‖/‖e‖: both medians over samples, at the reference batch.
 
+    Where the gradient is not BP's there is neither: a number that is none is not handed on.
+    """
+    import torch
+
+    from fa_tracking.protocol.norms import median, median_norms
+
+    chance = chance_error(captures[0].logits.shape[1])
+    reference = captures[0].reference
+    if reference is Reference.NOT_BP:
+        missing = [None for _ in captures[0].grads]
+        return {"bp_grad_norms": missing, "grad_gain": None, "chance_error": chance, "reference": reference}
     norms = median_norms([c.grads for c in captures])
-    gain = median_ratio([c.grads[-1] for c in captures], [c.error for c in captures])
+    gains = torch.cat([c.gain for c in captures])
+    gain = median(gains) if len(gains) else None
+    is_zero = not any(g.any() for c in captures for g in c.grads)
     return {
         "bp_grad_norms": [v / REFERENCE_BATCH for v in norms],
         "grad_gain": None if gain is None else gain / REFERENCE_BATCH,
+        "chance_error": chance,
+        "reference": reference,
+        "remarks": [] if not is_zero else [NO_ERROR if gain else NO_GRADIENT],
     }
+
+
+def not_measured(report: "Report") -> str:
+    """Why no number that is made of gradients is measured; empty where the reference is not the reason."""
+    return f"the reference gradient is {Reference.NOT_BP}" if report.reference is Reference.NOT_BP else ""
 
 
 def deepest_layer(report: "Report") -> int | None:
@@ -50,7 +80,12 @@ def explained_by_small_error(report: "Report") -> bool:
     deepest, gain, floor = value(report), report.grad_gain, report.thresholds.g_norm_floor
     if deepest is None or gain is None or not math.isfinite(gain):
         return False
-    return deepest < floor <= gain * CHANCE_ERROR
+    return deepest < floor <= gain * error_at_chance(report)
+
+
+def error_at_chance(report: "Report") -> float:
+    """‖e‖ of a uniform output over the report's classes."""
+    return CHANCE_ERROR if report.chance_error is None else report.chance_error
 
 
 def fires(report: "Report") -> bool | None:
@@ -63,7 +98,7 @@ def fires(report: "Report") -> bool | None:
 def explain(report: "Report") -> list[str]:
     deepest, floor = value(report), report.thresholds.g_norm_floor
     if deepest is None:
-        return ["not measured: no gradient norm given"]
+        return [f"not measured: {not_measured(report) or 'no gradient norm given'}"]
     is_proxy = report.bp_grad_norms[-1] is None
     name = f"‖g_{deepest_layer(report)}‖" if is_proxy else "‖g_L‖"
     lines = [f"{name} = {deepest:.4g}   (fires below {floor:g}; loss at mean reduction over {REFERENCE_BATCH})"]
@@ -72,7 +107,7 @@ def explain(report: "Report") -> list[str]:
     if report.grad_gain is None:
         lines.append("gain ‖g_L‖/‖e‖: not measured")
     else:
-        chance = report.grad_gain * CHANCE_ERROR
+        chance = report.grad_gain * error_at_chance(report)
         lines.append(f"gain ‖g_L‖/‖e‖ = {report.grad_gain:.4g}   (at chance-level error: ‖g_L‖ = {chance:.4g})")
     if explained_by_small_error(report):
         lines.append("small gradient explained by small error")

@@ -21,10 +21,15 @@ DENOMINATOR_FLOOR = 1e-30
 
 
 def measure(captures: "Sequence[Capture]") -> dict[str, Any]:
-    """‖h_l‖ per layer: the median over samples of the per-sample L2 norm."""
-    from fa_tracking.protocol.norms import median_norms
+    """‖h_l‖ per layer: the median over samples of the per-sample L2 norm. Where these are of the class token alone, the
+    growth of the whole stream too: of the norms over all tokens and features."""
+    import torch
 
-    return {"residual_norms": median_norms([c.hidden for c in captures])}
+    from fa_tracking.protocol.norms import median, median_norms
+
+    streams = [torch.cat(layer) for layer in zip(*(c.stream for c in captures), strict=True)]
+    stream = largest([median(norms) for norms in streams]) if streams else None
+    return {"residual_norms": median_norms([c.hidden for c in captures]), "stream_growth": stream}
 
 
 def growth(residual_norms: Sequence[float | None]) -> list[float]:
@@ -61,7 +66,18 @@ def value(report: "Report") -> float | None:
 
 def fires(report: "Report") -> bool | None:
     largest_growth = value(report)
-    return None if largest_growth is None else largest_growth > report.thresholds.h_norm_explosion_ratio
+    if largest_growth is None:
+        return None
+    return largest_growth > report.thresholds.h_norm_explosion_ratio and not of_the_class_token_alone(report)
+
+
+def of_the_class_token_alone(report: "Report") -> bool:
+    """True where the class token grows beyond the threshold and the whole stream does not.
+
+    A class token that is learned from zero is tiny at h_0 on a healthy network; the stream that carries it is not.
+    """
+    growth, stream, threshold = value(report), report.stream_growth, report.thresholds.h_norm_explosion_ratio
+    return growth is not None and stream is not None and growth > threshold >= stream
 
 
 def explain(report: "Report") -> list[str]:
@@ -73,6 +89,10 @@ def explain(report: "Report") -> list[str]:
     is_bound = report.kinds[FLAG] is Kind.BOUND
     if is_bound:
         lines.insert(0, "a lower bound, from the known layers: it can show an explosion, not that there is none")
+    if report.stream_growth is not None:
+        lines.insert(0, f"growth of the whole stream, over all tokens and features = {report.stream_growth:.4g}")
+    if of_the_class_token_alone(report):
+        lines.insert(1, "growth of the class token alone")
     return [
         f"max over l of ‖h_(l+1)‖/‖h_l‖ {'≥' if is_bound else '='} {largest_growth:.4g}"
         f"   (fires above {report.thresholds.h_norm_explosion_ratio:g})",
