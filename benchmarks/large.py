@@ -201,8 +201,8 @@ def _add_run(
     value = int(run[:6], 16) / 16**6  # in [0, 1), another for each run
     measured = {
         "epoch": epochs, "headline_accuracy": value, "control_accuracy": 0.1, "margin_pp": 100 * value - 10,
-        "max_block_growth": 100 * value, "deepest_residual_norm": 10.0, "deepest_grad_norm": 1e-6,
-        "grad_gain": 1e-6, "stability": 0.1,
+        "max_block_growth": 100 * value, "stream_growth": None, "deepest_residual_norm": 10.0,
+        "deepest_grad_norm": 1e-6, "grad_gain": 1e-6, "chance_error": 0.949, "reference": "checked", "stability": 0.1,
         "fired": {"n": False, "a": value > 0.5, "b": False, "c": False, "d": value < 0.12},
     }  # fmt: skip
     flags = ",".join(letter for letter, fires in measured["fired"].items() if fires)  # type: ignore[attr-defined]

@@ -61,8 +61,8 @@ update runs set cell = c.cell from (
 METRICS = f"""
 create temp table keys as
 select unnest([
-    'accuracy/test', 'accuracy/train', 'loss/train', 'time/epoch_seconds', 'time/diagnostics_seconds',
-    'diagnostics/max_block_growth', 'diagnostics/deepest_grad_norm', 'diagnostics/grad_gain', 'diagnostics/stability',
+    'accuracy/test', 'accuracy/train', 'loss/train', 'diagnostics/max_block_growth', 'diagnostics/stream_growth',
+    'diagnostics/deepest_grad_norm', 'diagnostics/grad_gain', 'diagnostics/chance_error', 'diagnostics/stability',
     'diagnostics/alignment_missing'
 ]) as key
 union all
@@ -76,7 +76,7 @@ select
     run_id, key, step,
     case
         when random() < 1e-5 then 'nan'::double
-        when key = 'diagnostics/max_block_growth' then exp(5 * random())
+        when key in ('diagnostics/max_block_growth', 'diagnostics/stream_growth') then exp(5 * random())
         when key in ('diagnostics/deepest_grad_norm', 'diagnostics/grad_gain') then exp(-12 - 6 * random())
         else random()
     end,
@@ -190,16 +190,20 @@ def pandas_first_flag(connection: duckdb.DuckDBPyConnection) -> Callable[[], obj
     ).df()
     points = connection.sql(
         "select run_id, key, step, value from metrics where key in ('accuracy/test', 'diagnostics/max_block_growth', "
-        "'diagnostics/deepest_grad_norm', 'diagnostics/grad_gain', 'diagnostics/stability')"
+        "'diagnostics/stream_growth', 'diagnostics/deepest_grad_norm', 'diagnostics/grad_gain', "
+        "'diagnostics/chance_error', 'diagnostics/stability')"
     ).df()
 
     def answer() -> pd.DataFrame:
         wide = points.pivot(index=["run_id", "step"], columns="key", values="value").reset_index()
         wide = wide.merge(audits, on="run_id")
         growth, grad = wide["diagnostics/max_block_growth"], wide["diagnostics/deepest_grad_norm"]
-        explained = wide["diagnostics/grad_gain"] * 0.95 >= wide["g_norm_floor"]
+        explained = (
+            wide["diagnostics/grad_gain"] * wide["diagnostics/chance_error"].fillna(0.95) >= wide["g_norm_floor"]
+        )
+        ratio = wide["h_norm_explosion_ratio"]
         fired = {
-            "a": growth > wide["h_norm_explosion_ratio"],
+            "a": (growth > ratio) & ~(wide["diagnostics/stream_growth"] <= ratio),
             "b": (grad < wide["g_norm_floor"]) & ~explained,
             "c": wide["diagnostics/stability"] > wide["stability_drift_ceiling"],
             "n": wide[["diagnostics/max_block_growth", "diagnostics/deepest_grad_norm"]].isna().any(axis=1),

@@ -5,8 +5,9 @@
 -- the audit, n_changed: the runs that another threshold flags differently. Any threshold between same_from and same_to
 -- flags the same runs as used, NULL being no limit; (a) and (c) fire above it, (b) and (d) below. n_degenerate of the n
 -- are degenerate: (a) or (b) fires, or they diverged. The others are healthy. The edges are the measurements of the two groups that come
--- closest to the other group; separates: they do not overlap, NULL where a group is empty. (b) is measured as it fires:
--- by the larger of ‖g_L‖ and 0.95 times the gain.
+-- closest to the other group; separates: they do not overlap, NULL where a group is empty. (a) and (b) are measured as they
+-- fire: by the smaller of the growth and that of the whole stream, where the states are the class token's; by the larger of
+-- ‖g_L‖ and the gain times the error norm at chance. (d) allows for the rounding of accuracies.
 with swept as (
     select
         flag, used, used * pow(10, decade) as threshold,

@@ -20,7 +20,9 @@ from mlflow import MlflowClient
 
 import fa_tracking
 from fa_tracking import DiagnosticReport, DiagnosticThresholds
+from fa_tracking.auditor.write import write
 from fa_tracking.cli import main
+from fa_tracking.protocol.diagnostics import Reference
 from fa_tracking.protocol.partial import PartialReport
 from fa_tracking.results.database import ask, connect, find_query
 from fa_tracking.results.export import export
@@ -279,6 +281,92 @@ def test_the_replay_agrees_with_the_database_on_a_trained_run(uri: str) -> None:
     assert None not in (asked["growth_epoch"], asked["grad_floor_epoch"], asked["drift_epoch"])
     assert run.stop.accuracy == asked["accuracy_at_first"] and run.final_accuracy == asked["final_accuracy"]
     assert run.stop.saved == pytest.approx(asked["epochs_saved"]) and not run.is_cut_short
+
+
+OF_A_TOKEN = {  # by epoch: grown alone, grown with the whole stream; a small error of two classes, of a thousand
+    0: {"max_block_growth": 4e3, "stream_growth": 1.5, "deepest_grad_norm": 1e-3, "grad_gain": 1e-3},
+    1: {"max_block_growth": 4e3, "stream_growth": 80.0, "deepest_grad_norm": 1e-3, "grad_gain": 1e-3},
+    2: {"max_block_growth": 2.0, "deepest_grad_norm": 5e-8, "grad_gain": 1.02e-7, "chance_error": 0.9995},
+    3: {"max_block_growth": 2.0, "deepest_grad_norm": 5e-8, "grad_gain": 1.2e-7, "chance_error": 0.7071},
+}
+
+
+def test_what_explains_a_flag_away_reaches_report_tags_replay_and_database(uri: str) -> None:
+    epochs = {e: {f"diagnostics/{k}": v for k, v in found.items()} for e, found in OF_A_TOKEN.items()}
+    epochs[3]["accuracy/test"] = 0.5
+    log_run(uri, "tokens", epochs, method="dfa", seed=1, epochs=3)
+    (run,) = fa_tracking.replay("tokens", uri).runs
+    assert (run.diagnostics["a"].epoch, run.diagnostics["b"].epoch, run.stop.epoch) == (1, 3, 1)
+    (audited,) = fa_tracking.audit("tokens", uri).runs
+    assert audited.report is not None and audited.report.flags == ("b",)
+    assert audited.report.chance_error == 0.7071 and "chance_error" not in audited.report.extra
+    export("tokens.duckdb", uri, "tokens")
+    with connect("tokens.duckdb") as connection:
+        asked = ask(connection, find_query("first_flag"), {"experiment": "tokens"}).df().iloc[0]
+        held = connection.sql("select stream_growth, chance_error, reference, protocol_version from audits").fetchall()
+    assert (asked["growth_epoch"], asked["grad_floor_epoch"]) == (1, 3)
+    assert held == [(None, 0.7071, None, audited.report.protocol_version)]
+    alone = log_run(uri, "alone", {0: epochs[0]}, method="dfa", seed=1)
+    done = CliRunner().invoke(main, ["audit", "--experiment", "alone", "--tracking-uri", uri])
+    assert "? inconclusive partial" in done.stdout and "where the class token alone grows" in done.stdout
+    measured = json.loads(MlflowClient(uri).get_run(alone).data.tags["fa.measured"])
+    assert (measured["stream_growth"], measured["max_block_growth"], measured["fired"]["a"]) == (1.5, 4e3, False)
+    export("tokens.duckdb", uri, "alone")
+    with connect("tokens.duckdb") as connection:
+        found = connection.sql("select max_block_growth, stream_growth, fires_a from audits where stream_growth > 0")
+        assert found.fetchall() == [(4e3, 1.5, False)]
+
+
+def test_no_number_of_a_gradient_that_is_not_bps_judges_a_run(uri: str, workspace: Path) -> None:
+    small = {"residual_norm/h0": 1.0, "residual_norm/h1": 2.0, "grad_norm/g0": 1e-9, "grad_norm/g1": 1e-9}
+    small |= {"diagnostics/deepest_grad_norm": 1e-9, "diagnostics/grad_gain": 1e-9, "diagnostics/stability": 0.9}
+    run_id = log_run(uri, "feedback", {1: small}, method="dfa", depth=1, seed=1)
+    client = MlflowClient(uri)
+    (audited,) = fa_tracking.audit("feedback", uri).runs
+    assert audited.report is not None and audited.report.flags == ("b", "c")
+    client.set_tag(run_id, "fa.reference_gradient", "not BP's")
+    (replayed,) = fa_tracking.replay("feedback", uri).runs
+    assert replayed.stop.epoch is None and replayed.diagnostics["b"].kind == "not measured"
+    command = ["audit", "--experiment", "feedback", "--tracking-uri", uri]
+    done = CliRunner().invoke(main, command, env={"COLUMNS": "80"})
+    assert done.exit_code == 0 and "? inconclusive" in done.stdout
+    assert "(b) and (c) are empty where the reference gradient is not BP's" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    tags = client.get_run(run_id).data.tags
+    assert (tags["fa.verdict"], tags["fa.flags"]) == ("inconclusive: the reference gradient is not BP's", "")
+    assert "fa.reference_gradient" in tags  # an audit of the log knows no more of it
+    measured = json.loads(tags["fa.measured"])
+    assert measured["deepest_grad_norm"] is measured["stability"] is None
+    assert (measured["reference"], measured["fired"]) == (
+        "not BP's", {"n": False, "a": False, "b": None, "c": None, "d": None}
+    )  # fmt: skip
+    export("feedback.duckdb", uri, "feedback")
+    with connect("feedback.duckdb") as connection:
+        assert connection.sql("select reference, fires_a, fires_b from audits").fetchall() == [
+            ("not BP's", False, None)
+        ]
+    shown = CliRunner().invoke(main, ["report", "--experiment", "feedback", "--db", "feedback.duckdb"])
+    assert shown.exit_code == 0 and "is not BP's: (b) and (c) were not measured" in shown.stdout
+
+
+def test_the_audit_of_a_model_sets_and_takes_back_the_tag_of_its_reference_gradient(uri: str) -> None:
+    run_id = log_run(uri, "tagged", {}, method="dfa")
+    client = MlflowClient(uri)
+
+    def written(reference: Reference | None, grads: list[float | None], version: str = "1.1") -> dict[str, str]:
+        report = DiagnosticReport(
+            "dfa", "", [1.0, 2.0], grads, 0, None, 0.5, None, reference=reference, protocol_version=version
+        )
+        write(client, client.get_run(run_id), report, 3, "0" * 64, "not measured: no blocks")
+        return dict(client.get_run(run_id).data.tags)
+
+    tags = written(Reference.NOT_BP, [None, None])
+    assert (tags["fa.reference_gradient"], tags["fa.flags"]) == ("not BP's", "")
+    assert "the reference gradient is not BP's" in tags["mlflow.note.content"]
+    for reference in (Reference.CHECKED, Reference.NOT_CHECKED, None):
+        written(Reference.NOT_BP, [None, None])
+        tags = written(reference, [1e-3, 1e-3], "1.2")
+        assert "fa.reference_gradient" not in tags and tags["fa.protocol_version"] == "1.2"
 
 
 def test_replay_on_the_command_line(uri: str) -> None:

@@ -15,18 +15,21 @@ import pytest
 from conftest import empty_database
 
 from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.protocol.diagnostics import frozen_control, grad_norm
 from fa_tracking.results.database import ask, connect, explain_query, find_query, queries
 from fa_tracking.results.statistics import summarise
 
 REFERENCE = Path(__file__).parent.parent / "docs/reference-results"
 NAN, INF = math.nan, math.inf
 RATIO, FLOOR, CEILING, MARGIN = 50.0, 1e-7, 0.3, 2.0
+ROUNDING = 7e-6
 
 GROWTH, GRAD = "diagnostics/max_block_growth", "diagnostics/deepest_grad_norm"
 GAIN, STABILITY, ACCURACY = "diagnostics/grad_gain", "diagnostics/stability", "accuracy/test"
+STREAM, CHANCE = "diagnostics/stream_growth", "diagnostics/chance_error"
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """One run as the tables hold it; ``series`` are its metrics, step by step, ``gamma`` its Γ by layer."""
 
@@ -43,6 +46,8 @@ class Run:
     growth: float = 1.5
     grad: float = 1e-3
     gain: float | None = None
+    stream: float | None = None
+    chance: float | None = None
     stability: float = 0.1
     status: str = "FINISHED"
     aborted_at: int | None = None
@@ -54,14 +59,15 @@ class Run:
     @property
     def fires(self) -> dict[str, bool | None]:
         """The protocol's flags, from its table."""
-        explained = self.gain is not None and self.gain * 0.95 >= FLOOR
-        measured = [self.growth, self.grad, self.stability, self.accuracy]
+        alone = self.stream is not None and self.stream <= RATIO
+        explained = self.gain is not None and self.gain * (0.95 if self.chance is None else self.chance) >= FLOOR
+        measured = [self.growth, self.grad, self.stability, self.accuracy, self.stream]
         return {
             "n": any(v is not None and not math.isfinite(v) for v in measured),
-            "a": self.growth > RATIO,
+            "a": self.growth > RATIO and not alone,
             "b": self.grad < FLOOR and not explained,
             "c": self.stability > CEILING,
-            "d": None if self.margin is None else self.margin < MARGIN,
+            "d": None if self.margin is None else self.margin < MARGIN - ROUNDING,
         }
 
     @property
@@ -130,6 +136,18 @@ RUNS = [
     Run("bp", 3, 0.50, depth=8, penalty=0.01, experiment="deep"),
 ]
 
+SMALL: dict[str, Any] = {"experiment": "token", "grad": 5e-8, "margin": 9.0}
+TOKEN = [
+    Run("bp", 1, experiment="token", growth=4e3, stream=1.2, margin=2 - 1e-6, stability=0.4),  # as good as 2
+    Run("bp", 2, experiment="token", growth=4e3, stream=60, margin=1.9999),
+    Run("bp", 3, experiment="token", growth=4e3, stream=NAN),  # explains nothing
+    Run("bp", 4, experiment="token", growth=30, stream=400),
+    Run("bp", 5, **SMALL, gain=1.02e-7, chance=0.9995),  # of a thousand classes
+    Run("bp", 6, **SMALL, gain=1.2e-7, chance=0.7071),  # of two
+    Run("bp", 7, **SMALL, gain=1e-3, chance=NAN),  # explains nothing
+    Run("bp", 8, **SMALL, gain=1.1e-7),  # not known: 0.95
+]
+
 SERIES = {
     GROWTH: [1, 60, 40, 60, 60],
     GRAD: [1e-3, 5e-8, 5e-8, 5e-8, NAN],
@@ -146,13 +164,27 @@ TIMED = [
     Run("fa", 1, 0.60, experiment="timed", series={ACCURACY: [0.1, NAN]}, status="FAILED", audited=False),
 ]
 
+TINY = [1e-3, 5e-8, 5e-8, 5e-8]
+TIMED_TOKEN = {
+    Run("bp", 1, experiment="timed token", series={GROWTH: [1, 60, 60, 60], STREAM: [1, 2, 60, 60]}): ("a", 2),
+    Run("bp", 2, experiment="timed token", series={GROWTH: [1, 60, 60, 60], STREAM: [1, NAN, 1, 1]}): ("a", 1),
+    Run("bp", 3, experiment="timed token", series={GROWTH: [60, 60, 1, 1], STREAM: [1, 1, 1, 1]}): ("a", None),
+    Run(
+        "bp", 4, experiment="timed token", series={GRAD: TINY, GAIN: [1.02e-7] * 4, CHANCE: [0.9995, 0.9995, 0.95, 1]}
+    ): ("b", 2),
+    Run("bp", 5, experiment="timed token", series={GRAD: TINY, GAIN: [1.2e-7] * 4, CHANCE: [0.7071] * 4}): ("b", 1),
+    Run("bp", 6, experiment="timed token", series={GRAD: TINY, GAIN: [1e-3] * 4, CHANCE: [1, 1, NAN, 1]}): ("b", 2),
+    Run("bp", 7, experiment="timed token", series={GRAD: TINY, GAIN: [1.1e-7] * 4}): ("b", None),
+}
+"""What the flag's first epoch is where the growth is of a class token, or the classes are not ten."""
+
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs above as an export would write them."""
     path = tmp_path_factory.mktemp("queries") / "r.duckdb"
     with empty_database(path) as connection:
-        for number, run in enumerate([*RUNS, *TIMED]):
+        for number, run in enumerate([*RUNS, *TIMED, *TOKEN, *TIMED_TOKEN]):
             run.run_id = f"{number:032x}"
             write(connection, run)
     return path
@@ -178,6 +210,7 @@ def write(connection: duckdb.DuckDBPyConnection, run: Run) -> None:
             "max_block_growth": run.growth,
         }
         measured |= {"deepest_grad_norm": run.grad, "grad_gain": run.gain, "stability": run.stability}
+        measured |= {"stream_growth": run.stream, "chance_error": run.chance}
         thresholds = {"h_norm_explosion_ratio": RATIO, "g_norm_floor": FLOOR}
         thresholds |= {"stability_drift_ceiling": CEILING, "frozen_acc_margin_pp": MARGIN}
         fires = {f"fires_{f}": fired for f, fired in run.fires.items()}
@@ -393,7 +426,9 @@ def test_a_pattern_asks_several_experiments_and_an_exact_name_with_its_letters_o
     alone = rows["bp", 512, 0.0, False]
     assert alone["change_pp"] == close(100 * (0.61 - np.mean([0.60, 0.63, 0.61])))  # one seed in common: of the means
     assert (alone["change_sd"], alone["n_pairs"], alone["n"]) == (None, 1, 1)
-    with pytest.raises(UsageError, match=r"no experiment 'x\*'; it holds: deep, it's \[two\], main, timed"):
+    with pytest.raises(
+        UsageError, match=r"no experiment 'x\*'; it holds: deep, it's \[two\], main, timed, timed token, token"
+    ):
         answer("runs", "x*")
 
 
@@ -452,9 +487,9 @@ def firsts(run: Run) -> dict[str, int | None]:
         at = {key: values[step] for key, values in run.series.items() if step < len(values)}
         growth, grad, gain = at.get(GROWTH, 0.0), at.get(GRAD, 1.0), at.get(GAIN, 0.0)
         fired = {
-            "n": not all(map(math.isfinite, at.values())),
-            "a": growth > RATIO,
-            "b": grad < FLOOR and not gain * 0.95 >= FLOOR,
+            "n": not all(math.isfinite(value) for key, value in at.items() if key != CHANCE),
+            "a": growth > RATIO and not at.get(STREAM, INF) <= RATIO,
+            "b": grad < FLOOR and not gain * at.get(CHANCE, 0.95) >= FLOOR,
             "c": at.get(STABILITY, 0.0) > CEILING,
         }
         found |= {flag: step for flag, fires in fired.items() if fires}
@@ -476,6 +511,13 @@ def test_the_first_flag_is_found_step_by_step(answer: Any) -> None:
     assert [rows[run.run_id]["first_epoch"] for run in audited] == [1, 3, 1, 1, None]
 
 
+def test_at_each_epoch_a_class_token_may_grow_alone_and_a_small_error_is_that_of_its_classes(answer: Any) -> None:
+    rows = {r["run_id"]: r for r in answer("first_flag_timeline", "timed token")}
+    for run, (flag, epoch) in TIMED_TOKEN.items():
+        assert {f: rows[run.run_id][f"{f}_epoch"] for f in "nabc"} == firsts(run)
+        assert firsts(run)[flag] == epoch
+
+
 def test_saved_compute_is_over_seeds_and_its_accuracies_leave_the_diverged_out(answer: Any) -> None:
     rows = {(r["method"], r["rule"]): r for r in answer("saved_compute", "timed")}
     assert rows.keys() == {("dfa", rule) for rule in ("a", "b", "c", "n", "a, b or n")} | {("bp", "a, b or n")}
@@ -495,26 +537,41 @@ def test_saved_compute_is_over_seeds_and_its_accuracies_leave_the_diverged_out(a
 
 
 MEASURES: dict[str, tuple[Callable[[Run], float | None], float, int]] = {
-    "a": (lambda run: run.growth, RATIO, 1),
-    "b": (lambda run: max(run.grad, 0.95 * run.gain) if run.gain is not None else run.grad, FLOOR, -1),
+    "a": (lambda run: run.growth if run.stream is None else least(run.growth, run.stream), RATIO, 1),
+    "b": (lambda run: max(run.grad, at_chance(run)), FLOOR, -1),
     "c": (lambda run: run.stability, CEILING, 1),
     "d": (lambda run: run.margin, MARGIN, -1),
 }
+
+
+def least(growth: float, stream: float) -> float:
+    return growth if math.isnan(growth) or math.isnan(stream) else min(growth, stream)
+
+
+def at_chance(run: Run) -> float:
+    """‖g_L‖ were the error that of a uniform output; 0 where it is not known."""
+    found = 0.0 if run.gain is None else run.gain * (0.95 if run.chance is None else run.chance)
+    return 0.0 if math.isnan(found) else found
 
 
 def is_degenerate(run: Run) -> bool:
     return any(run.fires[flag] for flag in "abn")
 
 
+@pytest.mark.parametrize("experiment", ["main", "token"])
 @pytest.mark.parametrize("flag", MEASURES)
-def test_thresholds_inside_the_range_keep_the_verdicts_and_those_outside_change_them(flag: str, answer: Any) -> None:
+def test_thresholds_inside_the_range_keep_the_verdicts_and_those_outside_change_them(
+    flag: str, experiment: str, answer: Any
+) -> None:
     measure, used, sign = MEASURES[flag]
-    judged = [r for r in RUNS if r.experiment == "main" and r.audited and not r.frozen and r.aborted_at is None]
+    asked = [r for r in [*RUNS, *TOKEN] if r.experiment == experiment]
+    judged = [r for r in asked if r.audited and not r.frozen and r.aborted_at is None]
     finite = [(run, v) for run in judged if (v := measure(run)) is not None and math.isfinite(v)]
-    rows = [r for r in answer("threshold_sensitivity") if r["flag"] == flag]
+    rows = [r for r in answer("threshold_sensitivity", experiment) if r["flag"] == flag]
+    rounding = ROUNDING if flag == "d" else 0.0
 
     def flagged(threshold: float) -> list[bool]:
-        return [sign * v > sign * threshold for _, v in finite]
+        return [sign * (v + rounding) > sign * threshold for _, v in finite]
 
     assert flagged(used) == [run.fires[flag] for run, _ in finite]
     for row, decade in zip(rows, range(-3, 4), strict=True):
@@ -642,7 +699,9 @@ def test_diverged_runs_of_any_status_are_listed_with_where_it_began(answer: Any)
 
 def test_every_run_is_listed_whatever_its_status(answer: Any) -> None:
     rows = {r["run_id"]: r for r in answer("runs", "*")}
-    assert {k: r["status"] for k, r in rows.items()} == {run.run_id: run.status for run in [*RUNS, *TIMED]}
+    assert {k: r["status"] for k, r in rows.items()} == {
+        run.run_id: run.status for run in [*RUNS, *TIMED, *TOKEN, *TIMED_TOKEN]
+    }
     failed = rows[TIMED[-1].run_id]
     assert (failed["last_epoch"], failed["verdict"]) == (1, "not audited") and math.isnan(failed["accuracy"])
 
@@ -656,6 +715,31 @@ def test_architectures_and_depths_stand_beside_each_other(answer: Any) -> None:
     change, spread, pairs = less({1: 0.52, 3: 0.5}, accuracies("bp", 0.01))
     assert (deep["change_pp"], deep["change_sd"], deep["n_pairs"]) == (close(change), close(spread), pairs)
     assert (deep["n_depths"], deep["same_verdict"]) == (2, True)
+
+
+def test_sql_and_report_round_a_margin_and_guess_an_error_alike() -> None:
+    assert (frozen_control.ROUNDING_PP, grad_norm.CHANCE_ERROR) == (ROUNDING, 0.95)
+
+
+def test_a_folder_of_an_earlier_version_is_asked_alone_and_beside_a_later_one(file: Path, tmp_path: Path) -> None:
+    with duckdb.connect() as connection:
+        connection.execute(f"attach '{file}' as held (read_only)")
+        connection.execute("use held")
+        for folder, experiment, columns in (
+            ("old", "main", "* exclude (stream_growth, chance_error, reference)"),
+            ("new", "token", "*"),
+        ):
+            (tmp_path / folder).mkdir()
+            runs = f"from runs where experiment = '{experiment}'"
+            connection.execute(f"copy ({runs}) to '{tmp_path / folder}/runs.parquet'")
+            audits = f"select {columns} from audits where run_id in (select run_id {runs})"
+            connection.execute(f"copy ({audits}) to '{tmp_path / folder}/audits.parquet'")
+    known = "select count(*), count(stream_growth), count(chance_error), count(reference) from audits"
+    audited = sum(run.experiment == "main" and run.audited for run in RUNS)
+    for path, expected in ((tmp_path / "old", (audited, 0, 0, 0)), (tmp_path, (audited + len(TOKEN), 4, 3, 0))):
+        with connect(path) as connection:
+            assert connection.sql(known).fetchall() == [expected]
+            assert ask(connection, find_query("threshold_groups"), {"experiment": "main"}).fetchall()
 
 
 def test_a_database_without_the_macros_is_named(file: Path, tmp_path: Path) -> None:

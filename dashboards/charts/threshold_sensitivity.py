@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 270, 120
 
 PANELS = {
     "a": ("(a) max growth of a block", True),
-    "b": ("(b) gradient: larger of g_L and 0.95 gain", True),
+    "b": ("(b) larger of g_L and that at chance", True),
     "c": ("(c) cosine across batches", False),
     "d": ("(d) margin over frozen blocks, pp", False),
 }
@@ -32,8 +32,8 @@ def draw(rows: pd.DataFrame) -> alt.VConcatChart:
     a, b, c, d = (_panel(rows, flag) for flag in PANELS)
     caption = [
         "A mark is a run; degenerate: (a) or (b) fires, or it diverged. Dashes: the threshold used. Grey: the gap",
-        "between the groups. Green bar on top: thresholds that flag the same runs. (b) is drawn as it judges: a g_L",
-        "that a small output error explains does not fire.",
+        "between the groups. Green bar on top: thresholds that flag the same runs. (a), (b) are drawn as they judge: a",
+        "class token that grows alone does not fire, nor does a g_L that a small output error explains.",
     ]
     upper, lower = alt.hconcat(a, b, spacing=24), alt.hconcat(c, d, spacing=24)
     return alt.vconcat(upper, lower, spacing=14, title=theme.caption(*caption))

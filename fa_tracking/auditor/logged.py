@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fa_tracking.auditor.control import Control, is_frozen
 from fa_tracking.errors import FATrackError
+from fa_tracking.protocol.diagnostics import Reference
 from fa_tracking.protocol.partial import PartialReport
 from fa_tracking.protocol.report import DiagnosticThresholds
 from fa_tracking.tracking import names
@@ -27,8 +28,13 @@ SCALARS = {
     names.DEEPEST_GRAD_NORM: "deepest_grad_norm",
     names.GRAD_GAIN: "grad_gain",
     names.STABILITY: "cross_batch_stability",
+    names.STREAM_GROWTH: "stream_growth",
+    names.CHANCE_ERROR: "chance_error",
 }
 """Under which name a report knows a metric."""
+
+OF_GRADIENTS = {names.DEEPEST_GRAD_NORM, names.GRAD_GAIN, names.STABILITY}
+"""Those of them that are made of the reference gradient."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,11 @@ class Log:
         """
         found = self.values[epoch]
         hidden, grads = _by_layer(found, names.residual_norm), _by_layer(found, names.grad_norm)
+        scalars = {field: found.get(key) for key, field in SCALARS.items()}
+        reference = None
+        if names.TAG_REFERENCE in self.run.data.tags:  # what it logged of such a gradient measures no diagnostic
+            reference, grads = Reference.NOT_BP, {}
+            scalars |= dict.fromkeys((SCALARS[key] for key in OF_GRADIENTS), None)
         used = {}
         if 0 not in hidden and "h0_norm" in self.given:
             hidden[0] = used["h0_norm"] = self.given["h0_norm"]
@@ -89,7 +100,8 @@ class Log:
                 control_note=control.note,
                 extra={key.removeprefix(names.DIAGNOSTICS): found[key] for key in sorted(extra)},
                 given=used,
-                **{field: found.get(key) for key, field in SCALARS.items()},
+                reference=reference,
+                **scalars,
             )
         except ValidationError as error:
             first = error.errors()[0]

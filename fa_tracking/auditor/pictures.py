@@ -43,6 +43,8 @@ def _ceilings(report: Report) -> dict[int, float]:
 
 
 def _exploded(report: Report) -> set[int]:
+    if not residual_norm.fires(report):  # as where the class token grows alone
+        return set()
     known = [layer for layer, norm in enumerate(report.residual_norms) if norm is not None]
     growth = zip(known[1:], residual_norm.growth(report.residual_norms), strict=True)
     return {layer for layer, ratio in growth if ratio > report.thresholds.h_norm_explosion_ratio}

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from fa_tracking.auditor.logged import Log, course_keys, read
 from fa_tracking.auditor.page import page
 from fa_tracking.auditor.pictures import pictures
-from fa_tracking.protocol import VERSION
-from fa_tracking.protocol.diagnostics import Kind, catalogue, residual_norm
+from fa_tracking.protocol.diagnostics import Kind, Reference, catalogue, residual_norm
 from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.partial import Report
-from fa_tracking.protocol.report import plain
+from fa_tracking.protocol.report import DiagnosticReport, plain
 from fa_tracking.scratch import scratch
 from fa_tracking.tracking import names, notes, store
 from fa_tracking.untrusted import printable_lines
@@ -69,16 +68,20 @@ def write(
         names.TAG_FLAGS: ",".join(report.flags),
         names.TAG_EVIDENCE: report.EVIDENCE,
         names.TAG_CONTROL_RUNS: _cut(",".join(report.control_runs)),
-        names.TAG_PROTOCOL_VERSION: VERSION,
+        names.TAG_PROTOCOL_VERSION: report.protocol_version,
         names.TAG_THRESHOLDS: json.dumps(report.to_dict()["thresholds"]),
         names.TAG_MEASURED: json.dumps(_measured(report, epoch, removed), allow_nan=False),
         **({names.TAG_CHECKPOINT_SHA256: sha256} if sha256 else {}),
+        **({names.TAG_REFERENCE: Reference.NOT_BP.value} if report.reference is Reference.NOT_BP else {}),
         names.TAG_AUDITED_AT: datetime.now(UTC).isoformat(timespec="seconds"),
         names.TAG_NOTE: _note(report, text),
     }
     drawn = pictures(report, log or read(client, run, course_keys(run.data.metrics))) if pictured else None
     html = page(report, run.info.run_name or run_id, drawn, further)
-    _remove(client, run, [names.TAG_CHECKPOINT_SHA256] if sha256 is None else [])  # never beside the new verdict
+    outdated = [names.TAG_CHECKPOINT_SHA256] if sha256 is None else []
+    if isinstance(report, DiagnosticReport) and report.reference is not Reference.NOT_BP:
+        outdated.append(names.TAG_REFERENCE)  # a report of logs keeps it: it knows no more of the gradient
+    _remove(client, run, outdated)  # never beside the new verdict
     _write(client, run_id, {"txt": text, "json": content + "\n", "html": html}, values)
 
 
@@ -121,9 +124,12 @@ def _measured(report: Report, epoch: int, removed: Knockout | str) -> dict[str, 
         "control_accuracy": full["frozen_baseline_acc"],
         "margin_pp": full["margin_pp"],
         "max_block_growth": None if residual_norm.FLAG in inexact else full["max_per_block_growth"],
+        "stream_growth": full["stream_growth"],
         "deepest_residual_norm": full["residual_norms"][-1],
         "deepest_grad_norm": full["bp_grad_norms"][-1],
         "grad_gain": full["grad_gain"],
+        "chance_error": full["chance_error"],
+        "reference": full["reference"],
         "stability": full["cross_batch_stability"],
         "extra": full["extra"],
         "knockout": None if isinstance(removed, str) else removed.to_dict(),

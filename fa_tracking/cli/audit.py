@@ -120,6 +120,7 @@ def command(
 def audit_table(result: "Audit") -> str:
     """A row a run: what was measured, and the letters of what fired, spelled out below."""
     from fa_tracking.protocol.diagnostics import (
+        Reference,
         catalogue,
         direction_stability,
         frozen_control,
@@ -143,10 +144,15 @@ def audit_table(result: "Audit") -> str:
         for a in result.runs
         if a.report
     ]
-    fired = {flag for a in result.runs if a.report for flag in a.report.flags}
+    reports = [a.report for a in result.runs if a.report]
+    fired = {flag for report in reports for flag in report.flags}
     lines = [f"⚑ needs walk-back   {d.FLAG}: {d.WORDING}" for d in catalogue() if d.FLAG in fired]
-    lines += ["✓ trustworthy"] if any(a.report and a.report.verdict == TRUSTWORTHY for a in result.runs) else []
-    if any(isinstance(a.report, PartialReport) for a in result.runs):
+    lines += ["✓ trustworthy"] if any(report.verdict == TRUSTWORTHY for report in reports) else []
+    if any(report.reference is Reference.NOT_BP for report in reports):
+        lines += [f"(b) and (c) are empty where the reference gradient is {Reference.NOT_BP}"]
+    if any(residual_norm.of_the_class_token_alone(report) for report in reports):
+        lines += ["(a) does not fire where the class token alone grows: the growth of the stream is in the report"]
+    if any(isinstance(report, PartialReport) for report in reports):
         lines += [
             "partial: judged by what it logged; why no checkpoint was measured: audit/report.txt",
             MARKS_EXPLAINED,

@@ -16,7 +16,15 @@ from fa_tracking.tracking import names
 REFERENCE_BATCH = 128
 """The batch over which a gradient norm of ours is averaged."""
 
-NORMS = (RESIDUAL, GRAD, names.MAX_BLOCK_GROWTH, names.DEEPEST_GRAD_NORM, names.GRAD_GAIN)
+NORMS = (
+    RESIDUAL,
+    GRAD,
+    names.MAX_BLOCK_GROWTH,
+    names.STREAM_GROWTH,
+    names.DEEPEST_GRAD_NORM,
+    names.GRAD_GAIN,
+    names.CHANCE_ERROR,
+)
 DIAGNOSED = (RESIDUAL, GRAD, names.DIAGNOSTICS)
 
 LARGEST_STEP = 2**31 - 1

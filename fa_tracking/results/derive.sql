@@ -54,7 +54,8 @@ parsed as (
         try(from_json("fa.measured", '{
             "epoch": "VARCHAR", "headline_accuracy": "VARCHAR", "control_accuracy": "VARCHAR", "margin_pp": "VARCHAR",
             "max_block_growth": "VARCHAR", "deepest_residual_norm": "VARCHAR", "deepest_grad_norm": "VARCHAR",
-            "grad_gain": "VARCHAR", "stability": "VARCHAR",
+            "stream_growth": "VARCHAR", "grad_gain": "VARCHAR", "chance_error": "VARCHAR", "reference": "VARCHAR",
+            "stability": "VARCHAR",
             "fired": {"n": "VARCHAR", "a": "VARCHAR", "b": "VARCHAR", "c": "VARCHAR", "d": "VARCHAR"},
             "knockout": {"samples": "VARCHAR", "whole": "VARCHAR", "without_all": "VARCHAR", "without": "JSON"}
         }')) as m,
@@ -73,9 +74,12 @@ select
         'control_accuracy': cast(m.control_accuracy as double),
         'margin_pp': cast(m.margin_pp as double),
         'max_block_growth': cast(m.max_block_growth as double),
+        'stream_growth': cast(m.stream_growth as double),
         'deepest_residual_norm': cast(m.deepest_residual_norm as double),
         'deepest_grad_norm': cast(m.deepest_grad_norm as double),
         'grad_gain': cast(m.grad_gain as double),
+        'chance_error': cast(m.chance_error as double),
+        'reference': m.reference,
         'stability': cast(m.stability as double),
         'fires_n': cast(m.fired.n as boolean),
         'fires_a': cast(m.fired.a as boolean),

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
+ADDED = {"audits": ("stream_growth", "chance_error", "reference")}
+"""Columns that a folder of an earlier version lacks: NULL there."""
+
+
 def find_folders(path: str | Path) -> list[Path]:
     """The folders of tables that ``path`` names: itself, those that stand in it or that it matches."""
     one = Path(path)
@@ -49,9 +53,14 @@ def create_tables(connection: "DuckDBPyConnection", folders: Sequence[Path]) -> 
                 "database_name = current_database() order by column_index",
                 [table],
             ).fetchall()
-            columns = ", ".join(f"cast({name} as {kind}) as {name}" for name, kind in typed)
+            files_of = _read(parts, ", union_by_name = true" if table in ADDED else "")
+            held = {name for name, *_ in connection.execute(f"describe from {files_of}").fetchall()}
+            absent = set(ADDED.get(table, ())) - held
+            columns = ", ".join(
+                f"cast({'null' if name in absent else name} as {kind}) as {name}" for name, kind in typed
+            )
             connection.execute(f"drop table {table}")
-            connection.execute(f"create view {table} as select {columns} from {_read(parts)}")
+            connection.execute(f"create view {table} as select {columns} from {files_of}")
 
 
 def paths(folders: Iterable[Path], table: str) -> list[str]:

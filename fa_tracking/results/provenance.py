@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking.results.database import find_query, run_sql
+from fa_tracking.results.folders import ADDED
 from fa_tracking.results.reference import Answers, literal, parse, spell
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def digest(connection: "DuckDBPyConnection", experiment: str | None = None) -> s
 
     It is of one experiment because another one's new runs change no value of this one. The order of rows and columns,
     the kind of file and the machine do not change it: it is a sum over rows of MD5, which unlike DuckDB's own hash
-    stays the same from version to version.
+    stays the same from version to version. Nor does a column that a later version has added, where it is NULL.
     """
     tables = connection.sql(
         "select distinct table_name, column_name from duckdb_columns() where not internal"
@@ -115,7 +116,7 @@ def digest(connection: "DuckDBPyConnection", experiment: str | None = None) -> s
     for name, left_out in TABLES.items():
         columns = sorted(column for table, column in tables if table == name and column not in left_out)
         if columns:
-            row = ", ".join(f'coalesce(cast("{column}" as varchar), chr(0))' for column in columns)
+            row = ", ".join(_spelled(column, column in ADDED.get(name, ())) for column in columns)
             parts.append(
                 f"select '{name}' as name, count(*) as n, sum(md5_number_lower(concat_ws(chr(31), {row}))) as content "
                 f"from {name} where run_id in (select run_id from runs where {_concerns(experiment)})"
@@ -123,6 +124,12 @@ def digest(connection: "DuckDBPyConnection", experiment: str | None = None) -> s
     whole = "md5(coalesce(string_agg(concat_ws(' ', name, n, content), ',' order by name), ''))"
     found = run_sql(connection, f"select {whole}[:16] from ({' union all '.join(parts)}) where n > 0").fetchall()
     return str(found[0][0])
+
+
+def _spelled(column: str, is_added: bool) -> str:
+    """A value as the digest takes it; concat_ws passes over a NULL."""
+    text = f'cast("{column}" as varchar)'
+    return f"'{column}=' || {text}" if is_added else f"coalesce({text}, chr(0))"
 
 
 def _concerns(experiment: str | None) -> str:

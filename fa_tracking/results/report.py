@@ -30,9 +30,11 @@ MEASURED = (
     "Norms are medians over samples of the L2 norm of each sample; gradients are those of each sample's own "
     "cross-entropy over a reference batch of 128. (a) is the largest growth over a block, (b) the gradient norm at the "
     "deepest hidden state, (c) the mean pairwise cosine of the batch-mean gradients of disjoint test batches at the "
-    "middle layer, (d) the test accuracy less that of matched runs with frozen random blocks. (b) does not fire where "
-    "a small gradient is explained by a small output error: where 0.95 times the gain ‖g_L‖/‖e‖ is at the floor or "
-    "above.",
+    "middle layer, (d) the test accuracy less that of matched runs with frozen random blocks. (a) does not fire where "
+    "the class token alone grows and the whole stream, over all tokens and features, does not. (b) does not fire where "
+    "a small gradient is explained by a small output error: where the gain ‖g_L‖/‖e‖ times ‖e‖ at chance is at the "
+    "floor or above; at chance ‖e‖ is the square root of 1 − 1/C for C classes, and 0.95 where an audit does not hold "
+    "it.",
     "± is the sample standard deviation over the seeds (n − 1), and n stands beside it; runs of one seed are averaged "
     "first. Runs that diverged (flag n), were aborted, or were not audited are in no mean, and are named under "
     "deviations. Γ at a layer is the cosine between the local credit and the gradient, mean over samples; its null is "
@@ -176,6 +178,8 @@ def _diagnostics(cell: Cell) -> Table:
         measured = [fired for run in cell.planned if (fired := run[f"fires_{letter}"]) is not None]
         flagged = f"{sum(measured)} of {len(measured)}" if measured else MISSING
         rows.append([f"({letter}) {quantity}", *_range(cell.values(column)), fires, flagged])
+    if stream := cell.values("stream_growth"):
+        rows.append(["growth of the whole stream, beside (a)", *_range(stream), MISSING, MISSING])
     rows.append(["gain ‖g_L‖/‖e‖", *_range(cell.values("grad_gain")), MISSING, MISSING])
     headings = ["diagnostic", "n", "mean ± s.d.", "least", "greatest", "fires", "runs it flags"]
     caption = (
@@ -190,8 +194,12 @@ def _diagnostics(cell: Cell) -> Table:
 
 def _seeds(cell: Cell) -> Table:
     headings = {"epoch": "epoch", "headline_accuracy": "accuracy", "margin_pp": "(d) (pp)"}
-    headings |= {"max_block_growth": "(a) growth", "deepest_residual_norm": "‖h_L‖", "deepest_grad_norm": "(b) ‖g_L‖"}
-    headings |= {"grad_gain": "gain", "stability": "(c) cosine"}
+    headings |= {"max_block_growth": "(a) growth", "stream_growth": "of the stream"}
+    headings |= {"deepest_residual_norm": "‖h_L‖", "deepest_grad_norm": "(b) ‖g_L‖"}
+    headings |= {"grad_gain": "gain", "chance_error": "‖e‖ at chance", "stability": "(c) cosine"}
+    for column in ("stream_growth", "chance_error"):
+        if all(run[column] is None for run in cell.finished):
+            headings.pop(column, None)
     rows = [
         [_cell(run["seed"]), run["run_id"][:8], *(_known(run, column) for column in headings), _flags(run)]
         for run in cell.finished

@@ -85,9 +85,12 @@ create table audits (
     control_accuracy double,            -- mean over the control runs' seeds
     margin_pp double,                   -- (d), percentage points
     max_block_growth double,            -- (a)
+    stream_growth double,               -- of the whole stream, where the states are the class token's; it judges (a) too
     deepest_residual_norm double,       -- ‖h_L‖
     deepest_grad_norm double,           -- ‖g_L‖
     grad_gain double,                   -- ‖g_L‖/‖e‖
+    chance_error double,                -- ‖e‖ of a uniform output over the classes; NULL: not known, taken as 0.95
+    reference varchar,                  -- whether the gradient is BP's: checked, not checked or not BP's
     stability double,                   -- (c)
     fires_n boolean,                    -- NULL: not measured
     fires_a boolean,

@@ -37,14 +37,26 @@ varied as (
 select run_id, string_agg(key || '=' || value, ' ' order by key) as also
 from told semi join varied using (key) group by run_id;
 
+-- What (a), (b) and (d) are judged by, as in a report. A class token may grow alone: (a) is the smaller of its growth and
+-- that of the whole stream, where this is known. A small gradient may be explained by a small error: (b) is the larger of
+-- ‖g_L‖ and the gain times ‖e‖ at chance, taken as 0.95 where that is not known. A NaN explains nothing. Two accuracies that
+-- were once held in float32 are off by up to 7e-6 percentage points together, and (d) allows for these.
+create or replace macro judged_growth(growth, stream_growth) as
+if(isnan(growth), growth, least(growth, stream_growth));
+create or replace macro judged_grad(grad_norm, at_chance) as
+if(isfinite(at_chance) and not isnan(grad_norm), greatest(grad_norm, at_chance), grad_norm);
+create or replace macro at_chance(grad_gain, chance_error) as grad_gain * coalesce(chance_error, 0.95);
+create or replace macro judged_margin(margin_pp) as margin_pp + 7e-6;
+
 -- The finished runs beside their audits. sample: runs of one seed are one sample; a run without a seed is its own. state:
 -- complete, diverged or aborted; only what is complete is in a mean.
 create or replace macro runs_of(asked) as table
 select
     r.* replace (coalesce(r.cell, '') as cell),
     coalesce(cast(r.seed as varchar), r.run_id) as sample,
-    a.headline_accuracy as accuracy, a.control_accuracy, a.margin_pp, a.max_block_growth as growth, a.deepest_grad_norm as grad_norm,
-    a.grad_gain, a.stability, a.flags, coalesce(a.verdict, 'not audited') as verdict,
+    a.headline_accuracy as accuracy, a.control_accuracy, a.margin_pp, a.max_block_growth as growth, a.stream_growth,
+    a.deepest_grad_norm as grad_norm, a.grad_gain, a.chance_error, a.reference, a.stability, a.flags,
+    coalesce(a.verdict, 'not audited') as verdict,
     a.run_id is not null as is_audited,
     coalesce(a.fires_n, false) or coalesce(not isfinite(a.headline_accuracy), false) as is_diverged,
     case when is_diverged then 'diverged' when r.aborted_at is not null then 'aborted' else 'complete' end as state,
@@ -185,33 +197,41 @@ from last_layers_of(asked)
 group by run_id;
 
 -- The epoch at which each flag first fires in an audited run, by its audit's thresholds, and the accuracy at these epochs
--- and the last. 0.95 is the error norm at chance of the protocol: where the gain times it is above the floor, a small
--- gradient is explained by a small error.
+-- and the last. Of what was logged twice at an epoch, the number counts that judges worse.
 create or replace macro first_flags_of(asked) as table
-with firsts as (
+with by_epoch as (
     select
-        run_id, max(step) as final_epoch, min(step) filter (not isfinite(value)) as n_epoch,
+        run_id, step,
+        bool_or(not isfinite(value)) filter (key <> 'diagnostics/chance_error') as is_lost,
+        max(value) filter (key = 'diagnostics/max_block_growth') as growth,
+        max(value) filter (key = 'diagnostics/stream_growth') as stream_growth,
+        min(value) filter (key = 'diagnostics/deepest_grad_norm') as grad_norm,
+        min(value) filter (key = 'diagnostics/grad_gain') as grad_gain,
+        min(value) filter (key = 'diagnostics/chance_error') as chance_error,
+        max(value) filter (key = 'diagnostics/stability') as stability
+    from metrics
+    where key in (
+        'accuracy/test', 'diagnostics/max_block_growth', 'diagnostics/stream_growth', 'diagnostics/deepest_grad_norm',
+        'diagnostics/grad_gain', 'diagnostics/chance_error', 'diagnostics/stability'
+    ) and run_id in (select run_id from runs_of(asked) where is_audited)
+    group by run_id, step
+),
+firsts as (
+    select
+        run_id, max(step) as final_epoch, min(step) filter (is_lost) as n_epoch,
         min(step) filter (
-            key = 'diagnostics/max_block_growth' and value > h_norm_explosion_ratio and not isnan(value)
+            judged_growth(e.growth, e.stream_growth) > h_norm_explosion_ratio and not isnan(e.growth)
         ) as a_epoch,
-        list(step) filter (key = 'diagnostics/deepest_grad_norm' and value < g_norm_floor) as small,
-        list(step) filter (
-            key = 'diagnostics/grad_gain' and value * 0.95 >= g_norm_floor and isfinite(value)
-        ) as explained,
         min(step) filter (
-            key = 'diagnostics/stability' and value > stability_drift_ceiling and not isnan(value)
-        ) as c_epoch
-    from metrics join runs_of(asked) using (run_id)
-    where is_audited and key in (
-        'accuracy/test', 'diagnostics/max_block_growth', 'diagnostics/deepest_grad_norm', 'diagnostics/grad_gain',
-        'diagnostics/stability'
-    )
+            judged_grad(e.grad_norm, at_chance(e.grad_gain, e.chance_error)) < g_norm_floor
+        ) as b_epoch,
+        min(step) filter (e.stability > stability_drift_ceiling and not isnan(e.stability)) as c_epoch
+    from by_epoch e join runs_of(asked) using (run_id)
     group by run_id
 ),
 found as (
     select
-        r.*, f.* exclude (run_id, small, explained), greatest(coalesce(r.epochs, 0), final_epoch) as planned,
-        list_min(list_filter(small, lambda epoch: not list_contains(coalesce(explained, []), epoch))) as b_epoch,
+        r.*, f.* exclude (run_id), greatest(coalesce(r.epochs, 0), final_epoch) as planned,
         least(a_epoch, b_epoch, n_epoch) as first_epoch
     from runs_of(asked) r join firsts f using (run_id)
 ),
@@ -231,22 +251,28 @@ select * from found left join reached using (run_id);
 -- The share of its planned epochs that a run saves by stopping at the end of one; NULL for a run of no epoch.
 create or replace macro share_saved(epoch, planned) as 1 - epoch / nullif(planned, 0);
 
--- What each diagnostic is judged by, a row an audited run and flag, without frozen controls and aborted runs. (b) fires by
--- the larger of ‖g_L‖ and 0.95 times the gain. sign: 1 where a flag fires above its threshold, -1 below; x: the value times
--- it, NULL where it is not finite. A run is degenerate where (a) or (b) fires, or it diverged.
+-- What each diagnostic is judged by, a row an audited run and flag, without frozen controls and aborted runs. sign: 1 where
+-- a flag fires above its threshold, -1 below; x: what is held against it times sign, with the rounding of (d), NULL where it
+-- is not finite. A run is degenerate where (a) or (b) fires, or it diverged.
 create or replace macro judged_by(asked) as table
-select *, if(isfinite(value), sign * value, null) as x, x > sign * used as is_flagged
+select *, if(isfinite(value), sign * judged, null) as x, x > sign * used as is_flagged
 from (
     select *, is_diverged or coalesce(fires_a, false) or coalesce(fires_b, false) as is_degenerate, unnest([
-        {'flag': 'a', 'sign': 1, 'used': h_norm_explosion_ratio, 'value': growth},
-        {'flag': 'b', 'sign': -1, 'used': g_norm_floor, 'value': greatest(
-            grad_norm, if(isfinite(grad_gain), 0.95 * grad_gain, null)
-        )},
-        {'flag': 'c', 'sign': 1, 'used': stability_drift_ceiling, 'value': stability},
-        {'flag': 'd', 'sign': -1, 'used': frozen_acc_margin_pp, 'value': margin_pp}
+        {'flag': 'a', 'sign': 1, 'used': h_norm_explosion_ratio, 'value': by_growth, 'judged': by_growth},
+        {'flag': 'b', 'sign': -1, 'used': g_norm_floor, 'value': by_grad, 'judged': by_grad},
+        {'flag': 'c', 'sign': 1, 'used': stability_drift_ceiling, 'value': stability, 'judged': stability},
+        {
+            'flag': 'd', 'sign': -1, 'used': frozen_acc_margin_pp, 'value': margin_pp,
+            'judged': judged_margin(margin_pp)
+        }
     ], recursive := true)
-    from runs_of(asked)
-    where is_audited and aborted_at is null and not coalesce(frozen_blocks, false)
+    from (
+        select
+            *, judged_growth(growth, stream_growth) as by_growth,
+            judged_grad(grad_norm, at_chance(grad_gain, chance_error)) as by_grad
+        from runs_of(asked)
+        where is_audited and aborted_at is null and not coalesce(frozen_blocks, false)
+    )
 );
 
 -- A row a flag and threshold used: between which thresholds every run keeps its flag, NULL being no limit, and the
@@ -262,7 +288,8 @@ from (
         flag, used, sign, count(x) as n, count(value) - count(x) as n_not_finite,
         max(x) filter (not is_flagged) as last_passing, min(x) filter (is_flagged) as first_flagged,
         count(x) filter (is_degenerate) as n_degenerate,
-        max(x) filter (not is_degenerate) as last_healthy, min(x) filter (is_degenerate) as first_degenerate
+        max(sign * value) filter (not is_degenerate and x is not null) as last_healthy,
+        min(sign * value) filter (is_degenerate and x is not null) as first_degenerate
     from judged_by(asked) group by flag, used, sign
 );
 
