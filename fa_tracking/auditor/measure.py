@@ -28,6 +28,7 @@ class Options:
         layers: the modules of logged models taken as h_0 … h_L.
         trust_pickles: whether models are loaded whose loading runs their author's code.
         pictures: whether the reports have them.
+        write: whether the store gets what is found.
     """
 
     data_dir: str | None
@@ -36,6 +37,7 @@ class Options:
     layers: Sequence[str] | None
     trust_pickles: bool
     pictures: bool = True
+    write: bool = True
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +14,7 @@ from fa_tracking.auditor import eval_data as eval_files
 from fa_tracking.auditor import load, logged, logged_model
 from fa_tracking.auditor.control import Control, Controls
 from fa_tracking.auditor.measure import Options, Subject, measure
-from fa_tracking.auditor.write import withdraw, write
+from fa_tracking.auditor.write import is_audited, withdraw, write
 from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError, UsageError
 from fa_tracking.executors import Needs, Problem
 from fa_tracking.protocol.knockout import Knockout
@@ -40,7 +40,8 @@ Progress = Callable[[int, int], None]
 class Audited:
     """What became of one run: a report, or the reason why there is none; ``removed``: the block knock-out likewise.
 
-    ``epoch`` is that of the checkpoint, or of the last numbers that were logged.
+    ``epoch`` is that of the checkpoint, or of the last numbers that were logged. ``before``: the tags of the run as
+    they were; ``withdrawn``: whether the problem takes an earlier verdict off it.
     """
 
     run_id: str
@@ -50,6 +51,9 @@ class Audited:
     problem: str | None
     removed: dict[str, Any] | None = None
     epoch: int | None = None
+    experiment: str = ""
+    before: dict[str, str] = field(default_factory=dict)
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Audit:
 
 
 def audit(
-    experiment: str,
+    experiment: str | None,
     tracking_uri: str | None = None,
     data_dir: str | None = None,
     thresholds: DiagnosticThresholds | None = None,
@@ -81,6 +85,7 @@ def audit(
     pictures: bool = True,
     executor: str | None = None,
     needs: Needs | None = None,
+    write: bool = True,
 ) -> Audit:
     """Measure the last checkpoint of every finished run, match its control, write tags, note and report artifacts.
 
@@ -93,6 +98,7 @@ def audit(
     store failed) keeps it. The others go on.
 
     Args:
+        experiment: None: every experiment of the store, where nothing is written.
         eval_data: a .safetensors or .npz file of ``inputs`` (N, …) and ``labels`` (N,), for logged models of runs that
             record no data of their own.
         layers: the modules of logged models taken as h_0 … h_L, where the models do not show them.
@@ -102,16 +108,23 @@ def audit(
         executor: one of ``fa_tracking.executors``, which measures several runs at a time; None: one after the other,
             here. The reports are the same, but for the last bits where a run has another number of threads there.
         needs: of the executor.
+        write: False: only measure; tags, notes, reports and verdicts stay as they are.
 
     Raises:
         UsageError: there is no such experiment, or ``data_dir`` or ``eval_data`` does not hold the data.
         FATrackError: the store does not answer.
     """
+    if write and experiment is None:
+        raise UsageError("an audit that writes is of one experiment")
     given = eval_files.read(Path(eval_data)) if eval_data else None
-    options = Options(data_dir, thresholds or DiagnosticThresholds(), given, layers, trust_pickles, pictures)
+    options = Options(data_dir, thresholds or DiagnosticThresholds(), given, layers, trust_pickles, pictures, write)
+    if not write:
+        store.must_exist(tracking_uri)
     uri = store.absolute(store.client(tracking_uri).tracking_uri) if executor else tracking_uri
     client = store.client(uri)
-    found = list(store.search_runs(client, [store.find_experiment(client, experiment).experiment_id]))
+    asked = [store.find_experiment(client, experiment)] if experiment is not None else store.all_experiments(client)
+    named = {e.experiment_id: e.name for e in asked}
+    found = list(store.search_runs(client, list(named)))
     finished = [run for run in found if run.info.status == "FINISHED"]
     others = [run.info.status for run in found if run.info.status != "FINISHED"]
     evaluated = [run for run in finished if names.TAG_EVALUATED in run.data.tags]
@@ -121,7 +134,8 @@ def audit(
     outcomes = _elsewhere(executor, uri, jobs, options, needs) if executor else _here(client, jobs, options)
     results: dict[int, Audited] = {}
     for index, audited in outcomes:
-        results[index] = audited
+        run = jobs[index][0]
+        results[index] = replace(audited, experiment=named[run.info.experiment_id], before=dict(run.data.tags))
         if progress:
             progress(len(results), len(jobs))
     unfinished = {status: others.count(status) for status in sorted(set(others))}
@@ -162,7 +176,7 @@ def _audit_job(uri: str | None, options: Options, threads: int, job: Job) -> Aud
         return _without_report(run, str(error))
 
 
-def _without_report(run: "Run", problem: str) -> Audited:
+def _without_report(run: "Run", problem: str | None) -> Audited:
     return Audited(run.info.run_id, run.info.run_name or "", dict(run.data.params), None, problem)
 
 
@@ -180,22 +194,24 @@ class Judged(NamedTuple):
 
 
 def _audit_run(client: "MlflowClient", run: "Run", control: Control, options: Options) -> Audited:
-    report, problem, found, epoch = None, None, None, None
+    report, problem, found, epoch, withdrawn = None, None, None, None, False
     try:
         judged = _judge(client, run, control, options)
-        write(client, run, *judged, pictured=options.pictures)
+        if options.write:
+            write(client, run, *judged, pictured=options.pictures)
         report, epoch, removed = judged.report, judged.epoch, judged.removed
         found = {"not_measured": removed} if isinstance(removed, str) else removed.to_dict()
     except CheckpointError as error:
-        problem = str(error)
-        withdraw(client, run, problem)
+        problem, withdrawn = str(error), is_audited(run)
+        if options.write:
+            withdraw(client, run, problem)
     except UsageError as error:
         if options.data_dir:
             raise
         problem = str(error)
     except FATrackError as error:
         problem = str(error)
-    return Audited(run.info.run_id, run.info.run_name or "", dict(run.data.params), report, problem, found, epoch)
+    return replace(_without_report(run, problem), report=report, removed=found, epoch=epoch, withdrawn=withdrawn)
 
 
 def _judge(client: "MlflowClient", run: "Run", control: Control, options: Options) -> Judged:

@@ -85,9 +85,14 @@ def write(
     _write(client, run_id, {"txt": text, "json": content + "\n", "html": html}, values)
 
 
+def is_audited(run: "Run") -> bool:
+    """Whether a run carries anything of an audit."""
+    return bool(AUDIT_TAGS & run.data.tags.keys())
+
+
 def withdraw(client: "MlflowClient", run: "Run", problem: str) -> None:
     """Take an earlier verdict off a run that can no longer be audited, and say why in its report."""
-    if not AUDIT_TAGS & run.data.tags.keys():
+    if not is_audited(run):
         return
     text = printable_lines(f"no verdict: {problem}\n")
     reports = {"txt": text, "json": json.dumps({"problem": problem}) + "\n", "html": f"<pre>{escape(text)}</pre>\n"}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fa_tracking.cli import _options
+from fa_tracking.cli import _complete, _diff, _options
 from fa_tracking.cli._show import MARKS_EXPLAINED, legend, marked, mlflow_ui, progress, say, table, typed
 
 if TYPE_CHECKING:
@@ -19,7 +19,13 @@ ORDER = 3
 
 
 @click.command("audit")
-@_options.experiment
+@click.option(
+    "--experiment",
+    metavar="NAME",
+    help="Experiment in MLflow; may be left out with --diff: then every one.",
+    shell_complete=_complete.experiments,
+)
+@click.option("--diff", is_flag=True, help="Write nothing; list which verdicts would change, and why.")
 @click.option("--data-dir", metavar="DIR", help="Folder of the data  [default: FA_TRACK_DATA, else that of training]")
 @click.option(
     "--eval-data",
@@ -40,7 +46,8 @@ ORDER = 3
 @_options.executor(None, unset="this process, one after the other")
 @_options.tracking_uri
 def command(
-    experiment: str,
+    experiment: str | None,
+    diff: bool,
     data_dir: str | None,
     eval_data: Path | None,
     layers: str | None,
@@ -55,14 +62,18 @@ def command(
     """Measure the last checkpoint of every finished run and write its verdict as tags, note and report.
 
     Of a run without a checkpoint, the model that it logged with mlflow.pytorch.log_model is measured; a run without
-    either is judged by the diagnostics that it logged: its evidence is partial.
+    either is judged by the diagnostics that it logged: its evidence is partial. With --diff all is measured and
+    nothing written, as after an upgrade.
 
     \b
     Example:
       fa-track audit --experiment dfa_penalty
       fa-track audit --experiment mine --eval-data test.npz
       fa-track audit --experiment dfa_penalty --executor local --jobs 4 --no-pictures
+      fa-track audit --diff
     """
+    if experiment is None and not diff:
+        raise click.MissingParameter(param_hint="'--experiment'", param_type="option")
     from fa_tracking.executors import local
 
     if executor == "local":
@@ -83,6 +94,7 @@ def command(
             pictures=pictures,
             executor=executor,
             needs=needs,
+            write=not diff,
         )
     for audited in result.problems:
         say(f"{audited.run_id} ({audited.run_name}): {audited.problem}")
@@ -91,6 +103,21 @@ def command(
         say(f"not audited, because not finished: {counts}")
     if result.evaluated:
         say(f"left as MLflow's evaluator judged them: {result.evaluated} runs")
+    if diff:
+        from fa_tracking.auditor.differ import differences
+
+        differing = differences(result)
+        if as_json:
+            click.echo(json.dumps(_diff.as_json(result, differing), indent=2))
+        _diff.conclude(result, differing, is_shown=not as_json)
+    else:
+        _conclude(result, as_json, experiment or "", tracking_uri)
+    if result.problems:
+        raise click.exceptions.Exit(1)
+
+
+def _conclude(result: "Audit", as_json: bool, experiment: str, tracking_uri: str | None) -> None:
+    """Print the reports as JSON or as a table, and the command to type next."""
     if as_json:
         click.echo(
             json.dumps(
@@ -113,8 +140,6 @@ def command(
     if not result.runs:
         say(f"the experiment {experiment!r} has no finished run: nothing was audited")
     say(f"next: {typed('export')}, then {typed('query', 'cross_seed')}; or {mlflow_ui(tracking_uri)}")
-    if result.problems:
-        raise click.exceptions.Exit(1)
 
 
 def audit_table(result: "Audit") -> str:

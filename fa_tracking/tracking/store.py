@@ -77,6 +77,21 @@ def must_answer(uri: str | None) -> None:
             raise FATrackError(f"the MLflow server {address} does not answer: {said}") from error
 
 
+def must_exist(tracking_uri: str | None) -> None:
+    """Refuse a store of this machine that is not there, for MLflow would make it.
+
+    Raises:
+        UsageError: it is not.
+    """
+    import mlflow
+
+    uri = tracking_uri or mlflow.get_tracking_uri()
+    is_folder = "://" not in uri or uri.startswith("file:")
+    place = Path(uri.removeprefix("file://")) if is_folder else _sqlite_file(uri)
+    if place is not None and not place.exists():
+        raise UsageError(f"there is no store {place}")
+
+
 def absolute(uri: str) -> str:
     """The URI of a store as any folder knows it: that of a file may be relative to this one."""
     if (file := _sqlite_file(uri)) is None:
