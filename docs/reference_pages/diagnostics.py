@@ -1,14 +1,15 @@
 from dataclasses import fields
 
-from fa_tracking.protocol import VERSION, diagnostics
-from fa_tracking.protocol.report import INCONCLUSIVE, TRUSTWORTHY, WALK_BACK, DiagnosticThresholds
+from fa_tracking.protocol import PROTOCOL, VERSION, diagnostics
+from fa_tracking.protocol.report import INCONCLUSIVE, NOT_BP, TRUSTWORTHY, WALK_BACK, DiagnosticThresholds
 from reference_pages._markdown import docstring, table
 
 INTRODUCTION = f"""# Diagnostics
 
-Protocol {VERSION}, one file each in `fa_tracking/protocol/diagnostics/`. No flag: `{TRUSTWORTHY}`. Flags: `{WALK_BACK.strip()}`
-and their wordings, in this order. A required measurement that is missing: `{INCONCLUSIVE.strip()}` and its name. What is
-measured, and why: [the protocol](../explanation/protocol.md).
+Protocol {PROTOCOL}, measurement revision {VERSION}, one file each in `fa_tracking/protocol/diagnostics/`. No flag:
+`{TRUSTWORTHY}`. Flags: `{WALK_BACK.strip()}` and their wordings, in this order. A required measurement that is missing:
+`{INCONCLUSIVE.strip()}` and its name; where the gradient is none of BP: `{NOT_BP}`. What is measured, and why: [the
+protocol](../explanation/protocol.md).
 """
 
 

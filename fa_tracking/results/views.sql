@@ -37,15 +37,19 @@ varied as (
 select run_id, string_agg(key || '=' || value, ' ' order by key) as also
 from told semi join varied using (key) group by run_id;
 
--- What (a), (b) and (d) are judged by, as in a report. A class token may grow alone: (a) is the smaller of its growth and
--- that of the whole stream, where this is known. A small gradient may be explained by a small error: (b) is the larger of
--- ‖g_L‖ and the gain times ‖e‖ at chance, taken as 0.95 where that is not known. A NaN explains nothing. Two accuracies that
--- were once held in float32 are off by up to 7e-6 percentage points together, and (d) allows for these.
-create or replace macro judged_growth(growth, stream_growth) as
-if(isnan(growth), growth, least(growth, stream_growth));
+-- What (a) is judged by, as in a report: a class token may grow alone, so it is the smaller of its growth and that of the
+-- whole stream, where this is known. A NaN explains nothing.
+create or replace macro judged_growth(growth, stream_growth) as if(isnan(growth), growth, least(growth, stream_growth));
+
+-- ‖g_L‖ were the error that of a uniform output over the classes: the gain times it, 0.95 where it is not known.
+create or replace macro at_chance(grad_gain, chance_error) as grad_gain * coalesce(chance_error, 0.95);
+
+-- What (b) is judged by: a small gradient may be explained by a small error, so it is the larger of ‖g_L‖ and that at
+-- chance. A NaN explains nothing.
 create or replace macro judged_grad(grad_norm, at_chance) as
 if(isfinite(at_chance) and not isnan(grad_norm), greatest(grad_norm, at_chance), grad_norm);
-create or replace macro at_chance(grad_gain, chance_error) as grad_gain * coalesce(chance_error, 0.95);
+
+-- What (d) is judged by: two accuracies that were once held in float32 are off by up to 7e-6 percentage points together.
 create or replace macro judged_margin(margin_pp) as margin_pp + 7e-6;
 
 -- The finished runs beside their audits. sample: runs of one seed are one sample; a run without a seed is its own. state:
