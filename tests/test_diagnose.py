@@ -66,8 +66,11 @@ def by_hand(model: Toy, batches: list[tuple[Tensor, Tensor]]) -> dict[str, objec
             for layer in range(layers):
                 h_norms[layer].append(math.sqrt(sum(v * v for v in hidden[layer])))
                 g_norms[layer].append(math.sqrt(sum(v * v for v in g[layer])) / 128)
-            if e.any():
-                gains.append(g_norms[-1][-1] / math.sqrt(sum(v * v for v in e)))
+            others = np.exp(logits - np.delete(logits, label).max())  # e is (1 − p_y) times this, whatever it is
+            others[label] = 0
+            direction = others / others.sum()
+            direction[label] = -1
+            gains.append(math.sqrt(sum(v * v for v in head @ direction)) / np.linalg.norm(direction) / 128)
             batch.append(g[len(mix) // 2])
         means.append(np.mean(batch, axis=0))
     means = [v for v in means if v.any()]  # a zero vector has no direction
@@ -79,8 +82,8 @@ def by_hand(model: Toy, batches: list[tuple[Tensor, Tensor]]) -> dict[str, objec
     return {
         "residual_norms": [np.median(v) for v in h_norms],
         "bp_grad_norms": [np.median(v) for v in g_norms],
-        "grad_gain": np.median(gains) if gains else None,
-        "cross_batch_stability": np.mean(cosines) if cosines else None,
+        "grad_gain": np.median(gains),
+        "cross_batch_stability": np.mean(cosines) if len(means) >= 8 else None,
     }
 
 

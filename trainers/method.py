@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fa_tracking.protocol.probe import Capture, output_error
+from fa_tracking.protocol.outputs import output_error
+from fa_tracking.protocol.probe import Capture
 from trainers.model import BlockModel
 
 Penalty = float | Tensor

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fa_tracking.protocol.probe import Capture, error_of, reduced
+from fa_tracking.protocol.outputs import error_of
+from fa_tracking.protocol.probe import Capture, reduced
+from fa_tracking.protocol.tokens import Reading
+from fa_tracking.protocol.tokens import reading as read_of
 from fa_tracking.protocol.undisturbed import evaluation_mode
 from trainers.cell import Cell
 from trainers.feedback import OwnWeights
@@ -84,13 +87,13 @@ class Stack:
     def captures(self, batches: Sequence[tuple[Tensor, Tensor]]) -> list[list[Capture]]:
         """What the protocol's batches show of each cell: one forward and one backward pass a batch for all of them."""
         seen: list[list[Capture]] = [[] for _ in self._cells]
-        tokens: list[str | None] = [None for _ in self._cells]
+        read: list[Reading | None] = [None for _ in self._cells]
         for x, y in batches:
             logits, hidden, errors, grads = kept(self._states(self._values(), x, y))
             for cell, captures in enumerate(seen):
                 states, slopes = [h[cell] for h in hidden], [g[cell] for g in grads]
-                found, tokens[cell] = reduced(x, y, logits[cell], errors[cell], states, slopes, tokens[cell])
-                captures.append(found)
+                reading = read[cell] = read[cell] or read_of(states, slopes)
+                captures.append(reduced(x, y, logits[cell], errors[cell], states, slopes, reading))
         return seen
 
     def _values(self) -> list[Tensor]:

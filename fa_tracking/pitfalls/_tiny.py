@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fa_tracking.protocol.alignment import Credit
-from fa_tracking.protocol.probe import Capture, capture, output_error
+from fa_tracking.protocol.outputs import output_error
+from fa_tracking.protocol.probe import Capture, capture
 
 DEPTH, INPUTS, WIDTH, CLASSES = 4, 16, 32, 10
 TRAINED_ON, EVALUATED_ON = 384, 128

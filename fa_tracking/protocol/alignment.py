@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fa_tracking.protocol.diagnostics import Reference
 from fa_tracking.protocol.diagnostics.grad_norm import REFERENCE_BATCH
 from fa_tracking.protocol.norms import in_range, median_norms, unit
 from fa_tracking.protocol.probe import Capture
@@ -49,7 +50,8 @@ def alignment(
     Args:
         captures: of the evaluation batches; gradients per sample.
         null_batches: on how many of the captures the null is measured; None: on all.
-        floor: ``DiagnosticThresholds.g_norm_floor``; below it Γ would compare with noise.
+        floor: ``DiagnosticThresholds.g_norm_floor``; below it Γ would compare with noise. Where the captured gradient
+            is not BP's, no layer has a Γ.
 
     Raises:
         ValueError: a credit's number of layers or shape does not fit the hidden states.
@@ -58,8 +60,8 @@ def alignment(
     own = _credits(model, captures, credit)
     null_credits = [_credits(model, captures[:null_batches], draw) for draw in null]
 
-    layers = range(len(own))
-    gamma: list[float | None] = [None for _ in layers]
+    layers = range(len(own)) if captures[0].reference is not Reference.NOT_BP else ()
+    gamma: list[float | None] = [None for _ in own]
     pooled, null_mean, null_sd = list(gamma), list(gamma), list(gamma)
     for layer in layers:
         if (a := own[layer]) is None or not norms[layer] >= floor:

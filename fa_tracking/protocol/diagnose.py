@@ -42,14 +42,15 @@ def diagnose(
     control_note: str = "",
     layers: Sequence[str] | None = None,
     beside: Beside | None = None,
+    reference: nn.Module | None = None,
 ) -> DiagnosticReport:
     """Measure a trained classifier and say whether its result can be trusted.
 
     Args:
         model: any PyTorch classifier. Its hidden states are the outputs of ``layers`` where given; else what
             ``model(x, return_hidden=True)`` -> (logits (B, classes), [h_0, …, h_L]) returns; else the inputs of its
-            ``blocks`` and of its read-out (``out_ln``, ``norm``, ``out_head`` or ``head``); else of a residual stack
-            that is looked for.
+            ``blocks`` and of its read-out (``out_ln``, ``norm``, ``out_head`` or ``head``), where these are the states
+            of its forward pass; else of the blocks or layers that are looked for.
             It is measured in evaluation mode and float32 or wider, and left bit for bit as it was.
         eval_batches: pairs (inputs, labels) of disjoint batches; at least 8, by default of the protocol 10 of 128.
             Inputs are a tensor, a tuple of positional or a mapping of keyword arguments; labels (B,) class indices.
@@ -60,9 +61,13 @@ def diagnose(
         control_runs, control_note: the runs behind ``frozen_baseline_acc``, and what else to say of it.
         layers: names of the modules (``model.named_modules()``) whose outputs are h_0 … h_L, in place of the above.
         beside: what else is measured on the same forward passes, such as ``knockout.Removed``.
+        reference: a network that computes the same logits with the same weights in layers whose backward pass is BP's;
+            it is measured in the model's place. For networks whose own backward pass is another, such as feedback
+            alignment written as a ``torch.autograd.Function``.
 
     Raises:
-        ValueError: the model shows no hidden states, shapes do not fit, or an accuracy is none.
+        ValueError: the model shows no hidden states, its depth depends on the data, its outputs are probabilities,
+            shapes do not fit, or an accuracy is none.
     """
     for accuracy in (headline_acc, frozen_baseline_acc):
         is_share(accuracy)
@@ -74,5 +79,5 @@ def diagnose(
         thresholds=thresholds or DiagnosticThresholds(),
         control_runs=tuple(control_runs),
         control_note=control_note,
-        **measure(capture_all(model, eval_batches, layers, beside)),
+        **measure(capture_all(model, eval_batches, layers, beside, reference)),
     )

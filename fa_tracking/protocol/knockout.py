@@ -16,8 +16,9 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from fa_tracking.protocol.flow import Flow, watch
+from fa_tracking.protocol.outputs import logits_of
 from fa_tracking.protocol.prefix import Prefix
-from fa_tracking.protocol.probe import hidden_states, logits_of
 from fa_tracking.protocol.undisturbed import Call, undisturbed, unwrapped
 
 FEW = 16
@@ -178,21 +179,25 @@ Removal = Callable[[Tensor], Tensor]
 """From a block's input to what it returns when it is out."""
 
 
-def _removals(call: Call, model: nn.Module, blocks: Sequence[nn.Module], x: Tensor) -> list[Removal]:
-    seen: list[tuple[Tensor, Any]] = []
-    handles = [b.register_forward_hook(lambda _, args, out: seen.append((args[0], out))) for b in blocks]
-    try:
-        states = hidden_states(call, model, x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    removals: list[Removal] = []
-    for layer, ((h, out), following) in enumerate(zip(seen, states[1:], strict=True)):
-        if not isinstance(out, Tensor) or out.shape != h.shape:
-            into = tuple(out.shape[1:]) if isinstance(out, Tensor) else type(out).__name__
-            raise ValueError(f"block {layer} has no branch to take out: it maps {tuple(h.shape[1:])} to {into}")
-        removals.append(_pass if torch.equal(out, following) else torch.zeros_like)
-    return removals
+def _removals(call: Call, model: nn.Module, blocks: Sequence[nn.Module], inputs: Any) -> list[Removal]:
+    flow = watch(model, call, inputs)
+    return [_removal(flow, layer, block) for layer, block in enumerate(blocks)]
+
+
+def _removal(flow: Flow, layer: int, block: nn.Module) -> Removal:
+    run = next((run for run in flow.runs if run.module is block), None)
+    if run is None or run.given not in flow.graph or run.returned not in flow.graph:
+        raise ValueError(f"block {layer} does not run on the way to the logits")
+    if run.given_shape != run.returned_shape:
+        raise ValueError(
+            f"block {layer} has no branch to take out: it maps {_of(run.given_shape)} to {_of(run.returned_shape)}"
+        )
+    assert run.given is not None and run.returned is not None
+    return _pass if flow.carries(run.given, run.returned) else torch.zeros_like
+
+
+def _of(shape: torch.Size | None) -> tuple[int, ...]:
+    return tuple(shape or ())[1:]
 
 
 def _pass(h: Tensor) -> Tensor:

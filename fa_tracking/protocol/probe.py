@@ -3,22 +3,29 @@
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from fa_tracking.protocol import taps
+from fa_tracking.protocol import taps, tokens
+from fa_tracking.protocol.diagnostics import Reference
+from fa_tracking.protocol.flow import Flow, place, watch
+from fa_tracking.protocol.norms import norms
+from fa_tracking.protocol.outputs import (
+    checked_labels,
+    error_direction,
+    error_of,
+    logits_of,
+    refuse_probabilities,
+    scaled_error,
+)
+from fa_tracking.protocol.reference import check
 from fa_tracking.protocol.taps import State, Tap
+from fa_tracking.protocol.tokens import Reading
 from fa_tracking.protocol.undisturbed import HALVES, Call, backward_hooked, random_state, undisturbed, unwrapped
-
-CLASS_TOKEN = "tokens: the class token, which alone the logits come from"
-FIRST = "tokens: the first one; the gradient, zero or not finite, does not say whether the logits come from it alone"
-NO_GRADIENT = "the gradient is exactly zero at every state: nothing flows back through the read-out"
-MEAN = "tokens: their mean, since no class token carries the logits; its gradient is the sum over the tokens"
-FLATTENED = "convolution states flattened per sample"
 
 
 @dataclass(frozen=True)
@@ -30,11 +37,14 @@ class Capture:
         labels: (B,) class indices.
         logits: (B, classes).
         error: (B, classes), e = softmax(logits) − onehot(labels).
-        hidden: h_0 … h_L, each (B, d). Of token states (B, T, d) the class token, or their mean where the logits do
-            not come from the first token alone; convolution states (B, C, H, W) are flattened.
+        hidden: h_0 … h_L, each (B, d). Of token states (B, T, d) the class token where the logits come from it alone;
+            all other states are flattened per sample.
         grads: g_0 … g_L, each (B, d): the gradient of each sample's own cross-entropy (the loss summed over the
-            batch, so that nothing depends on the batch size). Of a mean over tokens, the gradient of that mean: the
-            sum over the tokens.
+            batch, so that nothing depends on the batch size).
+        gain: ‖g_L‖/‖e‖ of each sample, in the limit where e vanishes; without samples of which it cannot be said.
+        stream: for each layer (B,) norms over all tokens and features, where ``hidden`` is of the class token; else ().
+        states: where each of h_0 … h_L was read.
+        reference: whether g is the derivative of what the network computes.
         remarks: what a reader of the numbers must know of how they were taken: which modules the states are of, where
             the model itself does not say so; what was done with tokens, precision, hooks.
     """
@@ -45,18 +55,11 @@ class Capture:
     error: Tensor
     hidden: Sequence[Tensor]
     grads: Sequence[Tensor]
+    gain: Tensor
+    stream: Sequence[Tensor] = ()
+    states: tuple[str, ...] = ()
+    reference: Reference | None = None
     remarks: tuple[str, ...] = ()
-
-
-def output_error(logits: Tensor, labels: Tensor) -> Tensor:
-    """e = softmax(logits) − onehot(labels), (B, classes).
-
-    The true class's entry is minus the sum of the others, not p − 1: that keeps its digits when p is close to 1.
-    """
-    error = torch.softmax(logits, dim=-1)
-    index = labels[:, None]
-    error = error.scatter(1, index, 0.0)
-    return error.scatter(1, index, -error.sum(dim=1, keepdim=True))
 
 
 def capture(model: nn.Module, inputs: Any, labels: Tensor, layers: Sequence[str] | None = None) -> Capture:
@@ -79,81 +82,256 @@ def capture_all(
     eval_batches: Iterable[tuple[Any, Tensor]],
     layers: Sequence[str] | None = None,
     beside: Beside | None = None,
+    reference: nn.Module | None = None,
 ) -> list[Capture]:
     """One capture a batch. Only gradients with respect to hidden states are computed, none of parameters.
 
-    The model is left bit for bit as it was (``undisturbed``).
+    The model and the batches are left bit for bit as they were (``undisturbed``).
 
     Args:
         eval_batches: pairs (inputs, labels); inputs as the model takes them: a tensor, a tuple of positional or a
             mapping of keyword arguments. The output is the logits, begins with them, or has them as ``logits``.
-        layers: names of the modules whose outputs are h_0 … h_L. None: what the model itself shows, else a residual
-            stack or chain of layers that is looked for; what was found is said on stderr, once.
+        layers: names of the modules whose outputs are h_0 … h_L. None: what the model itself shows, else its blocks or
+            layers, which are looked for; what was found is said on stderr, once.
         beside: what else is measured on the same passes; the captures are those that they are without it.
+        reference: a network of the same function whose backward pass is BP's, measured in the model's place.
 
     Raises:
-        ValueError: there is no batch, the model shows no hidden states, or a batch's shapes do not fit.
+        ValueError: there is no batch, the model shows no hidden states, a batch's shapes do not fit, the outputs are
+            probabilities, the network's depth depends on the data, or ``reference`` computes something else.
     """
-    network = unwrapped(model)
+    network = unwrapped(model if reference is None else reference)
     if isinstance(network, torch.jit.ScriptModule):
         raise ValueError("a scripted model shows no modules to read states from: measure the nn.Module it was made of")
     if isinstance(layers, str):
         raise ValueError(f"layers is a list of module names: layers=[{layers!r}]")
     layers = None if layers is None else list(layers)
-    about = list(_about(network))
-    captures = undisturbed(network, lambda call: list(_captures(call, network, eval_batches, layers, about, beside)))
-    if not captures:
+    batches = [_pair(batch) for batch in eval_batches]
+    if not batches:
         raise ValueError("no evaluation batch was given; the protocol wants 10 disjoint batches of 128")
-    return captures
+    found, about = _with_reference(network, layers, batches, beside)
+    about += _about(network)
+    if reference is not None:
+        about.append(_held_against(model, network, batches[0][0], found[0].logits))
+    return [replace(c, remarks=(*about, *c.remarks)) for c in found]
 
 
-def _captures(
-    call: Call,
-    network: nn.Module,
-    batches: Iterable[Any],
-    layers: Sequence[str] | None,
-    about: list[str],
-    beside: Beside | None,
-) -> Iterator[Capture]:
-    tokens: str | None = None
-    places: list[Tap] | None = None
-    for batch in batches:
-        inputs, labels = _pair(batch)
-        is_first = places is None
-        if places is None:
-            places, is_found = _places(network, call, inputs, layers)
-        with beside.watching() if beside else nullcontext():
-            logits, states = _forward(call, inputs, places, exactly=layers is None)
-        if is_first and (is_found or layers):
-            about = [*_where(network, states, is_found), *about]
-        seen, tokens = _backward(inputs, labels.to(logits.device), logits, states, tokens, about)
-        if beside:
-            with random_state(seen.logits.device):
-                beside.after(call, inputs, seen.labels, seen.logits)
-        yield seen
+def _with_reference(
+    network: nn.Module, layers: Sequence[str] | None, batches: Sequence[tuple[Any, Tensor]], beside: Beside | None
+) -> tuple[list[Capture], list[str]]:
+    """The captures, and what is to be said of all of them. A ``detach()`` in the way of BP's gradient is set aside."""
+    refused: ValueError | None = None
+    first: tuple[list[Capture], list[str]] | None = None
+    for rejoined in (False, True):
+        probe = _Probe(network, layers)
+        take = partial(probe.captures, batches=batches, beside=None if first else beside)
+        try:
+            captures = undisturbed(network, lambda call, take=take: list(take(call)), rejoined=rejoined)  # type: ignore[misc]
+        except ValueError as error:
+            refused = refused or error
+            continue
+        checked, remarks = check(network, batches[0][0], len(batches[0][1]), probe.first_place, rejoined)
+        found = [replace(c, reference=checked) for c in captures], [*probe.about, *remarks]
+        if checked is not Reference.NOT_BP:
+            aside = ["detach() in the forward pass was set aside: gradients flow through it"] if rejoined else []
+            return found[0], [*found[1], *aside]
+        first = first or found
+    if first is None:
+        assert refused is not None
+        raise refused
+    return first
 
 
-def hidden_states(call: Call, model: nn.Module, inputs: Any) -> list[Tensor]:
-    """h_0 … h_L of a model that shows them itself, tokens and maps not reduced, without a graph."""
-    with torch.enable_grad():
-        return [state.value for state in _forward(call, inputs, taps.declared(model))[1]]
+class _Probe:
+    """Where the states of a network are read, as its first batch shows, and what is read there of each batch."""
+
+    def __init__(self, network: nn.Module, layers: Sequence[str] | None) -> None:
+        self._network, self._layers = network, layers
+        self._taps: list[Tap] = []
+        self._reading: Reading | None = None
+        self._order: list[str] | None = None
+        self._counted: list[str] = []
+        self._seen_at: list[Tap | None] = []
+        self.about: list[str] = []
+
+    def captures(self, call: Call, batches: Sequence[tuple[Any, Tensor]], beside: Beside | None) -> Iterator[Capture]:
+        flow: Flow | None = None
+        for number, (inputs, labels) in enumerate(batches, 1):
+            if number == 1:
+                flow = self._settle(call, inputs)
+            with beside.watching() if beside else nullcontext():
+                logits, states, order = self._forward(call, inputs)
+            self._must_be_as_before(order, number)
+            if flow:
+                self.about += self._where(flow, states)
+            seen = self._capture(inputs, labels, logits, states, flow)
+            flow = None  # its graph is as large as a batch's
+            if beside:
+                with random_state(seen.logits.device):
+                    beside.after(call, inputs, seen.labels, seen.logits)
+            yield seen
+
+    def _settle(self, call: Call, inputs: Any) -> Flow:
+        """Where the states are to be read, by one forward pass that is watched."""
+        shows = self._layers is None and taps.shows_hidden(self._network)
+        flow = watch(self._network, call, inputs, **({"return_hidden": True} if shows else {}))
+        if self._layers is not None:
+            self._taps = taps.named(self._network, self._layers)
+        elif not shows:
+            self._taps = taps.declared(self._network)
+            if not self._taps or not _holds(flow, self._taps):
+                self._taps = taps.found(self._network, flow)
+                where = taps.describe(self._taps)
+                _say_once(f"{type(self._network).__name__}: {where}; other modules can be named as layers")
+                self.about.append(where)
+        self._counted = _siblings(self._network, flow, self._taps)
+        if shows:
+            self._seen_at = [taps.seen_at(flow, node) for node in _returned_nodes(flow)]
+        return flow
+
+    def _forward(self, call: Call, inputs: Any) -> tuple[Tensor, list[State], list[str]]:
+        """Logits, states, and the blocks in the order in which they ran."""
+        order: list[str] = []
+        modules = dict(self._network.named_modules())
+        counted = [Tap(name, modules[name], taps.INPUT) for name in self._counted]
+        with torch.enable_grad(), taps.hooked(counted, lambda tap, _: order.append(tap.name)):
+            if not self._taps:
+                output, hidden = call(inputs, return_hidden=True)
+                shown = [taps.state(h, layer) for layer, h in enumerate(hidden)]
+                return logits_of(output), shown, [*order, f"{len(shown)} states"]
+            with taps.reading(self._taps) as states:
+                output = call(inputs)
+        return logits_of(output), states, [*order, f"{len(states)} states"]
+
+    def _must_be_as_before(self, order: list[str], number: int) -> None:
+        self._order = self._order or order
+        if order != self._order:
+            first, now = (", ".join(o) or "no block" for o in (self._order, order))
+            raise ValueError(
+                f"the network's depth depends on the data: batch 1 runs {first:.200}, batch {number} {now:.200}; "
+                "measure each depth on batches of its own, or name modules that always run as layers=[…]"
+            )
+
+    def _where(self, flow: Flow, states: Sequence[State]) -> Iterator[str]:
+        """What the states are of, where somebody named or returned them, and what is not read.
+
+        Raises:
+            ValueError: returned states are not those of the forward pass.
+        """
+        nodes = [state.edge.node for state in states]
+        if self._layers is not None:
+            yield taps.describe([state.tap for state in states if state.tap])
+            nodes = taps.places(flow, self._taps)  # type: ignore[assignment]
+        elif not self._taps:
+            nodes = _returned_nodes(flow)
+            _must_follow(self._network, flow, nodes)
+        else:
+            nodes = taps.places(flow, self._taps)  # type: ignore[assignment]
+        if left := taps.unread(flow, nodes):
+            yield f"not read: {', '.join(left)}, which run after the last state"
+        if not taps.follow(flow, nodes):
+            yield "a state is bypassed: not all that it holds goes through the next one"
+        if several := taps.grouped(flow, nodes):
+            listed = ", ".join(several[: taps.LISTED])
+            yield f"several blocks lie between two states ({listed}): growth is not per block"
+        if flow.blocks:
+            feeding, _ = flow.beside(flow.blocks)
+            if feeding and self._layers is None:
+                yield f"not measured: {', '.join(run.name for run in feeding)}, which feed the blocks from aside"
+
+    def _capture(
+        self, inputs: Any, labels: Tensor, logits: Tensor, states: Sequence[State], flow: Flow | None
+    ) -> Capture:
+        """What one batch shows, by its backward passes."""
+        labels = checked_labels(labels.to(logits.device), logits)
+        refuse_probabilities(logits)
+        error, scale = scaled_error(logits, labels)
+        edges = [state.edge for state in states]
+        direction = error_direction(logits.detach(), labels).to(logits.dtype)
+        with torch.enable_grad():  # as grad_outputs=error, for which torch loads sympy: 0.6 s
+            towards, along = (logits * error).sum(), (logits * direction).sum()
+        (deepest,) = torch.autograd.grad(along, edges[-1:], retain_graph=True, allow_unused=True)
+        given = torch.autograd.grad(towards, edges, allow_unused=True)
+        unused = [layer for layer, g in enumerate(given) if g is None]
+        if unused:
+            raise ValueError(
+                f"hidden states {unused} do not lead to the logits: return the very tensors that are used, or name "
+                "modules whose outputs are used as layers=[…]"
+            )
+        slopes = [g if scale == 1 else g.double() * scale for g in given]
+        hidden = [_batch_first(s.value, len(labels), layer, s.tap) for layer, s in enumerate(states)]
+        grads = [_batch_first(g, len(labels), layer, states[layer].tap) for layer, g in enumerate(slopes)]
+        deepest = _batch_first(deepest, len(labels), len(states) - 1, states[-1].tap)
+        if self._reading is None:
+            assert flow is not None
+            nodes = taps.places(flow, self._taps) if self._taps else _returned_nodes(flow)
+            channels = [
+                h.ndim == 3 and tokens.are_channels(flow.graph, node) for h, node in zip(hidden, nodes, strict=False)
+            ]
+            self._reading = tokens.reading(hidden, [*grads[:-1], deepest], channels)
+        read_at = [s.tap for s in states if s.tap] or self._seen_at
+        where = tuple(str(tap) if tap else "returned by the model" for tap in read_at)
+        error = error_of(logits, labels)
+        return reduced(inputs, labels, logits, error, hidden, grads, self._reading, deepest, where)
+
+    @property
+    def first_place(self) -> Tap | None:
+        """Where h_0 is read; None where no module takes or returns it."""
+        return next(iter(self._taps or self._seen_at), None)
 
 
-def logits_of(output: Any) -> Tensor:
-    """The logits in what a model returns.
+def _holds(flow: Flow, places: Sequence[Tap]) -> bool:
+    """Whether declared states are cuts one behind the other, no block is left unread, and none holds several blocks."""
+    nodes = taps.places(flow, places)
+    is_whole = len(nodes) == len(places) and taps.follow(flow, nodes)
+    return is_whole and not taps.unread(flow, nodes) and not taps.grouped(flow, nodes)
+
+
+def _returned_nodes(flow: Flow) -> list[Any]:
+    return [place(h) for h in flow.output[1]]
+
+
+def _must_follow(network: nn.Module, flow: Flow, nodes: Sequence[Any]) -> None:
+    kind = type(network).__name__
+    if not taps.is_chain(flow, nodes):
+        raise ValueError(
+            f"the states that {kind} returns do not follow one from the other: return the very tensors that are used, "
+            "or name modules whose outputs they are as layers=[…]"
+        )
+    if left := taps.unread(flow, nodes):
+        raise ValueError(
+            f"the last state that {kind} returns is not what its read-out reads: {', '.join(left)} run after it; "
+            "return the states behind these too, or name modules as layers=[…]"
+        )
+
+
+def _siblings(network: nn.Module, flow: Flow, places: Sequence[Tap]) -> list[str]:
+    """The blocks, and what is of their classes and stands within none of them: all must run alike in every batch."""
+    blocks = {b.run.module for b in flow.blocks} or {tap.module for tap in places}
+    kinds = {type(module) for module in blocks}
+    names = [name for name, module in network.named_modules() if module in blocks]
+    return [
+        name
+        for name, module in network.named_modules()
+        if type(module) in kinds and not any(name.startswith(f"{above}.") for above in names)
+    ]
+
+
+def _held_against(model: nn.Module, network: nn.Module, inputs: Any, logits: Tensor) -> str:
+    """The remark on a network that is measured in the model's place.
 
     Raises:
-        ValueError: there are none.
+        ValueError: it computes other logits.
     """
-    if isinstance(output, Mapping):
-        output = output.get("logits")
-    output = getattr(output, "logits", output)
-    output = output[0] if isinstance(output, tuple | list) and output else output
-    if not isinstance(output, Tensor):
+    with torch.no_grad():
+        own = undisturbed(model, lambda call: logits_of(call(inputs))).to(logits)
+    largest = float(own.abs().nan_to_num(0, 0).max())
+    if own.shape != logits.shape or not torch.allclose(own, logits, rtol=1e-3, atol=1e-3 * largest, equal_nan=True):
         raise ValueError(
-            "the model's output holds no logits: expected a tensor, a tuple that begins with it, or `logits` in it"
+            f"reference= computes other logits than {type(unwrapped(model)).__name__}: it must hold the same weights "
+            "and compute the same function"
         )
-    return output
+    return f"measured on reference={type(network).__name__}, which computes the same logits"
 
 
 def _pair(batch: Any) -> tuple[Any, Tensor]:
@@ -163,30 +341,6 @@ def _pair(batch: Any) -> tuple[Any, Tensor]:
     if isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], Tensor):
         return batch[0], batch[1]
     raise ValueError("an evaluation batch must be a pair (inputs, labels), or a mapping with `labels`")
-
-
-def _places(network: nn.Module, call: Call, inputs: Any, layers: Sequence[str] | None) -> tuple[list[Tap], bool]:
-    """Where the states are read, nowhere if the model returns them; and whether they had to be looked for."""
-    if layers is not None:
-        return taps.named(network, layers), False
-    if taps.shows_hidden(network):
-        return [], False
-    if places := taps.declared(network):
-        return places, False
-    return taps.found(network, call, inputs), True
-
-
-def _where(network: nn.Module, states: Sequence[State], is_found: bool) -> Iterator[str]:
-    """What the states of a pass are of, in its order; said on stderr too where nobody named them."""
-    where = taps.describe([state.tap for state in states if state.tap])
-    if is_found and not taps.is_chain(states):
-        raise ValueError(
-            f"{type(network).__name__} shows no hidden states: {where} do not follow one from the other; "
-            f"name the modules whose outputs they are, as in layers=['layer1', 'layer2']"
-        )
-    if is_found:
-        _say_once(f"{type(network).__name__}: {where}; other modules can be named as layers")
-    yield where
 
 
 @cache
@@ -202,55 +356,6 @@ def _about(network: nn.Module) -> Iterator[str]:
         yield f"backward hooks were set aside, of {', '.join(sorted({type(m).__name__ for m in hooked}))}"
 
 
-def _forward(call: Call, inputs: Any, places: list[Tap], exactly: bool = True) -> tuple[Tensor, list[State]]:
-    with torch.enable_grad():
-        if not places:
-            logits, hidden = call(inputs, return_hidden=True)
-            return logits_of(logits), [taps.state(h, layer) for layer, h in enumerate(hidden)]
-        with taps.reading(places) as states:
-            output = call(inputs)
-    if len(states) < len(places) or (exactly and len(states) != len(places)):
-        raise ValueError(
-            f"expected each of {places[0].name} … {places[-1].name} to run once in a forward pass: "
-            f"{len(places)} states, but {len(states)} were seen"
-        )
-    return logits_of(output), states
-
-
-def _backward(
-    inputs: Any, labels: Tensor, logits: Tensor, states: list[State], tokens: str | None, said: Sequence[str]
-) -> tuple[Capture, str | None]:
-    """The capture of one batch, and what stands for its tokens: ``tokens`` where an earlier batch has settled it."""
-    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-        raise ValueError(
-            f"expected logits (B, classes) and labels (B,), got {tuple(logits.shape)} and {tuple(labels.shape)}"
-        )
-    _check_labels(labels, logits.shape[1])
-    error = error_of(logits, labels)
-    own = _own_functions(logits)
-    edges = [state.edge for state in states]
-    with torch.enable_grad():
-        towards = (logits * error.to(logits.dtype)).sum()  # as grad_outputs=error, for which torch loads sympy: 0.6 s
-    given = torch.autograd.grad(towards, edges, allow_unused=True)
-    unused = [layer for layer, g in enumerate(given) if g is None]
-    if unused:
-        raise ValueError(f"hidden states {unused} do not lead to the logits: return the very tensors that are used")
-    hidden = [_batch_first(state.value, len(labels), layer, state.tap) for layer, state in enumerate(states)]
-    grads = [_batch_first(g, len(labels), layer, states[layer].tap) for layer, g in enumerate(given)]
-    if own:
-        told = f"the backward pass runs the model's own {', '.join(own)}: g is the BP gradient only if that computes it"
-        said = [*said, told]
-    return reduced(inputs, labels, logits, error, hidden, grads, tokens, said)
-
-
-def error_of(logits: Tensor, labels: Tensor) -> Tensor:
-    """e, (B, classes), in the logits' precision, at least float32.
-
-    It is ∂(summed cross-entropy)/∂logits: a backward pass that starts there saves the loss and keeps e's small digits.
-    """
-    return output_error(logits.detach().double(), labels).to(torch.promote_types(logits.dtype, torch.float32))
-
-
 def reduced(
     inputs: Any,
     labels: Tensor,
@@ -258,50 +363,34 @@ def reduced(
     error: Tensor,
     hidden: Sequence[Tensor],
     grads: Sequence[Tensor],
-    tokens: str | None,
-    said: Sequence[str] = (),
-) -> tuple[Capture, str | None]:
-    """The capture of one batch from its states and gradients as the model has them, (B, …) each; and what stands for
-    its tokens, ``tokens`` where an earlier batch has settled it."""
-    tokens = tokens or _settled(grads)
-    remarks = [*said]
-    if any(h.ndim == 3 for h in hidden):
-        remarks.append(tokens or FIRST)
-    if not any(g.any() for g in grads):
-        remarks.append(NO_GRADIENT)
-    if any(h.ndim > 3 for h in hidden):
-        remarks.append(FLATTENED)
+    read: Reading,
+    deepest: Tensor | None = None,
+    states: tuple[str, ...] = (),
+) -> Capture:
+    """The capture of one batch from its states and gradients as the model has them, (B, …) each.
+
+    Args:
+        read: what stands for a sample's tokens.
+        deepest: the gradient at h_L along e/‖e‖; from g_L and e where None.
+    """
+    slopes = [read.of(g) for g in grads]
+    if deepest is None:
+        size = norms(error)
+        gain = (norms(slopes[-1]) / size)[size != 0]
+    else:
+        gain = norms(read.of(deepest))
     return Capture(
         inputs=inputs,
         labels=labels,
         logits=logits.detach(),
         error=error,
-        hidden=[_per_sample(h, tokens, mean=True) for h in hidden],
-        grads=[_per_sample(g, tokens, mean=False) for g in grads],
-        remarks=tuple(remarks),
-    ), tokens
-
-
-def _own_functions(logits: Tensor) -> list[str]:
-    """The Python-defined autograd functions behind ``logits``: feedback alignment is often written as one."""
-    names, seen, ahead = set(), set(), [logits.grad_fn]
-    while ahead:
-        node = ahead.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            ahead += [following for following, _ in node.next_functions]
-            if hasattr(node, "_forward_cls"):
-                names.add(type(node).__name__.removesuffix("Backward"))
-    return sorted(names)
-
-
-def _check_labels(labels: Tensor, classes: int) -> None:
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"labels are class indices, integers; got {labels.dtype}")
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise ValueError(
-            f"labels from {int(labels.min())} to {int(labels.max())} do not fit logits of {classes} classes"
-        )
+        hidden=[read.of(h) for h in hidden],
+        grads=slopes,
+        gain=gain,
+        stream=[norms(h.flatten(1)) for h in hidden] if read.tokens else (),
+        states=states,
+        remarks=read.remarks,
+    )
 
 
 def _batch_first(state: Tensor, batch: int, layer: int, tap: Tap | None) -> Tensor:
@@ -320,20 +409,3 @@ def _batch_first(state: Tensor, batch: int, layer: int, tap: Tap | None) -> Tens
             f"expected (B, d), (B, T, d), (T, B, d) or (B, C, H, W) with B = {batch}"
         )
     return state
-
-
-def _settled(grads: Sequence[Tensor]) -> str | None:
-    """What stands for tokens: the first, where the deepest gradient is zero at all others; None: it does not say."""
-    deepest = next((g for g in reversed(grads) if g.ndim == 3), None)
-    if deepest is None or not deepest.any() or not deepest.isfinite().all():
-        return None
-    return MEAN if deepest[:, 1:].any() else CLASS_TOKEN
-
-
-def _per_sample(state: Tensor, tokens: str | None, mean: bool) -> Tensor:
-    """(B, d) as it is; of (B, T, d) the class token, or the tokens' mean (of a gradient the sum); others flattened."""
-    if state.ndim != 3:
-        return state.flatten(1)
-    if tokens == MEAN:
-        return state.mean(dim=1) if mean else state.sum(dim=1)
-    return state[:, 0, :]

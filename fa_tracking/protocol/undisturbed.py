@@ -2,6 +2,7 @@
 
 import random
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import SimpleNamespace
@@ -11,6 +12,10 @@ import numpy as np
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from fa_tracking.protocol.copies import Copies
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -20,32 +25,40 @@ Call = Callable[..., Any]
 Found = TypeVar("Found")
 
 
-def undisturbed(model: nn.Module, measure: Callable[[Call], Found]) -> Found:
-    """What ``measure`` finds by calling ``model``, of which no trace stays in it: mode, gradients, buffers, hooks and
-    random state are bit for bit what they were.
+def undisturbed(
+    model: nn.Module, measure: Callable[[Call], Found], precise: bool = False, rejoined: bool = False
+) -> Found:
+    """What ``measure`` finds by calling ``model``, of which no trace stays in it: mode, gradients, buffers, plain
+    attributes, hooks and random state are bit for bit what they were, and so are the inputs.
 
-    Inside, the model is in evaluation mode and holds copies of its parameters and buffers. Copies in half precision are
-    widened to float32, where gradients below 6e-8 still exist. Autocast and ``torch.compile`` are off, reentrant
-    activation checkpoints keep their activations, and the model's backward hooks are set aside: they may put something
-    else in a gradient's place.
+    Inside, the model is in evaluation mode and holds copies of its parameters, its buffers and the tensors that its
+    modules keep as plain attributes. Copies in half precision are widened to float32, where gradients below 6e-8 still
+    exist. Autocast, inference mode and ``torch.compile`` are off, reentrant activation checkpoints keep their
+    activations, and the hooks of the backward pass are set aside, those of modules and those that the forward pass puts
+    on tensors: they may put something else in a gradient's place.
+
+    Args:
+        precise: whether copies and inputs are float64.
+        rejoined: whether ``tensor.detach()`` in the forward pass is set aside too, so that gradients flow through it.
     """
     model = unwrapped(model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    widened = _doubled if precise else _widened
 
     def call(inputs: Any, **keywords: Any) -> Any:
-        args, named = arguments(inputs)
-        args = tuple(_ready(a, device) for a in args)
-        named = {name: _ready(a, device) for name, a in named.items()}
-        return model(*args, **named, **keywords)
+        args, named = arguments(_ready(inputs, device, widened))
+        with _SetAside(rejoined):
+            return model(*args, **named, **keywords)
 
     with (
+        torch.inference_mode(False),
         evaluation_mode(model),
         random_state(device),
         _no_backward_hooks(model),
         _no_recomputation(),
         _nothing_compiled(),
         torch.autocast(device.type, enabled=False),
-        _copies(model),
+        _copies(model, widened),
     ):
         return measure(call)
 
@@ -89,12 +102,39 @@ def _widened(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in HALVES else tensor
 
 
-def _ready(value: Any, device: torch.device) -> Any:
-    """An input where the model is, wide enough, and, if it is a floating-point one, the beginning of a graph."""
-    if not isinstance(value, Tensor):
-        return value
-    value = _widened(value.detach().to(device))
-    return value.requires_grad_(torch.is_grad_enabled()) if value.is_floating_point() else value
+def _doubled(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _ready(value: Any, device: torch.device, widened: Callable[[Tensor], Tensor]) -> Any:
+    """A copy of an input where the model is, wide enough, and, if it is a floating-point one, part of a graph.
+
+    It is no leaf: a forward pass may write into it.
+    """
+    if isinstance(value, Tensor):
+        value = widened(value.detach().clone().to(device))
+        grad = torch.is_grad_enabled() and value.is_floating_point()
+        return value.requires_grad_().clone() if grad else value
+    if isinstance(value, Mapping):
+        return {name: _ready(each, device, widened) for name, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_ready(each, device, widened) for each in value)
+    return value
+
+
+class _SetAside(TorchFunctionMode):
+    """Inside, in this thread, ``tensor.register_hook(…)`` registers nothing; nor does ``detach()`` cut where asked."""
+
+    def __init__(self, rejoined: bool) -> None:
+        super().__init__()
+        self._rejoined = rejoined
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.register_hook, Tensor.register_post_accumulate_grad_hook):
+            return RemovableHandle(OrderedDict())
+        if self._rejoined and func in (Tensor.detach, torch.detach):
+            return torch.ops.aten.alias(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
@@ -110,27 +150,32 @@ def random_state(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _copies(model: nn.Module) -> Iterator[None]:
-    """Copies in the place of parameters and buffers, one wherever the same tensor stands.
+def _copies(model: nn.Module, widened: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Copies in the place of parameters, buffers and plain attributes, one wherever the same tensor stands.
 
     Not by ``torch.func.functional_call``: of a module that is registered under two names it restores the wrong tensor.
     Every weight's copy begins a graph, whether the weight is frozen or not.
     """
     modules = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
     holders: list[dict[str, Any]] = [held for m in modules for held in (m._parameters, m._buffers)]
-    kept = [(held, dict(held)) for held in holders]
-    copies = {id(t): _widened(t.detach().clone()) for _, own in kept for t in own.values() if t is not None}
-    for weight in model.parameters():
-        if id(weight) in copies:
-            copies[id(weight)].requires_grad_(weight.is_floating_point())
+    kept = [(held, dict(held)) for held in [*holders, *map(vars, modules)]]
+    copies = Copies(widened)
+    for held, own in kept[: len(holders)]:
+        held.update({name: copies.of(tensor) for name, tensor in own.items()})
+    for weight in {id(p): p for held in holders[::2] for p in held.values() if p is not None}.values():
+        weight.requires_grad_(weight.is_floating_point())
     try:
-        for held, own in kept:
-            held.update({name: copies[id(t)] for name, t in own.items() if t is not None})
+        for held, own in kept[len(holders) :]:
+            held.update({name: copies.of(value) for name, value in own.items() if name not in _OF_EVERY_MODULE})
         yield
     finally:
+        copies.restore()
         for held, own in kept:
             held.clear()
             held.update(own)
+
+
+_OF_EVERY_MODULE = vars(nn.Module()).keys()
 
 
 @contextmanager

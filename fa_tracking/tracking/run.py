@@ -1,11 +1,14 @@
 """A run under way: measures, logs and saves what one training run shows."""
 
+import operator
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fa_tracking.errors import UsageError
 from fa_tracking.protocol.alignment import Credit, alignment
 from fa_tracking.protocol.diagnose import measure
+from fa_tracking.protocol.diagnostics import Reference
 from fa_tracking.protocol.probe import Capture, capture_all
 from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
 from fa_tracking.tracking import checkpoint, names, state
@@ -56,6 +59,7 @@ class TrackedRun:
         layers: Sequence[str] | None = None,
         captures: Sequence[Capture] | None = None,
         captured_in: float = 0.0,
+        reference: "nn.Module | None" = None,
     ) -> DiagnosticReport:
         """Measure the protocol's diagnostics and log them with ``accuracy/test`` as one batch of metrics.
 
@@ -72,14 +76,16 @@ class TrackedRun:
             null_batches: on how many of the batches the null is measured; None: on all.
             layers: the modules whose outputs are the hidden states, as ``diagnose`` takes them.
             captures: of ``eval_batches``, where they have been taken before; ``captured_in`` so many seconds.
+            reference: the network that is measured in the model's place, as ``diagnose`` takes it.
 
         Returns:
             The report, without a frozen control, for a loop that acts on it.
         """
         began = time.perf_counter()
-        self._last_epoch = epoch
+        self._last_epoch = epoch = whole(epoch, "epoch")
+        accuracy = None if accuracy is None else float(accuracy)
         thresholds = thresholds or DiagnosticThresholds()
-        captures = capture_all(model, eval_batches, layers) if captures is None else captures
+        captures = capture_all(model, eval_batches, layers, reference=reference) if captures is None else captures
         report = DiagnosticReport(
             method_name=self._method,
             notes=f"epoch {epoch}",
@@ -88,6 +94,8 @@ class TrackedRun:
             thresholds=thresholds,
             **measure(captures),
         )
+        if report.reference is Reference.NOT_BP:
+            self.set_tag(names.TAG_REFERENCE, report.reference)
         values = report_metrics(report)
         if credit is not None:
             floor = thresholds.g_norm_floor
@@ -110,7 +118,7 @@ class TrackedRun:
         Raises:
             FATrackError: an earlier write failed.
         """
-        now = int(time.time() * 1000)
+        now, step = int(time.time() * 1000), whole(step, "step")
         self._writer.submit({"metrics": [[key, float(value), now, step] for key, value in values.items()]})
 
     def log_data(self, source: checkpoint.DataSource) -> None:
@@ -126,7 +134,7 @@ class TrackedRun:
 
         Save its checkpoint too: an aborted run ends as a finished one, and the auditor judges it as it stands.
         """
-        self.set_tag(names.TAG_ABORTED_AT, str(self._last_epoch if epoch is None else epoch))
+        self.set_tag(names.TAG_ABORTED_AT, str(self._last_epoch if epoch is None else whole(epoch, "epoch")))
         self.set_tag(names.TAG_ABORTED_FOR, ",".join(report.flags))
 
     def flush(self) -> None:
@@ -155,7 +163,7 @@ class TrackedRun:
                 model's own attributes ``factory`` and ``config`` where None. Without one the run cannot be audited.
             dataset: what the auditor measures on.
         """
-        epoch = self._last_epoch if epoch is None else epoch
+        epoch = self._last_epoch if epoch is None else whole(epoch, "epoch")
         with self._writer.upload(names.checkpoint(epoch)) as folder:
             checkpoint.write(
                 folder,
@@ -175,7 +183,7 @@ class TrackedRun:
             values: what else, as JSON.
         """
         with self._writer.upload(names.state(self._states % 2)) as folder:
-            state.write(folder, epoch, tensors, values)
+            state.write(folder, whole(epoch, "epoch"), tensors, values)
         self._states += 1
 
     def last_state(self) -> "state.State | None":
@@ -188,6 +196,18 @@ class TrackedRun:
         """Remove the training states: the run is at its end."""
         if self._states:
             self._writer.submit({"remove": names.STATE})
+
+
+def whole(number: Any, name: str) -> int:
+    """An epoch or step as Python's own int, whatever kind of integer it is: of NumPy, of torch.
+
+    Raises:
+        UsageError: it is no integer.
+    """
+    try:
+        return operator.index(number)
+    except (TypeError, RuntimeError):
+        raise UsageError(f"{name} is a whole number, not {number!r:.80}") from None
 
 
 def _own_config(model: "nn.Module") -> dict[str, Any]:

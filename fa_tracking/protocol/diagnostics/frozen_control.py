@@ -12,8 +12,8 @@ WORDING = "deep blocks fail to beat frozen-random baseline"
 REQUIRED = False
 
 ROUNDING_PP = 7e-6
-"""What two accuracies, each in [0, 1] and once held in float32, can be off together, in percentage points. No test set of
-fewer than ten million samples has two margins so close to each other."""
+"""What two accuracies in [0, 1] that were once held in float32 can be off together, in percentage points. No test set
+of fewer than ten million samples has two margins so close to each other."""
 
 
 def value(report: "Report") -> float | None:

@@ -1,0 +1,452 @@
+"""What one forward pass shows of a network: which modules ran on which tensors, and which tensors every path crosses.
+
+A hidden state is a cut: from it, and from everything before it, every path to the logits goes through the next state.
+In the terms of flow graphs the next state dominates the last one, seen from the logits (Lengauer and Tarjan 1979). What
+lies on a residual branch is no cut, since the skip connection leads past it.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node, get_gradient_edge
+
+from fa_tracking.protocol.outputs import logits_of
+from fa_tracking.protocol.undisturbed import Call
+
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+SUMS = ("Add", "Sub", "Rsub", "Cat")
+"""Operations that join a skip connection with its branch."""
+PASSED = {
+    *SUMS,
+    *("Mul", "Div", "Clone", "ToCopy", "View", "UnsafeView", "ReshapeAlias", "Permute", "Transpose", "Squeeze"),
+    *(
+        "Unsqueeze",
+        "Slice",
+        "CopySlices",
+        "Relu",
+        "LeakyRelu",
+        "Gelu",
+        "Silu",
+        "Hardtanh",
+        "Hardswish",
+        "NativeDropout",
+    ),
+    *("NativeLayerNorm", "NativeBatchNorm", "CudnnBatchNorm", "NativeGroupNorm", "FusedRmsNorm"),
+    *("ConstantPadNd", "AvgPool2D", "CheckpointFunction"),
+}
+"""What a skip connection may pass through from the state before a block to the state after it."""
+
+
+SMALLEST = 20
+"""A stream with less than a twentieth of another's parameters is none: it may be attention that pools tokens."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of a module: when it began and ended, and the places in the graph of what went in and came out.
+
+    Attributes:
+        turn: how often the module had run before.
+        given, returned: of the first floating-point tensor; None where there is none, or none with a graph.
+    """
+
+    name: str
+    module: nn.Module
+    turn: int
+    began: int
+    ended: int
+    given: Node | None
+    returned: Node | None
+    given_shape: torch.Size | None
+    returned_shape: torch.Size | None
+
+    def holds(self, other: "Run") -> bool:
+        """Whether the other ran within this one."""
+        return self.began < other.began and other.ended < self.ended
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A run that carries the stream from one cut to a later one.
+
+    Attributes:
+        is_branch: it returns the residual branch, which is added to its input afterwards.
+    """
+
+    run: Run
+    before: Node
+    after: Node
+    is_branch: bool
+
+
+class Graph:
+    """The autograd graph behind some logits, as a tree of dominators whose root they are."""
+
+    def __init__(self, root: Node) -> None:
+        self._parents: dict[Node, Node] = {}
+        self._depths = {root: 0}
+        self._made_of: dict[Node, set[Node]] = {}
+        self.users: dict[Node, list[Node]] = defaultdict(list)
+        order = _from_the_root(root)
+        for node in order:
+            for following, _ in node.next_functions:
+                if following is not None:
+                    self.users[following].append(node)
+        for node in order[1:]:
+            first, *others = self.users[node]
+            for other in others:
+                first = self._common(first, other)
+            self._parents[node], self._depths[node] = first, self._depths[first] + 1
+
+    def __contains__(self, node: Node | None) -> bool:
+        return node in self._depths
+
+    def depth(self, node: Node) -> int:
+        """How many cuts lie between a node and the logits."""
+        return self._depths[node]
+
+    def dominates(self, later: Node, earlier: Node) -> bool:
+        """Whether every path from ``earlier`` to the logits goes through ``later``; a node dominates itself."""
+        if later not in self or earlier not in self:
+            return False
+        while self._depths[earlier] > self._depths[later]:
+            earlier = self._parents[earlier]
+        return earlier is later
+
+    def made_of(self, earlier: Node) -> set[Node]:
+        """All that is computed from a node, and the node itself."""
+        if earlier not in self._made_of:
+            seen, ahead = {earlier}, [earlier]
+            while ahead:
+                for user in self.users.get(ahead.pop(), ()):
+                    if user not in seen:
+                        seen.add(user)
+                        ahead.append(user)
+            self._made_of[earlier] = seen
+        return self._made_of[earlier]
+
+    def cuts(self, source: Node) -> list[Node]:
+        """All that dominate ``source``, from itself to the logits."""
+        found = [source]
+        while found[-1] in self._parents:
+            found.append(self._parents[found[-1]])
+        return found
+
+    def _common(self, a: Node, b: Node) -> Node:
+        while a is not b:
+            if self._depths[a] >= self._depths[b]:
+                a = self._parents[a]
+            else:
+                b = self._parents[b]
+        return a
+
+
+def _from_the_root(root: Node) -> list[Node]:
+    """All nodes behind ``root``, each after every node that uses it."""
+    finished: list[Node] = []
+    seen = {root}
+    ahead: list[tuple[Node, Iterator[Any]]] = [(root, iter(root.next_functions))]
+    while ahead:
+        node, following = ahead[-1]
+        for after, _ in following:
+            if after is not None and after not in seen:
+                seen.add(after)
+                ahead.append((after, iter(after.next_functions)))
+                break
+        else:
+            finished.append(node)
+            ahead.pop()
+    return finished[::-1]
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """One forward pass, watched.
+
+    Attributes:
+        runs: of all modules, in the order of their beginnings; the first is the network's own.
+        inputs: the places of the network's floating-point inputs.
+        output: what the network returned.
+    """
+
+    runs: Sequence[Run]
+    inputs: Sequence[Node]
+    output: Any
+    logits: Node
+
+    @cached_property
+    def graph(self) -> Graph:
+        return Graph(self.logits)
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """The network's blocks on the path to the logits, in order, each as fine as the network's own modules are.
+
+        They are composite modules from cut to cut: those of the classes whose modules carry a skip connection; where
+        there are none, of the classes that have several. A stage of blocks is opened into its blocks.
+        """
+        return self._best([run for run in self.runs[1:] if _is_composite(run.module)])
+
+    def blocks_among(self, modules: Sequence[nn.Module]) -> list[Block]:
+        """As ``blocks``, of these modules whatever their classes."""
+        return self._best([run for run in self.runs[1:] if run.module in set(modules)], by_class=False)
+
+    def carries(self, before: Node, after: Node) -> bool:
+        """Whether what follows a block reads the state from what it returns alone: no skip connection leads past it."""
+        return self.graph.dominates(after, before) or self._skips(after, before)
+
+    def beside(self, blocks: Sequence[Block]) -> tuple[list[Run], list[Run]]:
+        """The outermost runs of modules with a skip connection of their own that are not on the path of ``blocks``:
+        those whose output only feeds one of the blocks from aside, as an encoder feeds a decoder; and all others."""
+        at = _positions(self.graph.cuts(blocks[0].before))
+        feeding, others = [], []
+        for run in self._off_path(blocks, at):
+            joined = next((at[cut] for cut in self.graph.cuts(run.returned) if cut in at), -1)  # type: ignore[arg-type]
+            is_fed = any(at[b.before] < joined <= at[b.after] for b in blocks)
+            (feeding if is_fed else others).append(run)
+        return _outermost(feeding), _outermost(others)
+
+    def _off_path(self, blocks: Sequence[Block], at: Mapping[Node, int]) -> Iterator[Run]:
+        for run in self.runs[1:]:
+            is_among = any(block.run.holds(run) or run.holds(block.run) or block.run is run for block in blocks)
+            is_module = _is_composite(run.module) and _holds_matrix(run.module)
+            if is_among or not is_module or run.returned in at or run.returned not in self.graph:
+                continue
+            if run.given in self.graph and self._skips(run.returned, run.given):  # type: ignore[arg-type]
+                yield run
+
+    @cached_property
+    def _made_by_layers(self) -> set[Node]:
+        """What modules with weights return."""
+        return {run.returned for run in self.runs[1:] if run.returned is not None and _holds_matrix(run.module)}
+
+    def _best(self, candidates: Sequence[Run], by_class: bool = True) -> list[Block]:
+        """Of the streams of blocks the one that ends nearest to the logits, then the one that holds most parameters:
+        of an encoder and a decoder the decoder's. A stream of few parameters is part of the read-out."""
+        streams = [self._on(self.graph.cuts(source), candidates, by_class) for source in self._sources(candidates)]
+        sizes = [parameters(block.run.module for block in blocks) for blocks in streams]
+        ranked = [
+            (-self.graph.depth(blocks[-1].after), size, blocks)
+            for blocks, size in zip(streams, sizes, strict=True)
+            if blocks and SMALLEST * size >= max(sizes)
+        ]
+        return max(ranked, key=lambda each: each[:2])[2] if ranked else []
+
+    def _sources(self, candidates: Sequence[Run]) -> list[Node]:
+        """Where streams may begin: the inputs, and whatever a candidate takes, such as learned queries."""
+        taken = [run.given for run in candidates]
+        return [node for node in dict.fromkeys([*self.inputs, *taken]) if node in self.graph]  # type: ignore[misc]
+
+    def _on(self, cuts: Sequence[Node], candidates: Sequence[Run], by_class: bool) -> list[Block]:
+        at = _positions(cuts)
+        found = [block for run in candidates if (block := self._block(run, cuts, at))]
+        blocks = self._finest(found)
+        skipping = {type(b.run.module) for b in blocks if b.is_branch or self._is_skipped(b)}
+        if by_class:
+            several = Counter(type(b.run.module) for b in blocks)
+            wanted = skipping or {kind for kind, times in several.items() if times > 1}
+            blocks = [b for b in blocks if type(b.run.module) in wanted]
+        return sorted(blocks, key=lambda b: at[b.before])
+
+    def _block(self, run: Run, cuts: Sequence[Node], at: Mapping[Node, int]) -> Block | None:
+        """The block that a run is on the way through ``cuts``, if it is one."""
+        begins, ends = at.get(run.given), at.get(run.returned)  # type: ignore[arg-type]
+        if begins is None or not _holds_matrix(run.module):
+            return None
+        if ends is not None:
+            return Block(run, cuts[begins], cuts[ends], is_branch=False) if ends > begins else None
+        before, after = cuts[begins], cuts[min(begins + 1, len(cuts) - 1)]
+        is_behind = run.returned in self.graph and self.graph.dominates(after, run.returned)  # type: ignore[arg-type]
+        is_alike = run.given_shape == run.returned_shape and before is not after
+        if is_alike and is_behind and self._skips(after, before, avoiding=self._made_by_layers):
+            return Block(run, before, after, is_branch=True)
+        return None
+
+    def _finest(self, blocks: Sequence[Block]) -> list[Block]:
+        """Without those that others tile: a module is opened where no skip connection leads past or between the blocks
+        within, and all modules of its class can be."""
+        outermost, inner = _nested(blocks)
+        closed = {type(b.run.module) for b in blocks if not self._is_tiled(b, inner[b])}
+
+        def opened(block: Block) -> Iterator[Block]:
+            if type(block.run.module) in closed:
+                yield block
+            else:
+                for within in inner[block]:
+                    yield from opened(within)
+
+        return [finest for block in outermost for finest in opened(block)]
+
+    def _is_tiled(self, block: Block, inner: Sequence[Block]) -> bool:
+        if not inner:
+            return False
+        ends = [block.before, *(b.after for b in inner)]
+        begins = [*(b.before for b in inner), block.after]
+        gaps = [(end, begin) for end, begin in zip(ends, begins, strict=True) if end is not begin]
+        if any(self._skips(begin, end) for end, begin in gaps):
+            return False
+        is_stack = any(b.is_branch or self._is_skipped(b) for b in inner)
+        return is_stack or 2 * parameters(b.run.module for b in inner) >= parameters([block.run.module])
+
+    def _is_skipped(self, block: Block) -> bool:
+        return self._skips(block.after, block.before)
+
+    def _skips(self, after: Node, before: Node, avoiding: Collection[Node] = ()) -> bool:
+        """Whether a skip connection leads from one state to the other: a path of scales, normalisations and sums, one of
+        them with something else that is made of the state."""
+        behind = self.graph.made_of(before)
+        seen, ahead = {(after, False)}, [(after, False)]
+        while ahead:
+            node, is_summed = ahead.pop()
+            if node is before:
+                if is_summed:
+                    return True
+                continue
+            if operation(node) not in PASSED:
+                continue
+            is_sum = operation(node) in SUMS
+            for following, _ in node.next_functions:
+                others = (other for other, _ in node.next_functions if other is not following)
+                joined = is_summed or (is_sum and any(other in behind for other in others))
+                is_open = following is before or following not in avoiding
+                if following is not None and is_open and (following, joined) not in seen:
+                    seen.add((following, joined))
+                    ahead.append((following, joined))
+        return False
+
+
+def operation(node: Node) -> str:
+    """What a node is the backward pass of, such as ``Add``."""
+    return re.sub(r"Backward\d*$", "", node.name())
+
+
+def _positions(cuts: Any) -> dict[Node, int]:
+    return {node: place for place, node in enumerate(cuts)}
+
+
+def _nested(blocks: Sequence[Block]) -> tuple[list[Block], dict[Block, list[Block]]]:
+    """The outermost of the blocks, and what stands directly within each."""
+    outermost: list[Block] = []
+    inner: dict[Block, list[Block]] = {block: [] for block in blocks}
+    above: list[Block] = []
+    for block in sorted(blocks, key=lambda b: b.run.began):
+        while above and not above[-1].run.holds(block.run):
+            above.pop()
+        (inner[above[-1]] if above else outermost).append(block)
+        above.append(block)
+    return outermost, inner
+
+
+def _outermost(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if not any(other.holds(run) for other in runs)]
+
+
+def parameters(modules: Any) -> int:
+    """How many numbers the modules hold, each once."""
+    return sum({id(p): p.numel() for module in modules for p in module.parameters()}.values())
+
+
+def _is_composite(module: nn.Module) -> bool:
+    return not isinstance(module, CONTAINERS) and any(True for _ in module.children())
+
+
+def _holds_matrix(module: nn.Module) -> bool:
+    return any(p.ndim > 1 for p in module.parameters())
+
+
+@dataclass
+class _Open:
+    """A run that has begun."""
+
+    number: int
+    began: int
+    given: Node | None
+    given_shape: torch.Size | None
+    turn: int
+
+
+def watch(model: nn.Module, call: Call, inputs: Any, **keywords: Any) -> Flow:
+    """Run the network once and note every module's runs.
+
+    Raises:
+        ValueError: the output holds no logits, or logits that no gradient can be asked of.
+    """
+    runs: dict[int, Run] = {}
+    open_runs: dict[nn.Module, list[_Open]] = defaultdict(list)
+    turns: Counter[nn.Module] = Counter()
+    clock, numbers = count(), count()
+    entered: list[Node] = []
+
+    def watched(name: str, module: nn.Module) -> list[Any]:
+        def before(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            first = first_tensor((args, kwargs))
+            if module is model and not entered:
+                entered.extend(node for t in tensors((args, kwargs)) if (node := place(t)) is not None)
+            begun = _Open(next(numbers), next(clock), place(first), _shape(first), turns[module])
+            turns[module] += 1
+            open_runs[module].append(begun)
+
+        def after(_module: nn.Module, _args: Any, output: Any) -> None:
+            begun, first = open_runs[module].pop(), first_tensor(output)
+            runs[begun.number] = Run(
+                name,
+                module,
+                begun.turn,
+                begun.began,
+                next(clock),
+                begun.given,
+                place(first),
+                begun.given_shape,
+                _shape(first),
+            )
+
+        return [module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after)]
+
+    handles = [handle for name, module in model.named_modules() for handle in watched(name, module)]
+    try:
+        with torch.enable_grad():
+            output = call(inputs, **keywords)
+    finally:
+        for handle in handles:
+            handle.remove()
+    logits = place(logits_of(output[0] if keywords else output))
+    if logits is None:
+        raise ValueError(
+            "the logits have no graph: computed under no_grad or detached, so that no gradient can be asked for"
+        )
+    return Flow([runs[number] for number in sorted(runs)], entered, output, logits)
+
+
+def place(tensor: Tensor | None) -> Node | None:
+    """Where a tensor stands in the graph; None where it stands in none."""
+    return get_gradient_edge(tensor).node if tensor is not None and tensor.requires_grad else None
+
+
+def _shape(tensor: Tensor | None) -> torch.Size | None:
+    return None if tensor is None else tensor.shape
+
+
+def tensors(values: Any) -> Iterator[Tensor]:
+    """The floating-point tensors in nested tuples, lists and mappings."""
+    if isinstance(values, Tensor):
+        if values.is_floating_point():
+            yield values
+    elif isinstance(values, Mapping):
+        for value in values.values():
+            yield from tensors(value)
+    elif isinstance(values, tuple | list):
+        for value in values:
+            yield from tensors(value)
+
+
+def first_tensor(values: Any) -> Tensor | None:
+    """The first floating-point tensor in nested tuples, lists and mappings."""
+    return next(tensors(values), None)
