@@ -105,7 +105,8 @@ def test_every_verdict_that_would_change_is_listed_with_why_and_nothing_is_writt
     assert any(line.startswith("gone ✓ partial → no verdict revision 1.0 → –") for line in lines)
     said = " ".join(lines)
     assert (
-        "(a) max per-block growth: 4000 as before: growth of the class token alone, the whole stream grows by 1.5" in said
+        "(a) max per-block growth: 4000 as before: growth of the class token alone, the whole stream grows by 1.5"
+        in said
     )
     assert (
         "(b) deepest gradient norm: 5e-08 as before: small gradient explained by small error; at chance it is "

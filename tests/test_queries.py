@@ -44,7 +44,7 @@ class Run:
     experiment: str = "main"
     margin: float | None = None
     growth: float = 1.5
-    grad: float = 1e-3
+    grad: float | None = 1e-3
     gain: float | None = None
     stream: float | None = None
     chance: float | None = None
@@ -65,7 +65,7 @@ class Run:
         return {
             "n": any(v is not None and not math.isfinite(v) for v in measured),
             "a": self.growth > RATIO and not alone,
-            "b": self.grad < FLOOR and not explained,
+            "b": None if self.grad is None else self.grad < FLOOR and not explained,
             "c": self.stability > CEILING,
             "d": None if self.margin is None else self.margin < MARGIN - ROUNDING,
         }
@@ -73,6 +73,7 @@ class Run:
     @property
     def norms(self) -> tuple[float, float]:
         """‖h_0‖ and ‖g_0‖ at the last epoch; those of layer l are l + 1 times as large."""
+        assert self.grad is not None
         return 100 * self.growth, self.grad
 
     @property
@@ -146,6 +147,8 @@ TOKEN = [
     Run("bp", 6, **SMALL, gain=1.2e-7, chance=0.7071),  # of two
     Run("bp", 7, **SMALL, gain=1e-3, chance=NAN),  # explains nothing
     Run("bp", 8, **SMALL, gain=1.1e-7),  # not known: 0.95
+    Run("bp", 9, experiment="token", growth=NAN, stream=1.2),
+    Run("bp", 10, experiment="token", grad=None, gain=1e-9),  # a gain judges nothing by itself
 ]
 
 SERIES = {
@@ -538,7 +541,7 @@ def test_saved_compute_is_over_seeds_and_its_accuracies_leave_the_diverged_out(a
 
 MEASURES: dict[str, tuple[Callable[[Run], float | None], float, int]] = {
     "a": (lambda run: run.growth if run.stream is None else least(run.growth, run.stream), RATIO, 1),
-    "b": (lambda run: max(run.grad, at_chance(run)), FLOOR, -1),
+    "b": (lambda run: None if run.grad is None else max(run.grad, at_chance(run)), FLOOR, -1),
     "c": (lambda run: run.stability, CEILING, 1),
     "d": (lambda run: run.margin, MARGIN, -1),
 }
@@ -736,7 +739,7 @@ def test_a_folder_of_an_earlier_version_is_asked_alone_and_beside_a_later_one(fi
             connection.execute(f"copy ({audits}) to '{tmp_path / folder}/audits.parquet'")
     known = "select count(*), count(stream_growth), count(chance_error), count(reference) from audits"
     audited = sum(run.experiment == "main" and run.audited for run in RUNS)
-    for path, expected in ((tmp_path / "old", (audited, 0, 0, 0)), (tmp_path, (audited + len(TOKEN), 4, 3, 0))):
+    for path, expected in ((tmp_path / "old", (audited, 0, 0, 0)), (tmp_path, (audited + len(TOKEN), 5, 3, 0))):
         with connect(path) as connection:
             assert connection.sql(known).fetchall() == [expected]
             assert ask(connection, find_query("threshold_groups"), {"experiment": "main"}).fetchall()
