@@ -53,7 +53,7 @@ def test_epochs_and_numbers_of_numpy_and_torch_are_logged(tmp_path: Any) -> None
             run.log_epoch(epoch, net(), batches(), accuracy=np.float32(0.25), metrics={"m": torch.tensor(1.5)})
         run.log_metrics({"last": np.float64(2)}, torch.tensor(2))
         run.log_checkpoint(net(), epoch=np.uint8(2))
-        with pytest.raises(UsageError, match="epoch is a whole number, not 1.5"):
+        with pytest.raises(UsageError, match=r"epoch is a whole number, not 1.5"):
             run.log_epoch(1.5, net(), batches())  # type: ignore[arg-type]
     client = MlflowClient(uri)
     assert [m.step for m in client.get_metric_history(run.run_id, "accuracy/test")] == [1, 2]
