@@ -13,7 +13,7 @@ from fa_tracking.auditor.pictures import pictures
 from fa_tracking.protocol.diagnostics import Kind, Reference, catalogue, residual_norm
 from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.partial import Report
-from fa_tracking.protocol.report import DiagnosticReport, plain
+from fa_tracking.protocol.report import plain
 from fa_tracking.scratch import scratch
 from fa_tracking.tracking import names, notes, store
 from fa_tracking.untrusted import printable_lines
@@ -79,8 +79,8 @@ def write(
     drawn = pictures(report, log or read(client, run, course_keys(run.data.metrics))) if pictured else None
     html = page(report, run.info.run_name or run_id, drawn, further)
     outdated = [names.TAG_CHECKPOINT_SHA256] if sha256 is None else []
-    if isinstance(report, DiagnosticReport) and report.reference is not Reference.NOT_BP:
-        outdated.append(names.TAG_REFERENCE)  # a report of logs keeps it: it knows no more of the gradient
+    if report.reference is not Reference.NOT_BP:
+        outdated.append(names.TAG_REFERENCE)  # with it a report of logs is NOT_BP too, and keeps it
     _remove(client, run, outdated)  # never beside the new verdict
     _write(client, run_id, {"txt": text, "json": content + "\n", "html": html}, values)
 
