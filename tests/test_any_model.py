@@ -433,8 +433,6 @@ def test_what_cannot_be_found_is_said_with_what_to_do() -> None:
         diagnose(mlp(), [(torch.ones(2, 6), torch.tensor([0, 10]))])
     with pytest.raises(ValueError, match=r"labels are class indices, integers; got torch.float32"):
         diagnose(mlp(), [(torch.ones(2, 6), torch.ones(2))])
-    with pytest.raises(ValueError, match=r"as many tokens|has 7 tokens"):
-        diagnose(Tokens(False), sentences(True, batch=7))
     with pytest.raises(ValueError, match="layers is a list"):
         diagnose(mlp(), vectors(), layers="3")
     with pytest.raises(ValueError, match="not a percentage"):
@@ -449,6 +447,16 @@ def test_what_cannot_be_found_is_said_with_what_to_do() -> None:
         diagnose(Lost(Block, lambda b, h: b(h)), vectors())
     with pytest.raises(ValueError, match="must be a pair"):
         diagnose(mlp(), [torch.ones(2, 6)])
+
+
+def test_as_many_tokens_as_samples_are_told_apart_by_what_a_sample_comes_from() -> None:
+    torch.manual_seed(0)
+    by_sequence, by_batch = Tokens(False), Tokens(True)
+    by_batch.load_state_dict(by_sequence.state_dict())
+    for batch in (7, 5):
+        found, expected = (diagnose(model, sentences(True, batch=batch)) for model in (by_sequence, by_batch))
+        assert found.residual_norms == pytest.approx(expected.residual_norms, rel=1e-5)
+        assert found.bp_grad_norms == pytest.approx(expected.bp_grad_norms, rel=1e-5)
 
 
 def test_the_page_on_any_model_does_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ import random
 import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -182,10 +182,99 @@ class Trainer:
         self.module, self.lock, self.steps, self.inner = module, threading.Lock(), 0, SimpleNamespace(deep=self)
 
 
-def test_of_an_object_that_is_not_looked_into_the_attributes_are_put_back() -> None:
+def test_an_object_that_other_threads_may_use_is_left_alone_and_what_changed_in_it_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     model = Keeping()
     model.trainer = Trainer(model)  # type: ignore[assignment]
+    diagnose(model, batches())
+    assert "measuring has changed" not in capsys.readouterr().err
     model.register_forward_hook(lambda module, *_: setattr(module.trainer, "steps", module.trainer.steps + 1))
     trainer = model.trainer
     diagnose(model, batches())
-    assert model.trainer is trainer and trainer.steps == 0
+    assert model.trainer is trainer and trainer.steps > 0
+    assert "measuring has changed Trainer.steps, which Keeping knows of" in capsys.readouterr().err
+
+
+class Meter:
+    __slots__ = ("mean", "seen")
+
+    def __init__(self) -> None:
+        self.mean, self.seen = torch.zeros(8), [0]
+
+
+class Listed(list):  # type: ignore[type-arg]
+    """A list of another class."""
+
+
+class Hidden(nn.Module):
+    """It keeps modules that are not registered and an object within an object, and adds hooks to itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.mid, self.head = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+        self.aside = [nn.BatchNorm1d(8), nn.Dropout(0.5)]
+        self.logger = SimpleNamespace(meter=Meter(), other=SimpleNamespace(count=0))
+        self.outs: Any = Listed()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.embed(x))
+        h = torch.relu(self.mid(self.aside[1](self.aside[0](h))))
+        self.logger.meter.mean.add_(h.detach().mean(0))
+        self.logger.meter.seen[0] += 1
+        self.logger.other.count += 1
+        self.outs.append(h)
+        self.mid.register_forward_hook(lambda *_: None)
+        return self.head(h)
+
+    def kept(self) -> list[Any]:
+        norm = self.aside[0]
+        return [
+            norm.running_mean.tolist(), int(norm.num_batches_tracked), [m.training for m in self.aside],
+            self.logger.meter.mean.tolist(), list(self.logger.meter.seen), self.logger.other.count, len(self.outs),
+            len(self.mid._forward_hooks),
+        ]  # fmt: skip
+
+
+def test_modules_that_are_not_registered_hooks_and_what_they_hold_come_out_as_they_went_in() -> None:
+    model = Hidden()
+    before, kept_hooks = model.kept(), dict(model.mid._forward_hooks)
+    report = diagnose(model, batches(), layers=["embed", "mid"])
+    assert model.kept() == before and dict(model.mid._forward_hooks) == kept_hooks
+    assert report.reference == "checked" and diagnose(model, batches(), layers=["embed", "mid"]) == report
+
+
+class Point(NamedTuple):
+    x: Tensor
+    scale: Tensor
+
+
+class Record:
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+
+class Shifting(nn.Module):
+    """It writes into its inputs, whatever they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+
+    def forward(self, *args: Any, **named: Any) -> Tensor:
+        given = [*args, *named.values()][0]
+        x = given.x if isinstance(given, Record) else given[0] if isinstance(given, list | tuple) else given
+        x.mul_(2)
+        return self.net(x)
+
+
+@pytest.mark.parametrize(
+    "made", [lambda x: x, lambda x: {"x": x}, lambda x: ([x],), lambda x: (Record(x),), lambda x: Point(x, x)]
+)
+def test_evaluation_batches_of_any_form_stay_as_they_were(made: Any) -> None:
+    given = [(made(x.clone()), y) for x, y in batches()]
+    expected = diagnose(Shifting(), batches())
+    assert diagnose(Shifting(), given).residual_norms == pytest.approx(expected.residual_norms)
+    assert diagnose(Shifting(), given).residual_norms == pytest.approx(expected.residual_norms)

@@ -34,7 +34,7 @@ def reproduce() -> Outcome:
     limits = report.thresholds
     fired = [
         report.max_per_block_growth > limits.h_norm_explosion_ratio,
-        report.bp_grad_norms[-1] < limits.g_norm_floor,
+        (report.bp_grad_norms[-1] or 0) < limits.g_norm_floor,
         (report.cross_batch_stability or 0) > limits.stability_drift_ceiling,
     ]
     naive = "needs walk-back" if any(fired) else "trustworthy"

@@ -64,7 +64,8 @@ def alignment(
     gamma: list[float | None] = [None for _ in own]
     pooled, null_mean, null_sd = list(gamma), list(gamma), list(gamma)
     for layer in layers:
-        if (a := own[layer]) is None or not norms[layer] >= floor:
+        is_ragged = len({c.grads[layer].shape[1] for c in captures}) > 1
+        if (a := own[layer]) is None or is_ragged or not norms[layer] >= floor:
             continue
         grads = torch.cat([c.grads[layer] for c in captures])
         directions = unit(grads)
@@ -85,7 +86,12 @@ def _credits(model: nn.Module, captures: Sequence[Capture], credit: Credit) -> l
         for layer, (a, h) in enumerate(zip(layers, c.hidden, strict=True)):
             if a is not None and a.shape != h.shape:
                 raise ValueError(f"credit at layer {layer} has shape {tuple(a.shape)}, h_{layer} {tuple(h.shape)}")
-    return [None if layers[0] is None else torch.cat(list(layers)) for layers in zip(*batches, strict=True)]
+    return [None if layers[0] is None else _joined(list(layers)) for layers in zip(*batches, strict=True)]
+
+
+def _joined(layers: list[Tensor]) -> Tensor:
+    """(N, d); of states that differ in size between batches, of which no cosine is taken, those of the first."""
+    return torch.cat([a for a in layers if a.shape[1] == layers[0].shape[1]])
 
 
 def _mean_cosine(credit: Tensor, directions: Tensor) -> float | None:

@@ -1,8 +1,10 @@
 """The evaluation batches of the protocol: the same draw and the same normalisation in training and in the audit."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +39,8 @@ DRAWS = 99
 def are_sorted(labels: Sequence[Tensor]) -> bool:
     """Whether batches hold the classes far more unevenly than random orders of the same labels do.
 
-    Unevenness is the χ² statistic of batches and classes; far is twice as far above the mean of 99 random orders as the
-    farthest of them, which a random draw does not reach once in a million.
+    Unevenness is the χ² statistic of batches and classes. Far is ten standard deviations of 99 random orders above
+    their mean, and twice as far above it as the farthest of them.
 
     Args:
         labels: of each batch, (B,) class indices.
@@ -54,8 +56,23 @@ def are_sorted(labels: Sequence[Tensor]) -> bool:
         return float(((counts - expected) ** 2 / expected).sum())
 
     drawn = [unevenness(every[torch.randperm(len(every), generator=draw)]) for _ in range(DRAWS)]
-    mean = sum(drawn) / DRAWS
-    return unevenness(every) > mean + 2 * (max(drawn) - mean) + 1e-6
+    mean, spread = statistics.fmean(drawn), statistics.stdev(drawn)
+    return unevenness(every) > mean + max(10 * spread, 2 * (max(drawn) - mean)) + 1e-6
+
+
+def shared(inputs: Sequence[Any]) -> float:
+    """The share of samples that stand in more than one batch, or more than once in one; 0 where inputs are no tensors.
+
+    Args:
+        inputs: of each batch, (B, …).
+    """
+    alike = [isinstance(x, Tensor) and x.ndim > 1 and x.shape[1:] == inputs[0].shape[1:] for x in inputs]
+    if len(inputs) < 2 or not all(alike):
+        return 0.0
+    draw = torch.Generator().manual_seed(SEED)
+    along = torch.randn(inputs[0][0].numel(), generator=draw, dtype=torch.float64)
+    projected = torch.cat([x.detach().cpu().flatten(1).double() @ along for x in inputs])
+    return 1 - len(projected.unique()) / len(projected)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ too; what they held before is put back afterwards.
 """
 
 import random
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -15,11 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
-SEQUENCES = (list, set, deque)
-FIXED = (tuple, frozenset)
-CODE = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, partial, nn.Module)
-"""What is left alone: modules have copies of their tensors, and code has no state of its own."""
+CODE = (type, ModuleType, BuiltinFunctionType, FunctionType, MethodType, partial, nn.Module)
+"""What is left alone: modules have copies of their tensors, and what functions close over may be the user's own log."""
+DEEPEST = 3
+"""How far objects within objects are looked into, such as a meter that a logger holds."""
 
 STATES: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
     torch.Generator: (torch.Generator.get_state, torch.Generator.set_state),
@@ -33,8 +33,9 @@ STATES: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
 class Copies:
     """Copies of tensors and arrays, one of each however often it is asked for, and the way back.
 
-    An object is looked into where it holds nothing but tensors, arrays, numbers, texts, code and containers of these.
-    Of any other, such as a trainer that a module knows, the attributes are only put back.
+    An object that holds nothing but tensors, arrays, numbers, texts, code, containers and such objects is looked into.
+    Any other, such as a trainer that a module knows, is left alone, for other threads may use it: only whether its
+    attributes have changed can be told.
     """
 
     def __init__(self, widened: Callable[[Tensor], Tensor]) -> None:
@@ -42,6 +43,7 @@ class Copies:
         self._widened = widened
         self._known: dict[int, tuple[Any, Any]] = {}  # the value is held too, so that its id stays its own
         self._back: list[Callable[[], Any]] = []
+        self._watched: list[tuple[Any, dict[str, int]]] = []
 
     def of(self, value: Any) -> Any:
         """What stands in the place of ``value``: a copy, or the value itself with copies within."""
@@ -55,21 +57,33 @@ class Copies:
         for undo in reversed(self._back):
             undo()
 
+    def changed(self) -> list[str]:
+        """Attributes of objects that were left alone and are not what they were, by name."""
+        return [
+            f"{type(value).__name__}.{name}"
+            for value, before in self._watched
+            for name in sorted(before.keys() | vars(value).keys())
+            if before.get(name) != id(vars(value).get(name))
+        ]
+
     def _copy(self, value: Any) -> Any:
         if isinstance(value, Tensor):
             return self._widened(value.detach().clone())
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray | bytearray):
             return value.copy()
-        if isinstance(value, FIXED):
+        if isinstance(value, tuple | frozenset):
             return self._fixed(value)
-        if type(value) in MAPPINGS or type(value) in SEQUENCES:
+        if isinstance(value, dict | list | set | deque):
             self._fill(value)
         elif type(value) in STATES:
             read, put = STATES[type(value)]
             state = read(value)
             self._back.append(lambda: put(value, state))
-        elif not isinstance(value, CODE) and isinstance(getattr(value, "__dict__", None), dict):
-            self._fill(vars(value), looked_into=all(map(_is_plain, vars(value).values())))
+        elif not isinstance(value, CODE):
+            if _is_simple(value):
+                self._attributes(value)
+            elif isinstance(getattr(value, "__dict__", None), dict):
+                self._watched.append((value, {name: id(each) for name, each in vars(value).items()}))
         return value
 
     def _fixed(self, value: Any) -> Any:
@@ -78,30 +92,63 @@ class Copies:
             return value
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
-    def _fill(self, container: Any, looked_into: bool = True) -> None:
-        """Copies in the place of what a container holds."""
-        before = type(container)(container) if type(container) is not defaultdict else dict(container)
-        fill = container.update if isinstance(container, dict | set) else container.extend
+    def _fill(self, container: Any) -> None:
+        """Copies in the place of what a container holds, by the methods of its built-in type, whatever it adds."""
+        kind: Any = next(kind for kind in (OrderedDict, dict, list, set, deque) if isinstance(container, kind))
+        before = dict(container.items()) if isinstance(container, dict) else list(container)
+        fill = kind.update if isinstance(container, dict | set) else kind.extend
 
-        def back() -> None:
-            container.clear()
-            fill(before)
+        def put(held: Any) -> None:
+            kind.clear(container)
+            fill(container, held)
 
-        self._back.append(back)
-        if looked_into:
-            copies = {k: self.of(v) for k, v in before.items()} if isinstance(before, dict) else [*map(self.of, before)]
-            container.clear()
-            fill(copies)
+        self._back.append(lambda: put(before))
+        if isinstance(before, dict):
+            put({k: self.of(v) for k, v in before.items()})
+        else:
+            put([self.of(each) for each in before])
+        if isinstance(getattr(container, "__dict__", None), dict):
+            self._attributes(container)
+
+    def _attributes(self, value: Any) -> None:
+        """Copies in the place of what an object holds, in its dictionary and its slots."""
+        held = getattr(value, "__dict__", None)
+        if isinstance(held, dict):
+            before = dict(held)
+            self._back.append(partial(_refill, held, before))
+            held.update({name: self.of(each) for name, each in before.items()})
+        for name in _slots(value):
+            own = getattr(value, name)
+            self._back.append(partial(_set, value, name, own))
+            _set(value, name, self.of(own))
 
 
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, str | bytes | int | float | complex) or _is_known(value)
+def _is_simple(value: Any, depth: int = 0, seen: frozenset[int] = frozenset()) -> bool:
+    """Whether a value is a tensor, an array, a number, a text or code, or holds these alone."""
+    simple = (str, bytes, bytearray, int, float, complex, Tensor, np.ndarray, np.generic, torch.dtype, torch.device)
+    if value is None or isinstance(value, (*simple, *STATES, *CODE)) or id(value) in seen:
+        return True
+    seen |= {id(value)}
+    if isinstance(value, dict):
+        return all(_is_simple(each, depth, seen) for each in value.values())
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return all(_is_simple(each, depth, seen) for each in value)
+    held = getattr(value, "__dict__", None)
+    parts = [*(held.values() if isinstance(held, dict) else ()), *(getattr(value, name) for name in _slots(value))]
+    return depth < DEEPEST and bool(parts) and all(_is_simple(each, depth + 1, seen) for each in parts)
 
 
-def _is_known(value: Any) -> bool:
-    if type(value) in MAPPINGS:
-        return all(map(_is_plain, value.values()))
-    if type(value) in SEQUENCES or isinstance(value, FIXED):
-        return all(map(_is_plain, value))
-    known = (Tensor, np.ndarray, np.generic, torch.dtype, torch.device, *STATES, *CODE)
-    return isinstance(value, known)
+def _slots(value: Any) -> list[str]:
+    names = [vars(kind).get("__slots__", ()) for kind in type(value).__mro__ if kind.__module__ != "builtins"]
+    each = [name for slots in names for name in ((slots,) if isinstance(slots, str) else slots)]
+    return [name for name in each if not name.startswith("__") and hasattr(value, name)]
+
+
+def _refill(held: dict[str, Any], before: dict[str, Any]) -> None:
+    held.clear()
+    held.update(before)
+
+
+def _set(value: Any, name: str, to: Any) -> None:
+    with suppress(AttributeError, TypeError):  # it may be frozen
+        setattr(value, name, to)

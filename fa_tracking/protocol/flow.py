@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import torch
@@ -22,31 +22,26 @@ from fa_tracking.protocol.undisturbed import Call
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
-SUMS = ("Add", "Sub", "Rsub", "Cat")
+SUMS = {"Add", "Sub", "Rsub", "Cat", "Stack", "Addcmul", "Addcdiv", "Lerp"}
 """Operations that join a skip connection with its branch."""
-PASSED = {
-    *SUMS,
-    *("Mul", "Div", "Clone", "ToCopy", "View", "UnsafeView", "ReshapeAlias", "Permute", "Transpose", "Squeeze"),
-    *(
-        "Unsqueeze",
-        "Slice",
-        "CopySlices",
-        "Relu",
-        "LeakyRelu",
-        "Gelu",
-        "Silu",
-        "Hardtanh",
-        "Hardswish",
-        "NativeDropout",
-    ),
-    *("NativeLayerNorm", "NativeBatchNorm", "CudnnBatchNorm", "NativeGroupNorm", "FusedRmsNorm"),
-    *("ConstantPadNd", "AvgPool2D", "CheckpointFunction"),
-}
+NORMS = {"NativeLayerNorm", "NativeBatchNorm", "CudnnBatchNorm", "NativeGroupNorm", "FusedRmsNorm"}
+SHAPES = "View UnsafeView ReshapeAlias Permute Transpose Squeeze Unsqueeze Slice CopySlices ConstantPadNd AvgPool2D"
+ACTIVATIONS = "Relu LeakyRelu Prelu Gelu Silu Elu Mish Tanh Softplus Hardtanh Hardswish Clamp"
+PASSED = (
+    SUMS | NORMS | {"Mul", "Div", "Sum", "Clone", "ToCopy", "NativeDropout"} | {*SHAPES.split(), *ACTIVATIONS.split()}
+)
 """What a skip connection may pass through from the state before a block to the state after it."""
-
 
 SMALLEST = 20
 """A stream with less than a twentieth of another's parameters is none: it may be attention that pools tokens."""
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor as it passed: its place in the graph, None where it has none, and its shape."""
+
+    node: Node | None
+    shape: torch.Size
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +50,7 @@ class Run:
 
     Attributes:
         turn: how often the module had run before.
-        given, returned: of the first floating-point tensor; None where there is none, or none with a graph.
+        givens, returns: of the floating-point tensors in order.
     """
 
     name: str
@@ -63,10 +58,26 @@ class Run:
     turn: int
     began: int
     ended: int
-    given: Node | None
-    returned: Node | None
-    given_shape: torch.Size | None
-    returned_shape: torch.Size | None
+    givens: tuple["Value", ...]
+    returns: tuple["Value", ...]
+
+    @property
+    def given(self) -> Node | None:
+        """The place of the first tensor that went in; None where there is none, or none with a graph."""
+        return self.givens[0].node if self.givens else None
+
+    @property
+    def returned(self) -> Node | None:
+        """As ``given``, of what came out."""
+        return self.returns[0].node if self.returns else None
+
+    @property
+    def given_shape(self) -> torch.Size | None:
+        return self.givens[0].shape if self.givens else None
+
+    @property
+    def returned_shape(self) -> torch.Size | None:
+        return self.returns[0].shape if self.returns else None
 
     def holds(self, other: "Run") -> bool:
         """Whether the other ran within this one."""
@@ -79,12 +90,15 @@ class Block:
 
     Attributes:
         is_branch: it returns the residual branch, which is added to its input afterwards.
+        given, returned: which of the run's tensors are the states.
     """
 
     run: Run
     before: Node
     after: Node
     is_branch: bool
+    given: int = 0
+    returned: int = 0
 
 
 class Graph:
@@ -95,7 +109,7 @@ class Graph:
         self._depths = {root: 0}
         self._made_of: dict[Node, set[Node]] = {}
         self.users: dict[Node, list[Node]] = defaultdict(list)
-        order = _from_the_root(root)
+        order = from_the_root(root)
         for node in order:
             for following, _ in node.next_functions:
                 if following is not None:
@@ -113,9 +127,9 @@ class Graph:
         """How many cuts lie between a node and the logits."""
         return self._depths[node]
 
-    def dominates(self, later: Node, earlier: Node) -> bool:
+    def dominates(self, later: Node | None, earlier: Node | None) -> bool:
         """Whether every path from ``earlier`` to the logits goes through ``later``; a node dominates itself."""
-        if later not in self or earlier not in self:
+        if later is None or earlier is None or later not in self or earlier not in self:
             return False
         while self._depths[earlier] > self._depths[later]:
             earlier = self._parents[earlier]
@@ -149,7 +163,7 @@ class Graph:
         return a
 
 
-def _from_the_root(root: Node) -> list[Node]:
+def from_the_root(root: Node) -> list[Node]:
     """All nodes behind ``root``, each after every node that uses it."""
     finished: list[Node] = []
     seen = {root}
@@ -165,6 +179,11 @@ def _from_the_root(root: Node) -> list[Node]:
             finished.append(node)
             ahead.pop()
     return finished[::-1]
+
+
+def nodes_behind(logits: Tensor) -> list[Node]:
+    """The operations that made some logits."""
+    return [] if logits.grad_fn is None else from_the_root(logits.grad_fn)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,10 +209,16 @@ class Flow:
     def blocks(self) -> list[Block]:
         """The network's blocks on the path to the logits, in order, each as fine as the network's own modules are.
 
-        They are composite modules from cut to cut: those of the classes whose modules carry a skip connection; where
-        there are none, of the classes that have several. A stage of blocks is opened into its blocks.
+        They are composite modules from cut to cut, of the classes whose modules carry a skip connection or that have
+        several, and what stands in the same list. A stage of blocks is opened into its blocks.
         """
         return self._best([run for run in self.runs[1:] if _is_composite(run.module)])
+
+    @cached_property
+    def stack(self) -> list[Block]:
+        """The blocks; where no composite module is one, what stands in the outermost container of several."""
+        model = self.runs[0].module
+        return self.blocks or self.blocks_among(contained(model)) or self.blocks_among(listed(model))
 
     def blocks_among(self, modules: Sequence[nn.Module]) -> list[Block]:
         """As ``blocks``, of these modules whatever their classes."""
@@ -207,7 +232,8 @@ class Flow:
         """The outermost runs of modules with a skip connection of their own that are not on the path of ``blocks``:
         those whose output only feeds one of the blocks from aside, as an encoder feeds a decoder; and all others."""
         at = _positions(self.graph.cuts(blocks[0].before))
-        feeding, others = [], []
+        feeding: list[Run] = []
+        others: list[Run] = []
         for run in self._off_path(blocks, at):
             joined = next((at[cut] for cut in self.graph.cuts(run.returned) if cut in at), -1)  # type: ignore[arg-type]
             is_fed = any(at[b.before] < joined <= at[b.after] for b in blocks)
@@ -242,46 +268,52 @@ class Flow:
 
     def _sources(self, candidates: Sequence[Run]) -> list[Node]:
         """Where streams may begin: the inputs, and whatever a candidate takes, such as learned queries."""
-        taken = [run.given for run in candidates]
+        taken = [value.node for run in candidates for value in run.givens]
         return [node for node in dict.fromkeys([*self.inputs, *taken]) if node in self.graph]  # type: ignore[misc]
 
     def _on(self, cuts: Sequence[Node], candidates: Sequence[Run], by_class: bool) -> list[Block]:
         at = _positions(cuts)
         found = [block for run in candidates if (block := self._block(run, cuts, at))]
-        blocks = self._finest(found)
-        skipping = {type(b.run.module) for b in blocks if b.is_branch or self._is_skipped(b)}
+        blocks = sorted(self._finest(found), key=lambda b: (at[b.before], at[b.after]))
         if by_class:
             several = Counter(type(b.run.module) for b in blocks)
-            wanted = skipping or {kind for kind, times in several.items() if times > 1}
-            blocks = [b for b in blocks if type(b.run.module) in wanted]
-        return sorted(blocks, key=lambda b: at[b.before])
+            kinds = {type(b.run.module) for b in blocks if several[type(b.run.module)] > 1 or self._is_residual(b)}
+            lists = {_pattern(b.run.name) for b in blocks if type(b.run.module) in kinds}
+            blocks = [b for b in blocks if type(b.run.module) in kinds or _pattern(b.run.name) in lists]
+            while blocks and blocks[0].before in self.inputs and not self._is_residual(blocks[0]) and len(blocks) > 1:
+                del blocks[0]  # it makes the embedding
+        return blocks
 
     def _block(self, run: Run, cuts: Sequence[Node], at: Mapping[Node, int]) -> Block | None:
         """The block that a run is on the way through ``cuts``, if it is one."""
-        begins, ends = at.get(run.given), at.get(run.returned)  # type: ignore[arg-type]
-        if begins is None or not _holds_matrix(run.module):
+        givens = [(at[v.node], i) for i, v in enumerate(run.givens) if v.node is not None and v.node in at]
+        if not givens or not _holds_matrix(run.module):
             return None
-        if ends is not None:
-            return Block(run, cuts[begins], cuts[ends], is_branch=False) if ends > begins else None
+        returns = [(at[v.node], j) for j, v in enumerate(run.returns) if v.node is not None and v.node in at]
+        if returns:
+            ends, returned = max(returns)
+            begins, given = max(((place, i) for place, i in givens if place < ends), default=(-1, 0))
+            return Block(run, cuts[begins], cuts[ends], False, given, returned) if begins >= 0 else None
+        begins, given = givens[0]
         before, after = cuts[begins], cuts[min(begins + 1, len(cuts) - 1)]
-        is_behind = run.returned in self.graph and self.graph.dominates(after, run.returned)  # type: ignore[arg-type]
-        is_alike = run.given_shape == run.returned_shape and before is not after
+        is_behind = run.returned in self.graph and self.graph.dominates(after, run.returned)
+        is_alike = run.givens[given].shape == run.returned_shape and before is not after
         if is_alike and is_behind and self._skips(after, before, avoiding=self._made_by_layers):
-            return Block(run, before, after, is_branch=True)
+            return Block(run, before, after, True, given)
         return None
 
     def _finest(self, blocks: Sequence[Block]) -> list[Block]:
         """Without those that others tile: a module is opened where no skip connection leads past or between the blocks
-        within, and all modules of its class can be."""
+        within, these are a stack or a single one, and all modules of its class can be."""
         outermost, inner = _nested(blocks)
         closed = {type(b.run.module) for b in blocks if not self._is_tiled(b, inner[b])}
 
         def opened(block: Block) -> Iterator[Block]:
             if type(block.run.module) in closed:
                 yield block
-            else:
-                for within in inner[block]:
-                    yield from opened(within)
+                return
+            for within in inner[block]:
+                yield from opened(within)
 
         return [finest for block in outermost for finest in opened(block)]
 
@@ -293,15 +325,19 @@ class Flow:
         gaps = [(end, begin) for end, begin in zip(ends, begins, strict=True) if end is not begin]
         if any(self._skips(begin, end) for end, begin in gaps):
             return False
-        is_stack = any(b.is_branch or self._is_skipped(b) for b in inner)
-        return is_stack or 2 * parameters(b.run.module for b in inner) >= parameters([block.run.module])
+        several = Counter(type(b.run.module) for b in inner)
+        if len(inner) > 1 and max(several.values()) == 1:
+            return False  # parts of a block, such as attention and feed-forward, each with a skip connection of its own
+        return any(map(self._is_residual, inner)) or 2 * parameters(b.run.module for b in inner) >= parameters(
+            [block.run.module]
+        )
 
-    def _is_skipped(self, block: Block) -> bool:
-        return self._skips(block.after, block.before)
+    def _is_residual(self, block: Block) -> bool:
+        return block.is_branch or self._skips(block.after, block.before)
 
     def _skips(self, after: Node, before: Node, avoiding: Collection[Node] = ()) -> bool:
-        """Whether a skip connection leads from one state to the other: a path of scales, normalisations and sums, one of
-        them with something else that is made of the state."""
+        """Whether a skip connection leads from one state to the other: a path of scales, normalisations and sums, one
+        of them with something else that is made of the state."""
         behind = self.graph.made_of(before)
         seen, ahead = {(after, False)}, [(after, False)]
         while ahead:
@@ -330,6 +366,26 @@ def operation(node: Node) -> str:
 
 def _positions(cuts: Any) -> dict[Node, int]:
     return {node: place for place, node in enumerate(cuts)}
+
+
+def _pattern(name: str) -> str:
+    """A module's name without its numbers: alike for what stands in one list, or in a list of lists."""
+    return re.sub(r"\d+", "*", name)
+
+
+def contained(model: nn.Module) -> list[nn.Module]:
+    """The composite modules in the outermost container that holds several; they may be containers too."""
+    for module in model.modules():
+        inner = [child for child in module.children() if any(True for _ in child.children())]
+        if isinstance(module, CONTAINERS) and len(inner) > 1:
+            return inner
+    return []
+
+
+def listed(model: nn.Module) -> list[nn.Module]:
+    """What stands in the outermost list of several modules."""
+    lists = (module for module in model.modules() if isinstance(module, nn.ModuleList | nn.ModuleDict))
+    return next((list(m.children()) for m in lists if len(list(m.children())) > 1), [])
 
 
 def _nested(blocks: Sequence[Block]) -> tuple[list[Block], dict[Block, list[Block]]]:
@@ -368,8 +424,7 @@ class _Open:
 
     number: int
     began: int
-    given: Node | None
-    given_shape: torch.Size | None
+    givens: tuple[Value, ...]
     turn: int
 
 
@@ -387,26 +442,16 @@ def watch(model: nn.Module, call: Call, inputs: Any, **keywords: Any) -> Flow:
 
     def watched(name: str, module: nn.Module) -> list[Any]:
         def before(_module: nn.Module, args: Any, kwargs: Any) -> None:
-            first = first_tensor((args, kwargs))
             if module is model and not entered:
                 entered.extend(node for t in tensors((args, kwargs)) if (node := place(t)) is not None)
-            begun = _Open(next(numbers), next(clock), place(first), _shape(first), turns[module])
+            begun = _Open(next(numbers), next(clock), _values((args, kwargs)), turns[module])
             turns[module] += 1
             open_runs[module].append(begun)
 
         def after(_module: nn.Module, _args: Any, output: Any) -> None:
-            begun, first = open_runs[module].pop(), first_tensor(output)
-            runs[begun.number] = Run(
-                name,
-                module,
-                begun.turn,
-                begun.began,
-                next(clock),
-                begun.given,
-                place(first),
-                begun.given_shape,
-                _shape(first),
-            )
+            begun = open_runs[module].pop()
+            returns = _values(output)
+            runs[begun.number] = Run(name, module, begun.turn, begun.began, next(clock), begun.givens, returns)
 
         return [module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after)]
 
@@ -430,8 +475,8 @@ def place(tensor: Tensor | None) -> Node | None:
     return get_gradient_edge(tensor).node if tensor is not None and tensor.requires_grad else None
 
 
-def _shape(tensor: Tensor | None) -> torch.Size | None:
-    return None if tensor is None else tensor.shape
+def _values(values: Any) -> tuple[Value, ...]:
+    return tuple(Value(place(tensor), tensor.shape) for tensor in tensors(values))
 
 
 def tensors(values: Any) -> Iterator[Tensor]:
@@ -447,6 +492,6 @@ def tensors(values: Any) -> Iterator[Tensor]:
             yield from tensors(value)
 
 
-def first_tensor(values: Any) -> Tensor | None:
-    """The first floating-point tensor in nested tuples, lists and mappings."""
-    return next(tensors(values), None)
+def nth_tensor(values: Any, number: int) -> Tensor | None:
+    """One of the floating-point tensors in nested tuples, lists and mappings; None where there are fewer."""
+    return next(islice(tensors(values), number, None), None)

@@ -19,7 +19,18 @@ def logits_of(output: Any) -> Tensor:
     if isinstance(output, Mapping):
         output = output.get("logits")
     output = getattr(output, "logits", output)
-    output = output[0] if isinstance(output, tuple | list) and output else output
+    if isinstance(output, tuple | list) and output:
+        first, *others = output
+        if (
+            isinstance(first, Tensor)
+            and first.ndim == 2
+            and any(isinstance(other, Tensor) and other.shape == first.shape for other in others)
+        ):
+            raise ValueError(
+                f"the model returns {1 + len(others)} outputs, several of them of the logits' shape "
+                f"{tuple(first.shape)}: wrap it in a module that returns the logits alone"
+            )
+        output = first
     if not isinstance(output, Tensor):
         raise ValueError(
             "the model's output holds no logits: expected a tensor, a tuple that begins with it, or `logits` in it"
@@ -65,7 +76,8 @@ def error_of(logits: Tensor, labels: Tensor) -> Tensor:
 def refuse_probabilities(logits: Tensor) -> None:
     """Raise ValueError where the rows are probabilities: softmax would be taken twice, and e be another loss's."""
     rows = logits.detach().double()
-    if len(rows) and bool((rows >= 0).all()) and bool(((rows.sum(dim=1) - 1).abs() < 1e-3).all()):
+    rounding = max(1e-3, 2 * torch.finfo(logits.dtype).eps)
+    if len(rows) and bool((rows >= 0).all()) and bool(((rows.sum(dim=1) - 1).abs() < rounding).all()):
         raise ValueError(
             "the outputs are probabilities, each row sums to 1: let the model return logits, without its last softmax"
         )
@@ -90,7 +102,6 @@ def checked_labels(labels: Tensor, logits: Tensor) -> Tensor:
 def _check_labels(labels: Tensor, classes: int) -> None:
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"labels are class indices, integers; got {labels.dtype}")
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise ValueError(
-            f"labels from {int(labels.min())} to {int(labels.max())} do not fit logits of {classes} classes"
-        )
+    known = labels.long()
+    if len(known) and not 0 <= int(known.min()) <= int(known.max()) < classes:
+        raise ValueError(f"labels from {int(known.min())} to {int(known.max())} do not fit logits of {classes} classes")

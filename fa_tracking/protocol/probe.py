@@ -1,10 +1,12 @@
 """Captures the hidden states and BP gradients of a model in one forward and one backward pass a batch."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from fa_tracking.protocol import taps, tokens
 from fa_tracking.protocol.diagnostics import Reference
-from fa_tracking.protocol.flow import Flow, place, watch
+from fa_tracking.protocol.flow import Flow, nodes_behind, operation, place, watch
 from fa_tracking.protocol.norms import norms
 from fa_tracking.protocol.outputs import (
     checked_labels,
@@ -24,7 +26,7 @@ from fa_tracking.protocol.outputs import (
 )
 from fa_tracking.protocol.reference import check
 from fa_tracking.protocol.taps import State, Tap
-from fa_tracking.protocol.tokens import Reading
+from fa_tracking.protocol.tokens import Reading, TokensDiffer
 from fa_tracking.protocol.undisturbed import HALVES, Call, backward_hooked, random_state, undisturbed, unwrapped
 
 
@@ -109,6 +111,9 @@ def capture_all(
     batches = [_pair(batch) for batch in eval_batches]
     if not batches:
         raise ValueError("no evaluation batch was given; the protocol wants 10 disjoint batches of 128")
+    for number, (_, labels) in enumerate(batches, 1):
+        if not labels.numel():
+            raise ValueError(f"evaluation batch {number} is empty; the protocol wants 10 disjoint batches of 128")
     found, about = _with_reference(network, layers, batches, beside)
     about += _about(network)
     if reference is not None:
@@ -122,36 +127,74 @@ def _with_reference(
     """The captures, and what is to be said of all of them. A ``detach()`` in the way of BP's gradient is set aside."""
     refused: ValueError | None = None
     first: tuple[list[Capture], list[str]] | None = None
+    beside = _Once(beside) if beside else None
     for rejoined in (False, True):
-        probe = _Probe(network, layers)
-        take = partial(probe.captures, batches=batches, beside=None if first else beside)
         try:
-            captures = undisturbed(network, lambda call, take=take: list(take(call)), rejoined=rejoined)  # type: ignore[misc]
-        except ValueError as error:
-            refused = refused or error
+            found, at, about = _taken(network, layers, batches, beside, rejoined)
+            checked, remarks = check(network, batches[0][0], len(batches[0][1]), at, rejoined)
+        except Exception as error:
+            if first is None and not isinstance(error, ValueError):
+                raise
+            refused = refused or (error if isinstance(error, ValueError) else None)
             continue
-        checked, remarks = check(network, batches[0][0], len(batches[0][1]), probe.first_place, rejoined)
-        found = [replace(c, reference=checked) for c in captures], [*probe.about, *remarks]
+        captures = [replace(c, reference=checked) for c in found]
         if checked is not Reference.NOT_BP:
             aside = ["detach() in the forward pass was set aside: gradients flow through it"] if rejoined else []
-            return found[0], [*found[1], *aside]
-        first = first or found
+            return captures, [*about, *remarks, *aside]
+        first = first or (captures, [*about, *remarks])
     if first is None:
         assert refused is not None
         raise refused
     return first
 
 
+def _taken(
+    network: nn.Module,
+    layers: Sequence[str] | None,
+    batches: Sequence[tuple[Any, Tensor]],
+    beside: Beside | None,
+    rejoined: bool,
+) -> tuple[list[Capture], Tap | None, list[str]]:
+    """The captures, where h_0 is read, and what is to be said of the states."""
+    for is_whole in (False, True):
+        probe = _Probe(network, layers, is_whole)
+        take = partial(probe.captures, batches=batches, beside=beside)
+        try:
+            captures = undisturbed(network, lambda call, take=take: list(take(call)), rejoined=rejoined)  # type: ignore[misc]
+        except TokensDiffer:
+            continue
+        return captures, probe.first_place, probe.about
+    raise AssertionError("whole states have no tokens to differ in")
+
+
+class _Once:
+    """What is measured beside, of each batch once, however often the batches are captured."""
+
+    def __init__(self, beside: Beside) -> None:
+        self._beside, self._seen = beside, set[int]()
+
+    def watching(self) -> AbstractContextManager[None]:
+        return self._beside.watching()
+
+    def after(self, call: Call, inputs: Any, labels: Tensor, logits: Tensor) -> None:
+        if id(inputs) not in self._seen:
+            self._seen.add(id(inputs))
+            self._beside.after(call, inputs, labels, logits)
+
+
 class _Probe:
     """Where the states of a network are read, as its first batch shows, and what is read there of each batch."""
 
-    def __init__(self, network: nn.Module, layers: Sequence[str] | None) -> None:
-        self._network, self._layers = network, layers
+    def __init__(self, network: nn.Module, layers: Sequence[str] | None, is_whole: bool) -> None:
+        self._network, self._layers, self._is_whole = network, layers, is_whole
         self._taps: list[Tap] = []
         self._reading: Reading | None = None
         self._order: list[str] | None = None
         self._counted: list[str] = []
         self._seen_at: list[Tap | None] = []
+        self._sequence_first: list[bool] = []
+        self._operations: Counter[str] = Counter()
+        self.first_place: Tap | None = None
         self.about: list[str] = []
 
     def captures(self, call: Call, batches: Sequence[tuple[Any, Tensor]], beside: Beside | None) -> Iterator[Capture]:
@@ -162,7 +205,9 @@ class _Probe:
             with beside.watching() if beside else nullcontext():
                 logits, states, order = self._forward(call, inputs)
             self._must_be_as_before(order, number)
+            self._count(logits, number)
             if flow:
+                self.first_place = states[0].tap
                 self.about += self._where(flow, states)
             seen = self._capture(inputs, labels, logits, states, flow)
             flow = None  # its graph is as large as a batch's
@@ -212,6 +257,14 @@ class _Probe:
                 "measure each depth on batches of its own, or name modules that always run as layers=[…]"
             )
 
+    def _count(self, logits: Tensor, number: int) -> None:
+        """Remark on a forward pass of other operations than that of the first batch, whatever modules they are in."""
+        operations = Counter(operation(node) for node in nodes_behind(logits))
+        self._operations = self._operations or operations
+        if operations != self._operations:
+            told = f"batch {number} runs other operations than batch 1: the network may have another depth there"
+            self.about = [*(said for said in self.about if "runs other operations" not in said), told]
+
     def _where(self, flow: Flow, states: Sequence[State]) -> Iterator[str]:
         """What the states are of, where somebody named or returned them, and what is not read.
 
@@ -234,10 +287,12 @@ class _Probe:
         if several := taps.grouped(flow, nodes):
             listed = ", ".join(several[: taps.LISTED])
             yield f"several blocks lie between two states ({listed}): growth is not per block"
-        if flow.blocks:
-            feeding, _ = flow.beside(flow.blocks)
-            if feeding and self._layers is None:
+        if flow.blocks and self._layers is None:
+            feeding, others = flow.beside(flow.blocks)
+            if feeding:
                 yield f"not measured: {', '.join(run.name for run in feeding)}, which feed the blocks from aside"
+            if others:
+                yield f"not measured: {', '.join(run.name for run in others)}, which run beside the blocks"
 
     def _capture(
         self, inputs: Any, labels: Tensor, logits: Tensor, states: Sequence[State], flow: Flow | None
@@ -247,6 +302,8 @@ class _Probe:
         refuse_probabilities(logits)
         error, scale = scaled_error(logits, labels)
         edges = [state.edge for state in states]
+        if flow:
+            self._sequence_first = self._orientation(states, logits)
         direction = error_direction(logits.detach(), labels).to(logits.dtype)
         with torch.enable_grad():  # as grad_outputs=error, for which torch loads sympy: 0.6 s
             towards, along = (logits * error).sum(), (logits * direction).sum()
@@ -259,32 +316,76 @@ class _Probe:
                 "modules whose outputs are used as layers=[…]"
             )
         slopes = [g if scale == 1 else g.double() * scale for g in given]
-        hidden = [_batch_first(s.value, len(labels), layer, s.tap) for layer, s in enumerate(states)]
-        grads = [_batch_first(g, len(labels), layer, states[layer].tap) for layer, g in enumerate(slopes)]
-        deepest = _batch_first(deepest, len(labels), len(states) - 1, states[-1].tap)
-        if self._reading is None:
-            assert flow is not None
+        hidden = [self._batch_first(s.value, len(labels), layer) for layer, s in enumerate(states)]
+        grads = [self._batch_first(g, len(labels), layer) for layer, g in enumerate(slopes)]
+        deepest = self._batch_first(deepest, len(labels), len(states) - 1)
+        if flow:
             nodes = taps.places(flow, self._taps) if self._taps else _returned_nodes(flow)
             channels = [
                 h.ndim == 3 and tokens.are_channels(flow.graph, node) for h, node in zip(hidden, nodes, strict=False)
             ]
-            self._reading = tokens.reading(hidden, [*grads[:-1], deepest], channels)
+            settle = tokens.whole if self._is_whole else partial(tokens.reading, grads=[*grads[:-1], deepest])
+            self._reading = settle(hidden, channels=channels)
+        assert self._reading is not None
         read_at = [s.tap for s in states if s.tap] or self._seen_at
         where = tuple(str(tap) if tap else "returned by the model" for tap in read_at)
         error = error_of(logits, labels)
         return reduced(inputs, labels, logits, error, hidden, grads, self._reading, deepest, where)
 
-    @property
-    def first_place(self) -> Tap | None:
-        """Where h_0 is read; None where no module takes or returns it."""
-        return next(iter(self._taps or self._seen_at), None)
+    def _orientation(self, states: Sequence[State], logits: Tensor) -> list[bool]:
+        """Of each state whether its axis 1 is the batch: by its shape, and where that does not tell, by what the first
+        sample's logits come from."""
+        batch = len(logits)
+        unclear = [s.value.ndim == 3 and s.value.shape[0] == batch == s.value.shape[1] > 1 for s in states]
+        by_shape = [s.value.ndim == 3 and s.value.shape[0] != batch == s.value.shape[1] for s in states]
+        if not any(unclear):
+            return by_shape
+        with torch.enable_grad():
+            own = logits[0].sum() + (logits[0] * torch.arange(logits.shape[1], device=logits.device)).sum()
+        slopes = torch.autograd.grad(own, [s.edge for s in states], retain_graph=True, allow_unused=True)
+        for layer, g in enumerate(slopes):
+            if unclear[layer]:
+                used = (g != 0).any(dim=2)
+                along_first, along_second = int(used.any(dim=1).sum()), int(used.any(dim=0).sum())
+                if along_first > 1 and along_second > 1:
+                    raise ValueError(
+                        f"hidden state {layer} of {batch} samples has {batch} tokens: which axis is the batch cannot "
+                        "be told; use another batch size, or name modules as layers=[…]"
+                    )
+                by_shape[layer] = along_first > 1
+        return by_shape
+
+    def _batch_first(self, state: Tensor, batch: int, layer: int) -> Tensor:
+        """(B, …); of a transformer's (T, B, d) the first two axes are exchanged."""
+        found = state.transpose(0, 1) if self._sequence_first[layer] and state.ndim == 3 else state
+        if found.ndim < 2 or len(found) != batch:
+            raise ValueError(
+                f"hidden state {layer} has shape {tuple(state.shape)}; expected (B, d), (B, T, d), (T, B, d) or "
+                f"(B, C, H, W) with B = {batch}; name modules whose outputs have it as layers=[…]"
+            )
+        return found
 
 
 def _holds(flow: Flow, places: Sequence[Tap]) -> bool:
-    """Whether declared states are cuts one behind the other, no block is left unread, and none holds several blocks."""
+    """Whether declared states are cuts in their order, the last one goes into the read-out as the last block leaves it,
+    and every block behind h_0 is one of those declared."""
+    inputs = [next((run for run in flow.runs if run.module is tap.module), None) for tap in places]
+    if None in inputs or any(one.began > other.began for one, other in pairwise(inputs)):  # type: ignore[union-attr]
+        return False
     nodes = taps.places(flow, places)
-    is_whole = len(nodes) == len(places) and taps.follow(flow, nodes)
-    return is_whole and not taps.unread(flow, nodes) and not taps.grouped(flow, nodes)
+    *blocks, read_out = [run for run in inputs if run]
+    if (
+        len(nodes) != len(places)
+        or not taps.follow(flow, nodes)
+        or taps.unread(flow, nodes)
+        or taps.grouped(flow, nodes)
+    ):
+        return False
+    if read_out.given_shape not in (blocks[-1].given_shape, blocks[-1].returned_shape):
+        return False
+    are_among = [any(run is b.run or run.holds(b.run) for run in blocks) for b in flow.blocks]
+    before = [flow.graph.dominates(nodes[0], b.after) for b in flow.blocks]
+    return all(is_one or is_before for is_one, is_before in zip(are_among, before, strict=True))
 
 
 def _returned_nodes(flow: Flow) -> list[Any]:
@@ -293,7 +394,7 @@ def _returned_nodes(flow: Flow) -> list[Any]:
 
 def _must_follow(network: nn.Module, flow: Flow, nodes: Sequence[Any]) -> None:
     kind = type(network).__name__
-    if not taps.is_chain(flow, nodes):
+    if not taps.follow(flow, nodes):
         raise ValueError(
             f"the states that {kind} returns do not follow one from the other: return the very tensors that are used, "
             "or name modules whose outputs they are as layers=[…]"
@@ -303,11 +404,16 @@ def _must_follow(network: nn.Module, flow: Flow, nodes: Sequence[Any]) -> None:
             f"the last state that {kind} returns is not what its read-out reads: {', '.join(left)} run after it; "
             "return the states behind these too, or name modules as layers=[…]"
         )
+    if taps.is_normed(flow, nodes):
+        raise ValueError(
+            f"the last state that {kind} returns stands behind its last normalisation, and not behind its last block: "
+            "return what goes into the normalisation, or name modules as layers=[…]"
+        )
 
 
 def _siblings(network: nn.Module, flow: Flow, places: Sequence[Tap]) -> list[str]:
     """The blocks, and what is of their classes and stands within none of them: all must run alike in every batch."""
-    blocks = {b.run.module for b in flow.blocks} or {tap.module for tap in places}
+    blocks = {b.run.module for b in flow.stack} or {tap.module for tap in places}
     kinds = {type(module) for module in blocks}
     names = [name for name, module in network.named_modules() if module in blocks]
     return [
@@ -352,6 +458,10 @@ def _about(network: nn.Module) -> Iterator[str]:
     halves = sorted({str(p.dtype).removeprefix("torch.") for p in network.parameters() if p.dtype in HALVES})
     if halves:
         yield f"weights in {' and '.join(halves)}, widened to float32 for the measurement"
+    alone = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None]
+    if alone:
+        kind = type(alone[0]).__name__
+        yield f"{kind} without running statistics: every number here depends on how the batches were made"
     if hooked := backward_hooked(network):
         yield f"backward hooks were set aside, of {', '.join(sorted({type(m).__name__ for m in hooked}))}"
 
@@ -373,39 +483,22 @@ def reduced(
         read: what stands for a sample's tokens.
         deepest: the gradient at h_L along e/‖e‖; from g_L and e where None.
     """
-    slopes = [read.of(g) for g in grads]
+    index = read.index([*grads[:-1], grads[-1] if deepest is None else deepest])
+    slopes = [read.of(g, index) for g in grads]
     if deepest is None:
         size = norms(error)
         gain = (norms(slopes[-1]) / size)[size != 0]
     else:
-        gain = norms(read.of(deepest))
+        gain = norms(read.of(deepest, index))
     return Capture(
         inputs=inputs,
         labels=labels,
         logits=logits.detach(),
         error=error,
-        hidden=[read.of(h) for h in hidden],
+        hidden=[read.of(h, index) for h in hidden],
         grads=slopes,
         gain=gain,
-        stream=[norms(h.flatten(1)) for h in hidden] if read.tokens else (),
+        stream=[norms(h.flatten(1)) for h in hidden] if index is not None else (),
         states=states,
         remarks=read.remarks,
     )
-
-
-def _batch_first(state: Tensor, batch: int, layer: int, tap: Tap | None) -> Tensor:
-    """(B, …); of a transformer's (T, B, d) the first two axes are exchanged."""
-    if state.ndim == 3 and len(state) != batch == state.shape[1]:
-        return state.transpose(0, 1)
-    by_sequence = tap is not None and any(getattr(m, "batch_first", True) is False for m in tap.module.modules())
-    if state.ndim == 3 and len(state) == batch == state.shape[1] and by_sequence:
-        raise ValueError(
-            f"hidden state {layer} of {batch} samples has {batch} tokens, and a module there takes sequences first: "
-            "which axis is the batch cannot be told; use another batch size"
-        )
-    if state.ndim < 2 or len(state) != batch:
-        raise ValueError(
-            f"hidden state {layer} has shape {tuple(state.shape)}; "
-            f"expected (B, d), (B, T, d), (T, B, d) or (B, C, H, W) with B = {batch}"
-        )
-    return state

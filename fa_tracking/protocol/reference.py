@@ -7,87 +7,89 @@ error, by two step sizes.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import count
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from fa_tracking.protocol import taps
 from fa_tracking.protocol.diagnostics import Reference
-from fa_tracking.protocol.flow import first_tensor, tensors
+from fa_tracking.protocol.flow import nth_tensor, place, tensors
 from fa_tracking.protocol.outputs import logits_of
 from fa_tracking.protocol.taps import Tap
 from fa_tracking.protocol.undisturbed import Call, undisturbed
 
-SAMPLES = 4
+SAMPLES = 32
 STEP = 1e-6
 STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+"""Of the size of h_0; the other steps are tried where at the first the difference has no clear error."""
 DIRECTIONS = 3
-AGREES = 1e-3
-"""Relative difference from which on a gradient is another one, where the finite difference is as exact."""
-NARROW_AGREES = 0.05
-"""The same where the gradient was taken in float32."""
+CLEAR = 1e-4
+"""Relative error up to which a finite difference is exact enough."""
 VAGUE = 0.1
-"""Relative error beyond which a finite difference says nothing."""
+"""Relative error beyond which it says nothing."""
+AGREES, NARROW_AGREES = 3e-4, 0.05
+"""Relative difference from which on a gradient is another one: taken in float64, and in the network's own type."""
 
 
 class NotChecked(Exception):  # noqa: N818  it is no failure
     """Why no finite difference can be taken."""
 
 
-def check(
-    network: nn.Module, inputs: Any, batch: int, place: Tap | None, rejoined: bool
-) -> tuple[Reference, list[str]]:
+def check(network: nn.Module, inputs: Any, batch: int, at: Tap | None, rejoined: bool) -> tuple[Reference, list[str]]:
     """Whether the gradient at the states is BP's, and what a reader must know of it.
 
     Args:
         inputs, batch: of a batch, as the network takes them, and its number of samples.
-        place: where h_0 is read; where None, or where h_0 cannot be moved, the network's weights are.
+        at: where h_0 is read; where None, h_0 is the first state that the network returns.
         rejoined: whether the gradient flows through ``detach()``.
     """
-    few = _first(inputs, batch, SAMPLES)
-    given = inputs if few is None else few
+    few = _some(inputs, batch, SAMPLES)
     problem: Exception | None = None
-    for data, at in [(given, place), *([(given, None)] if place else []), (inputs, place)]:
+    for given in [inputs] if few is None else [few, inputs]:
         try:
-            return _held_against_difference(network, data, at, rejoined)
+            return _held_against_difference(network, given, at, rejoined)
         except NotChecked as error:
             problem = error
             break
-        except Exception as error:  # whatever a forward pass in float64, of few samples or of a moved state may raise
+        except Exception as error:  # whatever a forward pass in float64, or of few samples, may raise
             problem = problem or error
     reason = str(problem).strip().partition("\n")[0]
     return Reference.NOT_CHECKED, [f"the reference gradient is not checked: {reason:.160}"]
 
 
 def _held_against_difference(
-    network: nn.Module, inputs: Any, place: Tap | None, rejoined: bool
+    network: nn.Module, inputs: Any, at: Tap | None, rejoined: bool
 ) -> tuple[Reference, list[str]]:
-    """By the gradient in float64; where only the backward pass does not run in it, by that in the network's own type."""
+    """By the gradient in float64; where only the backward pass does not run in it, by that in the network's type."""
     try:
-        return undisturbed(network, lambda call: _checked(_Function(call, network, inputs, place)), True, rejoined)
+        return undisturbed(network, lambda call: _checked(_Function(call, network, inputs, at)), True, rejoined)
     except NotChecked:
         raise
     except Exception:
-        own = undisturbed(network, lambda call: _Function(call, network, inputs, place).slopes, False, rejoined)
-        return undisturbed(network, lambda call: _checked(_Function(call, network, inputs, place, own)), True, rejoined)
+        own = undisturbed(network, lambda call: _Function(call, network, inputs, at).slope, False, rejoined)
+        return undisturbed(network, lambda call: _checked(_Function(call, network, inputs, at, own)), True, rejoined)
 
 
-def _first(inputs: Any, batch: int, samples: int) -> Any:
-    """The first samples of a batch; None where they cannot be told."""
+def _some(inputs: Any, batch: int, samples: int) -> Any:
+    """Samples from all over a batch; None where they cannot be told, or the batch has no more."""
     if batch <= samples:
         return None
     if isinstance(inputs, Tensor):
-        return inputs[:samples] if inputs.ndim and len(inputs) == batch else None
+        index = torch.arange(samples, device=inputs.device) * batch // samples
+        return inputs[index] if inputs.ndim and len(inputs) == batch else None
     if isinstance(inputs, Mapping):
-        return {k: v if (cut := _first(v, batch, samples)) is None else cut for k, v in inputs.items()}
+        return {k: v if (cut := _some(v, batch, samples)) is None else cut for k, v in inputs.items()}
     if type(inputs) in (list, tuple):
-        return type(inputs)(v if (cut := _first(v, batch, samples)) is None else cut for v in inputs)
+        return type(inputs)(v if (cut := _some(v, batch, samples)) is None else cut for v in inputs)
     return None
 
 
@@ -95,67 +97,54 @@ def _checked(function: "_Function") -> tuple[Reference, list[str]]:
     remarks = function.coupling()
     verdicts = []
     for number in range(DIRECTIONS):
-        agrees = function.agrees(number)
-        if agrees:
+        verdicts.append(function.agrees(is_first=number == 0))
+        if verdicts.count(True) * 2 > DIRECTIONS:
             return Reference.CHECKED, remarks
-        verdicts.append(agrees)
     if function.is_narrowed:
         raise NotChecked("the network computes in less than float64")
+    if not function.is_repeatable():
+        raise NotChecked("the network's output changes from call to call")
     if verdicts.count(False) * 2 > DIRECTIONS:
         slope, difference = function.last
-        where = "of its weights" if function.place is None else "at h_0"
-        told = f"along a random direction {where} autograd has {slope:.4g}, a finite difference {difference:.4g}"
+        told = f"along a random direction at h_0 autograd has {slope:.4g}, a finite difference {difference:.4g}"
         return Reference.NOT_BP, [f"the reference gradient is not BP's: {told}{function.suspects()}", *remarks]
     raise NotChecked("finite differences do not settle")
 
 
 COUPLED = (
-    "a sample's logits depend on the other samples of its batch, as by BatchNorm without running statistics: every "
-    "number here depends on how the batches were made"
+    "a sample's logits depend on the other samples of its batch: every number here depends on how the batches were made"
 )
 
 
 class _Function:
-    """φ of the state h_0, or of the weights where no place of h_0 is known, and its gradient by autograd."""
+    """φ of the state h_0, and its gradient by autograd."""
 
     def __init__(
-        self,
-        call: Call,
-        network: nn.Module,
-        inputs: Any,
-        place: Tap | None,
-        slopes: Sequence[Tensor | None] | None = None,
+        self, call: Call, network: nn.Module, inputs: Any, at: Tap | None, slope: Tensor | None = None
     ) -> None:
-        """``slopes``: the gradient as it was found in another type; by autograd here where None."""
-        self._call, self._inputs, self.place = call, inputs, place
-        self._agrees = AGREES if slopes is None else NARROW_AGREES
+        """``slope``: the gradient as it was found in another type; by autograd here where None."""
+        self._call, self._inputs, self._at, self._maker = call, inputs, at, None
+        self._agrees = AGREES if slope is None else NARROW_AGREES
         self.last = (math.nan, math.nan)
-        precision = _Precision()
-        moved: list[tuple[GradientEdge | Tensor, Tensor]] = []
-        with (
-            torch.enable_grad(),
-            precision,
-            self._at_place(lambda h: moved.append((get_gradient_edge(h), h.detach().clone()))),
-        ):
-            torch.manual_seed(0)
-            logits = logits_of(call(inputs))
-        self.is_narrowed = precision.is_narrowed
-        self.logits = logits.detach()
+        watched = _Watched()
+        h, node, logits = self._run(watched)
+        edge = self._edge
+        self.is_narrowed, self.logits = watched.is_narrowed, logits.detach()
         if not self.logits.isfinite().all():
             raise NotChecked("its logits are not finite")
+        self._made, self._state = watched.made.get(node), h
+        self._maker = None if self._made is not None else self._made_by(network)
         self._draw = torch.Generator(device="cpu").manual_seed(1)
         self._weights = torch.randn(logits.shape, generator=self._draw, dtype=torch.float64).to(logits.device)
         with torch.enable_grad():
             value = (logits * self._weights).sum()
         self._value = float(value.detach())
-        at = moved[:1] if place else [(p, p) for p in network.parameters() if p.requires_grad]
         self._functions = _own_functions(logits)
-        if slopes is None:
-            slopes = torch.autograd.grad(value, [edge for edge, _ in at], allow_unused=True)
-        self.slopes = slopes
-        self._moved = [(moved, g) for (_, moved), g in zip(at, slopes, strict=True) if g is not None]
-        if not self._moved:
-            raise NotChecked("no gradient reaches h_0")
+        if slope is None:
+            if edge is None:
+                raise NotChecked("no gradient can be asked for at h_0")
+            (slope,) = torch.autograd.grad(value, [edge])
+        self.slope = slope
 
     def suspects(self) -> str:
         """The Python-defined autograd functions in the backward pass, which may be what makes it another one."""
@@ -163,109 +152,162 @@ class _Function:
 
     def coupling(self) -> list[str]:
         """The remark on a network whose samples depend on each other."""
-        half = _first(self._inputs, len(self.logits), len(self.logits) // 2) if len(self.logits) > 1 else None
-        if half is None or self.is_narrowed:
+        half = _some(self._inputs, len(self.logits), len(self.logits) // 2) if len(self.logits) > 1 else None
+        if half is None or self.is_narrowed or not self.is_repeatable():
             return []
         try:
-            with torch.no_grad():
-                torch.manual_seed(0)
-                alone = logits_of(self._call(half))
+            _reset_random()
+            alone = logits_of(self._call(half)).detach()
         except Exception:  # it takes no fewer samples
             return []
-        whole = self.logits[: len(alone)]
+        whole = self.logits[torch.arange(len(alone)) * len(self.logits) // len(alone)]
         is_same = torch.allclose(alone, whole, rtol=0, atol=1e-6 * float(whole.abs().max()))
         return [] if is_same else [COUPLED]
 
-    def agrees(self, number: int) -> bool | None:
+    def is_repeatable(self) -> bool:
+        """Whether the network computes the same again."""
+        return torch.equal(self._run(_Watched())[2].detach(), self.logits)
+
+    def agrees(self, is_first: bool) -> bool | None:
         """Whether gradient and finite difference agree along a random direction; None: the difference does not tell."""
-        directions = [self._direction(value) for value, _ in self._moved]
-        slope = sum(float((g.double() * v).sum()) for (_, g), v in zip(self._moved, directions, strict=True))
-        found = [self._judged(slope, directions, STEP)] if number == 0 and not self.is_narrowed else []
-        if found and found[0][0]:
+        direction = self._direction()
+        slope = float((self.slope.double() * direction).sum())
+        error, difference = self._difference(direction, STEP) if not self.is_narrowed else (math.inf, 0.0)
+        if not error <= CLEAR * max(abs(slope), abs(difference)):
+            error, difference = min(self._difference(direction, step) for step in STEPS)
+        size = max(abs(slope), abs(difference))
+        if is_first or not abs(slope - difference) <= self._agrees * size:
+            self.last = slope, difference
+        if slope == difference == 0:
             return True
-        found += [self._judged(slope, directions, step) for step in STEPS]
-        if any(agrees for agrees, *_ in found):
-            return True
-        error, _, difference = min((error, step, difference) for _, error, step, difference in found)
-        self.last = slope, difference
-        return None if not error <= VAGUE * max(abs(slope), abs(difference)) else False
+        if not error <= VAGUE * size:
+            return None
+        return abs(slope - difference) <= 10 * error + self._agrees * size
 
-    def _judged(self, slope: float, directions: Sequence[Tensor], step: float) -> tuple[bool, float, float, float]:
-        """Whether they agree within the difference's own error, that error, the step, and the difference."""
-        one, half = self._difference(directions, step), self._difference(directions, step / 2)
+    def _difference(self, direction: Tensor, step: float) -> tuple[float, float]:
+        """The difference's own error, and the difference."""
+        one, half = ((self._moved_by(direction, s) - self._moved_by(direction, -s)) / (2 * s) for s in (step, step / 2))
+        error = abs(half - one) / 3 + 1e-15 * abs(self._value) / step
         better = half + (half - one) / 3  # Richardson: the error of a central difference falls by four
-        rounding = 1e-15 * abs(self._value) / step
-        error = abs(half - one) + rounding
-        if not math.isfinite(error):
-            return False, math.inf, step, better
-        size = max(abs(slope), abs(better))
-        agrees = abs(slope - better) <= error + self._agrees * size and error <= VAGUE * size
-        return agrees or slope == better == 0, error, step, better
+        return (error, better) if math.isfinite(error) else (math.inf, better)
 
-    def _difference(self, directions: Sequence[Tensor], step: float) -> float:
-        return (self._moved_by(directions, step) - self._moved_by(directions, -step)) / (2 * step)
+    def _direction(self) -> Tensor:
+        """Random, of the size of each sample's state; 0 where the state is, for that may be the edge of a ReLU."""
+        h = self._state
+        drawn = torch.randn(h.shape, generator=self._draw, dtype=torch.float64).to(h.device)
+        if h.ndim < 2 or not h.any():
+            return drawn
+        own = h.flatten(1).norm(dim=1) / math.sqrt(h[0].numel())
+        own = torch.where(own > 0, own, torch.ones_like(own)).reshape(-1, *[1] * (h.ndim - 1))
+        return drawn * own * (h != 0)
 
-    def _direction(self, value: Tensor) -> Tensor:
-        """Random, of the size of the value: of a state for each sample, of a weight as a whole."""
-        value = value.detach().double()
-        drawn = torch.randn(value.shape, generator=self._draw, dtype=torch.float64).to(value.device)
-        drawn = (
-            drawn * (value != 0) if value.any() else drawn
-        )  # what a ReLU made 0 may stand at the edge of the next one
-        if self.place is None or value.ndim < 2:
-            return drawn * (value.norm() / math.sqrt(max(1, value.numel())) if value.any() else 1.0)
-        own = value.flatten(1).norm(dim=1) / math.sqrt(value[0].numel())
-        return drawn * torch.where(own > 0, own, torch.ones_like(own)).reshape(-1, *[1] * (value.ndim - 1))
+    def _moved_by(self, direction: Tensor, step: float) -> float:
+        logits = self._run(_Watched(self._made, step * direction), self._moving(step * direction))[2]
+        return float((logits.detach().double() * self._weights).sum())
 
-    @torch.no_grad()
-    def _moved_by(self, directions: Sequence[Tensor], step: float) -> float:
-        kept: list[tuple[Tensor, Tensor]] = []
+    def _made_by(self, network: nn.Module) -> Tap:
+        """The module that returns h_0 first, where no call of torch makes it, as a custom autograd function does."""
+        places = [taps.Tap(name, module, taps.OUTPUT) for name, module in network.named_modules() if name]
+        turns: Counter[nn.Module] = Counter()
+        found: list[Tap] = []
 
-        def move(tensor: Tensor, direction: Tensor) -> None:
-            kept.append((tensor, tensor.detach().clone()))
-            tensor.data.add_(direction.to(tensor.dtype), alpha=step)
+        def look(tap: Tap, values: Any) -> None:
+            h = nth_tensor(values, 0)
+            is_alike = h is not None and h.requires_grad and h.shape == self._state.shape
+            if not found and is_alike and torch.equal(h.detach(), self._state):  # type: ignore[union-attr]
+                found.append(replace(tap, turn=turns[tap.module]))
+            turns[tap.module] += 1
 
-        torch.manual_seed(0)
-        try:
-            if self.place is None:
-                for (weight, _), direction in zip(self._moved, directions, strict=True):
-                    move(weight, direction)
-            with self._at_place(lambda h: move(h, directions[0])):
-                logits = logits_of(self._call(self._inputs))
-            return float((logits.double() * self._weights).sum())
-        finally:
-            for tensor, before in reversed(kept):
-                tensor.data.copy_(before)
+        with taps.hooked(places, look):
+            self._run(_Watched())
+        if not found:
+            raise NotChecked("h_0 is made by an operation that cannot be moved")
+        return found[0]
 
-    @contextmanager
-    def _at_place(self, act: Callable[[Tensor], object]) -> Iterator[None]:
-        """Inside, ``act`` is called with the state h_0 when it passes first."""
-        if self.place is None:
-            yield
-            return
-        passed = count()
+    def _moving(self, by: Tensor) -> AbstractContextManager[None]:
+        """Inside, what the module that makes h_0 returns is moved."""
+        if self._maker is None:
+            return nullcontext()
 
-        def keep(_: Tap, values: Any) -> None:
-            h = first_tensor(values)
-            if next(passed) == 0 and h is not None:
-                act(h)
+        def move(_: Tap, values: Any) -> None:
+            h = nth_tensor(values, 0)
+            assert h is not None
+            h.data.add_(by.to(h.dtype))
 
-        with taps.hooked([self.place], keep):
-            yield
+        return taps.hooked([self._maker], move)
+
+    def _run(
+        self, watched: "_Watched", moving: AbstractContextManager[None] | None = None
+    ) -> tuple[Tensor, Node | None, Tensor]:
+        """h_0, its place in the graph, and the logits of one forward pass."""
+        seen: list[tuple[Tensor, Node | None]] = []
+
+        def keep(tap: Tap, values: Any) -> None:
+            h = nth_tensor(values, tap.which)
+            if h is not None and not seen:
+                self._edge = torch.autograd.graph.get_gradient_edge(h) if h.requires_grad else None
+                seen.append((h.detach().clone(), place(h)))
+
+        _reset_random()
+        with torch.enable_grad(), taps.hooked([self._at] if self._at else [], keep), moving or nullcontext(), watched:
+            output = self._call(self._inputs, **({} if self._at else {"return_hidden": True}))
+        if not self._at:
+            h = output[1][0]
+            self._edge = torch.autograd.graph.get_gradient_edge(h)
+            seen.append((h.detach().clone(), place(h)))
+            output = output[0]
+        if not seen:
+            raise NotChecked("h_0 is not made")
+        return *seen[0], logits_of(output)
 
 
-class _Precision(TorchFunctionMode):
-    """Inside, notes whether a float64 tensor is made a narrower one."""
+def _reset_random() -> None:
+    """So that whatever a forward pass draws, it draws the same each time."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
 
-    def __init__(self) -> None:
+
+class _Watched(TorchFunctionMode):
+    """Inside, the calls of torch are counted; the result of one of them is moved.
+
+    Attributes:
+        made: by place in the graph the number of the call that made it.
+        is_narrowed: whether a float64 tensor was made a narrower one.
+    """
+
+    def __init__(self, moved: int | None = None, by: Tensor | None = None) -> None:
         super().__init__()
+        self.made: dict[Node | None, int] = {}
         self.is_narrowed = False
+        self._number, self._moved, self._by = -1, moved, by
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
-        if not self.is_narrowed and any(t.dtype != torch.float64 for t in tensors(found)):
-            self.is_narrowed = any(t.dtype == torch.float64 for t in tensors((args, kwargs or {})))
+        self._number += 1
+        results = [found] if isinstance(found, Tensor) else [*tensors(found)]
+        if self._moved is None:
+            for result in results:
+                if result.grad_fn is not None:
+                    self.made[result.grad_fn] = self._number
+            if not self.is_narrowed and any(t.is_floating_point() and t.dtype != torch.float64 for t in results):
+                self.is_narrowed = any(t.dtype == torch.float64 for t in tensors((args, kwargs or {})))
+        elif self._number == self._moved and self._by is not None:
+            return self._with_move(found, results)
         return found
+
+    def _with_move(self, found: Any, results: Sequence[Tensor]) -> Any:
+        """What a call returned, moved: another tensor in its place, or, where it wrote into one, that one."""
+        assert self._by is not None
+        wrote = isinstance(found, Tensor) and found._version > 0
+        for result in results:
+            if result.shape == self._by.shape:
+                by = self._by.to(result.dtype)
+                if found is result and not wrote:
+                    return result + by
+                result.data.add_(by)
+                return found
+        raise NotChecked("h_0 cannot be moved")
 
 
 def _own_functions(logits: Tensor) -> list[str]:

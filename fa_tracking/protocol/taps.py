@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
-from fa_tracking.protocol.flow import CONTAINERS, Block, Flow, Run, first_tensor
+from fa_tracking.protocol.flow import CONTAINERS, NORMS, Block, Flow, Run, contained, listed, nth_tensor, operation
 
 READ_OUTS = ("out_ln", "norm", "out_head", "head")
 """The module whose input is h_L, in the order in which it is looked for."""
@@ -22,6 +22,10 @@ NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn
 INPUT, OUTPUT = "input", "output"
 
 BY_NAME = "name the modules whose outputs they are, as in layers=['layer1', 'layer2']"
+CUT = (
+    "computed under no_grad or from .data; name modules whose outputs are used as layers=[…], or give reference=, a "
+    "model of the same weights that cuts no graph"
+)
 
 LISTED = 8
 """Up to so many modules are all named."""
@@ -33,12 +37,14 @@ class Tap:
 
     Attributes:
         turn: of the module's runs in a forward pass only this one, counted from 0; None: each gives a state.
+        which: of the floating-point tensors that pass there, counted from 0.
     """
 
     name: str
     module: nn.Module
     side: str
     turn: int | None = None
+    which: int = 0
 
     def __str__(self) -> str:
         again = f" (run {self.turn + 1})" if self.turn else ""
@@ -61,11 +67,9 @@ def state(h: Tensor | None, layer: int, tap: Tap | None = None) -> State:
         ValueError: there is none, or no gradient can be asked for.
     """
     if h is None or not h.requires_grad:
-        shown = "no tensor" if h is None else "a tensor without a graph: detached, or computed under no_grad"
         where = f" ({tap})" if tap else ""
-        raise ValueError(
-            f"hidden state {layer}{where} is {shown}; name modules whose outputs are used as they are: layers=[…]"
-        )
+        shown = "no tensor" if h is None else f"a tensor without a graph, {CUT}"
+        raise ValueError(f"hidden state {layer}{where} is {shown}")
     return State(h.detach().clone(), get_gradient_edge(h), tap)
 
 
@@ -111,19 +115,22 @@ def found(model: nn.Module, flow: Flow) -> list[Tap]:
     attempts: list[Callable[[], list[Tap]]] = [
         lambda: _of_blocks(flow, flow.blocks),
         lambda: _between([run for run in flow.runs if _is_layer(run.module)]) if layered and not flow.blocks else [],
-        lambda: _of_blocks(flow, flow.blocks_among(_contained(model))),
-        lambda: _of_blocks(flow, flow.blocks_among(_items(model))),
+        lambda: _of_all(flow, contained(model)),
+        lambda: _of_all(flow, listed(model)),
     ]
-    refused = ""
+    refused, left = "", list[str]()
     for attempt in attempts:
         try:
             taps = attempt()
         except ValueError as error:
             refused = refused or str(error)
             continue
-        if taps and follow(flow, places(flow, taps)):
+        nodes = places(flow, taps) if taps else []
+        if taps and follow(flow, nodes) and not (left := unread(flow, nodes)):
             return taps
-        refused = refused or (describe(taps) if taps else "")
+        if taps:
+            ran = f", and {_names(left)} run after them, so that they" if follow(flow, nodes) else ""
+            refused = refused or f"{describe(taps)}{ran}"
     if refused:
         raise ValueError(f"{kind} shows no hidden states: {refused} do not follow one from the other; {BY_NAME}")
     modules = [name for name, _ in model.named_modules() if name][:LISTED]
@@ -137,85 +144,123 @@ def found(model: nn.Module, flow: Flow) -> list[Tap]:
 def _of_blocks(flow: Flow, blocks: Sequence[Block]) -> list[Tap]:
     """Raises ValueError, of which the names are the text, where others run beside these blocks."""
     if blocks and (parallel := flow.beside(blocks)[1]):
-        beside, own = _listed([run.name for run in parallel]), _listed([b.run.name for b in blocks])
-        raise ValueError(f"{beside} run beside {own}, and")
+        raise ValueError(f"{_names([r.name for r in parallel])} run beside {_names([b.run.name for b in blocks])}, and")
+    if len(blocks) == 1 and (inside := _stack_within(blocks[0].run.module)):
+        raise ValueError(f"the {len(inside)} {type(inside[0]).__name__} within {blocks[0].run.name}")
     return along(blocks, flow)
+
+
+def _of_all(flow: Flow, modules: Sequence[nn.Module]) -> list[Tap]:
+    """As ``_of_blocks``, where every one of the modules is a block."""
+    blocks = flow.blocks_among(modules)
+    ran = {run.module for run in flow.runs if run.module in set(modules) and any(True for _ in run.module.parameters())}
+    if blocks and len({b.run.module for b in blocks}) < len(ran):
+        raise ValueError(f"{_names([run.name for run in flow.runs if run.module in ran])}")
+    return _of_blocks(flow, blocks)
+
+
+def _stack_within(module: nn.Module) -> list[nn.Module]:
+    """Several modules of one class in a list within a module, each with several layers of its own."""
+    for container in module.modules():
+        inner = [child for child in container.children() if any(True for _ in child.children())]
+        if isinstance(container, CONTAINERS) and len(inner) > 1 and len(set(map(type, inner))) == 1:
+            return inner
+    return []
 
 
 def along(blocks: Sequence[Block], flow: Flow) -> list[Tap]:
     """The states before, between and after blocks: what goes into the first, and what comes out of each. Of a block
-    that returns its residual branch it is what goes into the next, or into the first module after the last one that
-    takes a tensor of its shape; empty where there is none such."""
+    that returns its residual branch it is what goes into the next. The last state is what the read-out takes, where it
+    takes another one in the same shape; empty where none is taken behind a last branch."""
     if not blocks:
         return []
-    taps = [_tap(blocks[0].run, INPUT)]
-    for block, following in pairwise([*blocks, None]):
-        assert block is not None
-        if not block.is_branch:
-            taps.append(_tap(block.run, OUTPUT))
-        elif following is not None:
-            taps.append(_tap(following.run, INPUT))
-        elif reader := _reader(block, flow):
-            taps.append(_tap(reader, INPUT))
+    taps = [_tap(blocks[0].run, INPUT, blocks[0].given)]
+    for block, following in pairwise(blocks):
+        if block.is_branch:
+            taps.append(_tap(following.run, INPUT, following.given))
         else:
-            return []
-    return taps
+            taps.append(_tap(block.run, OUTPUT, block.returned))
+    last = _last(blocks, flow)
+    return [*taps, last] if last else []
 
 
-def _tap(run: Run, side: str) -> Tap:
-    return Tap(run.name, run.module, side, run.turn)
+def _tap(run: Run, side: str, which: int = 0) -> Tap:
+    return Tap(run.name, run.module, side, run.turn, which)
 
 
-def _reader(last: Block, flow: Flow) -> Run | None:
-    """The first module after a block that takes the state behind it, or what it became, in the same shape."""
-    return next(
-        (
-            run
-            for run in flow.runs
-            if run.began > last.run.ended
-            and run.given_shape == last.run.given_shape
-            and run.given in flow.graph
-            and flow.graph.dominates(run.given, last.after)  # type: ignore[arg-type]
-        ),
-        None,
-    )
+def _last(blocks: Sequence[Block], flow: Flow) -> Tap | None:
+    """Where the last state is read."""
+    last = blocks[-1]
+    if last.is_branch and (norm := _norm_behind(blocks, flow)):
+        return _tap(norm, OUTPUT)
+    shape = last.run.givens[last.given].shape if last.is_branch else last.run.returns[last.returned].shape
+    takers = (
+        _tap(run, INPUT, which)
+        for run in flow.runs
+        if run.began > last.run.ended
+        for which, value in enumerate(run.givens)
+        if value.shape == shape and value.node in flow.graph and flow.graph.dominates(value.node, last.after)
+        and (last.is_branch or value.node is not last.after)
+    )  # fmt: skip
+    reader = next(takers, None)
+    if last.is_branch:
+        return reader
+    is_taken = any(v.node is last.after for run in flow.runs if run.began > last.run.ended for v in run.givens)
+    return reader if reader and not is_taken else _tap(last.run, OUTPUT, last.returned)
+
+
+def _norm_behind(blocks: Sequence[Block], flow: Flow) -> Run | None:
+    """The normalisation behind the last of blocks that return branches, where one makes each state of the others."""
+    takers = {run.given: run for run in flow.runs if isinstance(run.module, NORMALISATIONS)}
+    are_normed = [(n := takers.get(b.after)) is not None and n.returned is f.before for b, f in pairwise(blocks)]
+    return takers.get(blocks[-1].after) if are_normed and all(are_normed) else None
 
 
 def places(flow: Flow, taps: Sequence[Tap]) -> list[Node | None]:
     """Where in the graph the states of ``taps`` stand, in the order in which they pass."""
-    wanted = {(tap.module, tap.side, tap.turn) for tap in taps}
+    wanted = {(tap.module, tap.side, tap.turn): tap.which for tap in taps}
     passed = []
     for run in flow.runs:
-        for side, clock, node in ((INPUT, run.began, run.given), (OUTPUT, run.ended, run.returned)):
-            if {(run.module, side, run.turn), (run.module, side, None)} & wanted:
-                passed.append((clock, node))
+        for side, clock, values in ((INPUT, run.began, run.givens), (OUTPUT, run.ended, run.returns)):
+            for turn in (run.turn, None):
+                which = wanted.get((run.module, side, turn))
+                if which is not None:
+                    passed.append((clock, values[which].node if which < len(values) else None))
+                    break
     return [node for _, node in sorted(passed, key=lambda each: each[0])]
 
 
 def seen_at(flow: Flow, node: Node | None) -> Tap | None:
     """A module that takes or returns the state at ``node``; None where none does."""
-    given = (run for run in flow.runs[1:] if node is not None and run.given is node)
-    returned = (run for run in reversed(flow.runs[1:]) if node is not None and run.returned is node)
-    if run := next(given, None):
-        return _tap(run, INPUT)
-    return _tap(run, OUTPUT) if (run := next(returned, None)) else None
+    if node is None:
+        return None
+    for run in flow.runs[1:]:
+        if node in (taken := [value.node for value in run.givens]):
+            return _tap(run, INPUT, taken.index(node))
+    for run in reversed(flow.runs[1:]):
+        if node in (made := [value.node for value in run.returns]):
+            return _tap(run, OUTPUT, made.index(node))
+    return None
 
 
 def follow(flow: Flow, states: Sequence[Node | None]) -> bool:
     """Whether each state is a cut for the one before it, and another one."""
     graph = flow.graph
     return all(
-        before in graph and after in graph and before is not after and graph.dominates(after, before)  # type: ignore[arg-type]
+        before in graph and after in graph and before is not after and graph.dominates(after, before)
         for before, after in pairwise(states)
     )
 
 
-def is_chain(flow: Flow, states: Sequence[Node | None]) -> bool:
-    """Whether each state is computed from the one before it, and another one."""
-    return all(
-        before is not None and after is not None and before is not after and after in flow.graph.made_of(before)
-        for before, after in pairwise(states)
-    )
+def is_normed(flow: Flow, states: Sequence[Node | None]) -> bool:
+    """Whether a normalisation stands between the last block and the last state, and none between the others."""
+    after = [b.after for b in flow.stack]
+    if not after or states[-1] not in flow.graph or after[-1] not in flow.graph:
+        return False
+    behind = flow.graph.cuts(after[-1])
+    between = behind[: behind.index(states[-1])] if states[-1] in behind else []
+    is_other = any(node is states[-1] for node in after) or all(state not in after for state in states)
+    return not is_other and any(operation(node) in NORMS for node in [*between[1:], states[-1]] if node)
 
 
 def unread(flow: Flow, states: Sequence[Node | None]) -> list[str]:
@@ -223,11 +268,7 @@ def unread(flow: Flow, states: Sequence[Node | None]) -> list[str]:
     deepest = states[-1]
     if deepest not in flow.graph:
         return []
-    return [
-        b.run.name
-        for b in flow.blocks
-        if b.after is not deepest and flow.graph.dominates(b.after, deepest)  # type: ignore[arg-type]
-    ]
+    return [b.run.name for b in flow.stack if b.after is not deepest and flow.graph.dominates(b.after, deepest)]
 
 
 def grouped(flow: Flow, states: Sequence[Node | None]) -> list[str]:
@@ -238,7 +279,7 @@ def grouped(flow: Flow, states: Sequence[Node | None]) -> list[str]:
         b.run.name
         for before, after in pairwise(known)
         for several in [
-            [b for b in flow.blocks if graph.dominates(b.before, before) and graph.dominates(after, b.after)]  # type: ignore[arg-type]
+            [b for b in flow.stack if graph.dominates(b.before, before) and graph.dominates(after, b.after)]
         ]
         if len(several) > 1
         for b in several
@@ -253,11 +294,11 @@ def describe(taps: Sequence[Tap]) -> str:
         names = [tap.name for tap in group]
         first, *others = [next(numbered) for _ in names]
         states = f"h_{first} … h_{others[-1]}" if others else f"h_{first}"
-        parts.append(f"{states} = {side}{'s' if others else ''} of {_listed(names)}")
+        parts.append(f"{states} = {side}{'s' if others else ''} of {_names(names)}")
     return ", ".join(parts)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _names(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= LISTED else f"{names[0]} … {names[-1]}"
 
 
@@ -270,7 +311,7 @@ def reading(taps: Sequence[Tap]) -> Iterator[list[State]]:
     states: list[State] = []
 
     def keep(tap: Tap, values: Any) -> None:
-        states.append(state(first_tensor(values), len(states), tap))
+        states.append(state(nth_tensor(values, tap.which), len(states), tap))
 
     with hooked(taps, keep):
         yield states
@@ -305,33 +346,20 @@ def hooked(taps: Sequence[Tap], keep: Callable[[Tap, Any], None]) -> Iterator[No
             handle.remove()
 
 
-def _contained(model: nn.Module) -> list[nn.Module]:
-    """The composite modules in the outermost container that holds several; they may be containers too."""
-    for module in model.modules():
-        inner = [child for child in module.children() if any(True for _ in child.children())]
-        if isinstance(module, CONTAINERS) and len(inner) > 1:
-            return inner
-    return []
-
-
-def _items(model: nn.Module) -> list[nn.Module]:
-    """What stands in the outermost list of several modules."""
-    lists = (module for module in model.modules() if isinstance(module, nn.ModuleList | nn.ModuleDict))
-    return next((list(m.children()) for m in lists if len(list(m.children())) > 1), [])
-
-
 def _between(layers: Sequence[Run]) -> list[Tap]:
-    """What goes into each layer but the first; a normalisation belongs to the layer that follows it."""
+    """What goes into each layer but the first; a normalisation belongs to the layer that follows it. Where the last
+    layer takes one token of a sequence, the sequence that the layer before returns."""
     taps: list[Tap] = []
     begins: Run | None = None
-    is_first = True
+    before: Run | None = None
     for run in layers:
         begins = begins or run
         if isinstance(run.module, NORMALISATIONS):
             continue
-        if not is_first:
-            taps.append(_tap(begins, INPUT))
-        begins, is_first = None, False
+        if before is not None:
+            is_pooled = len(before.returned_shape or ()) == 3 and len(begins.given_shape or ()) == 2
+            taps.append(_tap(before, OUTPUT) if is_pooled else _tap(begins, INPUT))
+        begins, before = None, run
     return taps
 
 

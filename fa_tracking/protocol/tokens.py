@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
@@ -23,24 +24,54 @@ class Reading:
     """How the vector of a sample is taken from a state.
 
     Attributes:
-        tokens: of (B, T, d) these alone; empty: every state is flattened whole.
+        tokens: of how many of a sample's tokens (B, T, d) it is made; 0: every state is flattened whole.
         remarks: what a reader must know of it.
     """
 
-    tokens: tuple[int, ...] = ()
+    tokens: int = 0
     remarks: tuple[str, ...] = ()
 
-    def of(self, state: Tensor) -> Tensor:
+    def index(self, grads: Sequence[Tensor]) -> Tensor | None:
+        """Which tokens of each sample the logits come from, (B, tokens); None where states are taken whole.
+
+        Raises:
+            TokensDiffer: more or fewer of them than in the first batch.
+        """
+        if not self.tokens:
+            return None
+        used = _used(grads)
+        assert used is not None
+        counts = used.sum(dim=1)
+        if bool(((counts != self.tokens) & (counts > 0)).any()):
+            raise TokensDiffer
+        known = used[counts > 0]
+        first = known[0] if len(known) else torch.arange(used.shape[1], device=used.device) < self.tokens
+        filled = torch.where((counts > 0)[:, None], used, first)
+        return filled.int().topk(self.tokens, dim=1).indices.sort(dim=1).values
+
+    def of(self, state: Tensor, index: Tensor | None) -> Tensor:
         """(B, d) of a state or gradient (B, …)."""
-        return (state[:, list(self.tokens)] if self.tokens else state).flatten(1)
+        if index is None:
+            return state.flatten(1)
+        return state.gather(1, index[:, :, None].expand(-1, -1, state.shape[2])).flatten(1)
 
 
-CLASS_TOKEN = Reading((0,), ("tokens: the class token, which alone the logits come from",))
+class TokensDiffer(Exception):  # noqa: N818  the batches are read anew, whole
+    """The logits come from other numbers of tokens than those of the first batch."""
+
+
 FLATTENED = "convolution states flattened per sample"
 WHOLE = "tokens: all of a sample's together, since the logits do not come from a class token alone"
 UNTOLD = (
     "tokens: all of a sample's together, since the gradient, zero everywhere, does not tell where the logits come from"
 )
+
+
+def whole(hidden: Sequence[Tensor], channels: Sequence[bool], why: str = WHOLE) -> Reading:
+    """Every state flattened."""
+    are_maps = any(h.ndim > 3 for h in hidden) or any(channels)
+    has_tokens = any(h.ndim == 3 and not is_map for h, is_map in zip(hidden, channels, strict=True))
+    return Reading(0, (*([why] if has_tokens else []), *([FLATTENED] if are_maps else [])))
 
 
 def reading(hidden: Sequence[Tensor], grads: Sequence[Tensor], channels: Sequence[bool] = ()) -> Reading:
@@ -52,36 +83,43 @@ def reading(hidden: Sequence[Tensor], grads: Sequence[Tensor], channels: Sequenc
         channels: of each state whether its axis 1 are channels and not tokens; none are where empty.
     """
     channels = channels or [False for _ in hidden]
-    deepest = next((g for g in reversed(grads) if g.ndim == 3), None)
-    maps = (FLATTENED,) if any(h.ndim > 3 for h in hidden) or any(channels) else ()
-    of_tokens = [h for h, is_map in zip(hidden, channels, strict=True) if h.ndim == 3 and not is_map]
-    if deepest is None or not of_tokens:
-        return Reading((), maps)
-    used = (deepest != 0).any(dim=-1)  # NaN is not 0
-    if not used.any():
-        return Reading((), (UNTOLD, *maps))
-    of_all = used.any(dim=0)
-    is_same = bool((used[used.any(dim=1)] == of_all).all())
-    positions = tuple(of_all.nonzero()[:, 0].tolist())
-    if not is_same or len(positions) > min(MOST, len(of_all) - 1):
-        return Reading((), (WHOLE, *maps))
-    number = "token" if len(positions) == 1 else "tokens"
-    name = "the class token" if positions == (0,) else f"{number} {' and '.join(map(str, positions))}"
-    if len(of_tokens) < len(hidden) or len({h.shape[1] for h in hidden}) > 1:
+    used = _used(grads)
+    if used is None or all(channels):
+        return whole(hidden, channels)
+    known = used[used.any(dim=1)]
+    if not len(known):
+        return whole(hidden, channels, UNTOLD)
+    counts = known.sum(dim=1)
+    number = int(counts[0])
+    if bool((counts != number).any()) or number > min(MOST, used.shape[1] - 1):
+        return whole(hidden, channels)
+    positions = known[0].nonzero()[:, 0].tolist()
+    if bool((known != known[0]).any()):
+        name = "each sample's own token, such as the last before its padding"
+    elif positions == [0]:
+        name = "the class token"
+    else:
+        name = f"{'token' if number == 1 else 'tokens'} {' and '.join(map(str, positions))}"
+    if any(channels) or any(h.ndim != 3 for h in hidden) or len({h.shape[1] for h in hidden}) > 1:
         told = f"tokens: all of a sample's together: the logits come from {name} alone, which is not in every state"
-        return Reading((), (told, *maps))
-    return (
-        CLASS_TOKEN if positions == (0,) else Reading(positions, (f"tokens: {name}, which alone the logits come from",))
-    )
+        return whole(hidden, channels, told)
+    return Reading(number, (f"tokens: {name}, which alone the logits come from",))
+
+
+def _used(grads: Sequence[Tensor]) -> Tensor | None:
+    """(B, T): which tokens of the deepest state that has some the logits come from; NaN is not 0."""
+    deepest = next((g for g in reversed(grads) if g.ndim == 3), None)
+    return None if deepest is None else (deepest != 0).any(dim=-1)
 
 
 def are_channels(graph: Graph, state: Node | None) -> bool:
     """Whether axis 1 of a state of three axes are channels, by the nearest operation that says which it works along."""
     if state not in graph:
         return False
-    seen, ahead = {state}, [(state, (0, 1, 2))]
+    seen: set[Node | None] = {state}
+    ahead: list[tuple[Node | None, tuple[int, ...]]] = [(state, (0, 1, 2))]
     while ahead:
-        following = []
+        following: list[tuple[Node | None, tuple[int, ...]]] = []
         for node, axes in ahead:
             for user in graph.users.get(node, ()):  # type: ignore[arg-type]
                 if user in seen:

@@ -1,5 +1,6 @@
 """Runs any model for a measurement and leaves it bit for bit what it was."""
 
+import copy
 import random
 import sys
 from collections import OrderedDict
@@ -84,8 +85,9 @@ def arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside, every module's own mode back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    modes = [(module, module.training) for module in all_modules(model)]
+    for root in [model, *(module for module, _ in modes if module is not model)]:
+        root.eval()
     try:
         yield
     finally:
@@ -93,9 +95,36 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def all_modules(model: nn.Module) -> list[nn.Module]:
+    """The modules of a network, and those that they keep in plain lists, mappings and attributes."""
+    found: dict[nn.Module, None] = {}
+    ahead = [model]
+    while ahead:
+        for module in ahead.pop().modules():
+            if module not in found:
+                found[module] = None
+                ahead += [kept for name, kept in vars(module).items() if not _is_own(name) for kept in _within(kept)]
+    return list(found)
+
+
+def _is_own(name: str) -> bool:
+    return name in _OF_EVERY_MODULE
+
+
+def _within(value: Any) -> Iterator[nn.Module]:
+    seen, ahead = set[int](), [value]
+    while ahead:
+        each = ahead.pop()
+        if isinstance(each, nn.Module):
+            yield each
+        elif type(each) in (list, tuple, dict, set) and id(each) not in seen:
+            seen.add(id(each))
+            ahead += each.values() if isinstance(each, dict) else each
+
+
 def backward_hooked(model: nn.Module) -> list[nn.Module]:
     """The modules whose gradients a hook sees, and may change."""
-    return [m for m in model.modules() if m._backward_hooks or m._backward_pre_hooks]
+    return [m for m in all_modules(model) if m._backward_hooks or m._backward_pre_hooks]
 
 
 def _widened(tensor: Tensor) -> Tensor:
@@ -115,10 +144,17 @@ def _ready(value: Any, device: torch.device, widened: Callable[[Tensor], Tensor]
         value = widened(value.detach().clone().to(device))
         grad = torch.is_grad_enabled() and value.is_floating_point()
         return value.requires_grad_().clone() if grad else value
+    if isinstance(value, np.ndarray):
+        return value.copy()
     if isinstance(value, Mapping):
         return {name: _ready(each, device, widened) for name, each in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_ready(each, device, widened) for each in value)
+    if isinstance(value, list | tuple):
+        each = [_ready(one, device, widened) for one in value]
+        return type(value)(*each) if hasattr(value, "_fields") else type(value)(each)
+    if isinstance(getattr(value, "__dict__", None), dict) and any(isinstance(v, Tensor) for v in vars(value).values()):
+        copied = copy.copy(value)
+        copied.__dict__.update({name: _ready(each, device, widened) for name, each in vars(value).items()})
+        return copied
     return value
 
 
@@ -133,7 +169,7 @@ class _SetAside(TorchFunctionMode):
         if func in (Tensor.register_hook, Tensor.register_post_accumulate_grad_hook):
             return RemovableHandle(OrderedDict())
         if self._rejoined and func in (Tensor.detach, torch.detach):
-            return torch.ops.aten.alias(*args, **(kwargs or {}))
+            return args[0]
         return func(*args, **(kwargs or {}))
 
 
@@ -156,7 +192,7 @@ def _copies(model: nn.Module, widened: Callable[[Tensor], Tensor]) -> Iterator[N
     Not by ``torch.func.functional_call``: of a module that is registered under two names it restores the wrong tensor.
     Every weight's copy begins a graph, whether the weight is frozen or not.
     """
-    modules = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    modules = [m for m in all_modules(model) if not isinstance(m, torch.jit.ScriptModule)]
     holders: list[dict[str, Any]] = [held for m in modules for held in (m._parameters, m._buffers)]
     kept = [(held, dict(held)) for held in [*holders, *map(vars, modules)]]
     copies = Copies(widened)
@@ -164,15 +200,20 @@ def _copies(model: nn.Module, widened: Callable[[Tensor], Tensor]) -> Iterator[N
         held.update({name: copies.of(tensor) for name, tensor in own.items()})
     for weight in {id(p): p for held in holders[::2] for p in held.values() if p is not None}.values():
         weight.requires_grad_(weight.is_floating_point())
+    hooks = [
+        (held, dict(held)) for m in modules for name, held in vars(m).items() if name.endswith(("_hooks", "_kwargs"))
+    ]
     try:
         for held, own in kept[len(holders) :]:
-            held.update({name: copies.of(value) for name, value in own.items() if name not in _OF_EVERY_MODULE})
+            held.update({name: copies.of(value) for name, value in own.items() if not _is_own(name)})
         yield
     finally:
         copies.restore()
-        for held, own in kept:
+        for held, own in [*kept, *hooks]:
             held.clear()
             held.update(own)
+        if changed := copies.changed():
+            print(f"measuring has changed {', '.join(changed)}, which {type(model).__name__} knows of", file=sys.stderr)
 
 
 _OF_EVERY_MODULE = vars(nn.Module()).keys()

@@ -16,6 +16,9 @@ WORDING = "BP grad direction is drift-dominated"
 REQUIRED = True
 
 MIN_BATCHES = 8
+RAGGED = "(c) is not measured: the batches have states of different sizes, such as sentences of different lengths"
+SHARED = 0.1
+"""So many samples of a data set may be alike by chance, or empty."""
 
 
 def measure(captures: "Sequence[Capture]") -> dict[str, Any]:
@@ -25,18 +28,19 @@ def measure(captures: "Sequence[Capture]") -> dict[str, Any]:
     layer = (len(captures[0].grads) - 1) // 2
     means = [c.grads[layer].double().mean(dim=0) for c in captures]
     means = [mean for mean in means if (mean != 0).any()]  # a zero vector has no direction
-    is_measured = len(means) >= MIN_BATCHES and captures[0].reference is not Reference.NOT_BP
+    is_alike = len({mean.shape for mean in means}) <= 1
+    is_measured = len(means) >= MIN_BATCHES and is_alike and captures[0].reference is not Reference.NOT_BP
     return {
         "stability_layer": layer,
         "cross_batch_stability": mean_pairwise_cosine(means) if is_measured else None,
         "n_batches": len(captures),
-        "remarks": list(_remarks(captures, len(means))),
+        "remarks": [*_remarks(captures, len(means)), *([] if is_alike else [RAGGED])],
     }
 
 
 def _remarks(captures: "Sequence[Capture]", with_direction: int) -> Iterator[str]:
     """Where (c) is not what its threshold is for."""
-    from fa_tracking.protocol.batches import BATCH_SIZE, BATCHES, are_sorted
+    from fa_tracking.protocol.batches import BATCH_SIZE, BATCHES, are_sorted, shared
 
     sizes = sorted({len(c.labels) for c in captures})
     if sizes != [BATCH_SIZE]:
@@ -44,6 +48,8 @@ def _remarks(captures: "Sequence[Capture]", with_direction: int) -> Iterator[str
         yield f"{counted}, the thresholds are for {BATCHES} of {BATCH_SIZE}: (c) depends on the size"
     if with_direction < len(captures):
         yield f"{with_direction} of {len(captures)} batches have a mean gradient with a direction; (c) counts these"
+    if (share := shared([c.inputs for c in captures])) > SHARED:
+        yield f"{100 * share:.0f} % of the samples stand in the batches more than once: (c) is for disjoint batches"
     if are_sorted([c.labels for c in captures]):
         yield (
             "the labels are not spread over the batches as a random draw spreads them: (c) is for batches drawn at "

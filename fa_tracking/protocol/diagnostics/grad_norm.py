@@ -22,6 +22,8 @@ REQUIRED = True
 
 REFERENCE_BATCH = 128
 NO_GRADIENT = "the gradient is exactly zero at every state: nothing flows back through the read-out"
+LOST = "the gradient is exactly zero at every state, though the error is not: it is lost on its way back"
+SMALL = 1e-30
 NO_ERROR = "the gradient is exactly zero at every state: the output error is, in every batch"
 
 CHANCE_ERROR = 0.95
@@ -50,13 +52,14 @@ def measure(captures: "Sequence[Capture]") -> dict[str, Any]:
     norms = median_norms([c.grads for c in captures])
     gains = torch.cat([c.gain for c in captures])
     gain = median(gains) if len(gains) else None
+    has_error = any(float(c.error.abs().median()) > SMALL for c in captures)
     is_zero = not any(g.any() for c in captures for g in c.grads)
     return {
         "bp_grad_norms": [v / REFERENCE_BATCH for v in norms],
         "grad_gain": None if gain is None else gain / REFERENCE_BATCH,
         "chance_error": chance,
         "reference": reference,
-        "remarks": [] if not is_zero else [NO_ERROR if gain else NO_GRADIENT],
+        "remarks": [] if not is_zero else [LOST if gain and has_error else NO_ERROR if gain else NO_GRADIENT],
     }
 
 
