@@ -43,7 +43,7 @@ class Copies:
         self._widened = widened
         self._known: dict[int, tuple[Any, Any]] = {}  # the value is held too, so that its id stays its own
         self._back: list[Callable[[], Any]] = []
-        self._watched: list[tuple[Any, dict[str, int]]] = []
+        self._watched: list[tuple[Any, dict[str, tuple[int, int]]]] = []
 
     def of(self, value: Any) -> Any:
         """What stands in the place of ``value``: a copy, or the value itself with copies within."""
@@ -63,7 +63,7 @@ class Copies:
             f"{type(value).__name__}.{name}"
             for value, before in self._watched
             for name in sorted(before.keys() | vars(value).keys())
-            if before.get(name) != id(vars(value).get(name))
+            if before.get(name) != _seen(vars(value).get(name))
         ]
 
     def _copy(self, value: Any) -> Any:
@@ -83,7 +83,7 @@ class Copies:
             if _is_simple(value):
                 self._attributes(value)
             elif isinstance(getattr(value, "__dict__", None), dict):
-                self._watched.append((value, {name: id(each) for name, each in vars(value).items()}))
+                self._watched.append((value, {name: _seen(each) for name, each in vars(value).items()}))
         return value
 
     def _fixed(self, value: Any) -> Any:
@@ -142,6 +142,11 @@ def _slots(value: Any) -> list[str]:
     names = [vars(kind).get("__slots__", ()) for kind in type(value).__mro__ if kind.__module__ != "builtins"]
     each = [name for slots in names for name in ((slots,) if isinstance(slots, str) else slots)]
     return [name for name in each if not name.startswith("__") and hasattr(value, name)]
+
+
+def _seen(value: Any) -> tuple[int, int]:
+    """What tells that an attribute was set or, of a tensor, written into."""
+    return id(value), value._version if isinstance(value, Tensor) and not value.is_inference() else 0
 
 
 def _refill(held: dict[str, Any], before: dict[str, Any]) -> None:

@@ -210,7 +210,7 @@ class Flow:
         """The network's blocks on the path to the logits, in order, each as fine as the network's own modules are.
 
         They are composite modules from cut to cut, of the classes whose modules carry a skip connection or that have
-        several, and what stands in the same list. A stage of blocks is opened into its blocks.
+        several, and what stands in the same list or between. A stage of blocks is opened into its blocks.
         """
         return self._best([run for run in self.runs[1:] if _is_composite(run.module)])
 
@@ -234,25 +234,36 @@ class Flow:
         at = _positions(self.graph.cuts(blocks[0].before))
         feeding: list[Run] = []
         others: list[Run] = []
-        for run in self._off_path(blocks, at):
-            joined = next((at[cut] for cut in self.graph.cuts(run.returned) if cut in at), -1)  # type: ignore[arg-type]
+        for run, node in self._off_path(blocks, at):
+            joined = next((at[cut] for cut in self.graph.cuts(node) if cut in at), -1)
             is_fed = any(at[b.before] < joined <= at[b.after] for b in blocks)
             (feeding if is_fed else others).append(run)
         return _outermost(feeding), _outermost(others)
 
-    def _off_path(self, blocks: Sequence[Block], at: Mapping[Node, int]) -> Iterator[Run]:
+    def _off_path(self, blocks: Sequence[Block], at: Mapping[Node, int]) -> Iterator[tuple[Run, Node]]:
+        """Runs that are blocks by their skip connection, or of a block's class, and what they return."""
+        kinds = {type(block.run.module) for block in blocks}
         for run in self.runs[1:]:
             is_among = any(block.run.holds(run) or run.holds(block.run) or block.run is run for block in blocks)
             is_module = _is_composite(run.module) and _holds_matrix(run.module)
-            if is_among or not is_module or run.returned in at or run.returned not in self.graph:
+            nodes = [v.node for v in run.returns if v.node is not None and v.node in self.graph]
+            if is_among or not is_module or not nodes or any(node in at for node in nodes):
                 continue
-            if run.given in self.graph and self._skips(run.returned, run.given):  # type: ignore[arg-type]
-                yield run
+            is_embedding = self.graph.dominates(blocks[0].before, nodes[0])
+            is_alike = type(run.module) in kinds and not is_embedding
+            taken = [v.node for v in run.givens if v.node is not None and v.node in self.graph]
+            if is_alike or any(self._skips(nodes[0], node) for node in taken):
+                yield run, nodes[0]
 
     @cached_property
     def _made_by_layers(self) -> set[Node]:
         """What modules with weights return."""
         return {run.returned for run in self.runs[1:] if run.returned is not None and _holds_matrix(run.module)}
+
+    @cached_property
+    def _taken_by_layers(self) -> set[Node | None]:
+        """What modules with weights take."""
+        return {value.node for run in self.runs[1:] if _holds_matrix(run.module) for value in run.givens}
 
     def _best(self, candidates: Sequence[Run], by_class: bool = True) -> list[Block]:
         """Of the streams of blocks the one that ends nearest to the logits, then the one that holds most parameters:
@@ -279,7 +290,12 @@ class Flow:
             several = Counter(type(b.run.module) for b in blocks)
             kinds = {type(b.run.module) for b in blocks if several[type(b.run.module)] > 1 or self._is_residual(b)}
             lists = {_pattern(b.run.name) for b in blocks if type(b.run.module) in kinds}
-            blocks = [b for b in blocks if type(b.run.module) in kinds or _pattern(b.run.name) in lists]
+            kept = [type(b.run.module) in kinds or _pattern(b.run.name) in lists for b in blocks]
+            first, last = (
+                kept.index(True) if True in kept else 0,
+                len(kept) - kept[::-1].index(True) if True in kept else 0,
+            )
+            blocks = blocks[first:last]  # and whatever stands between them
             while blocks and blocks[0].before in self.inputs and not self._is_residual(blocks[0]) and len(blocks) > 1:
                 del blocks[0]  # it makes the embedding
         return blocks
@@ -298,7 +314,8 @@ class Flow:
         before, after = cuts[begins], cuts[min(begins + 1, len(cuts) - 1)]
         is_behind = run.returned in self.graph and self.graph.dominates(after, run.returned)
         is_alike = run.givens[given].shape == run.returned_shape and before is not after
-        if is_alike and is_behind and self._skips(after, before, avoiding=self._made_by_layers):
+        is_end = run.returned not in self._taken_by_layers  # the branch does not go on in another module
+        if is_alike and is_behind and is_end and self._skips(after, before, by_itself=True):
             return Block(run, before, after, True, given)
         return None
 
@@ -335,9 +352,19 @@ class Flow:
     def _is_residual(self, block: Block) -> bool:
         return block.is_branch or self._skips(block.after, block.before)
 
-    def _skips(self, after: Node, before: Node, avoiding: Collection[Node] = ()) -> bool:
+    @cached_property
+    def _known_skips(self) -> dict[tuple[Node, Node, bool], bool]:
+        return {}
+
+    def _skips(self, after: Node, before: Node, by_itself: bool = False) -> bool:
         """Whether a skip connection leads from one state to the other: a path of scales, normalisations and sums, one
-        of them with something else that is made of the state."""
+        of them with something else that is made of the state; ``by_itself``: through no module with weights."""
+        key = (after, before, by_itself)
+        if key not in self._known_skips:
+            self._known_skips[key] = self._find_skip(after, before, self._made_by_layers if by_itself else ())
+        return self._known_skips[key]
+
+    def _find_skip(self, after: Node, before: Node, avoiding: Collection[Node]) -> bool:
         behind = self.graph.made_of(before)
         seen, ahead = {(after, False)}, [(after, False)]
         while ahead:

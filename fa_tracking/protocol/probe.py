@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fa_tracking.protocol import taps, tokens
 from fa_tracking.protocol.diagnostics import Reference
-from fa_tracking.protocol.flow import Flow, nodes_behind, operation, place, watch
+from fa_tracking.protocol.flow import Flow, Run, nodes_behind, operation, place, watch
 from fa_tracking.protocol.norms import norms
 from fa_tracking.protocol.outputs import (
     checked_labels,
@@ -287,7 +287,8 @@ class _Probe:
         if several := taps.grouped(flow, nodes):
             listed = ", ".join(several[: taps.LISTED])
             yield f"several blocks lie between two states ({listed}): growth is not per block"
-        if flow.blocks and self._layers is None:
+        read = {state.tap.module for state in states if state.tap} or {tap.module for tap in self._seen_at if tap}
+        if self._layers is None and any(block.run.module in read for block in flow.blocks):
             feeding, others = flow.beside(flow.blocks)
             if feeding:
                 yield f"not measured: {', '.join(run.name for run in feeding)}, which feed the blocks from aside"
@@ -368,24 +369,28 @@ class _Probe:
 
 def _holds(flow: Flow, places: Sequence[Tap]) -> bool:
     """Whether declared states are cuts in their order, the last one goes into the read-out as the last block leaves it,
-    and every block behind h_0 is one of those declared."""
-    inputs = [next((run for run in flow.runs if run.module is tap.module), None) for tap in places]
-    if None in inputs or any(one.began > other.began for one, other in pairwise(inputs)):  # type: ignore[union-attr]
+    and all blocks lie before it."""
+    first_runs = {run.module: run for run in reversed(flow.runs)}
+    if not all(tap.module in first_runs for tap in places):
+        return False
+    *blocks, read_out = (first_runs[tap.module] for tap in places)
+    if any(one.began > other.began for one, other in pairwise([*blocks, read_out])):
         return False
     nodes = taps.places(flow, places)
-    *blocks, read_out = [run for run in inputs if run]
-    if (
-        len(nodes) != len(places)
-        or not taps.follow(flow, nodes)
-        or taps.unread(flow, nodes)
-        or taps.grouped(flow, nodes)
-    ):
+    if len(nodes) != len(places) or not taps.follow(flow, nodes) or taps.unread(flow, nodes):
         return False
-    if read_out.given_shape not in (blocks[-1].given_shape, blocks[-1].returned_shape):
+    if taps.grouped(flow, nodes) or not _is_left(blocks[-1], read_out):
         return False
-    are_among = [any(run is b.run or run.holds(b.run) for run in blocks) for b in flow.blocks]
-    before = [flow.graph.dominates(nodes[0], b.after) for b in flow.blocks]
-    return all(is_one or is_before for is_one, is_before in zip(are_among, before, strict=True))
+    return all(flow.graph.dominates(nodes[-1], b.after) for b in flow.blocks)
+
+
+def _is_left(block: Run, read_out: Run) -> bool:
+    """Whether a read-out takes a state in the form in which a block leaves it; it may have more tokens."""
+    taken = read_out.given_shape
+    for left in (block.given_shape, block.returned_shape):
+        if taken == left or (taken and left and len(taken) == len(left) == 3 and taken[2] == left[2]):
+            return True
+    return False
 
 
 def _returned_nodes(flow: Flow) -> list[Any]:

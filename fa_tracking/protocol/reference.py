@@ -27,7 +27,7 @@ from fa_tracking.protocol.outputs import logits_of
 from fa_tracking.protocol.taps import Tap
 from fa_tracking.protocol.undisturbed import Call, undisturbed
 
-SAMPLES = 32
+SAMPLES = 16
 STEP = 1e-6
 STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 """Of the size of h_0; the other steps are tried where at the first the difference has no clear error."""
@@ -124,7 +124,7 @@ class _Function:
     ) -> None:
         """``slope``: the gradient as it was found in another type; by autograd here where None."""
         self._call, self._inputs, self._at, self._maker = call, inputs, at, None
-        self._agrees = AGREES if slope is None else NARROW_AGREES
+        self._agrees, self._is_clear = (AGREES if slope is None else NARROW_AGREES), False
         self.last = (math.nan, math.nan)
         watched = _Watched()
         h, node, logits = self._run(watched)
@@ -153,7 +153,7 @@ class _Function:
     def coupling(self) -> list[str]:
         """The remark on a network whose samples depend on each other."""
         half = _some(self._inputs, len(self.logits), len(self.logits) // 2) if len(self.logits) > 1 else None
-        if half is None or self.is_narrowed or not self.is_repeatable():
+        if half is None or self.is_narrowed:
             return []
         try:
             _reset_random()
@@ -162,7 +162,7 @@ class _Function:
             return []
         whole = self.logits[torch.arange(len(alone)) * len(self.logits) // len(alone)]
         is_same = torch.allclose(alone, whole, rtol=0, atol=1e-6 * float(whole.abs().max()))
-        return [] if is_same else [COUPLED]
+        return [] if is_same or not self.is_repeatable() else [COUPLED]
 
     def is_repeatable(self) -> bool:
         """Whether the network computes the same again."""
@@ -171,8 +171,13 @@ class _Function:
     def agrees(self, is_first: bool) -> bool | None:
         """Whether gradient and finite difference agree along a random direction; None: the difference does not tell."""
         direction = self._direction()
-        slope = float((self.slope.double() * direction).sum())
+        slope = float((self.slope.detach().double() * direction).sum())
+        if self._is_clear:  # at the first direction: a second look, without its error
+            difference = self._central(direction, STEP)
+            if abs(slope - difference) <= self._agrees * max(abs(slope), abs(difference)):
+                return True
         error, difference = self._difference(direction, STEP) if not self.is_narrowed else (math.inf, 0.0)
+        self._is_clear = error <= CLEAR * max(abs(slope), abs(difference))
         if not error <= CLEAR * max(abs(slope), abs(difference)):
             error, difference = min(self._difference(direction, step) for step in STEPS)
         size = max(abs(slope), abs(difference))
@@ -186,10 +191,13 @@ class _Function:
 
     def _difference(self, direction: Tensor, step: float) -> tuple[float, float]:
         """The difference's own error, and the difference."""
-        one, half = ((self._moved_by(direction, s) - self._moved_by(direction, -s)) / (2 * s) for s in (step, step / 2))
+        one, half = (self._central(direction, s) for s in (step, step / 2))
         error = abs(half - one) / 3 + 1e-15 * abs(self._value) / step
         better = half + (half - one) / 3  # Richardson: the error of a central difference falls by four
         return (error, better) if math.isfinite(error) else (math.inf, better)
+
+    def _central(self, direction: Tensor, step: float) -> float:
+        return (self._moved_by(direction, step) - self._moved_by(direction, -step)) / (2 * step)
 
     def _direction(self) -> Tensor:
         """Random, of the size of each sample's state; 0 where the state is, for that may be the edge of a ReLU."""
@@ -289,7 +297,7 @@ class _Watched(TorchFunctionMode):
         if self._moved is None:
             for result in results:
                 if result.grad_fn is not None:
-                    self.made[result.grad_fn] = self._number
+                    self.made.setdefault(result.grad_fn, self._number)
             if not self.is_narrowed and any(t.is_floating_point() and t.dtype != torch.float64 for t in results):
                 self.is_narrowed = any(t.dtype == torch.float64 for t in tensors((args, kwargs or {})))
         elif self._number == self._moved and self._by is not None:
