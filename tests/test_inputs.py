@@ -28,7 +28,9 @@ def net(*last: nn.Module, classes: int = 4) -> nn.Sequential:
     return nn.Sequential(*body, *last)
 
 
-@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize(
+    "kind", [torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64]
+)
 def test_labels_of_any_integer_type_give_the_same_report(kind: torch.dtype) -> None:
     assert diagnose(net(), [(x, y.to(kind)) for x, y in batches()]) == diagnose(net(), batches())
 
@@ -61,7 +63,12 @@ def test_epochs_and_numbers_of_numpy_and_torch_are_logged(tmp_path: Any) -> None
     assert [a.path for a in client.list_artifacts(run.run_id, "checkpoints")] == ["checkpoints/epoch_0002"]
 
 
-@pytest.mark.parametrize("last", [nn.Softmax(-1), nn.Sequential(nn.LogSoftmax(-1), nn.Softmax(-1))])
+class Halved(nn.Module):
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits.softmax(-1).bfloat16()
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(-1), nn.Sequential(nn.LogSoftmax(-1), nn.Softmax(-1)), Halved()])
 def test_outputs_that_are_probabilities_are_refused(last: nn.Module) -> None:
     with pytest.raises(
         ValueError, match=r"the outputs are probabilities, each row sums to 1: let the model return logits"
@@ -247,3 +254,37 @@ def test_a_report_of_an_older_revision_is_read_and_says_which() -> None:
     assert report.stream_growth is report.chance_error is report.reference is None
     assert "measurement revision 1.1" in str(diagnose(net(), batches()))
     assert math.isclose(1e-3 * 0.95, 0.00095) and "at chance-level error: ‖g_L‖ = 0.00095" in str(report)
+
+
+def test_batches_that_share_samples_are_said() -> None:
+    one = batches()[0]
+    said = "of the samples stand in the batches more than once: (c) is for disjoint batches"
+    assert any(r == f"90 % {said}" for r in diagnose(net(), [one] * 10).remarks)
+    assert not any(said in remark for remark in diagnose(net(), batches()).remarks)
+
+
+def test_an_empty_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match="evaluation batch 2 is empty"):
+        diagnose(net(), [batches()[0], (torch.zeros(0, 6), torch.zeros(0, dtype=torch.long))])
+
+
+def test_a_gradient_that_is_lost_on_its_way_back_is_not_called_a_small_error() -> None:
+    class Lost(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x * 1.0
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor) -> Tensor:
+            return torch.where(grads[0].abs() > 0.1, grads[0], 0.0)
+
+    class Gate(nn.Module):
+        def forward(self, h: Tensor) -> Tensor:
+            return Lost.apply(h)
+
+    model = net(Gate())
+    with torch.no_grad():
+        model[4].weight.mul_(0.1)
+    sure = [(x, model(x).argmax(1)) for x, _ in batches()]
+    remarks = diagnose(model, sure).remarks
+    assert not any("the output error is" in remark for remark in remarks)

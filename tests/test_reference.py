@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -218,6 +219,124 @@ def in_float32(block: Any, h: Tensor) -> Tensor:
 
 def dropped(block: Any, h: Tensor) -> Tensor:
     return nn.functional.dropout(block.linear(h), 0.5, training=True)
+
+
+class SkipFirst(Net):
+    """Its skip connection is computed before the block runs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(x)
+        gate = torch.sigmoid(h.mean(1, keepdim=True))
+        for block in self.blocks:
+            h = 0.9 * h + gate * torch.tanh(block(h))
+        return self.head(self.norm(h))
+
+
+class Queries(Net):
+    """h_0 is a learned vector, the same memory for every sample."""
+
+    def __init__(self, product: Any) -> None:
+        super().__init__(product)
+        self.query = nn.Parameter(torch.randn(1, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.query.expand(len(x), -1)
+        for block in self.blocks:
+            h = block(h) + self.embed(x)
+        return self.head(self.norm(h))
+
+
+class Drifting(Net):
+    """It keeps a running mean that moves in evaluation mode too, and subtracts it."""
+
+    def __init__(self, product: Any) -> None:
+        super().__init__(product)
+        self.mean = torch.zeros(WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(x)
+        self.mean = 0.9 * self.mean + 0.1 * h.detach().mean(0)
+        h = h - self.mean
+        for block in self.blocks:
+            h = block(h)
+        return self.head(self.norm(h))
+
+
+class Noisy(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        noise = torch.from_numpy(np.random.default_rng().normal(0, 1e-3, x.shape))
+        return super().forward(x + noise.to(x))
+
+
+@pytest.mark.parametrize("kind", [SkipFirst, Queries, Drifting, Noisy])
+def test_a_healthy_network_of_an_unusual_form_is_never_said_to_have_another_gradient(kind: type[Net]) -> None:
+    for _ in range(3):
+        report = diagnose(kind(plain), batches(), layers=["blocks.0", "blocks.1", "blocks.2"])
+        assert report.reference in ("checked", "not checked") and report.bp_grad_norms[-1] is not None
+    assert kind in (Noisy, Drifting) or report.reference == "checked"
+
+
+@pytest.mark.parametrize("kind", [SkipFirst, Queries])
+def test_feedback_in_a_network_of_an_unusual_form_is_found(kind: type[Net]) -> None:
+    report = diagnose(kind(by_function(FeedbackLinear)), batches(), layers=["blocks.0", "blocks.1", "blocks.2"])
+    assert report.reference == "not BP's"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_feedback_in_a_weak_branch_is_found_on_every_draw(seed: int) -> None:
+    def product(block: Any, h: Tensor) -> Tensor:
+        return 0.3 * FeedbackLinear.apply(h, block.linear.weight, block.feedback)
+
+    net = Net(product)
+    torch.manual_seed(seed)
+    for tensor in [*net.parameters(), *net.buffers()]:
+        tensor.data.normal_(std=0.2)
+    assert diagnose(net, batches()).reference == "not BP's"
+
+
+class Branch(Block):
+    def forward(self, h: Tensor) -> Tensor:
+        return self.linear(torch.tanh(self.ln(h)))
+
+
+class Published(nn.Module):
+    """DFA as it is often published: each block's branch sees its input detached."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.layers = nn.Linear(12, WIDTH), nn.ModuleList(Branch(plain) for _ in range(3))
+        self.ln, self.fc, self.scale = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 5), scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(x)
+        for layer in self.layers:
+            h = h + self.scale * layer(h.detach())
+        self.logged = float(h.detach().norm())
+        return self.fc(self.ln(h))
+
+
+def test_an_exploded_dfa_network_keeps_its_verdict() -> None:
+    report = diagnose(Published(1e9), batches())
+    assert report.reference == "checked" and {"a", "b"} <= set(report.flags)
+    assert any("detach() in the forward pass was set aside" in remark for remark in report.remarks)
+    assert len(report.states) == 4
+
+
+class Logging(Net):
+    """It writes its states down as arrays, which cannot be done with the gradient flowing through them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(x)
+        for block in self.blocks:
+            h = block(h)
+            self.array = h.detach().cpu().numpy()
+        return self.head(self.norm(h))
+
+
+def test_arrays_made_in_the_forward_pass_do_not_stand_in_the_way() -> None:
+    assert diagnose(Logging(by_function(FeedbackLinear)), batches()).verdict == NOT_BP
+    assert diagnose(Logging(plain), batches()).reference == "checked"
 
 
 def _zero_head() -> nn.Module:

@@ -617,3 +617,225 @@ def test_blocks_that_return_the_branch_or_the_next_state_are_told_apart_by_the_g
     for block in model.blocks:
         block.down.weight.data.zero_()
     assert found.without_all == pytest.approx(knockout(model, vectors()).whole)
+
+
+class Dense(nn.Module):
+    """A block without a skip connection."""
+
+    def __init__(self, width: int = 64, scale: float = 1.0) -> None:
+        super().__init__()
+        self.linear, self.scale = nn.Linear(width, width), scale
+        self.act = nn.Tanh()
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.scale * self.act(self.linear(h))
+
+
+@pytest.mark.parametrize("order", ["plain last", "plain first", "single between"])
+def test_blocks_without_a_skip_connection_count_beside_blocks_that_have_one(order: str) -> None:
+    torch.manual_seed(0)
+    plain = [Dense(), Dense(), Dense(scale=1e6)]
+    parts = {
+        "plain last": [Block(), Block(), *plain],
+        "plain first": [*plain, Block(), Block()],
+        "single between": [Block(), Dense(scale=1e6), Block(), Block()],
+    }[order]
+    report = assert_right(Stack(*parts), through(*(f"parts.{i}" for i in range(len(parts)))))
+    assert "a" in report.flags
+
+
+class Joined(Stack):
+    """Blocks that the network joins with its stream in some other way than by +."""
+
+    def __init__(self, join: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__(Block(), Block(), Branch(), Branch(), Branch(scale=1e6))
+        self.join = join
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.parts[1](self.parts[0](self.first(x)))
+        for part in self.parts[2:]:
+            h = self.join(h, part(h))
+        return self.read_out(h)
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda h, b: torch.addcmul(h, b, torch.ones_like(b)),
+        lambda h, b: torch.lerp(h, b, 0.5),
+        lambda h, b: torch.stack([h, b]).sum(0),
+        lambda h, b: nn.functional.softplus(h + b),
+        lambda h, b: 0.9 * h + b,
+        lambda h, b: h.clone().add_(b),
+    ],
+    ids=["addcmul", "lerp", "stack", "softplus", "scaled", "in place"],
+)
+def test_however_a_branch_is_joined_an_explosion_behind_it_is_seen(join: Any) -> None:
+    torch.manual_seed(0)
+    report = diagnose(Joined(join), vectors())
+    assert "a" in report.flags and report.reference == "checked"
+
+
+def gained(model: Free, x: Tensor) -> Tensor:
+    h = model.first(x)
+    for gain in (1.0, 1.0, 1e6):
+        h = gain * model.stack[0](h)
+    return h
+
+
+def test_the_last_state_is_what_the_read_out_takes() -> None:
+    torch.manual_seed(0)
+    report = diagnose(Free(gained), vectors(16, 5))
+    assert report.flags[:2] == ("a", "b") and report.states[-1] == "input of ln"
+
+
+class PostNorm(nn.Module):
+    """Branches in one list, the normalisations behind the sums in another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.fc = nn.Linear(32, 64), nn.Linear(64, 10)
+        self.branches = nn.ModuleList(Branch() for _ in range(3))
+        self.norms = nn.ModuleList(nn.LayerNorm(64) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(x)
+        for branch, norm in zip(self.branches, self.norms, strict=True):
+            h = norm(h + branch(h))
+        return self.fc(h)
+
+
+def test_states_behind_normalisations_are_all_of_one_kind() -> None:
+    torch.manual_seed(0)
+    report = diagnose(PostNorm(), vectors())
+    assert report.residual_norms[1:] == pytest.approx([8.0] * 3, rel=1e-3) and report.states[-1] == "output of norms.2"
+
+
+class Linears(nn.Module):
+    """``blocks`` are linear layers, and ``norm`` runs before them."""
+
+    def __init__(self, as_sequence: bool, left_out: int = 0) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Linear(32, 64), nn.LayerNorm(64)
+        layers = [nn.Linear(64, 64) for _ in range(3)]
+        blocks = [nn.Sequential(layer, nn.Tanh()) for layer in layers] if as_sequence else layers
+        self.blocks, self.left_out = nn.ModuleList(blocks), left_out
+        self.fc_norm, self.head = nn.LayerNorm(64), nn.Linear(64, 10)
+        layers[2].weight.data.mul_(1e6)
+
+    def forward(self, x: Tensor, return_hidden: bool = False) -> Any:
+        hidden = [self.norm(self.embed(x))]
+        for block in self.blocks:
+            hidden.append(hidden[-1] + 1e3 * block(hidden[-1]))
+        logits = self.head(self.fc_norm(hidden[-1]))
+        return (logits, hidden[: len(hidden) - self.left_out]) if return_hidden else logits
+
+
+class Unshown(Linears):
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("as_sequence", [False, True])
+def test_blocks_that_are_layers_or_sequences_are_read_to_the_last(as_sequence: bool) -> None:
+    torch.manual_seed(0)
+    if not as_sequence:
+        assert "a" in diagnose(Unshown(as_sequence), vectors()).flags
+    diagnose(Linears(as_sequence), vectors())
+    with pytest.raises(ValueError, match=r"not what its read-out reads: blocks\.2 run after it"):
+        diagnose(Linears(as_sequence, left_out=1), vectors())
+
+
+class NormedLast(Stack):
+    """Returns its states as Transformers' models do: the last one behind the last normalisation."""
+
+    def forward(self, x: Tensor, return_hidden: bool = False) -> Any:
+        hidden = [self.first(x)]
+        for part in self.parts:
+            hidden.append(part(hidden[-1]))
+        normed = self.last_ln(hidden[-1])
+        return (self.fc(normed), [*hidden[:-1], normed]) if return_hidden else self.fc(normed)
+
+
+def test_a_returned_state_behind_the_last_normalisation_is_refused() -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ValueError, match=r"stands behind its last normalisation.*layers=\["):
+        diagnose(NormedLast(Block(), Block(), Block(scale=1e6)), vectors())
+
+
+class Aside(nn.Module):
+    """Blocks that return something else before the next state; ``kept`` makes it reach the logits."""
+
+    def __init__(self, kept: float) -> None:
+        super().__init__()
+        self.embed, self.ln, self.fc, self.kept = nn.Linear(32, 64), nn.LayerNorm(64), nn.Linear(64, 10), kept
+        self.layers = nn.ModuleList(Telling(scale=scale) for scale in (1, 1, 1e6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, told = self.embed(x), torch.zeros(())
+        for layer in self.layers:
+            also, h = layer(h)
+            told = told + also
+        return self.fc(self.ln(h)) + (self.kept * told if self.kept else 0)
+
+
+class Telling(Block):
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        out = super().forward(h)
+        return out.mean(), out
+
+
+def test_of_what_a_block_returns_the_state_is_read_wherever_it_stands() -> None:
+    torch.manual_seed(0)
+    report = diagnose(Aside(0), vectors())
+    assert report.flags[:2] == ("a", "b") and len(report.states) == 4
+    with pytest.raises(ValueError, match=r"run beside .*layers=\["):
+        diagnose(Aside(0.1), vectors())
+
+
+class Padded(ViT):
+    """Reads each sample's last token before its padding, whose number the first pixel tells."""
+
+    def read_out(self, h: Tensor) -> Tensor:
+        return self.head(self.norm(h)[torch.arange(len(h)), self.lengths - 1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.lengths = x[:, 0, 0, 0].detach().long().clamp(1, 16)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("is_full_first", [True, False])
+def test_each_samples_own_token_is_read_whatever_the_first_batch_shows(is_full_first: bool) -> None:
+    torch.manual_seed(0)
+    model, given = Padded(n_class=0), images()
+    for number, (x, _) in enumerate(given):
+        x[:, 0, 0, 0] = 16 if is_full_first and number == 0 else torch.randint(2, 17, (128,)).float()
+    report = diagnose(model, given)
+    wide, norms, slopes = copy.deepcopy(model).double(), [], []
+    for x, y in given:
+        wide.lengths = x[:, 0, 0, 0].long()
+        h = wide.first(x.double())
+        rows = [h]
+        for block in wide.blocks:
+            rows.append(block(rows[-1]))
+        own = torch.arange(128), wide.lengths - 1
+        norms.append([h[own].detach().norm(dim=1) for h in rows])
+        loss = nn.functional.cross_entropy(wide.read_out(rows[-1]), y, reduction="sum")
+        slopes.append(torch.autograd.grad(loss, rows[-1])[0][own].norm(dim=1) / 128)
+    expected = [torch.cat(layer).quantile(0.5).item() for layer in zip(*norms, strict=True)]
+    assert report.residual_norms == pytest.approx(expected, rel=1e-4)
+    assert report.bp_grad_norms[-1] == pytest.approx(torch.cat(slopes).quantile(0.5).item(), rel=1e-4)
+    assert "b" not in report.flags
+
+
+def test_a_list_of_several_logits_is_refused() -> None:
+    class Exits(Stack):
+        def forward(self, x: Tensor) -> Any:
+            h, found = self.first(x), []
+            for part in self.parts:
+                h = part(h)
+                found.append(self.read_out(h))
+            return found
+
+    with pytest.raises(ValueError, match="returns 3 outputs, several of them of the logits' shape"):
+        diagnose(Exits(Block(), Block(), Block(scale=1e6)), vectors())
