@@ -288,3 +288,7 @@ def test_a_gradient_that_is_lost_on_its_way_back_is_not_called_a_small_error() -
     sure = [(x, model(x).argmax(1)) for x, _ in batches()]
     remarks = diagnose(model, sure).remarks
     assert not any("the output error is" in remark for remark in remarks)
+
+
+def test_labels_of_numpy_are_labels() -> None:
+    assert diagnose(net(), [(x, y.numpy()) for x, y in batches()]) == diagnose(net(), batches())

@@ -839,3 +839,75 @@ def test_a_list_of_several_logits_is_refused() -> None:
 
     with pytest.raises(ValueError, match="returns 3 outputs, several of them of the logits' shape"):
         diagnose(Exits(Block(), Block(), Block(scale=1e6)), vectors())
+
+
+class OtherNames(Stack):
+    """As minGPT names its parts: ``blocks``, ``ln_f``, ``head``; ``behind`` runs between blocks and read-out."""
+
+    def __init__(self, *blocks: nn.Module, behind: nn.Module | None = None, functional: bool = False) -> None:
+        super().__init__(list_name="unused")
+        self.blocks = nn.Sequential(*blocks)
+        self.ln_f, self.head, self.behind = nn.LayerNorm(64), nn.Linear(64, 10), behind
+        self.functional = functional
+
+    def read_out(self, h: Tensor) -> Tensor:
+        return self.head(nn.functional.layer_norm(h, (64,)) if self.functional else self.ln_f(h))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        for block in self.blocks:
+            h = block(h)
+        if isinstance(self.behind, nn.ModuleList):
+            for layer in self.behind:
+                h = h + 1e4 * torch.tanh(layer(h))
+        elif self.behind is not None:
+            h = self.behind(h)
+        return self.read_out(h)
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_whatever_the_last_normalisation_is_called_the_state_before_it_is_read(functional: bool) -> None:
+    torch.manual_seed(0)
+    model = OtherNames(Block(), Block(), Block(scale=1e6), functional=functional)
+    report = assert_right(model, through("blocks.0", "blocks.1", "blocks.2"))
+    assert report.flags[:2] == ("a", "b")
+
+
+class Outside(OtherNames):
+    """The skip connections are the network's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        for block in self.blocks:
+            h = h + block(h)
+        return self.read_out(h)
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_a_last_state_that_no_module_takes_is_not_replaced_by_what_stands_behind_the_normalisation(
+    functional: bool,
+) -> None:
+    torch.manual_seed(0)
+    model = Outside(Branch(), Branch(), Branch(scale=1e6), functional=functional)
+    if functional:
+        with pytest.raises(ValueError, match=r"layers=\["):
+            diagnose(model, vectors())
+    else:
+        assert diagnose(model, vectors()).flags[:2] == ("a", "b")
+
+
+def test_layers_behind_the_blocks_are_read_refused_or_named() -> None:
+    torch.manual_seed(0)
+    late = OtherNames(Block(), Block(), behind=nn.ModuleList(nn.Linear(64, 64) for _ in range(2)))
+    with pytest.raises(ValueError, match=r"behind\.0, behind\.1 run after them.*layers=\["):
+        diagnose(late, vectors())
+    single = OtherNames(Block(), Block(), behind=nn.Linear(64, 64))
+    said = "taken for the read-out: behind, which run after the last state"
+    assert said in diagnose(single, vectors()).remarks
+
+
+def test_maps_that_the_read_out_takes_the_means_of_are_read_whole() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.AdaptiveAvgPool2d(1)]
+    report = diagnose(nn.Sequential(*layers, nn.Flatten(), nn.Linear(8, 10)), images())
+    assert report.states == ("input of 2", "output of 2")

@@ -224,6 +224,19 @@ class Flow:
         """As ``blocks``, of these modules whatever their classes."""
         return self._best([run for run in self.runs[1:] if run.module in set(modules)], by_class=False)
 
+    def behind(self, state: Node) -> tuple[list[Run], list[Run]]:
+        """The outermost modules on the path from a state to the logits that keep its shape: those with a skip
+        connection, which are blocks, and the others, which may be part of the read-out."""
+        cuts = self.graph.cuts(state)
+        at = _positions(cuts)
+        layers = [run for run in self.runs[1:] if not isinstance(run.module, CONTAINERS)]
+        found = [
+            block for run in layers if run.given_shape == run.returned_shape and (block := self._block(run, cuts, at))
+        ]
+        outermost, _ = _nested(found)
+        blocks = [block.run for block in outermost if self._is_residual(block)]
+        return blocks, [block.run for block in outermost if block.run not in blocks]
+
     def carries(self, before: Node, after: Node) -> bool:
         """Whether what follows a block reads the state from what it returns alone: no skip connection leads past it."""
         return self.graph.dominates(after, before) or self._skips(after, before)

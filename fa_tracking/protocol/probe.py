@@ -9,6 +9,7 @@ from functools import cache, partial
 from itertools import pairwise
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -280,8 +281,11 @@ class _Probe:
             _must_follow(self._network, flow, nodes)
         else:
             nodes = taps.places(flow, self._taps)  # type: ignore[assignment]
-        if left := taps.unread(flow, nodes):
+        named = {state.tap.name for state in states if state.tap}
+        if left := [name for name in taps.unread(flow, nodes) if name not in named]:
             yield f"not read: {', '.join(left)}, which run after the last state"
+        if nodes[-1] in flow.graph and (kept := flow.behind(nodes[-1])[1]):
+            yield f"taken for the read-out: {', '.join(run.name for run in kept)}, which run after the last state"
         if not taps.follow(flow, nodes):
             yield "a state is bypassed: not all that it holds goes through the next one"
         if several := taps.grouped(flow, nodes):
@@ -379,7 +383,7 @@ def _holds(flow: Flow, places: Sequence[Tap]) -> bool:
     nodes = taps.places(flow, places)
     if len(nodes) != len(places) or not taps.follow(flow, nodes) or taps.unread(flow, nodes):
         return False
-    if taps.grouped(flow, nodes) or not _is_left(blocks[-1], read_out):
+    if taps.grouped(flow, nodes) or taps.is_normed(flow, nodes) or not _is_left(blocks[-1], read_out):
         return False
     return all(flow.graph.dominates(nodes[-1], b.after) for b in flow.blocks)
 
@@ -447,10 +451,10 @@ def _held_against(model: nn.Module, network: nn.Module, inputs: Any, logits: Ten
 
 def _pair(batch: Any) -> tuple[Any, Tensor]:
     """Inputs and labels of a batch; of a mapping the entry ``labels``, the rest being inputs."""
-    if isinstance(batch, Mapping) and isinstance(batch.get("labels"), Tensor):
-        return {name: value for name, value in batch.items() if name != "labels"}, batch["labels"]
-    if isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], Tensor):
-        return batch[0], batch[1]
+    if isinstance(batch, Mapping) and isinstance(batch.get("labels"), Tensor | np.ndarray):
+        return {name: value for name, value in batch.items() if name != "labels"}, torch.as_tensor(batch["labels"])
+    if isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], Tensor | np.ndarray):
+        return batch[0], torch.as_tensor(batch[1])
     raise ValueError("an evaluation batch must be a pair (inputs, labels), or a mapping with `labels`")
 
 

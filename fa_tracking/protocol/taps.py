@@ -114,7 +114,7 @@ def found(model: nn.Module, flow: Flow) -> list[Tap]:
     layered = any(sum(_is_layer(c) for c in m.children()) > 1 for m in model.modules() if isinstance(m, CONTAINERS))
     attempts: list[Callable[[], list[Tap]]] = [
         lambda: _of_blocks(flow, flow.blocks),
-        lambda: _between([run for run in flow.runs if _is_layer(run.module)]) if layered and not flow.blocks else [],
+        lambda: _between(flow) if layered and not flow.blocks else [],
         lambda: _of_all(flow, contained(model)),
         lambda: _of_all(flow, listed(model)),
     ]
@@ -201,12 +201,20 @@ def _last(blocks: Sequence[Block], flow: Flow) -> Tap | None:
         for which, value in enumerate(run.givens)
         if value.shape == shape and value.node in flow.graph and flow.graph.dominates(value.node, last.after)
         and (last.is_branch or value.node is not last.after)
+        and not _is_behind_norm(flow, last.after, value.node)
     )  # fmt: skip
     reader = next(takers, None)
     if last.is_branch:
         return reader
     is_taken = any(v.node is last.after for run in flow.runs if run.began > last.run.ended for v in run.givens)
     return reader if reader and not is_taken else _tap(last.run, OUTPUT, last.returned)
+
+
+def _is_behind_norm(flow: Flow, before: Node, after: Node | None) -> bool:
+    """Whether a normalisation stands on the way from one cut to another."""
+    cuts = flow.graph.cuts(before)
+    between = cuts[1 : cuts.index(after) + 1] if after in cuts else []
+    return any(operation(node) in NORMS for node in between)
 
 
 def _norm_behind(blocks: Sequence[Block], flow: Flow) -> Run | None:
@@ -266,9 +274,17 @@ def is_normed(flow: Flow, states: Sequence[Node | None]) -> bool:
 def unread(flow: Flow, states: Sequence[Node | None]) -> list[str]:
     """The blocks that run on the path after the last state, by name."""
     deepest = states[-1]
-    if deepest not in flow.graph:
+    if deepest is None or deepest not in flow.graph:
         return []
-    return [b.run.name for b in flow.stack if b.after is not deepest and flow.graph.dominates(b.after, deepest)]
+    stack = [b.run.name for b in flow.stack if b.after is not deepest and flow.graph.dominates(b.after, deepest)]
+    others = [run.name for run in flow.behind(deepest)[0]]
+    return [*stack, *(name for name in others if not any(name in (o, *_above(o)) or o in _above(name) for o in stack))]
+
+
+def _above(name: str) -> list[str]:
+    """The names of the modules that hold the one of this name."""
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
 
 
 def grouped(flow: Flow, states: Sequence[Node | None]) -> list[str]:
@@ -346,9 +362,10 @@ def hooked(taps: Sequence[Tap], keep: Callable[[Tap, Any], None]) -> Iterator[No
             handle.remove()
 
 
-def _between(layers: Sequence[Run]) -> list[Tap]:
-    """What goes into each layer but the first; a normalisation belongs to the layer that follows it. Where the last
-    layer takes one token of a sequence, the sequence that the layer before returns."""
+def _between(flow: Flow) -> list[Tap]:
+    """What goes into each layer but the first; a normalisation belongs to the layer that follows it. Where a layer
+    takes one token of a sequence, or the means of maps, the sequence or the maps that the layer before returns."""
+    layers = [run for run in flow.runs if _is_layer(run.module)]
     taps: list[Tap] = []
     begins: Run | None = None
     before: Run | None = None
@@ -357,10 +374,15 @@ def _between(layers: Sequence[Run]) -> list[Tap]:
         if isinstance(run.module, NORMALISATIONS):
             continue
         if before is not None:
-            is_pooled = len(before.returned_shape or ()) == 3 and len(begins.given_shape or ()) == 2
-            taps.append(_tap(before, OUTPUT) if is_pooled else _tap(begins, INPUT))
+            is_cut = flow.graph.dominates(before.returned, before.given)
+            taps.append(_tap(before, OUTPUT) if is_cut and _is_pooled(before, begins) else _tap(begins, INPUT))
         begins, before = None, run
     return taps
+
+
+def _is_pooled(before: Run, after: Run) -> bool:
+    left, taken = before.returned_shape or (), after.given_shape or ()
+    return len(taken) == 2 and (len(left) == 3 or (len(left) > 3 and left[1] == taken[1]))
 
 
 def _is_layer(module: nn.Module) -> bool:
