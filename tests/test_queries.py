@@ -22,7 +22,7 @@ from fa_tracking.results.statistics import summarise
 REFERENCE = Path(__file__).parent.parent / "docs/reference-results"
 NAN, INF = math.nan, math.inf
 RATIO, FLOOR, CEILING, MARGIN = 50.0, 1e-7, 0.3, 2.0
-ROUNDING = 7e-6
+ROUNDING = 2e-5
 
 GROWTH, GRAD = "diagnostics/max_block_growth", "diagnostics/deepest_grad_norm"
 GAIN, STABILITY, ACCURACY = "diagnostics/grad_gain", "diagnostics/stability", "accuracy/test"

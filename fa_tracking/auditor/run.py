@@ -52,7 +52,7 @@ class Audited:
     removed: dict[str, Any] | None = None
     epoch: int | None = None
     experiment: str = ""
-    before: dict[str, str] = field(default_factory=dict)
+    before: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
     withdrawn: bool = False
 
 

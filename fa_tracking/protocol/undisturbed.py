@@ -107,6 +107,10 @@ def all_modules(model: nn.Module) -> list[nn.Module]:
     return list(found)
 
 
+def _is_of_hooks(name: str, held: Any) -> bool:
+    return name in _OF_EVERY_MODULE and "_hooks" in name and isinstance(held, dict)
+
+
 def _is_own(name: str) -> bool:
     return name in _OF_EVERY_MODULE
 
@@ -200,9 +204,7 @@ def _copies(model: nn.Module, widened: Callable[[Tensor], Tensor]) -> Iterator[N
         held.update({name: copies.of(tensor) for name, tensor in own.items()})
     for weight in {id(p): p for held in holders[::2] for p in held.values() if p is not None}.values():
         weight.requires_grad_(weight.is_floating_point())
-    hooks = [
-        (held, dict(held)) for m in modules for name, held in vars(m).items() if name.endswith(("_hooks", "_kwargs"))
-    ]
+    hooks = [(held, dict(held)) for m in modules for name, held in vars(m).items() if _is_of_hooks(name, held)]
     try:
         for held, own in kept[len(holders) :]:
             held.update({name: copies.of(value) for name, value in own.items() if not _is_own(name)})
