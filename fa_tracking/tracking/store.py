@@ -165,8 +165,12 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result of")]
-        raise FATrackError(f"the MLflow store failed: {lines[0] if lines else type(error).__name__}") from error
+        raise FATrackError(f"the MLflow store failed: {what_failed(error) or type(error).__name__}") from error
+
+
+def what_failed(said: object) -> str:
+    """The line of an error's text that says what failed; SQLAlchemy may begin with when it did."""
+    return next((line for line in str(said).strip().splitlines() if "raised as a result of" not in line), "")
 
 
 def is_shared(store: "MlflowClient") -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from fa_tracking.errors import FATrackError, StoreAwayError, UsageError
 from fa_tracking.tracking.deliver import is_away
 from fa_tracking.tracking.journal import Journal, spool_errors
-from fa_tracking.tracking.store import store_errors
+from fa_tracking.tracking.store import store_errors, what_failed
 
 _LOG = logging.getLogger("fa_tracking")
 
@@ -189,7 +189,7 @@ class Writer:
 
 
 def _first_line(said: object) -> str:
-    return str(said).strip().splitlines()[0][:200]
+    return what_failed(said)[:200]
 
 
 def _sync(path: Path) -> None:
