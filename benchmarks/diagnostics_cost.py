@@ -1,9 +1,10 @@
-"""Claim: all diagnostics over K batches cost at most 0.8 of a training-style forward and backward pass over them.
+"""Claim: all diagnostics over K batches cost at most 1.3 of a training-style forward and backward pass over them.
 
     python benchmarks/diagnostics_cost.py [--rounds N]
 
 ResMLP d = 256 on CIFAR-10's shape, K = 10 batches of 128. The peer computes parameter gradients, as training does;
-the diagnostics need gradients of hidden states alone. Γ with its ten-draw null is timed beside them.
+the diagnostics need gradients of hidden states alone, and check these by a finite difference in float64. Γ with its
+ten-draw null is timed beside them.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def main() -> None:
     )
     for name, seconds in times.items():
         print(f"{name:<16} {1e3 * statistics.median(seconds):8.1f} ms")
-    print(f"diagnostics / training     {ratio(times, 'diagnostics', 'training')}   claim: at most 0.8")
+    print(f"diagnostics / training     {ratio(times, 'diagnostics', 'training')}   claim: at most 1.3")
     print(f"captures and Γ / training  {ratio(times, 'captures and Γ', 'training')}")
     print(machine())
 
