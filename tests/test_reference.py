@@ -334,6 +334,13 @@ class Logging(Net):
         return self.head(self.norm(h))
 
 
+def test_what_is_captured_has_no_graph(recwarn: pytest.WarningsRecorder) -> None:
+    for product in (plain, detached, by_function(FeedbackLinear)):
+        for capture in capture_all(Net(product), batches()):
+            assert not any(t.requires_grad for t in [*capture.hidden, *capture.grads, capture.logits, capture.gain])
+    assert not [w for w in recwarn if "requires_grad" in str(w.message)]
+
+
 def test_arrays_made_in_the_forward_pass_do_not_stand_in_the_way() -> None:
     assert diagnose(Logging(by_function(FeedbackLinear)), batches()).verdict == NOT_BP
     assert diagnose(Logging(plain), batches()).reference == "checked"

@@ -254,7 +254,7 @@ class _Function:
             h = nth_tensor(values, tap.which)
             if h is not None and not seen:
                 self._edge = torch.autograd.graph.get_gradient_edge(h) if h.requires_grad else None
-                seen.append((h.detach().clone(), place(h)))
+                seen.append((h.data.clone(), place(h)))
 
         _reset_random()
         with torch.enable_grad(), taps.hooked([self._at] if self._at else [], keep), moving or nullcontext(), watched:
@@ -262,7 +262,7 @@ class _Function:
         if not self._at:
             h = output[1][0]
             self._edge = torch.autograd.graph.get_gradient_edge(h)
-            seen.append((h.detach().clone(), place(h)))
+            seen.append((h.data.clone(), place(h)))
             output = output[0]
         if not seen:
             raise NotChecked("h_0 is not made")

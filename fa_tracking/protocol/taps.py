@@ -70,7 +70,7 @@ def state(h: Tensor | None, layer: int, tap: Tap | None = None) -> State:
         where = f" ({tap})" if tap else ""
         shown = "no tensor" if h is None else f"a tensor without a graph, {CUT}"
         raise ValueError(f"hidden state {layer}{where} is {shown}")
-    return State(h.detach().clone(), get_gradient_edge(h), tap)
+    return State(h.data.clone(), get_gradient_edge(h), tap)
 
 
 def shows_hidden(model: nn.Module) -> bool:
