@@ -1,6 +1,7 @@
 """Labels, outputs and batches as people have them: measured alike, said, or refused in one line."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import fa_tracking
 from fa_tracking import DiagnosticReport, diagnose
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.batches import are_sorted, evaluation_batches
+from fa_tracking.protocol.diagnostics import grad_norm
+from fa_tracking.protocol.probe import capture_all
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -269,25 +272,12 @@ def test_an_empty_batch_is_refused() -> None:
 
 
 def test_a_gradient_that_is_lost_on_its_way_back_is_not_called_a_small_error() -> None:
-    class Lost(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
-            return x * 1.0
-
-        @staticmethod
-        def backward(ctx: Any, *grads: Tensor) -> Tensor:
-            return torch.where(grads[0].abs() > 0.1, grads[0], 0.0)
-
-    class Gate(nn.Module):
-        def forward(self, h: Tensor) -> Tensor:
-            return Lost.apply(h)
-
-    model = net(Gate())
-    with torch.no_grad():
-        model[4].weight.mul_(0.1)
-    sure = [(x, model(x).argmax(1)) for x, _ in batches()]
-    remarks = diagnose(model, sure).remarks
-    assert not any("the output error is" in remark for remark in remarks)
+    captures = capture_all(net(), batches())
+    lost = [replace(c, grads=[torch.zeros_like(g) for g in c.grads]) for c in captures]
+    right = [replace(c, error=torch.zeros_like(c.error)) for c in lost]
+    dead = [replace(c, gain=torch.zeros_like(c.gain)) for c in lost]
+    said = [grad_norm.measure(seen)["remarks"] for seen in (captures, lost, right, dead)]
+    assert said == [[], [grad_norm.LOST], [grad_norm.NO_ERROR], [grad_norm.NO_GRADIENT]]
 
 
 def test_labels_of_numpy_are_labels() -> None:

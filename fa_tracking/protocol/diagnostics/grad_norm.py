@@ -24,6 +24,7 @@ REFERENCE_BATCH = 128
 NO_GRADIENT = "the gradient is exactly zero at every state: nothing flows back through the read-out"
 LOST = "the gradient is exactly zero at every state, though the error is not: it is lost on its way back"
 SMALL = 1e-30
+"""An output error below it, in the median, may be why a gradient in float32 is zero."""
 NO_ERROR = "the gradient is exactly zero at every state: the output error is, in every batch"
 
 CHANCE_ERROR = 0.95
