@@ -1,17 +1,25 @@
 """A cell and its seed, ready to train: what a config's seed draws."""
 
 from dataclasses import dataclass
+from inspect import signature
 
 import torch
+from torch import nn
 
 from fa_tracking import catalogue
 from fa_tracking.errors import UsageError
 from trainers import data, methods, models
 from trainers.augmentation import AUGMENTATIONS
 from trainers.config import RunConfig
-from trainers.method import LearningRule, generator
+from trainers.method import LearningRule, LocalRule, generator
 from trainers.model import BlockModel
 from trainers.state import Training
+
+OWN = ("expansion", "alpha")
+"""Params that some networks take."""
+
+CREDIT = ("credit_index", "credit_normalisation")
+"""Params that rules with a local credit take."""
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
@@ -49,8 +57,16 @@ def cell_of(config: RunConfig, dataset: data.Dataset, device: str = "cpu") -> Ce
         raise UsageError(f"{config.augmentation} does not fit {config.dataset}: {error}") from error
     model, rule = model.to(device), rule.to(device)  # drawn on the CPU: a seed means the same on every device
     trainable = [p for p in (*model.parameters(), *rule.parameters()) if p.requires_grad]
-    optimizer = OPTIMIZERS[config.optimizer](trainable, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    options = {"momentum": config.momentum} if config.optimizer == "sgd" else {}
+    optimizer = OPTIMIZERS[config.optimizer](
+        trainable, lr=config.lr, weight_decay=config.weight_decay, fused=True, **options
+    )
     return Cell(config, model, rule, optimizer, generator(config.seed, "data order"))
+
+
+def untrained(model: BlockModel, config: RunConfig) -> nn.ModuleList:
+    """The blocks that stay as they were drawn: all but the last ``trainable_blocks``."""
+    return model.blocks[: max(0, len(model.blocks) - config.trainable_blocks)]
 
 
 def build(config: RunConfig, dataset: data.Dataset) -> tuple[BlockModel, LearningRule]:
@@ -60,11 +76,15 @@ def build(config: RunConfig, dataset: data.Dataset) -> tuple[BlockModel, Learnin
         UsageError: no such method or architecture.
     """
     method, architecture = catalogue.load(methods, config.method), catalogue.load(models, config.architecture)
+    own = {name: getattr(config, name) for name in OWN if getattr(config, name) != getattr(RunConfig, name)}
+    for name in own.keys() - signature(architecture.Model).parameters.keys():
+        raise UsageError(f"{config.architecture} takes no {name}")
     shape = {
         "input_shape": list(dataset.input_shape),
         "classes": dataset.classes,
         "width": config.width,
         "depth": config.depth,
+        **own,
     }
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -74,9 +94,14 @@ def build(config: RunConfig, dataset: data.Dataset) -> tuple[BlockModel, Learnin
             size = f"{config.architecture} of width {config.width} and depth {config.depth}"
             raise UsageError(f"{size} cannot be built: {error}") from error
     model.config, model.factory = shape, f"trainers:{config.architecture}"
-    if config.frozen_blocks:
-        model.blocks.requires_grad_(False)
+    untrained(model, config).requires_grad_(False)
+    recipe = {name: getattr(config, name) for name in CREDIT}
+    if not issubclass(method.Method, LocalRule):
+        for name in recipe:
+            if recipe[name] != getattr(RunConfig, name):
+                raise UsageError(f"{config.method} has no local credit, and takes no {name}")
+        recipe = {}
     try:
-        return model, method.Method(model, config.seed)
+        return model, method.Method(model, config.seed, **recipe)
     except ValueError as error:
         raise UsageError(f"{config.method} does not run on {config.architecture}: {error}") from error

@@ -2,13 +2,21 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
+from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
+from pydantic_core import ArgsKwargs
+
+from trainers.definitions import definition_of
 
 DEEPEST = 100_000
 """Blocks; a thousand take half a minute to train for an epoch, and 10^12 would be built one by one."""
+
+UNSET = -1
+"""Of a number that follows from others where it is not given."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -16,27 +24,91 @@ class RunConfig:
     """One cell and its seed. The field names are the names of the params in MLflow.
 
     Attributes:
+        definition: which definition of its network and rule the run has, see ``trainers/definitions.py``; it follows
+            from these, and another number is refused.
         width: d, the size of a hidden state.
         depth: L, the number of blocks.
+        expansion: hidden units of a block for each of its d; 0: the network's own.
+        alpha: share of tanh in ``student_net``'s φ_α.
+        labels: "random": training labels are drawn anew for each batch; test labels stay true.
+        lr_schedule: over the epochs, set once an epoch; "cosine" falls from lr towards 0.
+        lr_warmup: epochs in which lr rises linearly, before the schedule begins.
+        momentum: of SGD.
+        clip_norm: the largest norm of a gradient, of the embedding and each block by itself; infinite: none is clipped.
         penalty: λ of the residual penalty λ·‖f_l(h_l)‖².
-        frozen_blocks: leave every block as it was drawn; embedding, read-out and feedback work as ever.
+        credit_normalisation: "rms" divides each sample's local credit by its root mean square over features.
+        credit_index: whose credit block l learns from: that of the state it reads, a_l ("input"), or of the state it
+            yields, a_{l+1} ("output").
+        trainable_blocks: how many blocks are trained, the last ones; the others stay as they were drawn, while
+            embedding, read-out and feedback work as ever. All blocks where not given; ``frozen_blocks=True`` says 0.
         augmentation: of the training images, a name in ``trainers/augmentation.py``.
+
+    Raises:
+        ValidationError: of pydantic: a value that a field cannot take, alone or beside the others.
     """
 
     method: str
+    definition: int = UNSET
     architecture: str = "resmlp"
     width: int = Field(default=256, ge=1)
     depth: int = Field(default=4, ge=1, le=DEEPEST)
+    expansion: int = Field(default=0, ge=0)
+    alpha: float = Field(default=1.0, ge=0, le=1)
     dataset: str = "digit_pairs"
+    labels: Literal["true", "random"] = "true"
     seed: int = Field(default=42, ge=0, lt=2**63)
     epochs: int = Field(default=30, ge=0)
     batch_size: int = Field(default=128, ge=1)
     optimizer: str = "adamw"
-    lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    lr: float = Field(default=1e-3, ge=0, allow_inf_nan=False)
+    lr_schedule: Literal["constant", "cosine"] = "constant"
+    lr_warmup: int = Field(default=0, ge=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)
+    clip_norm: float = Field(default=math.inf, gt=0)
     penalty: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    frozen_blocks: bool = False
+    credit_normalisation: Literal["none", "rms"] = "none"
+    credit_index: Literal["input", "output"] = "output"
+    trainable_blocks: int = Field(default=UNSET, ge=UNSET)
     augmentation: str = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_alias(cls, given: Any) -> Any:
+        """``frozen_blocks`` in the words of ``trainable_blocks``."""
+        if not isinstance(given, ArgsKwargs) or "frozen_blocks" not in (given.kwargs or {}):
+            return given
+        params = dict(given.kwargs or {})
+        frozen = params.pop("frozen_blocks")
+        if not isinstance(frozen, bool):
+            raise ValueError(f"frozen_blocks is true or false, not {frozen!r}")
+        if frozen and params.get("trainable_blocks", 0) != 0:
+            raise ValueError(f"frozen_blocks says trainable_blocks=0, not {params['trainable_blocks']}")
+        return ArgsKwargs(given.args, params | ({"trainable_blocks": 0} if frozen else {}))
+
+    @model_validator(mode="after")
+    def _whole(self) -> "RunConfig":
+        """What follows from other fields is set, and what contradicts them refused."""
+        own = definition_of(self.method, self.architecture)
+        if self.definition not in (UNSET, own):
+            raise ValueError(
+                f"definition {self.definition} of {self.method} on {self.architecture} is not the one here, {own}"
+                + ("; version 0.1 has it" if self.definition < own else "")
+            )
+        if self.trainable_blocks > self.depth:
+            raise ValueError(f"trainable_blocks={self.trainable_blocks} of a network of {self.depth} blocks")
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(f"momentum is SGD's, and the optimizer is {self.optimizer}")
+        if self.lr_warmup and self.lr_warmup >= self.epochs:
+            raise ValueError(f"lr_warmup={self.lr_warmup} leaves none of {self.epochs} epochs to train at lr")
+        object.__setattr__(self, "definition", own)
+        object.__setattr__(self, "trainable_blocks", self.depth if self.trainable_blocks < 0 else self.trainable_blocks)
+        return self
+
+    @property
+    def frozen_blocks(self) -> bool:
+        """Whether the run is a frozen control: no block is trained."""
+        return self.trainable_blocks == 0
 
     @property
     def digest(self) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -89,6 +89,66 @@ class LearningRule(nn.Module):
         return type(self)(model, seed)
 
 
+class LocalRule(LearningRule):
+    """A rule whose blocks learn from a local credit each: block l from ⟨f_l(h_l), a⟩ with h_l detached.
+
+    Attributes:
+        credit_index: which credit block l learns from: that of the state it reads, a_l ("input"), or of the state it
+            yields, a_{l+1} ("output"). The embedding learns from a_0 either way.
+        credit_normalisation: "rms": each sample's credit is divided by its root mean square over features.
+    """
+
+    has_credit = True
+
+    def __init__(
+        self,
+        model: BlockModel,
+        credit_index: Literal["input", "output"] = "output",
+        credit_normalisation: Literal["none", "rms"] = "none",
+    ) -> None:
+        """
+        Raises:
+            ValueError: the network has no stream, so a block's input credit has no place at its output.
+        """
+        super().__init__()
+        if credit_index == "input" and not model.residual:
+            raise ValueError(
+                "credit_index=input needs a residual network: there a block's input and output share a space"
+            )
+        self.credit_index, self.credit_normalisation = credit_index, credit_normalisation
+
+    def credits(self, model: BlockModel) -> int:
+        """How many credits a batch has: one for each state that a block reads, or for every state."""
+        return len(model.blocks) + (self.credit_index == "output")
+
+    def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
+        local = LocalForward(model, x, y)
+        return local.signals(self.sent(self.local_credit(model, local)), penalty)
+
+    def local_credit(self, model: BlockModel, local: "LocalForward") -> Sequence[Tensor]:
+        """[a_0, …] of a training batch, each in the place of ∂loss/∂h_l of the mean loss: as many as are sent."""
+        raise NotImplementedError
+
+    def sent(self, credit: Sequence[Tensor]) -> list[Tensor]:
+        """What reaches the embedding and each block, of the credits [a_0, …]: normalised, and placed by their index."""
+        if self.credit_normalisation == "rms":
+            credit = [unit_rms(a) / len(a) for a in credit]
+        return [credit[0], *credit] if self.credit_index == "input" else list(credit)
+
+    def fresh(self, model: BlockModel, seed: int) -> "LearningRule":
+        if not self.has_null:
+            raise NotImplementedError(f"{type(self).__name__} has no random feedback to draw anew")
+        options = {"credit_index": self.credit_index, "credit_normalisation": self.credit_normalisation}
+        return type(self)(model, seed, **options)  # type: ignore[arg-type]
+
+
+def unit_rms(credit: Tensor) -> Tensor:
+    """Credit (B, …) with a root mean square of 1 over each sample's features, at any scale; zero stays zero."""
+    flat = credit.flatten(1)
+    rms = torch.linalg.vector_norm(flat.double(), dim=1, keepdim=True) / flat.shape[1] ** 0.5
+    return (flat / torch.where(rms > 0, rms, 1.0)).to(credit.dtype).view(credit.shape)
+
+
 def send(sent: Sequence[tuple[Tensor, Tensor]]) -> None:
     """One backward pass from every output that something learns from."""
     live = [(output, error) for output, error in sent if output.requires_grad]
@@ -130,7 +190,7 @@ class LocalForward:
     """
 
     def __init__(self, model: BlockModel, x: Tensor, y: Tensor) -> None:
-        self._model = model
+        self._model, self.labels = model, y
         self.outputs = [model.embed(x)]
         self.hidden = [self.outputs[0].detach()]
         for block in model.blocks:
@@ -142,7 +202,7 @@ class LocalForward:
         self.loss, self.error = F.cross_entropy(self.logits, y), output_error(self.logits, y) / len(y)
 
     def signals(self, credit: Sequence[Tensor], penalty: Penalty) -> Signals:
-        """The true gradient to the read-out and ``credit[l]``, in the place of ∂loss/∂h_l, to each output."""
+        """The true gradient to the read-out, and ``credit`` to the embedding and each block's output."""
         errors = [self._model.spread(a, out) for a, out in zip(credit, self.outputs, strict=True)]
         if is_penalised(penalty):
             for i, branch in enumerate(self.outputs[1:], start=1):

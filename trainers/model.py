@@ -7,6 +7,8 @@ import torch
 from pydantic import validate_call
 from torch import Tensor, nn
 
+from trainers.definitions import definition_of
+
 
 class BlockModel(nn.Module):
     """A network h_0 = embed(x), h_{l+1} = h_l + blocks[l](h_l), logits = readout(h_L).
@@ -21,6 +23,9 @@ class BlockModel(nn.Module):
     residual: ClassVar[bool] = True
     tokens: ClassVar[bool] = False
 
+    definition: ClassVar[int]
+    """Which definition of its name it is (``trainers/definitions.py``); a checkpoint of another one is refused."""
+
     config: dict[str, Any]
     embed: nn.Module
     blocks: nn.ModuleList
@@ -29,6 +34,7 @@ class BlockModel(nn.Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.__init__ = validate_call(cls.__init__)  # type: ignore[method-assign]
+        cls.definition = definition_of(cls.__module__.rpartition(".")[2])
 
     def advance(self, h: Tensor, branch: Tensor) -> Tensor:
         """h_{l+1} from h_l and what block l returned."""

@@ -4,40 +4,40 @@ The output error e = softmax(logits) − onehot(y) goes straight to every hidden
 
     a_l = e B_l,    B_l ∈ R^{classes × d_l},  entries N(0, 1/classes)
 
-Block l learns from ⟨f_l(h_l), a_{l+1}⟩ with h_l detached, the embedding from ⟨h_0, a_0⟩; the terminal LayerNorm and
-the head see the true gradient.
+With ``credit_index`` "input" there is one matrix a block, and Γ at h_L is read with B_{L−1}, as in the published study
+(arXiv:2606.21126); with "output" one more, for the embedding. The terminal LayerNorm and the head see the true gradient.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
 from fa_tracking.protocol.probe import Capture
-from trainers.method import LearningRule, LocalForward, Penalty, Signals, projections
+from trainers.method import LocalForward, LocalRule, projections
 from trainers.model import BlockModel
 
 
-class Method(LearningRule):
-    """Feedback: buffer ``B0`` … ``BL``, each (classes, …): row k is what the error of class k brings to h_l."""
+class Method(LocalRule):
+    """Feedback: buffer ``B0``, ``B1``, …, each (classes, …): row k is what the error of class k brings to h_l."""
 
-    has_credit = True
-
-    def __init__(self, model: BlockModel, seed: int) -> None:
-        super().__init__()
-        for layer, matrix in enumerate(projections(model, seed, "dfa")):
+    def __init__(self, model: BlockModel, seed: int, **recipe: Any) -> None:
+        super().__init__(model, **recipe)
+        for layer, matrix in enumerate(projections(model, seed, "dfa")[: self.credits(model)]):
             self.register_buffer(f"B{layer}", matrix)
 
-    def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
-        local = LocalForward(model, x, y)
-        return local.signals(self._credit(local.error), penalty)
+    def local_credit(self, model: BlockModel, local: LocalForward) -> Sequence[Tensor]:
+        return self._credit(local.error)
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
-        return [a.flatten(1) for a in self._credit(capture.error)]
+        found = [a.flatten(1) for a in self._credit(capture.error)]
+        return found + found[-1:] * (len(capture.hidden) - len(found))
 
     def _credit(self, error: Tensor) -> list[Tensor]:
-        return [_project(error, B) for B in self.buffers()]
+        return [project(error, B) for B in self.buffers()]
 
 
-def _project(error: Tensor, matrix: Tensor) -> Tensor:
+def project(error: Tensor, matrix: Tensor) -> Tensor:
+    """e B of errors (B, classes), in the shape of the state that B's rows have."""
     matrix = matrix if matrix.dtype == error.dtype else matrix.to(error.dtype)
     return error @ matrix if matrix.ndim == 2 else (error @ matrix.flatten(1)).unflatten(1, matrix.shape[1:])

@@ -6,27 +6,26 @@ DFA without the output: the target alone goes to every hidden state, since the s
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
 from fa_tracking.protocol.probe import Capture
-from trainers.method import LearningRule, LocalForward, Penalty, Signals, projections
+from trainers.method import LocalForward, LocalRule, projections
 from trainers.model import BlockModel
 
 
-class Method(LearningRule):
-    """Feedback: buffer ``B0`` … ``BL``, each (classes, …)."""
+class Method(LocalRule):
+    """Feedback: buffer ``B0``, ``B1``, …, each (classes, …)."""
 
-    has_credit = True
-
-    def __init__(self, model: BlockModel, seed: int) -> None:
-        super().__init__()
-        for layer, matrix in enumerate(projections(model, seed, "drtp")):
+    def __init__(self, model: BlockModel, seed: int, **recipe: Any) -> None:
+        super().__init__(model, **recipe)
+        for layer, matrix in enumerate(projections(model, seed, "drtp")[: self.credits(model)]):
             self.register_buffer(f"B{layer}", matrix)
 
-    def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
-        local = LocalForward(model, x, y)
-        return local.signals([-B[y] / len(y) for B in self.buffers()], penalty)
+    def local_credit(self, model: BlockModel, local: LocalForward) -> Sequence[Tensor]:
+        return [-B[local.labels] / len(local.labels) for B in self.buffers()]
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
-        return [-B[capture.labels].flatten(1) for B in self.buffers()]
+        found = [-B[capture.labels].flatten(1) for B in self.buffers()]
+        return found + found[-1:] * (len(capture.hidden) - len(found))
