@@ -36,7 +36,9 @@ class RunConfig:
         momentum: of SGD.
         clip_norm: the largest norm of a gradient, of the embedding and each block by itself; infinite: none is clipped.
         penalty: λ of the residual penalty λ·‖f_l(h_l)‖².
-        credit_normalisation: "rms" divides each sample's local credit by its root mean square over features.
+        credit_normalisation: "rms" divides each sample's local credit by its root mean square over features, "rms_eps"
+            by that plus 1e-6, as the published study does: a credit far below it, of each sample's own loss, stays
+            small.
         credit_index: whose credit block l learns from: that of the state it reads, a_l ("input"), or of the state it
             yields, a_{l+1} ("output").
         trainable_blocks: how many blocks are trained, the last ones; the others stay as they were drawn, while
@@ -67,7 +69,7 @@ class RunConfig:
     weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)
     clip_norm: float = Field(default=math.inf, gt=0)
     penalty: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    credit_normalisation: Literal["none", "rms"] = "none"
+    credit_normalisation: Literal["none", "rms", "rms_eps"] = "none"
     credit_index: Literal["input", "output"] = "output"
     trainable_blocks: int = Field(default=UNSET, ge=UNSET)
     augmentation: str = "none"

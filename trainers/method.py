@@ -102,7 +102,8 @@ class LocalRule(LearningRule):
     Attributes:
         credit_index: which credit block l learns from: that of the state it reads, a_l ("input"), or of the state it
             yields, a_{l+1} ("output"). The embedding learns from a_0 either way.
-        credit_normalisation: "rms": each sample's credit is divided by its root mean square over features.
+        credit_normalisation: "rms": each sample's credit is divided by its root mean square over features; "rms_eps":
+            by that plus 1e-6.
     """
 
     has_credit = True
@@ -111,7 +112,7 @@ class LocalRule(LearningRule):
         self,
         model: BlockModel,
         credit_index: Literal["input", "output"] = "output",
-        credit_normalisation: Literal["none", "rms"] = "none",
+        credit_normalisation: Literal["none", "rms", "rms_eps"] = "none",
     ) -> None:
         """
         Raises:
@@ -138,9 +139,15 @@ class LocalRule(LearningRule):
 
     def sent(self, credit: Sequence[Tensor]) -> list[Tensor]:
         """What reaches the embedding and each block, of the credits [a_0, …]: normalised, and placed by their index."""
-        if self.credit_normalisation == "rms":
-            credit = [unit_rms(a) / len(a) for a in credit]
+        credit = self.normalised(credit)
         return [credit[0], *credit] if self.credit_index == "input" else list(credit)
+
+    def normalised(self, credit: Sequence[Tensor]) -> list[Tensor]:
+        """Credits in the place of ∂loss/∂h_l of the mean loss, normalised as those of each sample's own loss are."""
+        if self.credit_normalisation == "none":
+            return list(credit)
+        eps = EPS if self.credit_normalisation == "rms_eps" else 0.0
+        return [unit_rms(a * len(a), eps) / len(a) for a in credit]
 
     def fresh(self, model: BlockModel, seed: int) -> "LearningRule":
         if not self.has_null:
@@ -149,10 +156,18 @@ class LocalRule(LearningRule):
         return type(self)(model, seed, **options)  # type: ignore[arg-type]
 
 
-def unit_rms(credit: Tensor) -> Tensor:
-    """Credit (B, …) with a root mean square of 1 over each sample's features, at any scale; zero stays zero."""
+EPS = 1e-6
+"""Of the published study's normalisation, a/(RMS(a) + 1e-6)."""
+
+
+def unit_rms(credit: Tensor, eps: float = 0.0) -> Tensor:
+    """Credit (B, …) over its root mean square in each sample, which is then 1 at any scale; zero stays zero.
+
+    Args:
+        eps: added to the root mean square.
+    """
     flat = credit.flatten(1)
-    rms = torch.linalg.vector_norm(flat.double(), dim=1, keepdim=True) / flat.shape[1] ** 0.5
+    rms = torch.linalg.vector_norm(flat.double(), dim=1, keepdim=True) / flat.shape[1] ** 0.5 + eps
     return (flat / torch.where(rms > 0, rms, 1.0)).to(credit.dtype).view(credit.shape)
 
 

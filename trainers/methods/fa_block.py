@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fa_tracking.protocol.probe import Capture
-from trainers.method import LocalForward, LocalRule, Penalty, Signals, generator, statistics_untouched, unit_rms
+from trainers.method import LocalForward, LocalRule, Penalty, Signals, generator, statistics_untouched
 from trainers.model import BlockModel
 
 
@@ -48,9 +48,7 @@ class Method(LocalRule):
         with torch.no_grad(), statistics_untouched(model):
             (exact,) = torch.func.vjp(model.readout, local.hidden[-1])[1](local.error)
             (to_embedding,) = torch.func.vjp(read_out, local.hidden[0])[1](local.error)
-        credit = self._down(exact.flatten(1))
-        if self.credit_normalisation == "rms":
-            credit = [unit_rms(a) / len(a) for a in credit]
+        credit = self.normalised(self._down(exact.flatten(1)))
         shaped = [a.unflatten(1, shape) for a, shape in zip(credit, self._shapes[1:], strict=True)]
         return local.signals([to_embedding, *shaped], penalty)
 
