@@ -1,7 +1,8 @@
 """What State Bridge and Credit Bridge share: a small network that reads a state, its depth and the output error.
 
 By the published study (arXiv:2606.21126): three layers of 256 units with GELU on [LN(h_l), t_l, e], t_l = l/L and
-e = softmax − onehot, trained beside the model by the same optimizer and schedule.
+e = softmax − onehot, trained beside the model by the same optimizer and schedule. The embedding learns from the true
+gradient: the study leaves that open, and with a_0 its fingerprints are missed (``docs/explanation/methods.md``).
 """
 
 import math
@@ -44,6 +45,10 @@ class BridgeRule(LocalRule):
 
     stackable = False  # it takes gradients of its own network, and draws
 
+    @property
+    def has_exact_embedding(self) -> bool:
+        return True
+
     def __init__(self, model: BlockModel, **recipe: str) -> None:
         super().__init__(model, **recipe)  # type: ignore[arg-type]
         self._shapes = model.credit_shapes()
@@ -54,7 +59,7 @@ class BridgeRule(LocalRule):
         states, error = [flat(h) for h in local.hidden], local.error * len(y)
         credit, fit = self.learn(model, states, error, y)
         shaped = [(a / len(y)).unflatten(1, shape) for a, shape in zip(credit, self._shapes, strict=False)]
-        found = local.signals(self.sent(shaped), penalty)
+        found = local.signals(self.sent(shaped, local), penalty)
         return found._replace(sent=[*found.sent, (fit, torch.ones_like(fit))])
 
     def learn(

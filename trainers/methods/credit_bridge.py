@@ -49,6 +49,10 @@ class Method(BridgeRule):
         self.register_buffer("is_dfa", torch.tensor(True))
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
 
+    @property
+    def has_exact_embedding(self) -> bool:
+        return not bool(self.is_dfa)
+
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         self.is_dfa.fill_(epoch <= DFA_SHARE * epochs)
 
