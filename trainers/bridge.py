@@ -1,8 +1,7 @@
 """What State Bridge and Credit Bridge share: a small network that reads a state, its depth and the output error.
 
-By the published study (arXiv:2606.21126): three layers of 256 units with GELU on [LN(h_l), t_l, e], t_l = l/L and
-e = softmax − onehot, trained beside the model by the same optimizer and schedule. The embedding learns from the true
-gradient: the study leaves that open, and with a_0 its fingerprints are missed (``docs/explanation/methods.md``).
+By the published study (arXiv:2606.21126): three layers of 256 units with GELU on [state, t_l, e], t_l = l/L and
+e = softmax − onehot, trained beside the model by the same optimizer and schedule.
 """
 
 import math
@@ -32,9 +31,9 @@ class Predictor(nn.Module):
         self.out = nn.Linear(HIDDEN, outputs)
 
     def forward(self, h: Tensor, layer: int, error: Tensor) -> Tensor:
-        """What it says of h_layer, the state ``layer`` of h_0 … h_L."""
+        """What it says of the state ``layer`` of h_0 … h_L."""
         depth = h.new_full((len(h), 1), layer / max(1, len(self.sizes) - 1))
-        fed = torch.cat([F.layer_norm(h, h.shape[1:]), depth, error.to(h.dtype)], dim=1)
+        fed = torch.cat([h, depth, error.to(h.dtype)], dim=1)
         into = self.into[str(h.shape[1])]
         found: Tensor = self.out(F.gelu(self.hidden(F.gelu(into(fed)))))
         return found
@@ -44,10 +43,6 @@ class BridgeRule(LocalRule):
     """A local rule whose credit comes from a network that it trains on the way."""
 
     stackable = False  # it takes gradients of its own network, and draws
-
-    @property
-    def has_exact_embedding(self) -> bool:
-        return True
 
     def __init__(self, model: BlockModel, **recipe: str) -> None:
         super().__init__(model, **recipe)  # type: ignore[arg-type]

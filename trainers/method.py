@@ -101,7 +101,7 @@ class LocalRule(LearningRule):
 
     Attributes:
         credit_index: which credit block l learns from: that of the state it reads, a_l ("input"), or of the state it
-            yields, a_{l+1} ("output"). The embedding learns from ⟨h_0, a_0⟩ either way, but for ``has_exact_embedding``.
+            yields, a_{l+1} ("output"). The embedding learns from ⟨h_0, a_0⟩ either way.
         credit_normalisation: "rms": each sample's credit is divided by its root mean square over features; "rms_eps":
             by that plus 1e-6.
     """
@@ -125,28 +125,22 @@ class LocalRule(LearningRule):
             )
         self.credit_index, self.credit_normalisation = credit_index, credit_normalisation
 
-    @property
-    def has_exact_embedding(self) -> bool:
-        """Whether the embedding learns from the true gradient in the place of a_0."""
-        return False
-
     def credits(self, model: BlockModel) -> int:
         """How many credits a batch has: one for each state that a block reads, or for every state."""
         return len(model.blocks) + (self.credit_index == "output")
 
     def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
         local = LocalForward(model, x, y)
-        return local.signals(self.sent(self.local_credit(model, local), local), penalty)
+        return local.signals(self.sent(self.local_credit(model, local)), penalty)
 
     def local_credit(self, model: BlockModel, local: "LocalForward") -> Sequence[Tensor]:
         """[a_0, …] of a training batch, each in the place of ∂loss/∂h_l of the mean loss: as many as are sent."""
         raise NotImplementedError
 
-    def sent(self, credit: Sequence[Tensor], local: "LocalForward") -> list[Tensor]:
+    def sent(self, credit: Sequence[Tensor]) -> list[Tensor]:
         """What reaches the embedding and each block, of the credits [a_0, …]: normalised, and placed by their index."""
         credit = self.normalised(credit)
-        placed = [credit[0], *credit] if self.credit_index == "input" else credit
-        return [local.gradient_at_embedding(), *placed[1:]] if self.has_exact_embedding else placed
+        return [credit[0], *credit] if self.credit_index == "input" else credit
 
     def normalised(self, credit: Sequence[Tensor]) -> list[Tensor]:
         """Credits in the place of ∂loss/∂h_l of the mean loss, normalised as those of each sample's own loss are."""
@@ -228,17 +222,6 @@ class LocalForward:
         self._logits = model.readout(self.hidden[-1])
         self.logits = self._logits.detach()
         self.loss, self.error = F.cross_entropy(self.logits, y), output_error(self.logits, y) / len(y)
-
-    def gradient_at_embedding(self) -> Tensor:
-        """∂loss/∂h_0 of the mean loss, through the blocks as BP takes it."""
-
-        def read_out(h: Tensor) -> Tensor:
-            for block in self._model.blocks:
-                h = self._model.advance(h, block(h))
-            return self._model.readout(h)
-
-        with torch.no_grad(), statistics_untouched(self._model):
-            return torch.func.vjp(read_out, self.hidden[0])[1](self.error)[0]
 
     def signals(self, credit: Sequence[Tensor], penalty: Penalty) -> Signals:
         """The true gradient to the read-out, and ``credit`` to the embedding and each block's output."""

@@ -72,9 +72,7 @@ class Stack:
         """Take over the learning rate that each cell's optimizer has now."""
         self._optimizer.set_rates()
 
-    def train_step(
-        self, x: Tensor, y: Tensor, penalty: Penalty, clip_norm: float = math.inf
-    ) -> tuple[Tensor, Tensor]:
+    def train_step(self, x: Tensor, y: Tensor, penalty: Penalty, clip_norm: float = math.inf) -> tuple[Tensor, Tensor]:
         """One step of every cell on its own batch: x (S, B, …), y (S, B), penalty of all cells or (S,).
 
         Returns:

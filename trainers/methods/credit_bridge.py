@@ -49,10 +49,6 @@ class Method(BridgeRule):
         self.register_buffer("is_dfa", torch.tensor(True))
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
 
-    @property
-    def has_exact_embedding(self) -> bool:
-        return not bool(self.is_dfa)
-
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         self.is_dfa.fill_(epoch <= DFA_SHARE * epochs)
 
@@ -76,7 +72,7 @@ class Method(BridgeRule):
         """V(h_l) (B,) and ∂V/∂h_l (B, d), both with their graph."""
         with torch.enable_grad():
             leaf = h.detach().requires_grad_()
-            value = self.bridge(leaf, layer, error).squeeze(1)
+            value = self.bridge(normed(leaf), layer, error).squeeze(1)
             (slope,) = torch.autograd.grad(value.sum(), leaf, create_graph=True)
         return value, slope
 
@@ -87,7 +83,7 @@ class Method(BridgeRule):
         fit = F.mse_loss(value, loss) + (own_slope - slope).square().sum(1).mean()
         with torch.no_grad():
             softest = [self._soft_minimum(states[layer + 1], layer + 1, error) for layer in range(deepest)]
-        values = [self.bridge(h, layer, error).squeeze(1) for layer, h in enumerate(states[:-1])]
+        values = [self.bridge(normed(h), layer, error).squeeze(1) for layer, h in enumerate(states[:-1])]
         consistency = [F.mse_loss(v, s) for v, s in zip(values, softest, strict=True)]
         self._advance()
         return fit + torch.stack(consistency).mean() if consistency else fit
@@ -97,7 +93,7 @@ class Method(BridgeRule):
         draw = generator(self._seed, f"credit bridge {int(self.draws)} {layer}")
         noise = torch.randn(DRAWS, *h.shape, generator=draw).to(h)
         noisy = (h + NOISE * noise).flatten(0, 1)
-        value = self.average(noisy, layer, error.repeat(DRAWS, 1)).view(DRAWS, len(h))
+        value = self.average(normed(noisy), layer, error.repeat(DRAWS, 1)).view(DRAWS, len(h))
         found: Tensor = -TEMPERATURE * (torch.logsumexp(-value / TEMPERATURE, dim=0) - torch.tensor(DRAWS).log())
         return found
 
@@ -107,6 +103,11 @@ class Method(BridgeRule):
         self.draws += 1
         for mean, now in zip(self.average.parameters(), self.bridge.parameters(), strict=True):
             mean.lerp_(now, 1 - AVERAGING)
+
+
+def normed(h: Tensor) -> Tensor:
+    """LN(h) without gain and shift, (B, d)."""
+    return F.layer_norm(h, h.shape[1:])
 
 
 def flat_credit(error: Tensor, matrix: Tensor) -> Tensor:

@@ -39,11 +39,18 @@ class Method(LocalRule):
 
     def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
         local = LocalForward(model, x, y)
+
+        def read_out(h: Tensor) -> Tensor:
+            for block in model.blocks:
+                h = model.advance(h, block(h))
+            return model.readout(h)
+
         with torch.no_grad(), statistics_untouched(model):
             (exact,) = torch.func.vjp(model.readout, local.hidden[-1])[1](local.error)
+            (to_embedding,) = torch.func.vjp(read_out, local.hidden[0])[1](local.error)
         credit = self.normalised(self._down(exact.flatten(1)))
         shaped = [a.unflatten(1, shape) for a, shape in zip(credit, self._shapes[1:], strict=True)]
-        return local.signals([local.gradient_at_embedding(), *shaped], penalty)
+        return local.signals([to_embedding, *shaped], penalty)
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor | None]:
         found = self._down(capture.grads[-1])
