@@ -20,8 +20,8 @@ def as_usage(error: "ValidationError") -> click.UsageError:
     """What is wrong with a value, as wrong usage of its option; of values that contradict each other, without one."""
     first = error.errors()[0]
     if not first["loc"]:
-        return click.UsageError(first["msg"].removeprefix("Value error, "))
-    return click.BadParameter(f"{first['msg']}, got {first['input']!r}", param_hint=f"{first['loc'][0]}")
+        return click.UsageError(f"{first['msg'].removeprefix('Value error, ')}.")
+    return click.BadParameter(f"{first['msg']}, got {first['input']!r}.", param_hint=f"{first['loc'][0]}")
 
 
 def thresholds(command: Callable[..., None]) -> Callable[..., None]:

@@ -170,19 +170,22 @@ from named left join measured using (cell) left join verdicts using (cell) left 
 -- The cells, and in others all their params but those in varied: equal others differ in nothing else. Of the definition,
 -- which follows from method and architecture, what is said where these vary is whether it is the latest of theirs here.
 create or replace macro siblings_of(asked, varied) as table
-with latest as (
+with dated as (
     select
         *, coalesce(definition, try_cast(absent_meaning('definition') as integer)) as own,
         own = max(own) over (partition by method, architecture) as is_latest
     from cells_of(asked)
 )
-select c.* exclude (own, is_latest), coalesce(o.others, []) as others
-from latest c left join (
+select
+    c.* exclude (own, is_latest),
+    coalesce(o.others, []) || if(
+        list_contains(varied, 'definition') or is_latest and list_has_any(varied, ['method', 'architecture']),
+        [], ['definition=' || own]
+    ) as others
+from dated c left join (
     select cell, list(key || '=' || value order by key) as others
-    from (select coalesce(cell, '') as cell, min(run_id) as run_id from runs group by all)
-    join latest using (cell) join params using (run_id)
-    where key <> 'seed' and not list_contains(varied, key) and sets_apart(key, value)
-        and not (key = 'definition' and is_latest and list_has_any(varied, ['method', 'architecture']))
+    from (select coalesce(cell, '') as cell, min(run_id) as run_id from runs group by all) join params using (run_id)
+    where key not in ('seed', 'definition') and not list_contains(varied, key) and sets_apart(key, value)
     group by cell
 ) o using (cell);
 
