@@ -29,6 +29,7 @@ from fa_tracking.results.deviations import THRESHOLDS, deviations
 from fa_tracking.results.export import export
 from fa_tracking.results.merge import merge
 from fa_tracking.results.parquet import write_parquet
+from fa_tracking.results.reference import Answers, parse
 from fa_tracking.tracking import definition, identity, names
 from fa_tracking.tracking.opening import start_run
 from trainers import study
@@ -225,6 +226,18 @@ def test_a_selection_means_what_runs_leave_out(make: Make, exported, request) ->
         assert len(compare(connection, "accuracy/test", narrowed, "definition=1", experiment).a.runs) == 2
         with pytest.raises(UsageError, match=r"no finished run matches 'momentum=0\.5'"):
             compare(connection, "accuracy/test", "momentum=0.5", "definition=1", experiment)
+
+
+def test_a_citation_names_old_and_new(make: Make, exported, request) -> None:
+    make(accuracy=0.25)
+    new = make(accuracy=0.5, definition=2)
+    with exported() as connection:
+        answers = Answers(connection, request.node.name)
+        assert answers.find(parse("cross_seed[method=dfa,also=].n_runs")).value == 1
+        found = answers.find(parse("audit_table[method=dfa,also=definition=2].run_id"))
+        assert found.value == new
+        with pytest.raises(UsageError, match=r"matches 2 rows, which differ in also: \(empty\), definition=2"):
+            answers.find(parse("audit_table[method=dfa].seed"))
 
 
 def test_the_columns_hold_what_was_logged_and_nothing_more(make: Make, store: str, exported, tmp_path: Path) -> None:

@@ -4,8 +4,8 @@
 
 create or replace macro is_asked(experiment, asked) as experiment = asked or experiment glob asked;
 
--- What a run means that does not log a param, where that is known: version 0.1 had none of these. The one such table of
--- FA-Track; its params say nothing more where a run logs just this.
+-- What a run means that does not log a param, where that is known: what version 0.1 did, which had none of these. NULL for
+-- other params. Filled in from fa_tracking/tracking/identity.py.
 create or replace macro absent_meaning(key) as $absent[key];
 
 -- Whether a param tells its run from one that does not log it: 1 and 1.0 are one meaning.
@@ -167,8 +167,8 @@ select
     coalesce(flags, '') as flags, verdict
 from named left join measured using (cell) left join verdicts using (cell) left join flagged using (cell);
 
--- The cells, and in others all their params but those in varied: equal others differ in nothing else. Of the definition,
--- which follows from method and architecture, what is said where these vary is whether it is the latest of theirs here.
+-- The cells, and in others all their params but those in varied: equal others differ in nothing else. The definition
+-- follows from method and architecture: where one of these varies, the latest of each among those asked for are equal.
 create or replace macro siblings_of(asked, varied) as table
 with dated as (
     select
