@@ -13,7 +13,8 @@ EPOCHS, ROWS, CELLS = 200, 10_000, 120
 """The most that a chart draws."""
 CELL = (
     "experiment", "method", "architecture", "width", "depth", "epochs", "lr", "penalty", "frozen_blocks",
-    "augmentation", "also",
+    "augmentation", "also", "definition", "expansion", "alpha", "dataset", "labels", "batch_size", "optimizer",
+    "lr_schedule", "lr_warmup", "momentum", "weight_decay", "clip_norm", "credit_normalisation", "credit_index",
 )  # fmt: skip
 """The columns that an answer may tell cells apart by."""
 

@@ -18,6 +18,10 @@ class CheckpointError(FATrackError):
     """A run's checkpoint is missing or damaged: no verdict can stand on it."""
 
 
+class OtherDefinitionError(FATrackError):
+    """A checkpoint is whole, but of a network that has another definition here: it is read by another version."""
+
+
 class NoCheckpointError(CheckpointError):
     """A run holds no model that can be built again: its logged numbers may still say something."""
 

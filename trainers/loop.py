@@ -16,7 +16,7 @@ from fa_tracking.errors import UsageError
 from fa_tracking.protocol.alignment import Credit
 from fa_tracking.protocol.batches import evaluation_batches
 from fa_tracking.protocol.probe import Capture
-from fa_tracking.tracking import names, process, store
+from fa_tracking.tracking import identity, names, process, store
 from fa_tracking.tracking.abort import Abort
 from fa_tracking.tracking.checkpoint import DataSource
 from fa_tracking.tracking.opening import resume_run, start_run
@@ -176,13 +176,14 @@ def resume(run_id: str, tracking_uri: str | None = None, data_dir: str | None = 
 
 
 def _config_of(run: "Run") -> RunConfig:
+    meant = {name: identity.meaning(run.data.params, name) for name in names.PARAMS}
+    config, why = None, ""
     try:
-        config = RunConfig(**{name: run.data.params[name] for name in names.PARAMS})  # type: ignore[arg-type]
-    except (KeyError, ValidationError) as error:
-        config = None
-        missing = str(error).splitlines()[0]
+        config = RunConfig(**{name: value for name, value in meant.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = f": {' '.join([*map(str, first['loc']), first['msg'].removeprefix('Value error, ')])}"
     if config is None or config.digest != run.data.tags.get(names.TAG_CONFIG_SHA256):
-        why = f" ({missing})" if config is None else ""
         raise UsageError(f"run {run.info.run_id} was not begun by `fa-track train` or `study` of this version{why}")
     return config
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fa_tracking import untrusted
 from fa_tracking.errors import UsageError
+from fa_tracking.tracking import identity
 from trainers.config import RunConfig
 
 STUDIES = Path(__file__).parent / "studies"
@@ -118,11 +119,14 @@ def describe(config: RunConfig) -> str:
     parts = [config.method, config.architecture, f"{config.depth}×{config.width}"]
     parts += [f"λ={config.penalty:g}"] if config.penalty else []
     parts += ["frozen"] if config.frozen_blocks else []
+    trained = config.trainable_blocks
+    parts += [f"last {trained} block{'s'[: trained > 1]} trained"] if 0 < trained < config.depth else []
     parts += [config.augmentation] if config.augmentation != "none" else []
     for name in ("batch_size", "optimizer", "lr", "weight_decay"):
         value = getattr(config, name)
         parts += [f"{name}={value}"] if value != getattr(RunConfig, name, None) else []
-    return f"{' '.join(parts)}, {config.dataset}, {config.epochs} epochs, seed {config.seed}"
+    recipe = identity.in_words({key: getattr(config, key) for key in identity.ABSENT if key != "definition"})
+    return ", ".join([" ".join(parts), *recipe, config.dataset, f"{config.epochs} epochs", f"seed {config.seed}"])
 
 
 def _config(values: Mapping[str, Any]) -> RunConfig:
@@ -131,12 +135,15 @@ def _config(values: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig(**values)
     except ValidationError as error:
-        raise UsageError(f"parameter {_first(error)}") from error
+        where = "parameter " if error.errors()[0]["loc"] else ""
+        raise UsageError(f"{where}{_first(error)}") from error
 
 
 def _first(error: Exception) -> str:
     """What is wrong and where, on one line."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
+        if not first["loc"] and first["type"] == "value_error":
+            return first["msg"].removeprefix("Value error, ")
         return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}, got {str(first['input'])[:80]!r}"
     return " ".join(str(error).split())[:300]

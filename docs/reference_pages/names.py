@@ -1,7 +1,7 @@
 import ast
 import inspect
 
-from fa_tracking.tracking import names
+from fa_tracking.tracking import identity, names
 from reference_pages._markdown import docstring, prose, table
 
 INTRODUCTION = """# Names in MLflow
@@ -21,6 +21,11 @@ def page() -> str:
         "## Params",
         f"{', '.join(f'`{name}`' for name in names.PARAMS)}, and what a user adds. All but `seed` make the cell: runs of one cell "
         "differ in their seed alone.",
+        "A run that logs none of these means what version 0.1 did, which had none. Logged with this meaning, a param stands in no "
+        "cell's name, so both are runs of one cell:",
+        table(
+            ("param", "what a run means that leaves it out"), ((f"`{k}`", f"`{v}`") for k, v in identity.ABSENT.items())
+        ),
         "## Metrics",
         _named("metric", metrics),
         "By layer l, here of l = 3:",

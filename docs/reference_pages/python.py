@@ -40,6 +40,7 @@ BEYOND = {
         "fa_tracking.errors.StoreAwayError",
         "fa_tracking.errors.CheckpointError",
         "fa_tracking.errors.NoCheckpointError",
+        "fa_tracking.errors.OtherDefinitionError",
     ],
 }
 """What the public names give, take and raise, by the heading that it stands under."""

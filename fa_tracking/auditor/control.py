@@ -6,17 +6,22 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fa_tracking.tracking import names
+from fa_tracking.tracking import identity, names
 from fa_tracking.tracking.store import all_experiments, search_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-MATCHED = ("method", "architecture", "width", "depth", "dataset", "epochs", "batch_size")
-"""What a control shares with its run by the protocol."""
+LOGGED = ("method", "architecture", "width", "depth", "dataset", "epochs", "batch_size")
+"""What a control shares with its run by the protocol, and a run without it has none."""
+MATCHED = (*LOGGED, "definition", "expansion", "alpha", "labels")
+"""What it shares: of another definition, and on other labels, it would be the control of another experiment."""
 
-PREFERRED = ("optimizer", "lr", "weight_decay", "augmentation")
+PREFERRED = (
+    "optimizer", "lr", "lr_schedule", "lr_warmup", "momentum", "weight_decay", "clip_norm", "credit_normalisation",
+    "credit_index", "augmentation",
+)  # fmt: skip
 """What it shares too where such controls exist; else the difference is said."""
 
 
@@ -42,7 +47,7 @@ class Controls:
         """The control of ``run``: from its own experiment where there is one, else from the others of the store."""
         if is_frozen(run):
             return Control(None, (), "this run is itself a frozen control")
-        unknown = [k for k in MATCHED if k not in run.data.params]
+        unknown = [k for k in LOGGED if k not in run.data.params]
         if unknown:
             return Control(None, (), f"the run logs no {', '.join(unknown)}, so no control can be matched")
         matched = [c for c in self._runs if _same(c, run, MATCHED)]
@@ -50,12 +55,14 @@ class Controls:
         at_home = [c for c in matched if c.info.experiment_id == run.info.experiment_id]
         matched = at_home or matched
         if not matched:
-            wanted = " ".join(f"{k}={run.data.params.get(k)}" for k in MATCHED)
+            named = {"definition", *identity.apart(run.data.params)}
+            wanted = " ".join(f"{k}={identity.meaning(run.data.params, k)}" for k in MATCHED if k in named)
             return Control(None, (), f"no finished run with frozen_blocks=True matches {wanted}")
         notes = [] if at_home else ["the control runs stand in another experiment"]
         alike = [c for c in matched if _same(c, run, PREFERRED)]
         if not alike:
-            notes.append(f"the control differs in {' or '.join(PREFERRED)}")
+            apart = {k for c in matched for k in identity.differing(c.data.params, run.data.params)}
+            notes.append(f"the control differs in {', '.join(k for k in PREFERRED if k in apart)}")
         return _average(alike or matched, notes)
 
 
@@ -71,7 +78,7 @@ def _penalty(run: "Run") -> float:
 
 
 def _same(control: "Run", run: "Run", keys: tuple[str, ...]) -> bool:
-    return all(control.data.params.get(k) == run.data.params.get(k) for k in keys)
+    return all(identity.meaning(control.data.params, k) == identity.meaning(run.data.params, k) for k in keys)
 
 
 def _average(runs: list["Run"], notes: list[str]) -> Control:

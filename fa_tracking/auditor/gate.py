@@ -10,7 +10,7 @@ from fa_tracking import untrusted
 from fa_tracking.auditor.control import Controls, is_frozen
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.diagnostics import Kind, catalogue
-from fa_tracking.tracking import names
+from fa_tracking.tracking import identity, names
 from fa_tracking.tracking.store import client, find_experiment, search_runs, store_errors
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def gate(experiment: str, requirement: Requirement, tracking_uri: str | None = N
     judge = _Judge(store, asked, requirement)
     by_cell: dict[tuple[tuple[str, str], ...], list[Run]] = defaultdict(list)
     for run in asked:
-        by_cell[tuple(sorted(_cell(run).items()))].append(run)
+        by_cell[_cell(run)].append(run)
     varied = _varied([dict(cell) for cell in by_cell])
     ordered = sorted(by_cell.items(), key=lambda cell: cell[0])
     cells = tuple(_cell_of(dict(key), varied, map(judge, runs), requirement) for key, runs in ordered)
@@ -252,7 +252,7 @@ def _cell_of(
 ) -> Cell:
     runs = tuple(judged)
     seeds = tuple(sorted({r.seed or r.run_id for r in runs if r.outcome == PASSES}, key=lambda s: (len(s), s)))
-    apart = [f"{key}={params.get(key, '')}" for key in sorted(varied)]
+    apart = [f"{key}={identity.meaning(params, key) or ''}" for key in sorted(varied)]
     why = ""
     if any(r.outcome != LEFT_OUT for r in runs) and len(seeds) < requirement.min_seeds > 1:
         listed = f": {', '.join(seeds)}" if seeds else ""
@@ -274,15 +274,15 @@ def _method(run: "Run") -> str:
     return str(run.data.params.get("method", "no method"))
 
 
-def _cell(run: "Run") -> dict[str, str]:
-    return {key: value for key, value in run.data.params.items() if key != "seed"}
+def _cell(run: "Run") -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(identity.apart(run.data.params).items()))
 
 
 def _key(run: "Run") -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(run.data.params.items()))
+    return (*_cell(run), (identity.SEED, run.data.params.get(identity.SEED, "")))
 
 
 def _varied(cells: Sequence[Mapping[str, str]]) -> set[str]:
     """The params that set cells apart; not the method, which is always named."""
     keys = {key for cell in cells for key in cell}
-    return {key for key in keys if key != "method" and len({cell.get(key) for cell in cells}) > 1}
+    return {key for key in keys if key != "method" and len({identity.meaning(cell, key) for cell in cells}) > 1}

@@ -21,7 +21,7 @@ from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.partial import Report
 from fa_tracking.protocol.report import DiagnosticThresholds
 from fa_tracking.scratch import scratch
-from fa_tracking.tracking import names, store
+from fa_tracking.tracking import identity, names, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -94,8 +94,8 @@ def audit(
 
     Auditing again, with other thresholds or more controls, replaces what the last audit wrote. A run whose checkpoint
     is damaged, or that has neither a model nor logged diagnostics, is reported as a problem and keeps no verdict of
-    an earlier audit; one that cannot be measured for another reason (its data is not at hand, its model is pickled, the
-    store failed) keeps it. The others go on.
+    an earlier audit; one that cannot be measured for another reason (its data is not at hand, its model is pickled, its
+    network has another definition in this version, the store failed) keeps it. The others go on.
 
     Args:
         experiment: None: every experiment of the store, where nothing is written.
@@ -262,6 +262,7 @@ def _notes(run: "Run", epoch: int) -> str:
         parts.append(f"λ = {p['penalty']}")
     if p.get("frozen_blocks") == "True":
         parts.append("frozen blocks")
+    parts += identity.in_words(p)
     if aborted := run.data.tags.get(names.TAG_ABORTED_AT):
         parts.append(f"aborted at epoch {aborted} of {p.get('epochs')}")
     return ", ".join(str(part) for part in parts if part)

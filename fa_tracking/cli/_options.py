@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
-def as_usage(error: "ValidationError") -> click.BadParameter:
-    """What is wrong with a value, as wrong usage of its option."""
+def as_usage(error: "ValidationError") -> click.UsageError:
+    """What is wrong with a value, as wrong usage of its option; of values that contradict each other, without one."""
     first = error.errors()[0]
-    return click.BadParameter(f"{first['msg']}, got {first['input']!r}", param_hint=f"{first['loc'][0]}")
+    if not first["loc"]:
+        return click.UsageError(f"{first['msg'].removeprefix('Value error, ')}.")
+    return click.BadParameter(f"{first['msg']}, got {first['input']!r}.", param_hint=f"{first['loc'][0]}")
 
 
 def thresholds(command: Callable[..., None]) -> Callable[..., None]:

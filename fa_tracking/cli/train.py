@@ -1,5 +1,6 @@
 """`fa-track train`: one run."""
 
+import math
 from typing import TYPE_CHECKING
 
 import click
@@ -8,9 +9,18 @@ from fa_tracking.cli import _complete, _options
 from fa_tracking.cli._show import progress, say, say_next
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.decorators import FC
+
     from fa_tracking.tracking.abort import Abort
 
 ORDER = 2
+
+
+def _choice(option: str, values: list[str], says: str) -> "Callable[[FC], FC]":
+    """An option that takes one of the values, else the first."""
+    return click.option(option, type=click.Choice(values), default=values[0], show_default=True, help=says)
 
 
 @click.command("train")
@@ -26,16 +36,26 @@ ORDER = 2
 @click.option("--architecture", default="resmlp", show_default=True, shell_complete=_complete.architectures)
 @click.option("--width", type=click.IntRange(1), default=256, show_default=True, help="d, size of a hidden state.")
 @click.option("--depth", type=click.IntRange(1), default=4, show_default=True, help="L, number of blocks.")
+@click.option("--expansion", type=int, default=0, help="Hidden units of a block by its width  [default: the network's]")
+@click.option("--alpha", type=float, default=1.0, show_default=True, help="Share of tanh in student_net's φ.")
 @click.option("--dataset", default="digit_pairs", show_default=True, shell_complete=_complete.data_sets)
+@_choice("--labels", ["true", "random"], "Of training images; random: drawn anew for each batch.")
 @_options.data_dir
 @click.option("--seed", type=click.IntRange(0), default=42, show_default=True)
 @click.option("--epochs", type=click.IntRange(0), default=30, show_default=True, help="0: random initialisation.")
 @click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
 @click.option("--optimizer", default="adamw", show_default=True)
 @click.option("--lr", type=float, default=1e-3, show_default=True)
+@_choice("--lr-schedule", ["constant", "cosine"], "Over the epochs; cosine falls from lr towards 0.")
+@click.option("--lr-warmup", type=int, default=0, show_default=True, help="Epochs in which the rate rises to lr first.")
+@click.option("--momentum", type=float, default=0.0, show_default=True, help="Of SGD.")
 @click.option("--weight-decay", type=float, default=0.01, show_default=True)
+@click.option("--clip-norm", type=float, default=math.inf, show_default=True, help="Largest gradient norm of a block.")
 @click.option("--penalty", type=float, default=0.0, show_default=True, help="λ of the penalty λ‖f_l(h_l)‖².")
-@click.option("--frozen-blocks", is_flag=True, help="Leave the blocks as they were drawn: the control of (d).")
+@_choice("--credit-normalisation", ["none", "rms"], "Of each sample's local credit.")
+@_choice("--credit-index", ["output", "input"], "Whose credit a block learns from: its output's or input's.")
+@click.option("--trainable-blocks", type=click.IntRange(0), metavar="K", help="Train the last K blocks  [default: all]")
+@click.option("--frozen-blocks", is_flag=True, help="As --trainable-blocks 0: the control of (d).")
 @click.option("--augmentation", default="none", show_default=True, help="Of the training images: none, crop_flip.")
 @_options.while_training
 @click.option("--download", is_flag=True, help="Let torchvision fetch a data set that --data-dir lacks.")
@@ -65,7 +85,7 @@ def command(
     from trainers.loop import train
 
     try:
-        config = RunConfig(**params)  # type: ignore[arg-type]
+        config = RunConfig(**{name: value for name, value in params.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         raise _options.as_usage(error) from error
     reached = 0

@@ -33,7 +33,7 @@ LONGEST_PARAM = 6000
 RENAMED = "renamed, as MLflow refuses the name"
 
 NOT_FINITE = {word: float(word) for word in ("nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")}
-WHOLE = ("width", "depth", "seed", "epochs", "batch_size")
+WHOLE = ("width", "depth", "seed", "epochs", "batch_size", "definition", "expansion", "lr_warmup", "trainable_blocks")
 TRUTH = {"true": "True", "1": "True", "1.0": "True", "false": "False", "0": "False", "0.0": "False"}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import refuse_unknown, run_sql
-from fa_tracking.tracking import names
+from fa_tracking.tracking import identity, names
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -78,6 +78,11 @@ class Cell:
     @property
     def first(self) -> Row:
         return self.runs[0]
+
+    @property
+    def params(self) -> dict[str, str]:
+        """Whatever its runs log but the seed: one may leave out what another says in so many words."""
+        return {key: value for run in self.runs for key, value in run["params"].items() if key != identity.SEED}
 
     @property
     def finished(self) -> list[Row]:
@@ -173,7 +178,7 @@ def described(run: Mapping[str, Any], varied: Collection[str]) -> str:
     """A run's cell in words: what it is, and the params in ``varied``."""
     params = run["params"]
     named = [params.get("method", "no method"), *(params[key] for key in FREE[1:] if key in params)]
-    apart = [f"{key} = {params.get(key, '–')}" for key in sorted(set(varied) - {"frozen_blocks"})]
+    apart = [f"{key} = {identity.meaning(params, key) or '–'}" for key in sorted(set(varied) - {"frozen_blocks"})]
     return ", ".join([*named, *apart, *(["frozen blocks"] if run["frozen_blocks"] else [])])
 
 
@@ -203,4 +208,4 @@ def _whole(connection: "DuckDBPyConnection", run: str) -> str:
 
 def _varied(cells: Sequence[Mapping[str, str]]) -> set[str]:
     keys = {key for cell in cells for key in cell} - {*FREE, "seed"}
-    return {key for key in keys if len({cell.get(key) for cell in cells}) > 1}
+    return {key for key in keys if len({identity.meaning(cell, key) for cell in cells}) > 1}

@@ -11,6 +11,7 @@ from fa_tracking.errors import UsageError
 from fa_tracking.results.database import refuse_unknown, run_sql
 from fa_tracking.results.statistics import LEVEL, Difference, Summary, difference, holm, summarise
 from fa_tracking.results.tables import without_noise
+from fa_tracking.tracking import identity
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -20,22 +21,24 @@ select r.run_id, coalesce(cast(r.seed as varchar), r.run_id) as seed, r.cell,
     (select arg_max(m.value, m.step) from metrics m where m.run_id = r.run_id and m.key = $metric) as value
 from runs r
 where r.status = 'FINISHED' and is_asked(r.experiment, coalesce($experiment, '*')) and len($conditions) = (
-    select count(*) from params p join (select unnest($conditions) as wanted) on p.key = wanted[1]
-    where p.run_id = r.run_id
-        and (lower(p.value) = lower(wanted[2]) or try_cast(p.value as double) = try_cast(wanted[2] as double))
+    select count(*) from (select unnest($conditions) as wanted) left join (
+        from params where run_id = r.run_id
+    ) p on p.key = wanted[1]
+    where lower(coalesce(p.value, absent_meaning(wanted[1]))) = lower(wanted[2])
+        or try_cast(coalesce(p.value, absent_meaning(wanted[1])) as double) = try_cast(wanted[2] as double)
 )
 order by r.seed, r.run_id
 """
 
 DIFFERING = """
 select key, string_agg(distinct value, ', ' order by value) as found
-from params where list_contains($runs, run_id) and key <> 'seed'
+from meanings_of($runs) where key <> 'seed'
 group by key having count(distinct value) > 1 or count(*) < len($runs)
 order by key
 """
 
 PARAMS = """
-select run_id, key, value from params where list_contains($runs, run_id) and list_contains($keys, key)
+select run_id, key, value from meanings_of($runs) where list_contains($keys, key)
 order by run_id, key
 """
 
@@ -136,6 +139,7 @@ def _cell_of(connection: "DuckDBPyConnection", metric: str, text: str, experimen
     rows = run_sql(connection, SELECTED, params).fetchall()
     if not rows:
         known = {key for (key,) in run_sql(connection, "select distinct key from params").fetchall()}
+        known |= identity.ABSENT.keys()
         if unknown := [key for key, _ in _parse(text) if key not in known]:
             raise UsageError(f"no run has a param named {' or '.join(unknown)}; there are: {', '.join(sorted(known))}")
         raise UsageError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fa_tracking import catalogue
 from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.tracking import identity
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -87,7 +88,9 @@ def _refuse_other_files(path: Path) -> None:
 
 def create_views(connection: "DuckDBPyConnection") -> None:
     """What the queries share, over the tables of schema.sql: created, or brought up to date."""
-    connection.execute(files("fa_tracking.results").joinpath("views.sql").read_text(encoding="utf-8"))
+    views = files("fa_tracking.results").joinpath("views.sql").read_text(encoding="utf-8")
+    absent = ", ".join(f"'{key}': '{value}'" for key, value in identity.ABSENT.items())
+    connection.execute(views.replace("$absent", f"map {{{absent}}}"))
 
 
 @cache

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from fa_tracking.results.cells import FINISHED, Cell, Row
 from fa_tracking.results.tables import short
-from fa_tracking.tracking import names
+from fa_tracking.tracking import identity, names
 
 THRESHOLDS = ("h_norm_explosion_ratio", "g_norm_floor", "stability_drift_ceiling", "frozen_acc_margin_pp")
 """The columns of audits that hold the thresholds of (a), (b), (c) and (d)."""
@@ -133,9 +133,9 @@ CHECKS: tuple[Callable[[Cell], Iterator[str]], ...] = (_seeds, _ends, _audits, _
 
 def _difference(control: Mapping[str, str], run: Mapping[str, str]) -> str:
     """The params of a control that are not its run's; its blocks are frozen and its seed is its own by intent."""
-    keys = sorted((control.keys() | run.keys()) - {"seed", "frozen_blocks"})
-    apart = [key for key in keys if control.get(key) != run.get(key)]
-    return ", ".join(f"{key} ({control.get(key, 'none')}, not {run.get(key, 'none')})" for key in apart)
+    apart = [key for key in identity.differing(control, run) if key != "frozen_blocks"]
+    said = [[identity.meaning(params, key) or "none" for params in (control, run)] for key in apart]
+    return ", ".join(f"{key} ({there}, not {here})" for key, (there, here) in zip(apart, said, strict=True))
 
 
 def _seeds_of(runs: Sequence[Row]) -> list[str]:

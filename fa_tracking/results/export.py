@@ -110,9 +110,9 @@ def _bring_up_to_date(
     dropped = _drop_metrics(connection, [run for run in changed if run in known])
     points = _read_metrics(connection, source, changed, progress)
     _replace_runs(connection, source.uri)
+    create_views(connection)
     for file in ("derive.sql", "name_cells.sql"):
         connection.execute(files("fa_tracking.results").joinpath(file).read_text(encoding="utf-8"))
-    create_views(connection)
     connection.execute("delete from marks where run_id in (select run_id from changed union select run_id from gone)")
     connection.execute(
         "insert into marks select unnest($1::varchar[]), $2, unnest($3::varchar[])",

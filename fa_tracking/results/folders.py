@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fa_tracking.errors import UsageError
+from fa_tracking.tracking import identity
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
-ADDED = {"audits": ("stream_growth", "chance_error", "reference")}
+ADDED = {
+    "audits": ("stream_growth", "chance_error", "reference"),
+    "runs": tuple(identity.ABSENT),
+}
 """Columns that a folder of an earlier version lacks: NULL there."""
 
 

@@ -12,6 +12,7 @@ from fa_tracking.results.database import find_query
 from fa_tracking.results.provenance import digest
 from fa_tracking.results.reference import Answers, Reference
 from fa_tracking.results.tables import markdown_escaped, numeric_columns, pipe_table, render, short, without_noise
+from fa_tracking.tracking import names
 from fa_tracking.untrusted import one_line
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ FORMATS = ("md", "latex", "csv", "json", "html")
 MISSING = "–"
 WORDS = {"pp": "(pp)", "sd": "s.d.", "lr": "learning rate", "grad": "gradient"}
 IDENTITY = (
-    {"experiment", "cell", "method", "architecture", "width", "depth", "dataset", "epochs", "lr", "penalty"}
-    | {"frozen_blocks", "augmentation", "also", "seed", "run_id", "layer", "flag", "used", "threshold", "strategy"}
+    {*names.PARAMS}
+    | {"experiment", "cell", "frozen_blocks", "also", "run_id", "layer", "flag", "used", "threshold", "strategy"}
     | {"regime", "measure", "quantity", "contrast", "rule", "control"}
 )
 """The columns that say of what a row is; the others say what was found."""

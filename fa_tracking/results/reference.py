@@ -191,9 +191,9 @@ def literal(text: str) -> str:
 
 
 def _condition(column: str, value: str) -> str:
-    if not value:
-        return f"{column} is null"
     text, given = f"cast({column} as varchar)", literal(value)
+    if not value:
+        return f"coalesce({text}, '') = ''"
     return f"(lower({text}) = lower({given}) or try_cast({text} as double) = try_cast({given} as double))"
 
 

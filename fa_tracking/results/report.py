@@ -149,8 +149,8 @@ def _headline(cell: Cell) -> list[Block]:
 
 def _configuration(cell: Cell) -> Table:
     """The cell's params, its seeds, and what ran where."""
-    params = cell.first["params"]
-    known = [key for key in names.PARAMS if key in params and key != "seed"]
+    params = cell.params
+    known = [key for key in names.PARAMS if key in params]
     rows = [[key.replace("_", " "), params[key]] for key in [*known, *sorted(params.keys() - {*names.PARAMS})]]
     rows.append(["seeds", _joined(run["seed"] for run in cell.runs)])
     rows.append(["protocol version", _joined(run["protocol_version"] for run in cell.runs if run["is_audited"])])

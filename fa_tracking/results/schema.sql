@@ -23,21 +23,31 @@ create table runs (
     end_time timestamp,
     artifact_uri varchar,
     method varchar,
+    definition integer,                 -- which definition of its method and architecture; NULL: it logs none, as of 1
     architecture varchar,
     width integer,
     depth integer,
+    expansion integer,                  -- hidden units of a block for each of its width; 0: the network's own
+    alpha double,                       -- share of tanh in student_net's activation
     dataset varchar,
+    labels varchar,                     -- of training: true, or random
     seed bigint,
     epochs integer,
     batch_size integer,
     optimizer varchar,
     lr double,
+    lr_schedule varchar,                -- over the epochs: constant or cosine
+    lr_warmup integer,                  -- epochs in which lr rises, before the schedule begins
+    momentum double,                    -- of SGD
     weight_decay double,
+    clip_norm double,                   -- the largest norm of a block's gradient; infinite: none is clipped
     penalty double,                     -- λ of λ·‖f_l(h_l)‖²
+    credit_normalisation varchar,       -- of each sample's local credit: none or rms
+    credit_index varchar,               -- whose credit a block learns from: that of its input or of its output
     frozen_blocks boolean,
     augmentation varchar,
     aborted_at integer,                 -- the epoch at which a flag stopped it; NULL: it ran to its end
-    cell varchar                        -- the params without the seed: runs of one cell differ in their seed alone
+    cell varchar                        -- all params that set it apart but the seed, which alone differs within a cell
 );
 
 create table params (run_id varchar not null, key varchar not null, value varchar, primary key (run_id, key));

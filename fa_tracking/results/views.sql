@@ -4,6 +4,24 @@
 
 create or replace macro is_asked(experiment, asked) as experiment = asked or experiment glob asked;
 
+-- What a run means that does not log a param, where that is known: what version 0.1 did, which had none of these. NULL for
+-- other params. Filled in from fa_tracking/tracking/identity.py.
+create or replace macro absent_meaning(key) as $absent[key];
+
+-- Whether a param tells its run from one that does not log it: 1 and 1.0 are one meaning.
+create or replace macro sets_apart(key, value) as not coalesce(
+    lower(value) = absent_meaning(key) or try_cast(value as double) = try_cast(absent_meaning(key) as double), false
+);
+
+-- What runs mean by their params, logged or not: what sets nothing apart is spelled in one way. ids: of the runs.
+create or replace macro meanings_of(ids) as table
+select run_id, key, if(sets_apart(key, value), value, absent_meaning(key)) as value
+from params where list_contains(ids, run_id)
+union all
+select run_id, key, absent_meaning(key)
+from (select unnest(ids) as run_id) cross join (select unnest(map_keys($absent)) as key)
+anti join params using (run_id, key);
+
 -- Student's t at 95 %, two-sided: the table to 20 degrees of freedom, above them the first terms of its expansion in
 -- 1/df (Abramowitz & Stegun 1964, 26.7.5), within 2e-7 of the quantile. NULL below one degree.
 create or replace macro t_95(df) as case
@@ -24,15 +42,15 @@ create or replace macro interval_of(mean, sd, n) as {
 
 -- What else sets finished runs apart: their params that vary among those asked for, less those that every answer shows.
 create or replace macro also_of(asked) as table
-with told as (
-    select run_id, key, value from params semi join (
-        from runs where status = 'FINISHED' and is_asked(experiment, asked)
-    ) using (run_id)
+with finished as (select run_id from runs where status = 'FINISHED' and is_asked(experiment, asked)),
+told as (
+    select run_id, key, value from params semi join finished using (run_id)
     where key not in ('method', 'architecture', 'width', 'depth', 'epochs', 'penalty', 'frozen_blocks', 'seed')
+        and sets_apart(key, value)
 ),
 varied as (
     select key from told group by key
-    having count(distinct value) > 1 or count(*) < (select count(distinct run_id) from told)
+    having count(distinct value) > 1 or count(*) < (select count(*) from finished)
 )
 select run_id, string_agg(key || '=' || value, ' ' order by key) as also
 from told semi join varied using (key) group by run_id;
@@ -106,7 +124,8 @@ create or replace macro cells_of(asked) as table
 with asked_runs as (select * from runs_of(asked)),
 named as (
     select
-        cell, any_value(method) as method, any_value(architecture) as architecture, any_value(width) as width,
+        cell, any_value(method) as method, any_value(definition) as definition,
+        any_value(architecture) as architecture, any_value(width) as width,
         any_value(depth) as depth, any_value(dataset) as dataset, any_value(epochs) as epochs, any_value(lr) as lr,
         any_value(penalty) as penalty, any_value(frozen_blocks) as frozen_blocks,
         any_value(augmentation) as augmentation, any_value(also) as also,
@@ -148,13 +167,25 @@ select
     coalesce(flags, '') as flags, verdict
 from named left join measured using (cell) left join verdicts using (cell) left join flagged using (cell);
 
--- The cells, and in others all their params but those in varied: equal others differ in nothing else.
+-- The cells, and in others all their params but those in varied: equal others differ in nothing else. The definition
+-- follows from method and architecture: where one of these varies, the latest of each among those asked for are equal.
 create or replace macro siblings_of(asked, varied) as table
-select c.*, coalesce(o.others, []) as others
-from cells_of(asked) c left join (
+with dated as (
+    select
+        *, coalesce(definition, try_cast(absent_meaning('definition') as integer)) as own,
+        own = max(own) over (partition by method, architecture) as is_latest
+    from cells_of(asked)
+)
+select
+    c.* exclude (own, is_latest),
+    coalesce(o.others, []) || if(
+        list_contains(varied, 'definition') or is_latest and list_has_any(varied, ['method', 'architecture']),
+        [], ['definition=' || own]
+    ) as others
+from dated c left join (
     select cell, list(key || '=' || value order by key) as others
     from (select coalesce(cell, '') as cell, min(run_id) as run_id from runs group by all) join params using (run_id)
-    where key <> 'seed' and not list_contains(varied, key)
+    where key not in ('seed', 'definition') and not list_contains(varied, key) and sets_apart(key, value)
     group by cell
 ) o using (cell);
 

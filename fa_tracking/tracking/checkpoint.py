@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fa_tracking import catalogue, untrusted
-from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError, UsageError
+from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError, OtherDefinitionError, UsageError
+from fa_tracking.tracking import definition
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -82,12 +83,14 @@ class CheckpointConfig(BaseModel):
     """What config.json holds.
 
     ``factory`` names the entry point (group ``fa_tracking.models``) that builds the model from ``model``: either
-    ``name`` of a callable, or ``catalogue:item`` of a package with one file an architecture.
+    ``name`` of a callable, or ``catalogue:item`` of a package with one file an architecture. ``definition``: which one
+    of that name; 0.1 wrote none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     factory: Name | None
+    definition: int = Field(default=definition.FIRST, ge=definition.FIRST, le=definition.LARGEST)
     model: Annotated[dict[str, Any], AfterValidator(_short)]
     epoch: int = Field(ge=0, le=LARGEST_STEP)
     dataset: DataSource | None
@@ -127,6 +130,7 @@ def write(
         digests[name] = hashlib.sha256(data).hexdigest()
     config = CheckpointConfig(
         factory=factory,
+        definition=definition.of(model),
         model=model_config,
         epoch=epoch,
         dataset=dataset,
@@ -172,32 +176,38 @@ def build_model(checkpoint: Checkpoint) -> "nn.Module":
 
     Raises:
         NoCheckpointError: it was saved without a factory.
+        OtherDefinitionError: its factory's name stands for another network here than the one that was saved.
         CheckpointError: the factory is not installed, or does not fit the weights.
     """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    where = f"checkpoint {checkpoint.folder.name}"
-    factory = find_factory(checkpoint.config.factory, where)
+    config, where = checkpoint.config, f"checkpoint {checkpoint.folder.name}"
+    factory = find_factory(config.factory, where)
+    saved = (config.definition, str(config.factory), where, config.fa_version)
+    if definition.says(factory):
+        definition.must_be(factory, *saved)
     try:
         weights = load_file(checkpoint.folder / MODEL)
     except (SafetensorError, OSError, ValueError, KeyError) as error:  # KeyError: a type that torch has not
         raise CheckpointError(f"{where}: {MODEL} is not a safetensors file: {_first_line(error)}") from error
     try:
         with torch.device("meta"), _no_more_parts_than(max(len(weights), FEWEST)):
-            model = factory(**checkpoint.config.model)
+            model = factory(**config.model)
+        definition.must_be(model, *saved)
         model.load_state_dict(weights, strict=True, assign=True)
         computed = [t for t in (*model.parameters(), *model.buffers()) if t.is_meta]  # what no state_dict holds
         if sum(t.numel() for t in computed) > MOST_COMPUTED:
             raise ValueError(f"it computes more than {MOST_COMPUTED} numbers that the file does not hold")
         if computed:
-            model = factory(**checkpoint.config.model)
+            model = factory(**config.model)
             model.load_state_dict(weights, strict=True)
+    except OtherDefinitionError:
+        raise
     except Exception as error:  # another's factory may raise anything
-        raise CheckpointError(
-            f"{where}: the factory {checkpoint.config.factory!r} does not fit the weights: {_first_line(error)}"
-        ) from error
+        misfit = f"the factory {config.factory!r} does not fit the weights: {_first_line(error)}"
+        raise CheckpointError(f"{where}: {misfit}") from error
     return model
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking.errors import FATrackError, StoreAwayError, UsageError
-from fa_tracking.tracking import names, process, store
+from fa_tracking.tracking import identity, names, process, store
 from fa_tracking.tracking.deliver import deliver
 from fa_tracking.tracking.journal import Journal, spool
 from fa_tracking.tracking.run import TrackedRun
@@ -220,7 +220,7 @@ def _end_active(run_id: str, status: str) -> None:
 
 
 def _run_name(params: Mapping[str, Any]) -> str:
-    """Such as ``dfa resmlp 4×256 λ=0.01 frozen, seed 42``."""
+    """Such as ``dfa resmlp 4×256 λ=0.01 frozen, cosine, clip 1, seed 42``."""
     size = f"{params['depth']}×{params['width']}" if {"depth", "width"} <= params.keys() else ""
     parts = [
         params["method"],
@@ -229,4 +229,4 @@ def _run_name(params: Mapping[str, Any]) -> str:
         f"λ={params['penalty']}" if params.get("penalty") else "",
         "frozen" if params.get("frozen_blocks") else "",
     ]
-    return " ".join(str(p) for p in parts if p) + f", seed {params['seed']}"
+    return ", ".join([" ".join(str(p) for p in parts if p), *identity.in_words(params), f"seed {params['seed']}"])

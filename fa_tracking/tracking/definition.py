@@ -1,0 +1,41 @@
+"""Which definition of its name a network is: one that changes under its old name has another number, and is another.
+
+A network, or the factory that builds it, says so by an attribute ``definition``; without one it is the first.
+"""
+
+from typing import Any
+
+from fa_tracking.errors import OtherDefinitionError
+from fa_tracking.untrusted import one_line
+
+FIRST = 1
+LARGEST = 2**31 - 1
+
+
+def says(network: Any) -> bool:
+    """Whether a network, or a factory, says which definition it is."""
+    return isinstance(getattr(network, "definition", None), int)
+
+
+def of(network: Any) -> int:
+    """Which one it is."""
+    return int(network.definition) if says(network) else FIRST
+
+
+def must_be(network: Any, saved: int, name: str, where: str, version: str) -> None:
+    """Refuse to take weights for what they are not.
+
+    Args:
+        network: what ``name`` stands for here.
+        saved: the definition whose weights were saved.
+        version: of the FA-Track that saved them.
+
+    Raises:
+        OtherDefinitionError: ``network`` is of another definition.
+    """
+    if of(network) != saved:
+        reader = one_line(".".join(version.split(".")[:2]))
+        raise OtherDefinitionError(
+            f"{where} holds definition {saved} of {one_line(name)}, which FA-Track {reader:.20} reads; "
+            f"here it is definition {of(network)}"
+        )
