@@ -52,7 +52,7 @@ def test_a_normalised_credit_has_rms_1_in_each_sample_at_any_scale(scale: float,
     found = unit_rms(credit)
     rms = found.double().flatten(1).square().mean(1).sqrt()
     assert rms.numpy() == pytest.approx(np.ones(6), rel=1e-6)
-    cosine = F.cosine_similarity(found.double().flatten(1) , (credit.double() / scale).flatten(1), eps=0)
+    cosine = F.cosine_similarity(found.double().flatten(1), (credit.double() / scale).flatten(1), eps=0)
     assert cosine.numpy() == pytest.approx(np.ones(6), rel=1e-6)
 
 
@@ -136,7 +136,9 @@ def test_block_fa_with_the_true_jacobians_is_bp_on_a_linear_network() -> None:
             nn.init.zeros_(block.bias)
     fa.rule.double()
     for layer, block in enumerate(fa.model.blocks[1:]):
-        fa.rule.get_buffer(f"B{layer}").copy_((torch.eye(16) + block.weight.detach()).mT)  # a B_lᵀ = a ∂h_{l+2}/∂h_{l+1}
+        fa.rule.get_buffer(f"B{layer}").copy_(
+            (torch.eye(16) + block.weight.detach()).mT
+        )  # a B_lᵀ = a ∂h_{l+2}/∂h_{l+1}
     found, expected = gradients(fa), gradients(bp)
     assert found.keys() == expected.keys()
     for name in expected:
@@ -249,7 +251,9 @@ def test_kolen_pollacks_feedback_takes_the_clipped_gradient_of_its_weight() -> N
         assert torch.equal(follower.grad, leader.grad)
 
 
-@pytest.mark.parametrize("method", [n for n in catalogue.names(methods) if catalogue.load(methods, n).Method.can_stack()])
+@pytest.mark.parametrize(
+    "method", [n for n in catalogue.names(methods) if catalogue.load(methods, n).Method.can_stack()]
+)
 def test_a_stack_clips_and_schedules_each_cell_as_it_would_alone(method: str) -> None:
     recipe = {"clip_norm": 0.05, "lr_schedule": "cosine", "epochs": 4, "optimizer": "sgd", "momentum": 0.9, "lr": 0.1}
     if method in LOCAL:

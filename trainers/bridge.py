@@ -54,7 +54,7 @@ class BridgeRule(LocalRule):
         states, error = [flat(h) for h in local.hidden], local.error * len(y)
         credit, fit = self.learn(model, states, error, y)
         shaped = [(a / len(y)).unflatten(1, shape) for a, shape in zip(credit, self._shapes, strict=False)]
-        found = local.signals(self.sent(shaped, local), penalty)
+        found = local.signals(self.sent(shaped), penalty)
         return found._replace(sent=[*found.sent, (fit, torch.ones_like(fit))])
 
     def learn(

@@ -97,8 +97,8 @@ def build(config: RunConfig, dataset: data.Dataset) -> tuple[BlockModel, Learnin
     untrained(model, config).requires_grad_(False)
     recipe = {name: getattr(config, name) for name in CREDIT}
     if not issubclass(method.Method, LocalRule):
-        for name in recipe:
-            if recipe[name] != getattr(RunConfig, name):
+        for name, value in recipe.items():
+            if value != getattr(RunConfig, name):
                 raise UsageError(f"{config.method} has no local credit, and takes no {name}")
         recipe = {}
     try:

@@ -4,8 +4,9 @@ The output error e = softmax(logits) − onehot(y) goes straight to every hidden
 
     a_l = e B_l,    B_l ∈ R^{classes × d_l},  entries N(0, 1/classes)
 
-With ``credit_index`` "input" there is one matrix a block, and Γ at h_L is read with B_{L−1}, as in the published study
-(arXiv:2606.21126); with "output" one more, for the embedding. The terminal LayerNorm and the head see the true gradient.
+With ``credit_index`` "input" there is one matrix per block, and Γ at h_L is read with B_{L−1}, as in the published
+study (arXiv:2606.21126); with "output" there is one more, for the embedding. The terminal LayerNorm and the head see
+the true gradient.
 """
 
 from collections.abc import Sequence
