@@ -41,8 +41,8 @@ class Method(BridgeRule):
         super().__init__(model, **recipe)
         self._seed = seed
         with seeded(seed, "credit bridge"):
-            self.bridge = Predictor(self._sizes, int(model.config["classes"]), 1)
-        self.average = Predictor(self._sizes, int(model.config["classes"]), 1).requires_grad_(False)
+            self.bridge = Predictor(self._sizes, int(model.config["classes"]), 1, normed=True)
+        self.average = Predictor(self._sizes, int(model.config["classes"]), 1, normed=True).requires_grad_(False)
         self.average.load_state_dict(self.bridge.state_dict())
         for layer, matrix in enumerate(projections(model, seed, "dfa")[: self.credits(model)]):
             self.register_buffer(f"B{layer}", matrix)
@@ -72,7 +72,7 @@ class Method(BridgeRule):
         """V(h_l) (B,) and ∂V/∂h_l (B, d), both with their graph."""
         with torch.enable_grad():
             leaf = h.detach().requires_grad_()
-            value = self.bridge(normed(leaf), layer, error).squeeze(1)
+            value = self.bridge(leaf, layer, error).squeeze(1)
             (slope,) = torch.autograd.grad(value.sum(), leaf, create_graph=True)
         return value, slope
 
@@ -83,7 +83,7 @@ class Method(BridgeRule):
         fit = F.mse_loss(value, loss) + (own_slope - slope).square().sum(1).mean()
         with torch.no_grad():
             softest = [self._soft_minimum(states[layer + 1], layer + 1, error) for layer in range(deepest)]
-        values = [self.bridge(normed(h), layer, error).squeeze(1) for layer, h in enumerate(states[:-1])]
+        values = [self.bridge(h, layer, error).squeeze(1) for layer, h in enumerate(states[:-1])]
         consistency = [F.mse_loss(v, s) for v, s in zip(values, softest, strict=True)]
         self._advance()
         return fit + torch.stack(consistency).mean() if consistency else fit
@@ -93,7 +93,7 @@ class Method(BridgeRule):
         draw = generator(self._seed, f"credit bridge {int(self.draws)} {layer}")
         noise = torch.randn(DRAWS, *h.shape, generator=draw).to(h)
         noisy = (h + NOISE * noise).flatten(0, 1)
-        value = self.average(normed(noisy), layer, error.repeat(DRAWS, 1)).view(DRAWS, len(h))
+        value = self.average(noisy, layer, error.repeat(DRAWS, 1)).view(DRAWS, len(h))
         found: Tensor = -TEMPERATURE * (torch.logsumexp(-value / TEMPERATURE, dim=0) - torch.tensor(DRAWS).log())
         return found
 
@@ -103,11 +103,6 @@ class Method(BridgeRule):
         self.draws += 1
         for mean, now in zip(self.average.parameters(), self.bridge.parameters(), strict=True):
             mean.lerp_(now, 1 - AVERAGING)
-
-
-def normed(h: Tensor) -> Tensor:
-    """LN(h) without gain and shift, (B, d)."""
-    return F.layer_norm(h, h.shape[1:])
 
 
 def flat_credit(error: Tensor, matrix: Tensor) -> Tensor:

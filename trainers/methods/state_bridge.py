@@ -25,7 +25,7 @@ class Method(BridgeRule):
     def __init__(self, model: BlockModel, seed: int, **recipe: str) -> None:
         super().__init__(model, **recipe)
         with seeded(seed, "state bridge"):
-            self.bridge = Predictor(self._sizes, int(model.config["classes"]), self._sizes[-1])
+            self.bridge = Predictor(self._sizes, int(model.config["classes"]), self._sizes[-1], normed=False)
 
     def learn(
         self, model: BlockModel, states: Sequence[Tensor], error: Tensor, y: Tensor
