@@ -45,7 +45,7 @@ def test_the_teachers_classes_are_of_one_size_so_that_no_untrained_network_is_fl
         assert share.min() > 0.08 and share.max() < 0.12
     assert not torch.equal(teacher.train.inputs[:4000], teacher.test.inputs)
     for architecture in ("student_net", "resmlp"):
-        model, _ = build(RunConfig("bp", architecture, width=128, dataset="teacher", seed=2), teacher)
+        model, _ = build(RunConfig("bp", architecture=architecture, width=128, dataset="teacher", seed=2), teacher)
         assert diagnose(model, evaluation_inputs(teacher)).verdict == "trustworthy"
 
 
