@@ -30,6 +30,16 @@ def carries_gradient(x: Tensor) -> bool:
     return x.requires_grad
 
 
+def draw_normal(weight: Tensor, deviation: float) -> None:
+    """Draw entries N(0, σ²) in place; one without memory has none, and torch would import its compiler to learn that.
+
+    A checkpoint's network is built so, and the import takes seconds.
+    """
+    if not weight.is_meta:
+        with torch.no_grad():
+            weight.copy_(deviation * torch.randn(weight.shape))
+
+
 class ImageConv2d(nn.Conv2d):
     """A convolution that takes images (B, C, H, W), or rows (B, C·H·W) of them: data may be stored flat."""
 

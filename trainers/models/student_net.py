@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from trainers.layers import draw_normal
 from trainers.model import BlockModel
 from trainers.models.resmlp import BRANCH_DEVIATION
 
@@ -29,7 +30,7 @@ class Block(nn.Module):
         self.ln = nn.LayerNorm(width)
         self.act = Phi(alpha)
         self.linear = nn.Linear(width, width, bias=False)
-        nn.init.normal_(self.linear.weight, std=BRANCH_DEVIATION)
+        draw_normal(self.linear.weight, BRANCH_DEVIATION)
 
     def forward(self, h: Tensor) -> Tensor:
         return self.linear(self.act(self.ln(h)))

@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainers.layers import ImageConv2d, normed_linear
+from trainers.layers import ImageConv2d, draw_normal, normed_linear
 from trainers.model import BlockModel
 
 PATCH = 4
 HEAD_WIDTH = 32
+TOKEN_DEVIATION = 0.02
 
 
 class Embedding(nn.Module):
@@ -25,8 +26,10 @@ class Embedding(nn.Module):
         height, wide = input_shape[1:]
         if height % PATCH or wide % PATCH:
             raise ValueError(f"it takes images whose sides are multiples of {PATCH}, not {height} × {wide}")
-        self.class_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
-        self.positions = nn.Parameter(0.02 * torch.randn(1, 1 + height * wide // PATCH**2, width))
+        self.class_token = nn.Parameter(torch.empty(1, 1, width))
+        self.positions = nn.Parameter(torch.empty(1, 1 + height * wide // PATCH**2, width))
+        for drawn in (self.class_token, self.positions):
+            draw_normal(drawn, TOKEN_DEVIATION)
 
     def forward(self, x: Tensor) -> Tensor:
         patches = self.patches(x).flatten(2).transpose(1, 2)
