@@ -1,6 +1,8 @@
 """Data sets: what is embedded, what is read from a folder, and the real CIFAR-10 where it is at hand."""
 
+import hashlib
 import io
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from torchvision.datasets import CIFAR100
 
 from fa_tracking import diagnose
 from fa_tracking.errors import FATrackError, UsageError
@@ -45,7 +48,7 @@ def test_the_teachers_classes_are_of_one_size_so_that_no_untrained_network_is_fl
         assert share.min() > 0.08 and share.max() < 0.12
     assert not torch.equal(teacher.train.inputs[:4000], teacher.test.inputs)
     for architecture in ("student_net", "resmlp"):
-        model, _ = build(RunConfig("bp", architecture, width=128, dataset="teacher", seed=2), teacher)
+        model, _ = build(RunConfig("bp", architecture=architecture, width=128, dataset="teacher", seed=2), teacher)
         assert diagnose(model, evaluation_inputs(teacher)).verdict == "trustworthy"
 
 
@@ -74,6 +77,41 @@ def test_a_folder_in_the_hugging_face_layout_is_read(tmp_path: Path, nested: boo
     normal = dataset.normalisation(dataset.train.inputs).double()
     assert normal.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
     assert normal.std((0, 2, 3), unbiased=False).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
+
+
+@pytest.mark.parametrize("first", ["fine_label", "coarse_label"])
+def test_cifar100_in_the_hugging_face_layout_has_its_fine_labels(tmp_path: Path, first: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 32, 32, 3), dtype=np.uint8)
+    labels = {"fine_label": list(range(100)), "coarse_label": [fine % 20 for fine in range(100)]}
+    columns = {"img": [{"bytes": png(p), "path": None} for p in pixels], first: labels[first], **labels}
+    for split in ("train", "test"):
+        pq.write_table(pa.table(columns), tmp_path / f"{split}.parquet")
+    dataset = data.load("cifar100", str(tmp_path))
+    assert (dataset.classes, dataset.input_shape) == (100, (3, 32, 32))
+    assert dataset.train.labels.tolist() == labels["fine_label"]
+    assert np.array_equal(dataset.test.inputs.numpy(), pixels.transpose(0, 3, 1, 2))
+
+
+def test_cifar100_in_torchvisions_layout_has_its_fine_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, draw = tmp_path / CIFAR100.base_folder, np.random.default_rng(0)
+    folder.mkdir()
+    rows = {part: draw.integers(0, 256, (100, 3072), dtype=np.uint8) for part in ("train", "test")}
+    files = {
+        part: {"data": pixels, "fine_labels": list(range(100)), "coarse_labels": [fine % 20 for fine in range(100)]}
+        for part, pixels in rows.items()
+    } | {"meta": {"fine_label_names": [f"class {fine}" for fine in range(100)]}}
+    for name, content in files.items():
+        (folder / name).write_bytes(pickle.dumps(content))
+    with pytest.raises(UsageError, match="does not hold cifar100"):  # torchvision knows the checksums of its files
+        data.load("cifar100", str(tmp_path))
+    sums = {name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name in files}
+    monkeypatch.setattr(CIFAR100, "train_list", [["train", sums["train"]]])
+    monkeypatch.setattr(CIFAR100, "test_list", [["test", sums["test"]]])
+    monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": sums["meta"]})
+    dataset = data.load("cifar100", str(tmp_path))
+    assert dataset.classes == 100 and dataset.train.labels.tolist() == list(range(100))
+    for split, part in ((dataset.train, "train"), (dataset.test, "test")):
+        assert np.array_equal(split.inputs.numpy(), rows[part].reshape(-1, 3, 32, 32))
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ def build(config: RunConfig, dataset: data.Dataset) -> tuple[BlockModel, Learnin
     for name in own.keys() - signature(architecture.Model).parameters.keys():
         raise UsageError(f"{config.architecture} takes no {name}")
     shape = {
-        "input_shape": list(dataset.input_shape),
+        "input_shape": list(dataset.image_shape if architecture.Model.images else dataset.input_shape),
         "classes": dataset.classes,
         "width": config.width,
         "depth": config.depth,

@@ -2,9 +2,11 @@
 
 ``digit_pairs`` (20,000 training and 4,000 test pairs of handwritten digits, labelled by their sum modulo 10) and
 ``digits`` come with scikit-learn; ``teacher`` is labelled by a fixed random residual network, for ``student_net``.
-``cifar10`` and ``fashion_mnist`` are read by torchvision from ``--data-dir``. Any other name is a folder in
-``--data-dir``, or that folder itself, with ``train.parquet`` and ``test.parquet``: a struct column with encoded image
-``bytes`` and an integer label column, as the Hugging Face hub lays images out.
+Their samples are rows of features; networks of images take them as 16 × 8 (one digit above the other), 8 × 8 and 8 × 8
+pixels. ``cifar10``, ``cifar100`` and ``fashion_mnist`` are read by torchvision from ``--data-dir``. Any other name is a
+folder in ``--data-dir``, or that folder itself, with ``train.parquet`` and ``test.parquet``: a struct column with
+encoded image ``bytes`` and an integer label column, as the Hugging Face hub lays images out. Of several such columns
+it is ``label``, ``labels`` or ``fine_label`` (CIFAR-100's 100 classes), else the first.
 """
 
 import hashlib
@@ -59,6 +61,11 @@ class Dataset:
     @property
     def input_shape(self) -> tuple[int, ...]:
         return tuple(self.test.inputs.shape[1:])
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W) as a network of images takes a sample; ``input_shape`` where none is known."""
+        return EMBEDDED.get(self.name, self.input_shape)
 
     def to(self, device: str) -> "Dataset":
         """The same data on a device of torch's; itself where it lies there already."""
@@ -146,7 +153,7 @@ def _parquet(path: Path) -> Split:
             f.name for f in table.schema if pa.types.is_struct(f.type) and f.type.get_field_index("bytes") >= 0
         )
         labels = [f.name for f in table.schema if pa.types.is_integer(f.type)]
-        label = next(n for n in ("label", "labels", *labels) if n in labels)
+        label = next(n for n in ("label", "labels", "fine_label", *labels) if n in labels)
         encoded = table[images].combine_chunks().field("bytes").to_pylist()
         pixels = np.stack([np.asarray(Image.open(io.BytesIO(b)).convert("RGB")) for b in encoded])
     except StopIteration:
@@ -215,6 +222,9 @@ def _teacher(part: str) -> Split:
     h_0 = A x, h_{l+1} = h_l + α W'_l relu(W_l h_l) with α = 1, four blocks of d = 128, entries N(0, 1/fan_in); the
     label is the largest of ten logits, shifted so that the training classes are of one size: else the gradients of an
     untrained network share the direction of what it does not know of their sizes, and (c) fires.
+
+    The study's teacher is open (arXiv:2606.21126). This one is ours, and of another form than ``student_net``: it has
+    two matrices a block, ReLU in the place of φ_α, and no LayerNorm, so no student can become the teacher.
     """
     logits = _teacher_logits("train")
     shift = np.zeros(TEACHER["classes"])

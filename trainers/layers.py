@@ -30,6 +30,33 @@ def carries_gradient(x: Tensor) -> bool:
     return x.requires_grad
 
 
+def draw_normal(weight: Tensor, deviation: float) -> None:
+    """Draw entries N(0, σ²) in place; one without memory has none, and torch would import its compiler to learn that.
+
+    A checkpoint's network is built so, and the import takes seconds.
+    """
+    if not weight.is_meta:
+        with torch.no_grad():
+            weight.copy_(deviation * torch.randn(weight.shape))
+
+
+class ImageConv2d(nn.Conv2d):
+    """A convolution that takes images (B, C, H, W), or rows (B, C·H·W) of them: data may be stored flat."""
+
+    def __init__(self, image_shape: Sequence[int], channels: int, *args: Any, **kwargs: Any) -> None:
+        """
+        Raises:
+            ValueError: ``image_shape`` is not (C, H, W).
+        """
+        if len(image_shape) != 3:
+            raise ValueError(f"it takes images (C, H, W), not inputs of shape {tuple(image_shape)}")
+        super().__init__(image_shape[0], channels, *args, **kwargs)
+        self.image_shape = tuple(image_shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.unflatten(1, self.image_shape) if x.ndim == 2 else x)
+
+
 def side_by_side(size: int, in_dims: Sequence[int | None], *tensors: Tensor | None) -> list[Tensor | None]:
     """What ``torch.func.vmap`` gives an autograd function, its axis of ``size`` cells in front in every tensor."""
     return [

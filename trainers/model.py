@@ -15,13 +15,15 @@ class BlockModel(nn.Module):
 
     An architecture sets ``embed``, ``blocks`` (each returns the residual branch f_l(h), not h + f_l(h)) and
     ``out_head``, with ``out_ln`` before it if it has a terminal LayerNorm. ``residual = False`` says that
-    h_{l+1} = blocks[l](h_l), ``tokens = True`` that a state is (B, T, d) and its class token is read out.
+    h_{l+1} = blocks[l](h_l), ``tokens = True`` that a state is (B, T, d) and its class token is read out,
+    ``images = True`` that ``input_shape`` is (C, H, W), also of data stored flat, which reach it as rows (B, C·H·W).
     ``config`` holds what its factory needs to build it again; arguments of other types than declared are refused, for
     a checkpoint's config is another's word.
     """
 
     residual: ClassVar[bool] = True
     tokens: ClassVar[bool] = False
+    images: ClassVar[bool] = False
 
     definition: ClassVar[int]
     """Which definition of its name it is (``trainers/definitions.py``); a checkpoint of another one is refused."""

@@ -36,13 +36,14 @@ class Grid(BaseModel):
 
 
 class Reduction(BaseModel):
-    """What ``--reduced`` puts in the place of the study's own settings."""
+    """What ``--reduced`` puts in the place of the study's own settings; what it does not name stays."""
 
     model_config = ConfigDict(extra="forbid")
 
     says: str
     fixed: dict[str, bool | int | float | str] = {}
     seeds: list[int] | None = None
+    grids: list[Grid] | None = None
 
 
 class Study(BaseModel):
@@ -88,6 +89,7 @@ class Study(BaseModel):
                 "experiment": f"{self.experiment}_reduced",
                 "fixed": self.fixed | self.reduced.fixed,
                 "seeds": self.reduced.seeds or self.seeds,
+                "grids": self.reduced.grids or self.grids,
             }
         )
 

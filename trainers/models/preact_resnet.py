@@ -1,9 +1,14 @@
-"""A small pre-activation ResNet (He et al. 2016, arXiv:1603.05027) at one resolution."""
+"""A small pre-activation ResNet (He et al. 2016, arXiv:1603.05027) at one resolution: BatchNorm, no LayerNorm.
+
+The published study has a ResNet with BatchNorm and no LayerNorm too, and leaves its body open (arXiv:2606.21126): this
+one is ours.
+"""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from trainers.layers import ImageConv2d
 from trainers.model import BlockModel
 
 
@@ -28,11 +33,11 @@ class Block(nn.Module):
 class Model(BlockModel):
     """A stem that halves the sides twice, blocks of d channels, a final BN, ReLU and mean over the image, a head."""
 
+    images = True
+
     def __init__(self, input_shape: Sequence[int], classes: int, width: int = 32, depth: int = 4) -> None:
         super().__init__()
-        if len(input_shape) != 3:
-            raise ValueError(f"preact_resnet takes images (C, H, W), not inputs of shape {tuple(input_shape)}")
-        self.embed = nn.Conv2d(input_shape[0], width, 3, stride=4, padding=1)
+        self.embed = ImageConv2d(input_shape, width, 3, stride=4, padding=1)
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
         self.out_head = nn.Sequential(
             nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)

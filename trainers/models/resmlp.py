@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from trainers.layers import normed_linear
+from trainers.layers import draw_normal, normed_linear
 from trainers.model import BlockModel
 
 BRANCH_DEVIATION = 0.01
@@ -24,7 +24,7 @@ class Block(nn.Module):
         self.up = nn.Linear(width, expansion * width)
         self.act: nn.Module = nn.GELU()
         self.down = nn.Linear(expansion * width, width)
-        nn.init.normal_(self.down.weight, std=BRANCH_DEVIATION)
+        draw_normal(self.down.weight, BRANCH_DEVIATION)
         nn.init.zeros_(self.down.bias)
 
     def forward(self, h: Tensor) -> Tensor:

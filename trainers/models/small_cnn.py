@@ -1,40 +1,51 @@
-"""SmallCNN: three convolutions with BatchNorm, one hidden linear layer, a head; no residual stream, no terminal LN."""
+"""SmallCNN (arXiv:2606.21126): three convolutions, a hidden linear layer, a head; no residual stream, no LayerNorm."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import nn
 
+from trainers.layers import ImageConv2d
 from trainers.model import BlockModel
 
-
-def convolution(channels: int, filters: int, stride: int) -> nn.Sequential:
-    """3 × 3 convolution, BatchNorm, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(channels, filters, 3, stride, padding=1, bias=False), nn.BatchNorm2d(filters), nn.ReLU()
-    )
+LEAST = 4
+"""Pixels of a side, which is halved twice."""
 
 
 class Model(BlockModel):
-    """Channels d, 2d, 4d at half the sides each; a block's output is the next state itself.
+    """Channels d, 2d, 4d, and 4d·H/4·W/4 features to a hidden layer of 8d: d = 32 in the published study.
 
-    The embedding is the first convolution; the blocks are the other two and the hidden linear layer (4d units), so
-    the depth is always 3.
+    h_0 is the first convolution's output, h_1 and h_2 the others', at half the sides each, and h_3 the hidden layer's:
+    all after ReLU and pooling. The embedding is the first convolution, and the depth is always 3.
     """
 
     residual = False
+    images = True
+    batch_norm: ClassVar[bool] = False
 
     def __init__(self, input_shape: Sequence[int], classes: int, width: int = 32, depth: int = 3) -> None:
         super().__init__()
-        if len(input_shape) != 3 or depth != 3:
-            raise ValueError(f"small_cnn takes images (C, H, W) and depth 3, not {tuple(input_shape)} and {depth}")
-        channels, height, wide = input_shape
-        pooled = -(-height // 8) * -(-wide // 8)  # each stride of 2 rounds up
-        self.embed = convolution(channels, width, 2)
+        if depth != 3:
+            raise ValueError(f"its depth is 3, not {depth}")
+        first = ImageConv2d(input_shape, width, 3, padding=1, bias=not self.batch_norm)
+        height, wide = input_shape[1:]
+        if min(height, wide) < LEAST:
+            raise ValueError(f"it takes images of at least {LEAST} × {LEAST}, not {height} × {wide}")
+        self.embed = nn.Sequential(first, *self._normalised(width))
         self.blocks = nn.ModuleList(
             [
-                convolution(width, 2 * width, 2),
-                convolution(2 * width, 4 * width, 2),
-                nn.Sequential(nn.Flatten(), nn.Linear(4 * width * pooled, 4 * width), nn.ReLU()),
+                self._halving(width, 2 * width),
+                self._halving(2 * width, 4 * width),
+                nn.Sequential(nn.Flatten(), nn.Linear(4 * width * (height // 4) * (wide // 4), 8 * width), nn.ReLU()),
             ]
         )
-        self.out_head = nn.Linear(4 * width, classes)
+        self.out_head = nn.Linear(8 * width, classes)
+
+    def _normalised(self, filters: int) -> list[nn.Module]:
+        """What follows a convolution."""
+        return [nn.BatchNorm2d(filters), nn.ReLU()] if self.batch_norm else [nn.ReLU()]
+
+    def _halving(self, channels: int, filters: int) -> nn.Sequential:
+        """3 × 3 convolution, ReLU, the largest of each 2 × 2."""
+        convolution = nn.Conv2d(channels, filters, 3, padding=1, bias=not self.batch_norm)
+        return nn.Sequential(convolution, *self._normalised(filters), nn.MaxPool2d(2))

@@ -1,4 +1,7 @@
-"""ViT-Mini (after Dosovitskiy et al. 2021): 4 × 4 patches, class token, pre-LayerNorm blocks, terminal LayerNorm."""
+"""ViT-Mini (after Dosovitskiy et al. 2021): 4 × 4 patches, class token, pre-LayerNorm blocks, terminal LayerNorm.
+
+Patches, heads of 32 and an MLP of 4d hidden units are ours: the published study leaves them open (arXiv:2606.21126).
+"""
 
 from collections.abc import Sequence
 
@@ -6,25 +9,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainers.layers import normed_linear
+from trainers.layers import ImageConv2d, draw_normal, normed_linear
 from trainers.model import BlockModel
 
 PATCH = 4
 HEAD_WIDTH = 32
-EXPANSION = 4
+TOKEN_DEVIATION = 0.02
 
 
 class Embedding(nn.Module):
-    """(B, C, H, W) -> (B, 1 + T, d): one token a patch behind the class token, learned positions added."""
+    """Images (B, C, H, W) -> (B, 1 + T, d): one token a patch behind the class token, learned positions added."""
 
     def __init__(self, input_shape: Sequence[int], width: int) -> None:
         super().__init__()
-        if len(input_shape) != 3 or any(side % PATCH for side in input_shape[1:]):
-            raise ValueError(f"vit_mini takes images whose sides are multiples of {PATCH}, not {tuple(input_shape)}")
-        channels, height, wide = input_shape
-        self.patches = nn.Conv2d(channels, width, PATCH, PATCH)
-        self.class_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
-        self.positions = nn.Parameter(0.02 * torch.randn(1, 1 + height * wide // PATCH**2, width))
+        self.patches = ImageConv2d(input_shape, width, PATCH, PATCH)
+        height, wide = input_shape[1:]
+        if height % PATCH or wide % PATCH:
+            raise ValueError(f"it takes images whose sides are multiples of {PATCH}, not {height} × {wide}")
+        self.class_token = nn.Parameter(torch.empty(1, 1, width))
+        self.positions = nn.Parameter(torch.empty(1, 1 + height * wide // PATCH**2, width))
+        for drawn in (self.class_token, self.positions):
+            draw_normal(drawn, TOKEN_DEVIATION)
 
     def forward(self, x: Tensor) -> Tensor:
         patches = self.patches(x).flatten(2).transpose(1, 2)
@@ -34,16 +39,18 @@ class Embedding(nn.Module):
 class Block(nn.Module):
     """f(h) = a + MLP(LN(h + a)) with a = attention(LN(h)): the whole block as one residual branch."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, expansion: int) -> None:
         super().__init__()
         self.heads = max(1, width // HEAD_WIDTH)
+        if width % self.heads:
+            raise ValueError(f"a width of {width} does not divide among {self.heads} heads")
         self.ln_attention = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.merge = nn.Linear(width, width)
         self.ln_mlp = nn.LayerNorm(width)
-        self.up = nn.Linear(width, EXPANSION * width)
+        self.up = nn.Linear(width, expansion * width)
         self.act = nn.GELU()
-        self.down = nn.Linear(EXPANSION * width, width)
+        self.down = nn.Linear(expansion * width, width)
 
     def forward(self, h: Tensor) -> Tensor:
         batch, tokens, width = h.shape
@@ -58,10 +65,13 @@ class Model(BlockModel):
     """ViT-Mini: d = 128 and 4 blocks in the published study."""
 
     tokens = True
+    images = True
 
-    def __init__(self, input_shape: Sequence[int], classes: int, width: int = 128, depth: int = 4) -> None:
+    def __init__(
+        self, input_shape: Sequence[int], classes: int, width: int = 128, depth: int = 4, expansion: int = 4
+    ) -> None:
         super().__init__()
         self.embed = Embedding(input_shape, width)
-        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, expansion) for _ in range(depth))
         self.out_ln = nn.LayerNorm(width)
         self.out_head = nn.Linear(width, classes)
