@@ -48,6 +48,7 @@ def command(
     checkpoint_every: int,
     state_seconds: float,
     threads: int,
+    functional: bool,
     abort: "Abort | None",
     device: str,
     **params: object,
@@ -88,6 +89,7 @@ def command(
             abort=abort,
             state_seconds=state_seconds,
             device=device,
+            functional=functional,
         )
     click.echo(run_id)
     if abort and reached < config.epochs:

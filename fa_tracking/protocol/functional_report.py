@@ -193,7 +193,5 @@ def in_short(found: Functional, room: int) -> dict[str, Any]:
 
 
 def _six(values: Sequence[float | None]) -> list[Any]:
-    return [
-        None if v is None else float(f"{v:.6g}") if math.isfinite(v) else "NaN" if math.isnan(v) else f"{v:+}inity"
-        for v in values
-    ]
+    spelled = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+    return [None if v is None else float(f"{v:.6g}") if math.isfinite(v) else spelled[str(v)] for v in values]

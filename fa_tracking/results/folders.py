@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
-ADDED = {"audits": ("stream_growth", "chance_error", "reference")}
+ADDED = {
+    "audits": ("stream_growth", "chance_error", "reference"),
+    "layers": (
+        "perturbation",
+        "perturbation_bp",
+        "perturbation_random",
+        "perturbation_float32",
+        "nudge",
+        "nudge_bp",
+        "nudge_random",
+    ),
+}
 """Columns that a folder of an earlier version lacks: NULL there."""
 
 
