@@ -81,12 +81,15 @@ def _affordable(
     run = Pass(call, few.inputs, places_of(network, call, few.inputs, layers))
     each = sum(run.multiplications(layer) for layer in range(len(run.hidden))) / len(few.labels)
     samples = max(FEWEST, int(MOST / max(1.0, each * DIRECTIONS)))
-    whole: list[Batch] = []
+    if samples < len(first.labels):
+        return [_part(first, samples) or first]
+    whole, left = [], samples
     for batch in batches:
-        if whole and sum(len(b.labels) for b in whole) + len(batch.labels) > samples:
-            return whole
+        left -= len(batch.labels)
+        if left < 0:
+            break
         whole.append(batch)
-    return whole if len(whole) > 1 or samples >= len(first.labels) else [_part(first, samples) or first]
+    return whole
 
 
 def _part(batch: Batch, samples: int) -> Batch | None:
