@@ -21,6 +21,7 @@ TABLES = {
     "metrics": "select * from metrics order by run_id, key, step, timestamp",
     "layers": "select * from layers order by run_id, step, layer",
     "knockouts": "select * from knockouts order by run_id, removed",
+    "functional": "select * from functional order by run_id, layer, credit",
     "audits": "select * from audits order by run_id",
 }
 

@@ -27,7 +27,7 @@ from fa_tracking.results.sources import open_source, without_password
 from fa_tracking.results.sources import sql as direct
 from fa_tracking.results.sources.sql import SqlSource
 
-TABLES = ("runs", "params", "tags", "metrics", "layers", "audits", "knockouts")
+TABLES = ("runs", "params", "tags", "metrics", "layers", "audits", "knockouts", "functional")
 
 
 @pytest.fixture(scope="module")

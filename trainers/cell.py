@@ -102,6 +102,8 @@ def build(config: RunConfig, dataset: data.Dataset) -> tuple[BlockModel, Learnin
                 raise UsageError(f"{config.method} has no local credit, and takes no {name}")
         recipe = {}
     try:
-        return model, method.Method(model, config.seed, **recipe)
+        rule = method.Method(model, config.seed, **recipe)
     except ValueError as error:
         raise UsageError(f"{config.method} does not run on {config.architecture}: {error}") from error
+    rule.factory, rule.config = f"trainers:{config.method}", {"seed": config.seed, **recipe}
+    return model, rule

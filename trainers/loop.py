@@ -18,7 +18,7 @@ from fa_tracking.protocol.batches import evaluation_batches
 from fa_tracking.protocol.probe import Capture
 from fa_tracking.tracking import identity, names, process, store
 from fa_tracking.tracking.abort import Abort
-from fa_tracking.tracking.checkpoint import DataSource
+from fa_tracking.tracking.checkpoint import DataSource, RuleSource
 from fa_tracking.tracking.opening import resume_run, start_run
 from fa_tracking.tracking.run import TrackedRun
 from trainers import data
@@ -73,6 +73,7 @@ def train(
     state_seconds: float = 60.0,
     started: Callable[[str], None] | None = None,
     device: str = "cpu",
+    functional: bool = False,
 ) -> str:
     """Train one run, logging diagnostics each epoch and a checkpoint at the end; its MLflow run id.
 
@@ -87,6 +88,7 @@ def train(
         run_id: go on with this run of the same config, from the last training state that it saved.
         state_seconds: save the training state at the end of an epoch when so many seconds have passed since the last.
         device: as torch names it: the network and the data lie there.
+        functional: measure in each epoch what the credits do to the loss.
 
     Raises:
         UsageError: the config names something that does not exist, or there is no such device; nothing is written then.
@@ -104,7 +106,7 @@ def train(
         if started:
             started(run.run_id)
         saves = Saves(checkpoint_every, state_seconds)
-        running = Running(cell, on_device, Probe.of(cell, on_device), run, saves, abort)
+        running = Running(cell, on_device, Probe.of(cell, on_device), run, saves, abort, functional)
         train_on(running, resumed(running) + 1, progress)
     return run.run_id
 
@@ -209,7 +211,7 @@ class Probe:
 
 @dataclass
 class Running:
-    """A cell that is being trained, on what, and where it is logged."""
+    """A cell that is being trained, on what, and where it is logged; ``functional``: with the functional measures."""
 
     cell: Cell
     dataset: data.Dataset
@@ -217,6 +219,7 @@ class Running:
     run: TrackedRun
     saves: Saves
     abort: Abort | None = None
+    functional: bool = False
 
     def end_epoch(
         self,
@@ -243,13 +246,15 @@ class Running:
             null_batches=rule.null_batches,
             captures=captures,
             captured_in=seconds,
+            functional=self.functional,
         )
         stop = bool(abort and 0 < epoch < epochs and abort(report))  # at epoch 0 nothing has been trained yet
         if stop:
             self.run.mark_aborted(report)
         last = stop or epoch == epochs
         if last or self.saves.checkpoint_is_due(epoch):
-            self.run.log_checkpoint(model, rule.state_dict(), epoch, dataset=_source(self.dataset))
+            made_by = RuleSource(factory=rule.factory, arguments=rule.config or {}) if rule.factory else None
+            self.run.log_checkpoint(model, rule.state_dict(), epoch, dataset=_source(self.dataset), rule=made_by)
         if not last and self.saves.state_is_due():
             training = self.cell.state
             self.run.log_state(epoch, training.tensors(), training.values() | {"held": abort.held if abort else 0})

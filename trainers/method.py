@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -75,6 +75,10 @@ class LearningRule(nn.Module):
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Called before the first batch of an epoch, counted from 1, of ``epochs``; also where a run goes on."""
+
+    factory: str | None = None
+    config: dict[str, Any] | None = None
+    """What builds the rule again beside its model, as an audit does: a checkpoint names it."""
 
     has_credit: ClassVar[bool] = False
     """Whether the rule has a local credit, and with it a Γ."""

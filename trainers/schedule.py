@@ -80,6 +80,7 @@ def run(
     compiled: bool = False,
     abort: "Abort | None" = None,
     trained: Trained | None = None,
+    functional: bool = False,
 ) -> dict[str, str]:
     """Train what the store does not hold yet, by one of ``fa_tracking.executors``.
 
@@ -91,6 +92,7 @@ def run(
         device: as torch names it.
         compiled: whether ``torch.compile`` makes a program of each stack's step.
         abort: stops a run where a flag holds. Without it, what a flag has stopped before is trained anew.
+        functional: measure in each epoch what the credits do to the loss; an audit does so in any case.
         trained: called from a thread of its own; the store is asked for what it is told.
 
     Returns:
@@ -118,7 +120,8 @@ def run(
     needs, uri = needs or Needs(), store.absolute(store.client(tracking_uri).tracking_uri)
     store.must_be_here(uri)
     client, folder = store.client(uri), str(Path(data_dir).resolve()) if data_dir else None
-    order = _Order(study.experiment, uri, folder, uuid.uuid4().hex, needs.cpus_per_run, device, compiled, abort)
+    driver, options = uuid.uuid4().hex, (device, compiled, abort, functional)
+    order = _Order(study.experiment, uri, folder, driver, needs.cpus_per_run, *options)
     home = store.experiment_id(client, study.experiment)
     problems: dict[str, str] = {}
     skipped: list[RunConfig] = []
@@ -189,6 +192,7 @@ class _Order:
     device: str
     compiled: bool
     abort: "Abort | None"
+    functional: bool
 
 
 def _packs(todo: Sequence[RunConfig], stack: Stacking, device: str, jobs: int) -> list[list[RunConfig]]:
@@ -227,7 +231,14 @@ def _train_together(order: _Order, configs: Sequence[RunConfig]) -> dict[str, st
         prepare(order.threads, order.device)
         dataset = data.load(fresh[0].dataset, order.data_dir)
         orders = [Order(config, partial(_opened, order, client, config)) for config in fresh]
-        ended = train_together(orders, dataset, order.device, abort=order.abort, compiled=order.compiled)
+        ended = train_together(
+            orders,
+            dataset,
+            order.device,
+            abort=order.abort,
+            compiled=order.compiled,
+            functional=order.functional,
+        )
     except Exception as error:
         return {config.digest: as_line(error) for config in configs}
     outcomes = zip(fresh, ended, strict=True)
@@ -297,6 +308,7 @@ def _train_alone(order: _Order, config: RunConfig) -> str:
             tags=mine.tags,
             run_id=run_id,
             started=mine.hold if run_id else mine.begin,
+            functional=order.functional,
         )
     return DONE
 

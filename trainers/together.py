@@ -77,12 +77,14 @@ def train_together(
     abort: Abort | None = None,
     state_seconds: float = 60.0,
     compiled: bool = False,
+    functional: bool = False,
 ) -> list[Exception | None]:
     """Train the cells of one stack from their beginning; what ended each of them, None where it came to its end.
 
     Args:
         abort: stops a run where a flag holds; each is counted by itself.
         compiled: whether ``torch.compile`` makes a program of the stack's step.
+        functional: measure in each epoch what the credits do to the loss.
     """
     on_device = dataset.to(device)
     members: list[_Member] = []
@@ -95,7 +97,7 @@ def train_together(
             probe = probe or Probe.of(cell, on_device)
             run = member.resources.enter_context(order.opened())
             saves, own = Saves(checkpoint_every, state_seconds), abort and abort.anew()
-            member.running = Running(cell, on_device, probe, run, saves, own)
+            member.running = Running(cell, on_device, probe, run, saves, own, functional)
     try:
         if probe:
             _epochs(members, on_device, probe, compiled)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from fa_tracking.errors import FATrackError, NoCheckpointError, UsageError
 from fa_tracking.protocol.batches import Normalisation, evaluation_batches
 from fa_tracking.tracking import checkpoint, names
 from fa_tracking.tracking.checkpoint import Checkpoint, DataSource
+from fa_tracking.tracking.checkpoint_rule import NoCredit, credit_of
 from fa_tracking.tracking.store import is_shared, store_errors, values_at
 
 if TYPE_CHECKING:
@@ -32,7 +34,11 @@ def subject(store: "MlflowClient", run: "Run", scratch: Path, data_dir: str | No
     evaluated = batches(saved.config.dataset, data_dir, run, is_shared(store))
     name = f"the model of checkpoint {saved.folder.name}"
     epoch = saved.config.epoch
-    return Subject(name, epoch, saved.sha256, model, evaluated, logged_accuracy(store, run, epoch))
+    found = Subject(name, epoch, saved.sha256, model, evaluated, logged_accuracy(store, run, epoch))
+    try:
+        return replace(found, credit=credit_of(saved, model))
+    except (NoCredit, FATrackError) as error:  # no verdict rests on the rule
+        return replace(found, no_credit=str(error))
 
 
 def logged_accuracy(store: "MlflowClient", run: "Run", epoch: int) -> float | None:

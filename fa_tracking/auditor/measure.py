@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fa_tracking.errors import FATrackError
+from fa_tracking.protocol.alignment import Credit
 from fa_tracking.protocol.diagnose import diagnose
 from fa_tracking.protocol.knockout import Knockout, Removed
 from fa_tracking.protocol.knockout import accuracy as share_right
@@ -50,6 +51,7 @@ class Subject:
         headline_acc: the accuracy to be published, in [0, 1]; None: not known.
         layers: the modules taken as h_0 … h_L, where somebody named them.
         notes: what a reader of the report must know of it.
+        credit, no_credit: the local credit of the rule that trained it, or why there is none.
     """
 
     name: str
@@ -60,10 +62,12 @@ class Subject:
     headline_acc: float | None
     layers: Sequence[str] | None = None
     notes: tuple[str, ...] = ()
+    credit: Credit | None = None
+    no_credit: str = "the rule that trained the network is not known"
 
 
 def measure(subject: Subject, **known: Any) -> tuple[DiagnosticReport, Knockout | str]:
-    """The report, and the knock-out or why there is none.
+    """The report with its functional measures, and the knock-out or why there is none.
 
     Args:
         known: what ``diagnose`` takes beside what the subject holds.
@@ -73,6 +77,7 @@ def measure(subject: Subject, **known: Any) -> tuple[DiagnosticReport, Knockout 
     """
     if subject.layers:
         known["layers"] = list(subject.layers)
+    known |= {"functional": True, "credit": subject.credit, "no_credit": subject.no_credit}
     removed = _removed(subject.model)
     beside = removed if isinstance(removed, Removed) else None
     try:

@@ -5,12 +5,13 @@ import textwrap
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fa_tracking.auditor.logged import Log, course_keys, read
 from fa_tracking.auditor.page import page
 from fa_tracking.auditor.pictures import pictures
 from fa_tracking.protocol.diagnostics import Kind, Reference, catalogue, residual_norm
+from fa_tracking.protocol.functional_report import in_short
 from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.partial import Report
 from fa_tracking.protocol.report import plain
@@ -59,6 +60,12 @@ def write(
     """
     run_id = run.info.run_id
     further = {"Γ by layer": _alignment_lines(client, run, epoch), "block knock-out": str(removed)}
+    measured = _measured(report, epoch, removed)
+    if cut := (measured["functional"] or {}).get("cut"):
+        further["functional measures in the results database"] = (
+            f"without {cut}, for which the tag {names.TAG_MEASURED} has no room: they stand here and in "
+            f"{names.AUDIT}/report.json"
+        )
     whole = "\n\n".join([str(report), *(f"{title}\n{lines}" for title, lines in further.items())]) + "\n"
     text = printable_lines(whole)
     found = {"not_measured": removed} if isinstance(removed, str) else removed.to_dict()
@@ -70,7 +77,7 @@ def write(
         names.TAG_CONTROL_RUNS: _cut(",".join(report.control_runs)),
         names.TAG_PROTOCOL_VERSION: report.protocol_version,
         names.TAG_THRESHOLDS: json.dumps(report.to_dict()["thresholds"]),
-        names.TAG_MEASURED: json.dumps(_measured(report, epoch, removed), allow_nan=False),
+        names.TAG_MEASURED: json.dumps(measured, allow_nan=False),
         **({names.TAG_CHECKPOINT_SHA256: sha256} if sha256 else {}),
         **({names.TAG_REFERENCE: Reference.NOT_BP.value} if report.reference is Reference.NOT_BP else {}),
         names.TAG_AUDITED_AT: datetime.now(UTC).isoformat(timespec="seconds"),
@@ -118,8 +125,18 @@ def _write(client: "MlflowClient", run_id: str, reports: dict[str, str], tags: d
         client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
-def _measured(report: Report, epoch: int, removed: Knockout | str) -> dict[str, object]:
-    """The scalars of a report: what the ``audits`` table of the database holds; null where not known exactly."""
+def _measured(report: Report, epoch: int, removed: Knockout | str) -> dict[str, Any]:
+    """The scalars of a report: what the ``audits`` table of the database holds; null where not known exactly.
+
+    The functional measures stand beside them to six digits, as far as a tag has room.
+    """
+    found = _scalars(report, epoch, removed)
+    functional = getattr(report, "functional", None)
+    room = names.TAG_LIMIT - len(json.dumps({**found, "functional": None}))
+    return {**found, "functional": functional and in_short(functional, room)}
+
+
+def _scalars(report: Report, epoch: int, removed: Knockout | str) -> dict[str, Any]:
     full = report.to_dict()
     inexact = {d.FLAG for d in catalogue() if report.kinds.get(d.FLAG) in (Kind.BOUND, Kind.PROXY)}
     fired = {d.FLAG: d.fires(report) for d in catalogue()}

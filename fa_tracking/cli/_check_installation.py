@@ -21,6 +21,7 @@ PLUGINS = {
     "mlflow.app": "fa-track",
     "fa_tracking.models": "trainers",
     "fa_tracking.datasets": "trainers",
+    "fa_tracking.methods": "trainers",
 }
 REINSTALL = "python -m pip install --force-reinstall --no-deps ."
 

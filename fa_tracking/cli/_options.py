@@ -96,6 +96,12 @@ def executor(default: str | None, unset: str) -> Callable[[Callable[..., None]],
     return add
 
 
+functional = click.option(
+    "--functional",
+    is_flag=True,
+    help="Measure in each epoch what the credits do to the loss; an audit does so for the last one in any case.",
+)
+
 device = click.option(
     "--device", metavar="DEVICE", default="cpu", show_default=True, help="As torch names it: cuda, cuda:1, …"
 )
@@ -138,6 +144,7 @@ def while_training(command: Callable[..., None]) -> Callable[..., None]:
             help="Save what `fa-track resume` needs when so many seconds have passed since the last time.",
         ),
         click.option("--threads", type=click.IntRange(1), default=1, show_default=True),
+        functional,
         device,
     )
     for add in reversed(options):

@@ -116,6 +116,7 @@ def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
     help="Compile what each stack computes with torch.compile: up to a minute a shape, then faster.",
 )
 @_options.aborting
+@_options.functional
 @_options.device
 @_options.data_dir
 @_options.tracking_uri
@@ -127,6 +128,7 @@ def run(
     stack: "Stacking",
     compiled: bool,
     abort: "Abort | None",
+    functional: bool,
     device: str,
     data_dir: str | None,
     tracking_uri: str | None,
@@ -145,7 +147,7 @@ def run(
     if compiled and stack == "off":
         raise click.UsageError("--compile is of stacks: give --stack too")
     chosen = _study(name, reduced)
-    whole = run_study(chosen, needs, data_dir, tracking_uri, executor, stack, device, compiled, abort)
+    whole = run_study(chosen, needs, data_dir, tracking_uri, executor, stack, device, compiled, abort, functional)
     from trainers import schedule  # not sooner: `run_study` has something to start before it
 
     _say_audits(schedule.cells(chosen, tracking_uri))
@@ -163,6 +165,7 @@ def run_study(
     device: str = "cpu",
     compiled: bool = False,
     abort: "Abort | None" = None,
+    functional: bool = False,
 ) -> bool:
     """Run a study with a progress bar; whether every run is done."""
     from fa_tracking.executors import local
@@ -205,6 +208,7 @@ def run_study(
             compiled,
             abort,
             trained if bar_is_drawn() else None,
+            functional,
         )
     say(f"{chosen.experiment}: {_counts(schedule.cells(chosen, tracking_uri))}")
     return not problems

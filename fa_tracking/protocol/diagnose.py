@@ -6,7 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fa_tracking.protocol.alignment import Credit
 from fa_tracking.protocol.diagnostics import catalogue
+from fa_tracking.protocol.functional import NO_CREDIT
+from fa_tracking.protocol.functional import functional as functional_measures
 from fa_tracking.protocol.probe import Beside, Capture, capture_all
 from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds, is_share
 
@@ -43,6 +46,9 @@ def diagnose(
     layers: Sequence[str] | None = None,
     beside: Beside | None = None,
     reference: nn.Module | None = None,
+    functional: bool = False,
+    credit: Credit | None = None,
+    no_credit: str = NO_CREDIT,
 ) -> DiagnosticReport:
     """Measure a trained classifier and say whether its result can be trusted.
 
@@ -64,6 +70,9 @@ def diagnose(
         reference: a network that computes the same logits with the same weights in layers whose backward pass is BP's;
             it is measured in the model's place. For networks whose own backward pass is another, such as feedback
             alignment written as a ``torch.autograd.Function``.
+        functional: also measure what the credits do to the loss (``report.functional``), in float64; it takes longer
+            than all the rest.
+        credit: the rule's local credit, for the functional measures; without it ``no_credit`` says why there is none.
 
     Raises:
         ValueError: the model shows no hidden states, its depth depends on the data, its outputs are probabilities,
@@ -71,13 +80,27 @@ def diagnose(
     """
     for accuracy in (headline_acc, frozen_baseline_acc):
         is_share(accuracy)
+    thresholds = thresholds or DiagnosticThresholds()
+    captures = capture_all(model, eval_batches, layers, beside, reference)
+    found = None
+    if functional:
+        found = functional_measures(
+            model,
+            captures,
+            credit,
+            no_credit=no_credit,
+            floor=thresholds.g_norm_floor,
+            layers=layers,
+            reference=reference,
+        )
     return DiagnosticReport(
         method_name=method_name,
         notes=notes,
         headline_acc=headline_acc,
         frozen_baseline_acc=frozen_baseline_acc,
-        thresholds=thresholds or DiagnosticThresholds(),
+        thresholds=thresholds,
         control_runs=tuple(control_runs),
         control_note=control_note,
-        **measure(capture_all(model, eval_batches, layers, beside, reference)),
+        functional=found,
+        **measure(captures),
     )

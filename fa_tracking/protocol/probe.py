@@ -47,6 +47,7 @@ class Capture:
         gain: ‖g_L‖/‖e‖ of each sample, in the limit where e vanishes; without samples of which it cannot be said.
         stream: for each layer (B,) norms over all tokens and features, where ``hidden`` is of the class token; else ().
         states: where each of h_0 … h_L was read.
+        tokens: (B, n), which tokens of each sample ``hidden`` is of; None: the whole state.
         reference: whether g is the derivative of what the network computes.
         remarks: what a reader of the numbers must know of how they were taken: which modules the states are of, where
             the model itself does not say so; what was done with tokens, precision, hooks.
@@ -61,6 +62,7 @@ class Capture:
     gain: Tensor
     stream: Sequence[Tensor] = ()
     states: tuple[str, ...] = ()
+    tokens: Tensor | None = None
     reference: Reference | None = None
     remarks: tuple[str, ...] = ()
 
@@ -166,6 +168,17 @@ def _taken(
             continue
         return captures, probe.first_place, probe.about
     raise AssertionError("whole states have no tokens to differ in")
+
+
+def places_of(network: nn.Module, call: Call, inputs: Any, layers: Sequence[str] | None) -> list[Tap]:
+    """Where the states of a network are read, inside ``undisturbed``; empty where it returns them itself.
+
+    Raises:
+        ValueError: it shows none.
+    """
+    probe = _Probe(network, layers, is_whole=False)
+    probe._settle(call, inputs)
+    return probe._taps
 
 
 class _Once:
@@ -509,5 +522,6 @@ def reduced(
         gain=gain,
         stream=[norms(h.flatten(1)) for h in hidden] if index is not None else (),
         states=states,
+        tokens=index,
         remarks=read.remarks,
     )

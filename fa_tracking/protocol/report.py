@@ -20,6 +20,7 @@ from fa_tracking.protocol.diagnostics import (
     grad_norm,
     residual_norm,
 )
+from fa_tracking.protocol.functional_report import Functional
 
 STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
@@ -36,6 +37,7 @@ Accuracy = Annotated[float | None, AfterValidator(is_share)]
 TRUSTWORTHY = "trustworthy"
 WALK_BACK = "needs walk-back: "
 INCONCLUSIVE = "inconclusive: not measured: "
+FUNCTIONAL = "functional measures of credit"
 NOT_BP = "inconclusive: the reference gradient is not BP's"
 
 
@@ -180,6 +182,7 @@ class DiagnosticReport(Verdict):
         reference: whether the gradient is BP's; None: not known, as in a report from numbers alone.
         states: where each of h_0 … h_L was read, such as ``input of blocks.0``.
         protocol_version: the measurement revision that the numbers are of.
+        functional: what the credits do to the loss; None: not asked for. No verdict follows from it.
     """
 
     EVIDENCE = "full"
@@ -205,6 +208,12 @@ class DiagnosticReport(Verdict):
     reference: Reference | None = None
     states: tuple[str, ...] = ()
     protocol_version: str = VERSION
+    functional: Functional | None = None
+
+    def sections(self) -> list[Section]:
+        """What to print of each diagnostic, and of the functional measures."""
+        beside = [Section(FUNCTIONAL, self.functional.lines())] if self.functional else []
+        return [*super().sections(), *beside]
 
     @property
     def max_per_block_growth(self) -> float:

@@ -31,6 +31,7 @@ with layer_keys as (
     select code, cast(regexp_extract(key, '\d+$') as integer) as layer, string_split(key, '/')[1] as quantity
     from key_codes
     where regexp_full_match(key, '(residual_norm/h|grad_norm/g|alignment(_pooled|_null|_null_sd)?/l)\d+')
+        or regexp_full_match(key, '(perturbation(_bp|_random|_float32)?|nudge(_bp|_random)?)/l\d+')
 ),
 by_layer as (
     select
@@ -40,11 +41,27 @@ by_layer as (
         max(value) filter (quantity = 'alignment') as alignment,
         max(value) filter (quantity = 'alignment_pooled') as alignment_pooled,
         max(value) filter (quantity = 'alignment_null') as alignment_null_mean,
-        max(value) filter (quantity = 'alignment_null_sd') as alignment_null_sd
+        max(value) filter (quantity = 'alignment_null_sd') as alignment_null_sd,
+        max(value) filter (quantity = 'perturbation') as perturbation,
+        max(value) filter (quantity = 'perturbation_bp') as perturbation_bp,
+        max(value) filter (quantity = 'perturbation_random') as perturbation_random,
+        max(value) filter (quantity = 'perturbation_float32') as perturbation_float32,
+        max(value) filter (quantity = 'nudge') as nudge,
+        max(value) filter (quantity = 'nudge_bp') as nudge_bp,
+        max(value) filter (quantity = 'nudge_random') as nudge_random
     from points join layer_keys on layer_keys.code = points.key
     group by all
 )
 select run_id, by_layer.* exclude (run) from by_layer join run_codes on run_codes.code = by_layer.run;
+
+-- The functional measures of one credit, by layer.
+create or replace temp macro effect_of(told) as {
+    'perturbation': cast(told -> 'perturbation' as double[]),
+    'perturbation_error': cast(told -> 'perturbation_error' as double[]),
+    'perturbation_float32': cast(told -> 'perturbation_float32' as double[]),
+    'nudge': cast(told -> 'nudge' as double[]),
+    'nudge_error': cast(told -> 'nudge_error' as double[])
+};
 
 -- What the audit of a run has told in its tags. Where that cannot be read, the run has no audit, and the export says so.
 create temp table read_audits as
@@ -63,7 +80,11 @@ parsed as (
             "stream_growth": "VARCHAR", "grad_gain": "VARCHAR", "chance_error": "VARCHAR", "reference": "VARCHAR",
             "stability": "VARCHAR",
             "fired": {"n": "VARCHAR", "a": "VARCHAR", "b": "VARCHAR", "c": "VARCHAR", "d": "VARCHAR"},
-            "knockout": {"samples": "VARCHAR", "whole": "VARCHAR", "without_all": "VARCHAR", "without": "JSON"}
+            "knockout": {"samples": "VARCHAR", "whole": "VARCHAR", "without_all": "VARCHAR", "without": "JSON"},
+            "functional": {
+                "samples": "VARCHAR", "cut": "VARCHAR", "alignment": "JSON", "alignment_error": "JSON",
+                "rule": "JSON", "bp": "JSON", "random": "JSON"
+            }
         }')) as m,
         try(from_json("fa.thresholds", '{
             "h_norm_explosion_ratio": "VARCHAR", "g_norm_floor": "VARCHAR", "stability_drift_ceiling": "VARCHAR",
@@ -107,12 +128,22 @@ select
         'whole': cast(m.knockout.whole as double),
         'without_all': cast(m.knockout.without_all as double),
         'without': cast(m.knockout.without as double[])
-    }) as knockout
+    }) as knockout,
+    json_type(try("fa.measured"::json), '$.functional') = 'OBJECT' as is_functional,
+    try({
+        'samples': cast(m.functional.samples as integer),
+        'cut': m.functional.cut,
+        'alignment': cast(m.functional.alignment as double[]),
+        'alignment_error': cast(m.functional.alignment_error as double[]),
+        'rule': effect_of(m.functional.rule),
+        'bp': effect_of(m.functional.bp),
+        'random': effect_of(m.functional.random)
+    }) as functional
 from parsed where "fa.verdict" is not null;
 delete from read_audits where told is null or is_knocked_out and (
     knockout is null or knockout.samples is null or knockout.whole is null or knockout.without_all is null
     or list_contains([w is null for w in knockout.without], true)
-);
+) or is_functional and (functional is null or functional.samples is null and functional.cut is null);
 
 delete from audits where run_id in (from touched);
 insert into audits
@@ -127,3 +158,19 @@ union all
 select run_id, 'all', without_all, samples from k
 union all
 select run_id, cast(block as varchar), without[block + 1], samples from each_block;
+
+delete from functional where run_id in (from touched);
+insert into functional
+with f as (select run_id, functional.* from read_audits where is_functional and functional.samples > 0),
+each_credit as (
+    select
+        run_id, samples, alignment, alignment_error,
+        unnest(['rule', 'bp', 'random']) as credit, unnest([rule, bp, random]) as effect
+    from f
+),
+each_layer as (select *, unnest(range(len(effect.perturbation))) as layer from each_credit)
+select
+    run_id, layer, credit, effect.perturbation[layer + 1], effect.perturbation_error[layer + 1],
+    effect.perturbation_float32[layer + 1], effect.nudge[layer + 1], effect.nudge_error[layer + 1],
+    if(credit = 'rule', alignment[layer + 1], null), if(credit = 'rule', alignment_error[layer + 1], null), samples
+from each_layer;

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.codes import Codes
 from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_line
+from fa_tracking.results.parquet import ORDERS
 from fa_tracking.results.sources import LABELLED, Progress, Snapshot, Source, open_source, unseen
 from fa_tracking.scratch import scratch
 from fa_tracking.tracking import names
@@ -165,7 +166,7 @@ def _take_over(connection: "DuckDBPyConnection", uri: str) -> None:
                 f"{runs} runs of this store stand in the database as {source}, where `fa-track merge` has put them: "
                 "export to another --db, and merge that"
             )
-    for table in ("metrics", "layers", "knockouts", "audits", "tags", "params", "runs", "marks") if sources else ():
+    for table in (*ORDERS, "marks") if sources else ():
         connection.execute(f"delete from {table} where run_id in (select run_id from moved)")
     for source, _ in sources:
         left = "select run_id from runs where source = $1"

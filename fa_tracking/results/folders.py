@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 ADDED = {
     "audits": ("stream_growth", "chance_error", "reference"),
     "runs": tuple(identity.ABSENT),
+    "layers": (
+        "perturbation",
+        "perturbation_bp",
+        "perturbation_random",
+        "perturbation_float32",
+        "nudge",
+        "nudge_bp",
+        "nudge_random",
+    ),
 }
 """Columns that a folder of an earlier version lacks: NULL there."""
 

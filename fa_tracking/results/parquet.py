@@ -28,6 +28,7 @@ ORDERS = {
     "layers": "run_id, step, layer",
     "audits": "run_id",
     "knockouts": "run_id, removed",
+    "functional": "run_id, layer, credit",
 }
 """The tables that a copy holds in parts, and the order of their rows."""
 WHOLE = {"exports": "source", "schema_digest": "digest"}

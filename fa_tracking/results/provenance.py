@@ -16,10 +16,11 @@ TABLES = {
     "metrics": (),
     "layers": (),
     "knockouts": (),
+    "functional": (),
     "audits": (),
 }
 """The tables that a digest is of, less the columns that name a machine. Tags name machines too, and what is measured in
-them stands in audits and knockouts."""
+them stands in audits, knockouts and functional."""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,14 @@ create table layers (
     alignment double,                   -- Γ at h_l against the training feedback; NULL below the floor
     alignment_pooled double,            -- Γ with all samples taken as one vector
     alignment_null_mean double,         -- mean of Γ over fresh draws of the feedback
-    alignment_null_sd double            -- sample standard deviation over the draws
+    alignment_null_sd double,           -- sample standard deviation over the draws
+    perturbation double,                -- ρ at h_l of the rule's credit; these seven where an epoch was asked for them
+    perturbation_bp double,             -- ρ of BP's gradient
+    perturbation_random double,         -- ρ of a random vector
+    perturbation_float32 double,        -- ρ of the rule's credit, all of it in float32
+    nudge double,                       -- Δ at h_l of the rule's credit: the mean change of the loss
+    nudge_bp double,                    -- Δ of BP's gradient
+    nudge_random double                 -- Δ of a random vector
 );
 
 -- Block knock-out of an audited run: accuracy in [0, 1] on the protocol's evaluation samples.
@@ -82,6 +89,22 @@ create table knockouts (
     accuracy double not null,
     samples integer not null,
     primary key (run_id, removed)
+);
+
+-- Functional measures of an audited run: one row a hidden state h_layer and credit. NULL: missing; its report says why.
+create table functional (
+    run_id varchar not null,
+    layer integer not null,
+    credit varchar not null,            -- rule (its local credit), bp (BP's gradient) or random (a random vector)
+    perturbation double,                -- ρ: correlation of the credit's word on small moves with the change of the loss
+    perturbation_error double,          -- its standard error, a jackknife over samples
+    perturbation_float32 double,        -- ρ where all of it is in float32
+    nudge double,                       -- Δ: mean change of the loss when the state moves by 0.01 against the credit
+    nudge_error double,                 -- its standard error over samples
+    alignment double,                   -- Γ at h_l, of the rule's credit; NULL below the floor
+    alignment_error double,             -- its standard error over samples
+    samples integer,                    -- of the protocol's evaluation samples, for ρ and Δ
+    primary key (run_id, layer, credit)
 );
 
 -- One row an audited run: its last audit.

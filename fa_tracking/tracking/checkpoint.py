@@ -2,20 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points, version
+from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from fa_tracking import catalogue, untrusted
-from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError, OtherDefinitionError, UsageError
+from fa_tracking import untrusted
+from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError, OtherDefinitionError
 from fa_tracking.tracking import definition
+from fa_tracking.tracking.factories import entry_points_of, first_line, installed, load, no_more_parts_than
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,9 +22,8 @@ FEEDBACK = "feedback.safetensors"
 CONFIG = "config.json"
 MODELS_GROUP = "fa_tracking.models"
 DATASETS_GROUP = "fa_tracking.datasets"
+METHODS_GROUP = "fa_tracking.methods"
 
-LONGEST_REASON = 400
-"""Characters of another library's words that a message repeats."""
 LONGEST_NAME = 250
 """Characters of the name of a factory, a loader or a data set, as of a param's in MLflow."""
 LONGEST_MODEL = 2**16
@@ -36,10 +32,6 @@ LARGEST_WEIGHTS = 2**36
 """Bytes of a file of tensors: 16 billion parameters in float32, a hundred times the largest network of this field."""
 LARGEST_STEP = 2**31 - 1
 """The last epoch that every store can hold."""
-PARAMETERS_PER_TENSOR = 8
-"""Parameters that a factory may make for each tensor of the file: tied ones and replaced heads count twice."""
-MODULES_PER_TENSOR = 64
-"""Modules likewise: activations and containers hold no tensor. So a depth of 10^9 is refused, not counted up to."""
 FEWEST = 64
 """Tensors that a file counts for at least."""
 MOST_COMPUTED = 2**28
@@ -79,12 +71,26 @@ class DataSource(BaseModel):
     std: tuple[float, ...]
 
 
+class RuleSource(BaseModel):
+    """The learning rule that a model was trained by.
+
+    ``factory`` names the entry point (group ``fa_tracking.methods``) that builds it as ``factory(model, **arguments)``:
+    ``name`` of a callable, or ``catalogue:item`` of a package with one file a method. Its tensors stand in
+    ``feedback.safetensors``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    factory: Name
+    arguments: Annotated[dict[str, int | float | str | bool | None], AfterValidator(_short)] = {}
+
+
 class CheckpointConfig(BaseModel):
     """What config.json holds.
 
     ``factory`` names the entry point (group ``fa_tracking.models``) that builds the model from ``model``: either
     ``name`` of a callable, or ``catalogue:item`` of a package with one file an architecture. ``definition``: which one
-    of that name; 0.1 wrote none.
+    of that name; 0.1 wrote none. ``rule``: missing where no rule was named, as in every checkpoint of version 0.1.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -94,6 +100,7 @@ class CheckpointConfig(BaseModel):
     model: Annotated[dict[str, Any], AfterValidator(_short)]
     epoch: int = Field(ge=0, le=LARGEST_STEP)
     dataset: DataSource | None
+    rule: RuleSource | None = None
     fa_version: str
     sha256: dict[str, str]
 
@@ -118,6 +125,7 @@ def write(
     factory: str | None,
     model_config: dict[str, Any],
     dataset: DataSource | None,
+    rule: RuleSource | None = None,
 ) -> None:
     """Write a checkpoint into ``folder``, config.json last."""
     from safetensors.torch import save
@@ -134,6 +142,7 @@ def write(
         model=model_config,
         epoch=epoch,
         dataset=dataset,
+        rule=rule,
         fa_version=version("fa-track"),
         sha256=digests,
     )
@@ -151,7 +160,7 @@ def read(folder: Path) -> Checkpoint:
     except FileNotFoundError:
         raise CheckpointError(f"checkpoint {folder.name} has no {CONFIG}") from None
     except (OSError, ValueError, ValidationError) as error:
-        raise CheckpointError(f"checkpoint {folder.name}: {CONFIG} is broken: {_first_line(error)}") from error
+        raise CheckpointError(f"checkpoint {folder.name}: {CONFIG} is broken: {first_line(error)}") from error
     for name in (MODEL, FEEDBACK):
         try:
             untrusted.refuse_large(folder / name, LARGEST_WEIGHTS)
@@ -180,20 +189,15 @@ def build_model(checkpoint: Checkpoint) -> "nn.Module":
         CheckpointError: the factory is not installed, or does not fit the weights.
     """
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     config, where = checkpoint.config, f"checkpoint {checkpoint.folder.name}"
     factory = find_factory(config.factory, where)
     saved = (config.definition, str(config.factory), where, config.fa_version)
     if definition.says(factory):
         definition.must_be(factory, *saved)
+    weights = tensors_of(checkpoint, MODEL)
     try:
-        weights = load_file(checkpoint.folder / MODEL)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:  # KeyError: a type that torch has not
-        raise CheckpointError(f"{where}: {MODEL} is not a safetensors file: {_first_line(error)}") from error
-    try:
-        with torch.device("meta"), _no_more_parts_than(max(len(weights), FEWEST)):
+        with torch.device("meta"), no_more_parts_than(max(len(weights), FEWEST)):
             model = factory(**config.model)
         definition.must_be(model, *saved)
         model.load_state_dict(weights, strict=True, assign=True)
@@ -206,13 +210,29 @@ def build_model(checkpoint: Checkpoint) -> "nn.Module":
     except OtherDefinitionError:
         raise
     except Exception as error:  # another's factory may raise anything
-        misfit = f"the factory {config.factory!r} does not fit the weights: {_first_line(error)}"
+        misfit = f"the factory {config.factory!r} does not fit the weights: {first_line(error)}"
         raise CheckpointError(f"{where}: {misfit}") from error
     return model
 
 
+def tensors_of(checkpoint: Checkpoint, name: str) -> "dict[str, Tensor]":
+    """The tensors in one of a checkpoint's files.
+
+    Raises:
+        CheckpointError: it is no safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(checkpoint.folder / name)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:  # KeyError: a type that torch has not
+        where = f"checkpoint {checkpoint.folder.name}"
+        raise CheckpointError(f"{where}: {name} is not a safetensors file: {first_line(error)}") from error
+
+
 def find_factory(name: str | None, where: str) -> Any:
-    """The callable behind a factory's name; only installed entry points are ever loaded.
+    """The callable behind a model factory's name; only installed entry points are ever loaded.
 
     Raises:
         NoCheckpointError: there is no name.
@@ -220,20 +240,7 @@ def find_factory(name: str | None, where: str) -> Any:
     """
     if name is None:
         raise NoCheckpointError("the checkpoint was saved without factory=, see docs/how-to/audit-your-own.md")
-    entry, _, item = name.partition(":")
-    points = _points(MODELS_GROUP)
-    if entry not in points.names:
-        raise CheckpointError(
-            f"{where} names the model factory {name!r}, which is no entry point of the group {MODELS_GROUP!r}; "
-            f"installed are: {', '.join(sorted(points.names)) or 'none'}"
-        )
-    found = _load(points[entry])
-    if not isinstance(found, ModuleType):
-        return found
-    try:
-        return catalogue.load(found, item).Model
-    except UsageError as error:
-        raise CheckpointError(f"{where}: {error}") from error
+    return installed(MODELS_GROUP, "model factory", "Model", name, where)
 
 
 def test_split(source: DataSource, data_dir: str | None) -> Any:
@@ -243,57 +250,9 @@ def test_split(source: DataSource, data_dir: str | None) -> Any:
         FATrackError: its loader is not installed.
         UsageError: the data is not in ``data_dir``.
     """
-    points = _points(DATASETS_GROUP)
+    points = entry_points_of(DATASETS_GROUP)
     if source.loader not in points.names:
         raise FATrackError(
             f"the data set {source.name!r} is read by {source.loader!r}, which is no entry point of {DATASETS_GROUP!r}"
         )
-    return _load(points[source.loader])(source.name, data_dir)
-
-
-@contextmanager
-def _no_more_parts_than(tensors: int) -> Iterator[None]:
-    """Refuse to build more parameters or modules than a file of so many tensors can be of.
-
-    Raises:
-        ValueError: the next one would be too many.
-    """
-    from torch.nn.modules import module
-
-    counts = {"parameters": tensors * PARAMETERS_PER_TENSOR, "modules": tensors * MODULES_PER_TENSOR}
-
-    def count(kind: str) -> None:
-        counts[kind] -= 1
-        if counts[kind] < 0:
-            raise ValueError(f"it has more {kind} than {MODEL} has tensors for")
-
-    hooks = (
-        module.register_module_parameter_registration_hook(lambda *_: count("parameters")),
-        module.register_module_module_registration_hook(lambda *_: count("modules")),
-    )
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@cache
-def _points(group: str) -> EntryPoints:
-    """The installed entry points: to look for them reads a file of every installed package."""
-    return entry_points(group=group)
-
-
-def _load(point: EntryPoint) -> Any:
-    try:
-        return point.load()
-    except (ImportError, AttributeError) as error:
-        raise FATrackError(f"the entry point {point.name} = {point.value} cannot be loaded: {error}") from error
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"[:LONGEST_REASON]
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return untrusted.one_line(" ".join(lines[:2]))[:LONGEST_REASON] if lines else type(error).__name__
+    return load(points[source.loader])(source.name, data_dir)

@@ -1,6 +1,7 @@
 """What was measured of a network, by its names in MLflow."""
 
 from fa_tracking.protocol.alignment import Alignment
+from fa_tracking.protocol.functional_report import Functional
 from fa_tracking.protocol.report import DiagnosticReport
 from fa_tracking.tracking import names
 
@@ -31,3 +32,10 @@ def alignment_metrics(found: Alignment) -> dict[str, float]:
     )
     values = {name(layer): v for name, by_layer in series for layer, v in enumerate(by_layer) if v is not None}
     return {**values, names.ALIGNMENT_MISSING: float(found.missing)}
+
+
+def functional_metrics(found: Functional) -> dict[str, float]:
+    series = [(names.perturbation, "_float32", found.rule.rho_float32)]
+    for of, effect in (("", found.rule), ("_bp", found.bp), ("_random", found.random)):
+        series += [(names.perturbation, of, effect.rho), (names.nudge, of, effect.nudge)]
+    return {name(layer, of): v for name, of, by_layer in series for layer, v in enumerate(by_layer) if v is not None}

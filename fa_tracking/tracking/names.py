@@ -88,6 +88,22 @@ def alignment_null_sd(layer: int) -> str:
     return f"alignment_null_sd/l{layer}"
 
 
+def perturbation(layer: int, of: str = "") -> str:
+    """ρ at h_layer: correlation of the credit's word on small random moves with the change of the loss, in float64.
+
+    ``of``: ``_bp`` of BP's gradient, ``_random`` of a random vector, ``_float32`` where all of it is in float32.
+    """
+    return f"perturbation{of}/l{layer}"
+
+
+def nudge(layer: int, of: str = "") -> str:
+    """Δ at h_layer: the mean change of the loss when the state moves by 0.01 against the credit, of RMS 1.
+
+    ``of``: ``_bp`` of BP's gradient, ``_random`` of a random vector.
+    """
+    return f"nudge{of}/l{layer}"
+
+
 CHECKPOINTS = "checkpoints"
 """The folder of the checkpoints."""
 STATE = "state"

@@ -9,10 +9,11 @@ from fa_tracking.errors import UsageError
 from fa_tracking.protocol.alignment import Credit, alignment
 from fa_tracking.protocol.diagnose import measure
 from fa_tracking.protocol.diagnostics import Reference
+from fa_tracking.protocol.functional import functional as functional_measures
 from fa_tracking.protocol.probe import Capture, capture_all
 from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
 from fa_tracking.tracking import checkpoint, names, state
-from fa_tracking.tracking.measured import alignment_metrics, report_metrics
+from fa_tracking.tracking.measured import alignment_metrics, functional_metrics, report_metrics
 from fa_tracking.tracking.writer import Writer
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class TrackedRun:
         captures: Sequence[Capture] | None = None,
         captured_in: float = 0.0,
         reference: "nn.Module | None" = None,
+        functional: bool = False,
     ) -> DiagnosticReport:
         """Measure the protocol's diagnostics and log them with ``accuracy/test`` as one batch of metrics.
 
@@ -77,6 +79,8 @@ class TrackedRun:
             layers: the modules whose outputs are the hidden states, as ``diagnose`` takes them.
             captures: of ``eval_batches``, where they have been taken before; ``captured_in`` so many seconds.
             reference: the network that is measured in the model's place, as ``diagnose`` takes it.
+            functional: also measure what ``credit``, BP's gradient and a random vector do to the loss at each state,
+                which takes seconds where a network is not small.
 
         Returns:
             The report, without a frozen control, for a loop that acts on it.
@@ -86,12 +90,17 @@ class TrackedRun:
         accuracy = None if accuracy is None else float(accuracy)
         thresholds = thresholds or DiagnosticThresholds()
         captures = capture_all(model, eval_batches, layers, reference=reference) if captures is None else captures
+        found = None
+        if functional:
+            floor = thresholds.g_norm_floor
+            found = functional_measures(model, captures, credit, floor=floor, layers=layers, reference=reference)
         report = DiagnosticReport(
             method_name=self._method,
             notes=f"epoch {epoch}",
             headline_acc=accuracy,
             frozen_baseline_acc=None,
             thresholds=thresholds,
+            functional=found,
             **measure(captures),
         )
         if report.reference is Reference.NOT_BP:
@@ -99,8 +108,9 @@ class TrackedRun:
         values = report_metrics(report)
         if credit is not None:
             floor = thresholds.g_norm_floor
-            found = alignment(model, captures, credit, credit_null, floor, null_batches)
-            values |= alignment_metrics(found)
+            values |= alignment_metrics(alignment(model, captures, credit, credit_null, floor, null_batches))
+        if found is not None:
+            values |= functional_metrics(found)
         if accuracy is not None:
             values[names.ACCURACY_TEST] = accuracy
         if self._epoch_began is not None:
@@ -153,6 +163,7 @@ class TrackedRun:
         factory: str | None = None,
         config: Mapping[str, Any] | None = None,
         dataset: checkpoint.DataSource | None = None,
+        rule: checkpoint.RuleSource | None = None,
     ) -> None:
         """Save the weights and the feedback matrices that trained them as ``checkpoints/epoch_NNNN``.
 
@@ -162,6 +173,8 @@ class TrackedRun:
             factory: the entry point of the group ``fa_tracking.models`` that builds the model from ``config``; the
                 model's own attributes ``factory`` and ``config`` where None. Without one the run cannot be audited.
             dataset: what the auditor measures on.
+            rule: how the learning rule is built again, whose ``state_dict`` is ``feedback``; without it an audit has
+                no functional measures of its credit.
         """
         epoch = self._last_epoch if epoch is None else whole(epoch, "epoch")
         with self._writer.upload(names.checkpoint(epoch)) as folder:
@@ -173,6 +186,7 @@ class TrackedRun:
                 factory or getattr(model, "factory", None),
                 dict(config) if config is not None else _own_config(model),
                 dataset,
+                rule,
             )
 
     def log_state(self, epoch: int, tensors: "Mapping[str, Tensor]", values: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from tests.faults._store import TINY, small_store
 
 COMMAND = ["export", "--db", "r.duckdb", "--parquet", "copy"]
 HELD = ("r.duckdb", "copy")
-TABLES = ("runs", "params", "tags", "metrics", "layers", "audits", "knockouts")
+TABLES = ("runs", "params", "tags", "metrics", "layers", "audits", "knockouts", "functional")
 
 Content = dict[str, dict[str, list[str]]]
 

@@ -1,0 +1,197 @@
+"""What the functional measures of credit found: numbers, how they are printed, and where they and Γ disagree in rank.
+
+Reading them needs no torch.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import field
+from itertools import combinations
+from typing import Any, NamedTuple
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+CONFIG = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+
+DIRECTIONS = 32
+EPSILON = 1e-3
+ETA = 0.01
+BEYOND = 2.0
+"""Standard errors of a difference from which on two layers have an order."""
+
+CREDITS = {"rule": "the rule's credit", "bp": "BP's gradient", "random": "a random vector"}
+"""The credits that are measured, by their names in the database."""
+
+By = tuple[float | None, ...]
+"""A number at each of h_0 … h_L; None: missing."""
+
+
+@dataclass(frozen=True, config=CONFIG)
+class Effect:
+    """What a credit has to do with the loss at each of h_0 … h_L; None: missing, NaN: of what is not finite.
+
+    Attributes:
+        rho: the perturbation correlation ρ_l, in float64.
+        rho_error: its standard error, a jackknife over groups of samples.
+        rho_float32: ρ_l where all of it is computed in float32.
+        nudge: Δ_l(η), the mean change of the loss.
+        nudge_error: its standard error over samples.
+    """
+
+    rho: By
+    rho_error: By
+    rho_float32: By
+    nudge: By
+    nudge_error: By
+
+    @classmethod
+    def missing(cls, layers: int) -> "Effect":
+        """Of so many layers, in which nothing is measured."""
+        none = (None,) * layers
+        return cls(none, none, none, none, none)
+
+
+class Disagreement(NamedTuple):
+    """Γ is larger at ``higher`` than at ``lower``, and ``measure`` says that the credit does more at ``lower``."""
+
+    higher: int
+    lower: int
+    measure: str
+
+
+@dataclass(frozen=True, config=CONFIG)
+class Functional:
+    """The functional measures of three credits at each of h_0 … h_L (Hao, Wan & Zhai 2026, arXiv:2606.21126).
+
+    Attributes:
+        samples: of the evaluation batches, on which they are measured.
+        rule, bp, random: of the rule's local credit, of BP's gradient, and of a random vector.
+        gamma, gamma_error: Γ of the rule's credit, and its standard error over samples.
+        directions, epsilon, eta: random directions a sample, and the lengths of the moves.
+        remarks: what is missing, and why.
+    """
+
+    samples: int
+    rule: Effect
+    bp: Effect
+    random: Effect
+    gamma: By
+    gamma_error: By
+    directions: int = DIRECTIONS
+    epsilon: float = EPSILON
+    eta: float = ETA
+    remarks: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def missing(cls, layers: int, reason: str) -> "Functional":
+        """Of a network in which nothing of it can be measured."""
+        effect, none = Effect.missing(layers), (None,) * layers
+        return cls(0, effect, effect, effect, none, none, remarks=(reason,))
+
+    @property
+    def effects(self) -> dict[str, Effect]:
+        """By the names of ``CREDITS``."""
+        return {"rule": self.rule, "bp": self.bp, "random": self.random}
+
+    @property
+    def disagreements(self) -> list[Disagreement]:
+        """The pairs of layers that Γ and a functional measure of the rule's credit put in opposite orders.
+
+        An order counts where the two numbers differ by more than twice the standard error of their difference, the
+        two errors taken for independent. More is a larger ρ, and a smaller Δ: the loss falls further.
+        """
+        falls = tuple(None if v is None else -v for v in self.rule.nudge)
+        measures = (("ρ", self.rule.rho, self.rule.rho_error), ("nudging", falls, self.rule.nudge_error))
+        found = []
+        for measure, values, errors in measures:
+            for one, other in combinations(range(len(self.gamma)), 2):
+                by_gamma = _order(self.gamma, self.gamma_error, one, other)
+                if by_gamma and by_gamma == -_order(values, errors, one, other):
+                    pair = (one, other) if by_gamma > 0 else (other, one)
+                    found.append(Disagreement(*pair, measure))
+        return found
+
+    def lines(self) -> list[str]:
+        """The table by layer, what is missing, and where Γ and function disagree."""
+        said = [
+            f"{self.samples} samples, {self.directions} directions each, ε = {self.epsilon:g}, η = {self.eta:g}, in "
+            "float64 (ρ in float32 beside it)"
+        ]
+        if any(v is not None for e in self.effects.values() for v in (*e.rho, *e.nudge)):
+            said += self._table()
+        said += self.remarks
+        for higher, lower, measure in self.disagreements:
+            said.append(f"disagreement: Γ ranks h_{higher} above h_{lower}, {measure} h_{lower} above h_{higher}")
+        return said
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, NaN as a string."""
+        return json.loads(TypeAdapter(Functional).dump_json(self))
+
+    def _table(self) -> Iterator[str]:
+        heads = ["layer", "Γ", *(f"{word} {name}" for name in ("rule", "BP", "random") for word in ("ρ", "Δ"))]
+        heads.insert(3, "float32")
+        rows = [heads]
+        for layer, gamma in enumerate(self.gamma):
+            cells = [f"h_{layer}", _with_error(gamma, self.gamma_error[layer])]
+            for name, effect in self.effects.items():
+                cells.append(_with_error(effect.rho[layer], effect.rho_error[layer]))
+                cells += [_shown(effect.rho_float32[layer], "+.3f")] if name == "rule" else []
+                cells.append(_shown(effect.nudge[layer], "+.2e"))
+            rows.append(cells)
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            yield "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+
+
+def _order(values: By, errors: By, one: int, other: int) -> int:
+    """1 where the first is larger, −1 where the second is, 0 where it cannot be told."""
+    known = (values[one], values[other], errors[one], errors[other])
+    a, b, sa, sb = (math.nan if v is None else v for v in known)
+    margin = BEYOND * math.hypot(sa, sb)
+    return 1 if a - b > margin else -1 if b - a > margin else 0
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    beside = "" if error is None or not math.isfinite(error) else f" ± {error:.3f}"
+    return _shown(value, "+.3f") + beside
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "–" if value is None else f"{value:{form}}"
+
+
+def in_short(found: Functional, room: int) -> dict[str, Any]:
+    """The numbers to six digits as JSON of ``room`` characters at the most, for a store's tag.
+
+    Where they take more, the deepest layers are left out, and ``cut`` says which.
+    """
+    layers = len(found.gamma)
+    for kept in range(layers, -1, -1):
+        short: dict[str, Any] = {"samples": found.samples, "layers": kept}
+        series = {"alignment": found.gamma, "alignment_error": found.gamma_error}
+        short |= {name: _six(values[:kept]) for name, values in series.items()}
+        for name, e in found.effects.items():
+            by = {
+                "perturbation": e.rho,
+                "perturbation_error": e.rho_error,
+                "perturbation_float32": e.rho_float32,
+                "nudge": e.nudge,
+                "nudge_error": e.nudge_error,
+            }
+            short[name] = {key: _six(values[:kept]) for key, values in by.items()}
+        if kept < layers:
+            short["cut"] = f"h_{kept} … h_{layers - 1}"
+        if len(json.dumps(short)) <= room:
+            return short
+    return {"cut": f"h_0 … h_{layers - 1}"}
+
+
+def _six(values: Sequence[float | None]) -> list[Any]:
+    spelled = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+    return [None if v is None else float(f"{v:.6g}") if math.isfinite(v) else spelled[str(v)] for v in values]
