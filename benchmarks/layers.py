@@ -41,7 +41,9 @@ def main() -> None:
 
 
 def ours(x: Tensor, y: Tensor, steps: int) -> Callable[[], None]:
-    cell = cell_of(RunConfig("fa", architecture="mlp", width=256, depth=3, dataset="random"), random_images(BATCH, BATCH))
+    cell = cell_of(
+        RunConfig("fa", architecture="mlp", width=256, depth=3, dataset="random"), random_images(BATCH, BATCH)
+    )
 
     def run() -> None:
         for _ in range(steps):

@@ -1,8 +1,4 @@
-"""A small pre-activation ResNet (He et al. 2016, arXiv:1603.05027) at one resolution: BatchNorm, no LayerNorm.
-
-The published study has a ResNet with BatchNorm and no LayerNorm too, and leaves its body open (arXiv:2606.21126): this
-one is ours.
-"""
+"""A small pre-activation ResNet (He et al. 2016, arXiv:1603.05027) at one resolution: BatchNorm, no LayerNorm."""
 
 from collections.abc import Sequence
 
@@ -31,7 +27,11 @@ class Block(nn.Module):
 
 
 class Model(BlockModel):
-    """A stem that halves the sides twice, blocks of d channels, a final BN, ReLU and mean over the image, a head."""
+    """A stem that halves the sides twice, blocks of d channels, a final BN, ReLU and mean over the image, a head.
+
+    The published study has a ResNet with BatchNorm and no LayerNorm too (arXiv:2606.21126), and leaves its body open:
+    this one is ours.
+    """
 
     images = True
 

@@ -1,7 +1,4 @@
-"""ViT-Mini (after Dosovitskiy et al. 2021): 4 × 4 patches, class token, pre-LayerNorm blocks, terminal LayerNorm.
-
-Patches, heads of 32 and an MLP of 4d hidden units are ours: the published study leaves them open (arXiv:2606.21126).
-"""
+"""ViT-Mini (after Dosovitskiy et al. 2021): 4 × 4 patches, class token, pre-LayerNorm blocks, terminal LayerNorm."""
 
 from collections.abc import Sequence
 
@@ -62,7 +59,10 @@ class Block(nn.Module):
 
 
 class Model(BlockModel):
-    """ViT-Mini: d = 128 and 4 blocks in the published study."""
+    """d = 128 and 4 blocks in the published study (arXiv:2606.21126), which leaves patches, heads and the MLP open.
+
+    Ours are patches of 4 × 4, heads of 32 features, and ``expansion``·d hidden units.
+    """
 
     tokens = True
     images = True
