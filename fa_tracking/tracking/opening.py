@@ -220,7 +220,7 @@ def _end_active(run_id: str, status: str) -> None:
 
 
 def _run_name(params: Mapping[str, Any]) -> str:
-    """Such as ``dfa resmlp 4×256 λ=0.01 frozen, cosine, clip 1, seed 42``; the definition is a param of every new run."""
+    """Such as ``dfa resmlp 4×256 λ=0.01 frozen, cosine, clip 1, seed 42``; definitions stand in the params alone."""
     size = f"{params['depth']}×{params['width']}" if {"depth", "width"} <= params.keys() else ""
     parts = [
         params["method"],
