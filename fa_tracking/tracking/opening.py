@@ -220,7 +220,7 @@ def _end_active(run_id: str, status: str) -> None:
 
 
 def _run_name(params: Mapping[str, Any]) -> str:
-    """Such as ``dfa resmlp 4×256 λ=0.01 frozen, cosine, clip 1, seed 42``."""
+    """Such as ``dfa resmlp 4×256 λ=0.01 frozen, cosine, clip 1, seed 42``; definitions stand in the params alone."""
     size = f"{params['depth']}×{params['width']}" if {"depth", "width"} <= params.keys() else ""
     parts = [
         params["method"],
@@ -229,4 +229,5 @@ def _run_name(params: Mapping[str, Any]) -> str:
         f"λ={params['penalty']}" if params.get("penalty") else "",
         "frozen" if params.get("frozen_blocks") else "",
     ]
-    return ", ".join([" ".join(str(p) for p in parts if p), *identity.in_words(params), f"seed {params['seed']}"])
+    recipe = identity.in_words({key: value for key, value in params.items() if key != "definition"})
+    return ", ".join([" ".join(str(p) for p in parts if p), *recipe, f"seed {params['seed']}"])
