@@ -24,8 +24,6 @@ class RunConfig:
     """One cell and its seed. The field names are the names of the params in MLflow.
 
     Attributes:
-        definition: which definition of its network and rule the run has, see ``trainers/definitions.py``; it follows
-            from these, and another number is refused.
         width: d, the size of a hidden state.
         depth: L, the number of blocks.
         expansion: hidden units of a block for each of its d; 0: the network's own.
@@ -44,13 +42,14 @@ class RunConfig:
         trainable_blocks: how many blocks are trained, the last ones; the others stay as they were drawn, while
             embedding, read-out and feedback work as ever. All blocks where not given; ``frozen_blocks=True`` says 0.
         augmentation: of the training images, a name in ``trainers/augmentation.py``.
+        definition: which definition of its network and rule the run has, see ``trainers/definitions.py``; it follows
+            from these, and another number is refused.
 
     Raises:
         ValidationError: of pydantic: a value that a field cannot take, alone or beside the others.
     """
 
     method: str
-    definition: int = UNSET
     architecture: str = "resmlp"
     width: int = Field(default=256, ge=1)
     depth: int = Field(default=4, ge=1, le=DEEPEST)
@@ -73,6 +72,7 @@ class RunConfig:
     credit_index: Literal["input", "output"] = "output"
     trainable_blocks: int = Field(default=UNSET, ge=UNSET)
     augmentation: str = "none"
+    definition: int = UNSET
 
     @model_validator(mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
     E(h) = ½ Σ_l ‖h_{l+1} − h_l − f_l(h_l)‖²,    F(h) = E(h) + β ℓ(readout(h_L), y), per sample
 
+and in a network without a stream ½ Σ_l ‖h_{l+1} − f_l(h_l)‖².
 The free phase is the forward pass, where E = 0; the nudged phase takes T = 20 gradient steps on the states of F with
 β = 0.5, from there; a_l = −(h_l^nudged − h_l^free)/β, and block l learns from ⟨f_l(h_l), a⟩ as in every local rule. The
 embedding's h_0 is free, held by no energy of its own. Rule ``ep`` is another one: two nudges, an anchored h_0, and the
@@ -31,8 +32,8 @@ class Method(LocalRule):
 
     def __init__(self, model: BlockModel, seed: int, **recipe: Any) -> None:
         super().__init__(model, **recipe)
-        if not model.residual or model.tokens:
-            raise ValueError("it needs a residual network without tokens")
+        if model.tokens:
+            raise ValueError("it needs a network without tokens")
 
     def local_credit(self, model: BlockModel, local: LocalForward) -> Sequence[Tensor]:
         with torch.no_grad(), statistics_untouched(model):
@@ -59,7 +60,8 @@ def nudge(model: BlockModel, free: Sequence[Tensor], y: Tensor) -> list[Tensor]:
         states = [h + u for h, u in zip(free, moved, strict=True)]
         total = BETA * F.cross_entropy(model.readout(states[-1]), y, reduction="sum")
         for layer, block in enumerate(model.blocks):
-            error = moved[layer + 1] - moved[layer] - (block(states[layer]) - branches[layer])
+            carried = block(states[layer]) - branches[layer]
+            error = moved[layer + 1] - (moved[layer] + carried if model.residual else carried)
             total = total + error.square().sum() / 2
         return total
 
