@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fa_tracking import catalogue
-from fa_tracking.protocol.probe import capture
+from fa_tracking.protocol.probe import Capture, capture
 from trainers import methods, models
 from trainers.feedback import FeedbackPass, key, layer_weights
-from trainers.method import LearningRule
+from trainers.method import LearningRule, generator
 from trainers.methods import bp, brsf, dfa, ep, fa, frsf, kolen_pollack, usf
 from trainers.model import BlockModel
 from trainers.models import resmlp, small_cnn, vit_mini
@@ -169,10 +169,11 @@ def losses(make: Callable[[BlockModel], LearningRule], steps: int = 500) -> list
     return seen
 
 
-@pytest.mark.parametrize("method", ["dfa", "drtp", "state_bridge", "state_bridge_direct", "credit_bridge"])
+@pytest.mark.parametrize("method", ["dfa", "drtp", "state_bridge", "credit_bridge"])
 def test_a_block_learns_from_its_local_credit_and_from_no_true_gradient(method: str) -> None:
     model, (x, y) = Smooth(depth=2), batch()
     rule = catalogue.load(methods, method).Method(model, 1)
+    rule.begin_epoch(10, 10)  # Credit Bridge's own phase
     seen = capture(model, x, y)
     poisoned = dataclasses.replace(seen, grads=[torch.full_like(g, torch.nan) for g in seen.grads])
     credit = rule.credit(model, poisoned)
@@ -182,12 +183,11 @@ def test_a_block_learns_from_its_local_credit_and_from_no_true_gradient(method: 
         assert all(torch.equal(a, b) for a, b in zip(rule.credit(model, poisoned), credit, strict=True))
         for p in model.blocks.parameters():
             p.sub_(1.0)
-    per_batch = 1 if method.startswith("state_bridge") else len(y)  # whose credit is of the mean loss already
     found = gradients(model, rule, x, y)
     outputs = [model.embed(x), *(block(h) for block, h in zip(model.blocks, seen.hidden, strict=False))]
     for part, out, a in zip(["embed", "blocks.0", "blocks.1"], outputs, credit, strict=True):
         parameters = dict(model.get_submodule(part).named_parameters())
-        expected = torch.autograd.grad(out, list(parameters.values()), a / per_batch)
+        expected = torch.autograd.grad(out, list(parameters.values()), a / len(y))
         for name, wanted in zip(parameters, expected, strict=True):
             torch.testing.assert_close(found[f"{part}.{name}"], wanted, rtol=1e-3, atol=1e-7, msg=f"{part}.{name}")
 
@@ -253,24 +253,66 @@ def test_fa_is_not_bp_below_a_convolution_or_an_attention(architecture: object) 
     assert not torch.allclose(*grads, rtol=0.1)
 
 
-@pytest.mark.parametrize("name", ["state_bridge", "credit_bridge"])
-def test_a_bridge_is_fitted_to_the_terminal_state_or_to_the_read_outs_own_gradient(name: str) -> None:
+def fitted(name: str) -> tuple[LearningRule, BlockModel, Capture, Tensor, dict[str, Tensor]]:
+    """A rule with a bridge after one backward pass: what its bridge's parameters were given."""
     model, (x, y) = Smooth(depth=2), batch()
     rule = catalogue.load(methods, name).Method(model, 1)
     rule.backward(model, x, y)
     found = {n: p.grad.clone() for n, p in rule.named_parameters() if p.grad is not None}
-    seen = capture(model, x, y)
-    if name == "state_bridge":
-        predicted = [rule.bridge(h, layer) for layer, h in enumerate(seen.hidden)]
-        target = seen.hidden[-1]
-    else:
-        predicted = [rule.bridge(h, layer, seen.error) for layer, h in enumerate(seen.hidden)]
-        target = seen.error @ model.out_head.weight.detach()
     rule.zero_grad()
-    torch.stack([F.mse_loss(p, target) for p in predicted]).mean().backward()
-    for n, p in rule.named_parameters():
-        assert p.grad is not None
-        assert torch.allclose(found[n], p.grad, rtol=1e-4, atol=1e-7), n
+    return rule, model, capture(model, x, y), y, found
+
+
+def test_state_bridge_is_fitted_to_the_terminal_state_over_its_mean_square() -> None:
+    rule, _, seen, _, found = fitted("state_bridge")
+    target = seen.hidden[-1]
+    errors = [rule.bridge(h, layer, seen.error) - target for layer, h in enumerate(seen.hidden)]
+    (torch.stack([e.square().mean() for e in errors]).mean() / target.square().mean()).backward()
+    assert found.keys() == {f"bridge.{n}" for n, _ in rule.bridge.named_parameters()}
+    for n, p in rule.bridge.named_parameters():
+        torch.testing.assert_close(found[f"bridge.{n}"], p.grad, rtol=1e-4, atol=1e-7, msg=n)
+
+
+def test_credit_bridge_is_fitted_to_the_loss_its_slope_and_a_soft_minimum_of_its_average() -> None:
+    rule, model, seen, y, found = fitted("credit_bridge")
+    states = [h.double() for h in seen.hidden]
+    bridge, average = copy.deepcopy(rule.bridge).double(), copy.deepcopy(rule.average).double()
+    average.load_state_dict(bridge.state_dict())  # as it was before it followed V by a step of none
+    error = seen.error.double()
+
+    def value(network: torch.nn.Module, h: Tensor, layer: int) -> Tensor:
+        fed = [(h - h.mean(1, keepdim=True)) / (h.var(1, correction=0, keepdim=True) + 1e-5).sqrt()]
+        fed += [torch.full((len(h), 1), layer / 2, dtype=h.dtype), error]
+        hidden = F.gelu(network.hidden(F.gelu(network.into[str(h.shape[1])](torch.cat(fed, 1)))))
+        return network.out(hidden).squeeze(1)
+
+    top = states[-1].clone().requires_grad_()
+    loss = F.cross_entropy(copy.deepcopy(model).double().readout(top), y, reduction="none")
+    (slope,) = torch.autograd.grad(loss.sum(), top)
+    terminal = value(bridge, top, 2)
+    (own,) = torch.autograd.grad(terminal.sum(), top, create_graph=True)
+    fit = (terminal - loss.detach()).square().mean() + (own - slope).square().sum(1).mean()
+    for layer in (0, 1):
+        noise = torch.randn(8, *states[0].shape, generator=generator(1, f"credit bridge 0 {layer + 1}")).double()
+        each = torch.stack([value(average, states[layer + 1] + 0.1 * n, layer + 1) for n in noise]).detach()
+        soft = -0.1 * torch.log(torch.exp(-each / 0.1).mean(0))
+        fit = fit + (value(bridge, states[layer], layer) - soft).square().mean() / 2
+    fit.backward()
+    for n, p in bridge.named_parameters():
+        torch.testing.assert_close(found[f"bridge.{n}"].double(), p.grad, rtol=1e-3, atol=1e-6, msg=n)
+
+
+def test_the_average_of_credit_bridge_follows_its_value_once_a_batch() -> None:
+    model, (x, y) = Smooth(depth=2), batch()
+    rule = catalogue.load(methods, "credit_bridge").Method(model, 1)
+    with torch.no_grad():
+        for p in rule.bridge.parameters():
+            p.add_(1.0)
+    before = [p.clone() for p in rule.average.parameters()]
+    rule.backward(model, x, y)
+    for p, was in zip(rule.average.parameters(), before, strict=True):
+        torch.testing.assert_close(p, was + 0.005, rtol=1e-5, atol=1e-6)
+        assert p.grad is None
 
 
 @pytest.mark.parametrize("method", catalogue.names(methods))
