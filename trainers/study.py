@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fa_tracking import untrusted
 from fa_tracking.errors import UsageError
+from fa_tracking.tracking import frozen
 from trainers.config import RunConfig
 
 STUDIES = Path(__file__).parent / "studies"
@@ -117,12 +118,12 @@ def describe(config: RunConfig) -> str:
     """What sets a run apart, on one line."""
     parts = [config.method, config.architecture, f"{config.depth}×{config.width}"]
     parts += [f"λ={config.penalty:g}"] if config.penalty else []
-    parts += ["frozen"] if config.frozen_blocks else []
+    parts += [frozen.words({"trainable_blocks": config.trainable_blocks, "depth": config.depth})]
     parts += [config.augmentation] if config.augmentation != "none" else []
     for name in ("batch_size", "optimizer", "lr", "weight_decay"):
         value = getattr(config, name)
         parts += [f"{name}={value}"] if value != getattr(RunConfig, name, None) else []
-    return f"{' '.join(parts)}, {config.dataset}, {config.epochs} epochs, seed {config.seed}"
+    return f"{' '.join(filter(None, parts))}, {config.dataset}, {config.epochs} epochs, seed {config.seed}"
 
 
 def _config(values: Mapping[str, Any]) -> RunConfig:

@@ -10,7 +10,7 @@ from fa_tracking import untrusted
 from fa_tracking.auditor.control import Controls, is_frozen
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.diagnostics import Kind, catalogue
-from fa_tracking.tracking import names
+from fa_tracking.tracking import frozen, names
 from fa_tracking.tracking.store import client, find_experiment, search_runs, store_errors
 
 if TYPE_CHECKING:
@@ -252,7 +252,8 @@ def _cell_of(
 ) -> Cell:
     runs = tuple(judged)
     seeds = tuple(sorted({r.seed or r.run_id for r in runs if r.outcome == PASSES}, key=lambda s: (len(s), s)))
-    apart = [f"{key}={params.get(key, '')}" for key in sorted(varied)]
+    unsaid = {names.TRAINABLE_BLOCKS: frozen.ALL}
+    apart = [f"{key}={params.get(key, unsaid.get(key, ''))}" for key in sorted(varied)]
     why = ""
     if any(r.outcome != LEFT_OUT for r in runs) and len(seeds) < requirement.min_seeds > 1:
         listed = f": {', '.join(seeds)}" if seeds else ""
@@ -275,11 +276,11 @@ def _method(run: "Run") -> str:
 
 
 def _cell(run: "Run") -> dict[str, str]:
-    return {key: value for key, value in run.data.params.items() if key != "seed"}
+    return {key: value for key, value in frozen.in_one_wording(run.data.params).items() if key != "seed"}
 
 
 def _key(run: "Run") -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(run.data.params.items()))
+    return tuple(sorted(frozen.in_one_wording(run.data.params).items()))
 
 
 def _varied(cells: Sequence[Mapping[str, str]]) -> set[str]:

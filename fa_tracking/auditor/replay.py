@@ -14,7 +14,7 @@ from fa_tracking.errors import FATrackError
 from fa_tracking.protocol.diagnostics import Kind, catalogue, frozen_control
 from fa_tracking.protocol.partial import PartialReport
 from fa_tracking.protocol.report import DiagnosticThresholds
-from fa_tracking.tracking import names, store
+from fa_tracking.tracking import frozen, names, store
 from fa_tracking.tracking.abort import Abort, Patience
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Replay:
         cells: dict[frozenset[tuple[str, str]], list[Replayed]] = defaultdict(list)
         for run in self.runs:
             if run.reached_its_end:
-                cells[frozenset((k, v) for k, v in run.params.items() if k != "seed")].append(run)
+                cells[frozenset(_cell(run).items())].append(run)
         return [
             _saving(rule, [(r, r.stop if rule == self.abort_on else r.diagnostics[rule[0]]) for r in runs])
             for runs in cells.values()
@@ -219,7 +219,7 @@ def _saving(rule: tuple[str, ...], fired: Sequence[tuple[Replayed, Fired]]) -> S
     saved = _by_seed((run, at.saved) for run, at in stopped)
     change = _by_seed((run, _change_pp(run, at)) for run, at in stopped)
     return Saving(
-        cell={k: v for k, v in fired[0][0].params.items() if k != "seed"},
+        cell=_cell(fired[0][0]),
         rule=",".join(rule),
         n=len({_seed(run) for run, _ in fired}),
         n_fired=len({_seed(run) for run, _ in stopped}),
@@ -235,6 +235,10 @@ def _change_pp(run: Replayed, at: Fired) -> float | None:
         return None
     change = 100 * (run.final_accuracy - at.accuracy)
     return change if math.isfinite(change) else None
+
+
+def _cell(run: Replayed) -> dict[str, str]:
+    return {k: v for k, v in frozen.in_one_wording(run.params).items() if k != "seed"}
 
 
 def _seed(run: Replayed) -> str:

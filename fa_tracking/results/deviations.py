@@ -8,7 +8,7 @@ from statistics import fmean
 
 from fa_tracking.results.cells import FINISHED, Cell, Row
 from fa_tracking.results.tables import short
-from fa_tracking.tracking import names
+from fa_tracking.tracking import frozen, names
 
 THRESHOLDS = ("h_norm_explosion_ratio", "g_norm_floor", "stability_drift_ceiling", "frozen_acc_margin_pp")
 """The columns of audits that hold the thresholds of (a), (b), (c) and (d)."""
@@ -48,6 +48,8 @@ def _ends(cell: Cell) -> Iterator[str]:
             yield f"{_id(run)} was planned for {run['epochs']} epochs and is measured at epoch {run['epoch']}"
         if run["tags"].get(names.TAG_GIT_COMMIT, "").endswith("-dirty"):
             yield f"{_id(run)} was trained from a checkout with changes that no commit holds"
+        if wrong := frozen.contradiction(run["params"]):
+            yield f"of the params of {_id(run)}, {wrong}"
         if run["is_diverged"]:
             yield f"{_id(run)} diverged: a measurement is not finite, and it is in no mean"
 
@@ -133,7 +135,7 @@ CHECKS: tuple[Callable[[Cell], Iterator[str]], ...] = (_seeds, _ends, _audits, _
 
 def _difference(control: Mapping[str, str], run: Mapping[str, str]) -> str:
     """The params of a control that are not its run's; its blocks are frozen and its seed is its own by intent."""
-    keys = sorted((control.keys() | run.keys()) - {"seed", "frozen_blocks"})
+    keys = sorted((control.keys() | run.keys()) - {"seed", names.FROZEN_BLOCKS, names.TRAINABLE_BLOCKS})
     apart = [key for key in keys if control.get(key) != run.get(key)]
     return ", ".join(f"{key} ({control.get(key, 'none')}, not {run.get(key, 'none')})" for key in apart)
 

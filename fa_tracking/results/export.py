@@ -15,7 +15,7 @@ from fa_tracking.results.codes import Codes
 from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_line
 from fa_tracking.results.sources import LABELLED, Progress, Snapshot, Source, open_source, unseen
 from fa_tracking.scratch import scratch
-from fa_tracking.tracking import names
+from fa_tracking.tracking import frozen, names
 from fa_tracking.tracking.store import LARGEST
 
 if TYPE_CHECKING:
@@ -79,8 +79,9 @@ def export(
         connection.execute("begin")
         done = _bring_up_to_date(connection, source, found, experiment, full, progress or unseen)
         unreadable = _unreadable(connection, source.uri, experiment)
+        contradictory = _contradictory(connection, source.uri, experiment)
         connection.execute("commit")
-    for line in unreadable:
+    for line in unreadable + contradictory:
         say(line)
     return replace(done, unreadable=len(unreadable))
 
@@ -110,9 +111,9 @@ def _bring_up_to_date(
     dropped = _drop_metrics(connection, [run for run in changed if run in known])
     points = _read_metrics(connection, source, changed, progress)
     _replace_runs(connection, source.uri)
+    create_views(connection)
     for file in ("derive.sql", "name_cells.sql"):
         connection.execute(files("fa_tracking.results").joinpath(file).read_text(encoding="utf-8"))
-    create_views(connection)
     connection.execute("delete from marks where run_id in (select run_id from changed union select run_id from gone)")
     connection.execute(
         "insert into marks select unnest($1::varchar[]), $2, unnest($3::varchar[])",
@@ -145,6 +146,18 @@ def _unreadable(connection: "DuckDBPyConnection", uri: str, experiment: str | No
         "writes them anew"
         for run_id, name, within in found.fetchall()
     ]
+
+
+def _contradictory(connection: "DuckDBPyConnection", uri: str, experiment: str | None) -> list[str]:
+    """Of every run whose params say two things of its blocks, which of them counts."""
+    found = connection.execute(
+        "select run_id, run_name, map_from_entries(list((key, value))) from runs join params using (run_id) "
+        "where source = $1 and experiment = coalesce($2, experiment) and key in ($3, $4, 'depth') "
+        "group by all having bool_or(key = $3) order by all",
+        [uri, experiment, names.TRAINABLE_BLOCKS, names.FROZEN_BLOCKS],
+    )
+    told = ((run_id, name, frozen.contradiction(params)) for run_id, name, params in found.fetchall())
+    return [f"{run_id} ({name}): {wrong}; the latter counts" for run_id, name, wrong in told if wrong]
 
 
 def _take_over(connection: "DuckDBPyConnection", uri: str) -> None:

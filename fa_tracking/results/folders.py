@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
-ADDED = {"audits": ("stream_growth", "chance_error", "reference")}
-"""Columns that a folder of an earlier version lacks: NULL there."""
+ADDED = {
+    "audits": dict.fromkeys(("stream_growth", "chance_error", "reference"), "null"),
+    "runs": {"trainable_blocks": "if(frozen_blocks, 0, depth)"},
+}
+"""Columns that a folder of an earlier version lacks, and what they are there."""
 
 
 def find_folders(path: str | Path) -> list[Path]:
@@ -55,10 +58,8 @@ def create_tables(connection: "DuckDBPyConnection", folders: Sequence[Path]) -> 
             ).fetchall()
             files_of = _read(parts, ", union_by_name = true" if table in ADDED else "")
             held = {name for name, *_ in connection.execute(f"describe from {files_of}").fetchall()}
-            absent = set(ADDED.get(table, ())) - held
-            columns = ", ".join(
-                f"cast({'null' if name in absent else name} as {kind}) as {name}" for name, kind in typed
-            )
+            absent = {name: said for name, said in ADDED.get(table, {}).items() if name not in held}
+            columns = ", ".join(f"cast({absent.get(name, name)} as {kind}) as {name}" for name, kind in typed)
             connection.execute(f"drop table {table}")
             connection.execute(f"create view {table} as select {columns} from {files_of}")
 

@@ -79,11 +79,11 @@ def merge(
     for _, path in given:
         _refuse_unfit(path, Path(database))
     with replacing(Path(database)) as connection:
+        create_views(connection)
         done = []
         for label, path in given:
             with _attached(connection, path):
                 done += _take_all(connection, label, path, say)
-        create_views(connection)
         _say_shared(connection, say)
     return done
 

@@ -1,8 +1,8 @@
--- Names the cells of the runs in touched: their params without the seed.
+-- Names the cells of the runs in touched: their params without the seed, what is frozen in one wording.
 
 update runs set cell = c.cell
 from (
     select run_id, string_agg(key || '=' || value, ' ' order by key) as cell
-    from params semi join touched using (run_id) where key <> 'seed' group by run_id
+    from cell_params() semi join touched using (run_id) group by run_id
 ) as c
 where runs.run_id = c.run_id and runs.run_id in (from touched);

@@ -23,7 +23,7 @@ WORDS = {"pp": "(pp)", "sd": "s.d.", "lr": "learning rate", "grad": "gradient"}
 IDENTITY = (
     {"experiment", "cell", "method", "architecture", "width", "depth", "dataset", "epochs", "lr", "penalty"}
     | {"frozen_blocks", "augmentation", "also", "seed", "run_id", "layer", "flag", "used", "threshold", "strategy"}
-    | {"regime", "measure", "quantity", "contrast", "rule", "control"}
+    | {"regime", "measure", "quantity", "contrast", "rule", "control", "trainable_blocks"}
 )
 """The columns that say of what a row is; the others say what was found."""
 UNITS = {r"_pp(_|$)": "pp: percentage points", r"^(\w+_)?accuracy": "Accuracy is a share in [0, 1]"}

@@ -34,7 +34,8 @@ create table runs (
     lr double,
     weight_decay double,
     penalty double,                     -- λ of λ·‖f_l(h_l)‖²
-    frozen_blocks boolean,
+    trainable_blocks integer,           -- k of a run that trains the last k of its blocks; NULL: all of an unknown number
+    frozen_blocks boolean,              -- trainable_blocks is 0; NULL: nothing is said of it
     augmentation varchar,
     aborted_at integer,                 -- the epoch at which a flag stopped it; NULL: it ran to its end
     cell varchar                        -- the params without the seed: runs of one cell differ in their seed alone

@@ -22,13 +22,41 @@ create or replace macro interval_of(mean, sd, n) as {
     'high': mean + t_95(n - 1) * sd / sqrt(n)
 };
 
+-- A number of blocks and a truth as a param says them; NULL where it cannot be read. fa_tracking/tracking/frozen.py reads
+-- them alike.
+create or replace macro blocks_in(said) as if(regexp_full_match(said, '0|[1-9][0-9]{0,8}'), try_cast(said as integer), null);
+create or replace macro truth_in(said) as case
+    when lower(said) in ('true', '1') then true
+    when lower(said) in ('false', '0') then false
+end;
+
+create or replace macro says_blocks(key, value) as key = 'trainable_blocks' and blocks_in(value) is not null
+or key = 'frozen_blocks' and truth_in(value) is not null;
+
+-- The params by which cells are told apart: all but the seed; trainable_blocks, where not all are trained, in the place of
+-- what runs log of it, which is frozen_blocks in those of version 0.1. A value of either that cannot be read stays.
+create or replace macro cell_params() as table
+select run_id, key, value from params where key <> 'seed' and not says_blocks(key, value)
+union all
+select run_id, 'trainable_blocks', cast(trainable_blocks as varchar) from runs
+where trainable_blocks is not null and trainable_blocks is distinct from depth;
+
+-- The params by which runs are chosen: trainable_blocks and frozen_blocks are there whichever of them a run logs.
+create or replace macro asked_params() as table
+select run_id, key, value from params where not says_blocks(key, value)
+union all
+select run_id, 'trainable_blocks', cast(trainable_blocks as varchar) from runs where trainable_blocks is not null
+union all
+select run_id, 'frozen_blocks', if(frozen_blocks, 'True', 'False') from runs;
+
 -- What else sets finished runs apart: their params that vary among those asked for, less those that every answer shows.
 create or replace macro also_of(asked) as table
 with told as (
-    select run_id, key, value from params semi join (
+    select run_id, key, value from cell_params() semi join (
         from runs where status = 'FINISHED' and is_asked(experiment, asked)
     ) using (run_id)
-    where key not in ('method', 'architecture', 'width', 'depth', 'epochs', 'penalty', 'frozen_blocks', 'seed')
+    where key not in ('method', 'architecture', 'width', 'depth', 'epochs', 'penalty')
+        and not (key = 'trainable_blocks' and value = '0')  -- frozen_blocks says it
 ),
 varied as (
     select key from told group by key
@@ -108,7 +136,8 @@ named as (
     select
         cell, any_value(method) as method, any_value(architecture) as architecture, any_value(width) as width,
         any_value(depth) as depth, any_value(dataset) as dataset, any_value(epochs) as epochs, any_value(lr) as lr,
-        any_value(penalty) as penalty, any_value(frozen_blocks) as frozen_blocks,
+        any_value(penalty) as penalty, any_value(trainable_blocks) as trainable_blocks,
+        any_value(frozen_blocks) as frozen_blocks,
         any_value(augmentation) as augmentation, any_value(also) as also,
         count(*) as n_runs, count(*) filter (is_diverged) as n_diverged,
         count(*) filter (aborted_at is not null) as n_aborted, count(*) filter (not is_audited) as n_unaudited
@@ -153,8 +182,8 @@ create or replace macro siblings_of(asked, varied) as table
 select c.*, coalesce(o.others, []) as others
 from cells_of(asked) c left join (
     select cell, list(key || '=' || value order by key) as others
-    from (select coalesce(cell, '') as cell, min(run_id) as run_id from runs group by all) join params using (run_id)
-    where key <> 'seed' and not list_contains(varied, key)
+    from (select coalesce(cell, '') as cell, min(run_id) as run_id from runs group by all) join cell_params() using (run_id)
+    where not list_contains(varied, key)
     group by cell
 ) o using (cell);
 
@@ -179,6 +208,31 @@ create or replace macro difference(a, b) as {
     'n_a': coalesce(cardinality(a), 0),
     'n_b': coalesce(cardinality(b), 0)
 };
+
+-- The cells of which others exist that differ in trainable_blocks alone: the rungs of depth ladders, others being what the
+-- rungs of one share. gain: its accuracy less that of the frozen control, k = 0; NULL of the control itself. best_blocks:
+-- the k of the highest mean accuracy of the n_rungs, the smallest of several.
+create or replace macro ladders_of(asked) as table
+with rungs as (
+    select
+        *, count(distinct trainable_blocks) over ladder as n_rungs,
+        any_value(accuracies) filter (trainable_blocks = 0) over ladder as frozen_accuracies,
+        first_value(trainable_blocks) over (
+            ladder order by accuracy_mean desc nulls last, trainable_blocks
+            rows between unbounded preceding and unbounded following
+        ) as first_blocks,
+        max(accuracy_mean) over ladder as highest
+    from siblings_of(asked, ['trainable_blocks'])
+    where trainable_blocks is not null
+    window ladder as (partition by others)
+)
+select
+    * exclude (frozen_accuracies, first_blocks, highest)
+    replace (trim(regexp_replace(also, '(^| )trainable_blocks=\d+', '')) as also),
+    difference(accuracies, if(trainable_blocks > 0, frozen_accuracies, null)) as gain,
+    if(highest is null, null, first_blocks) as best_blocks
+from rungs
+where n_rungs > 1;
 
 -- The layers at the last epoch that a run logged; grad_norm is that of the layer.
 create or replace macro last_layers_of(asked) as table
