@@ -1,4 +1,8 @@
-"""The bridge network that State Bridge and Credit Bridge share: a small predictor for each hidden state."""
+"""What State Bridge and Credit Bridge share: a small network that reads a state, its depth and the output error.
+
+By the published study (arXiv:2606.21126): three layers of 256 units with GELU on [LN(h_l), t_l, e], t_l = l/L and
+e = softmax − onehot, trained beside the model by the same optimizer and schedule.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,43 +11,57 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainers.method import LearningRule
+from trainers.method import LocalForward, LocalRule, Penalty, Signals
 from trainers.model import BlockModel
 
 HIDDEN = 256
 
 
-class Bridge(nn.Module):
-    """One hidden layer of 256 ReLU units fed LN(h_l), and what else is given, for each of h_0 … h_L.
+class Predictor(nn.Module):
+    """(B, outputs) from a flat state (B, d_l), its depth and the error (B, classes).
 
-    The hidden layer's weights are shared by states of the same size, with a bias of its own for each state.
+    States of one size share their first layer; all share the rest.
     """
 
-    def __init__(self, sizes: Sequence[int], also: int, outputs: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], classes: int, outputs: int) -> None:
         super().__init__()
         self.sizes = tuple(sizes)
-        shapes = sorted({(size + also, out) for size, out in zip(sizes, outputs, strict=True)})
-        self.into = nn.ModuleDict({f"{i}_{o}": nn.Linear(i, HIDDEN) for i, o in shapes})
-        self.out = nn.ModuleDict({f"{i}_{o}": nn.Linear(HIDDEN, o) for i, o in shapes})
-        self.layer = nn.Embedding(len(sizes), HIDDEN)
-        self._keys = [f"{size + also}_{out}" for size, out in zip(sizes, outputs, strict=True)]
+        self.into = nn.ModuleDict({str(d): nn.Linear(d + 1 + classes, HIDDEN) for d in sorted(set(sizes))})
+        self.hidden = nn.Linear(HIDDEN, HIDDEN)
+        self.out = nn.Linear(HIDDEN, outputs)
 
-    def forward(self, h: Tensor, layer: int, *also: Tensor) -> Tensor:
-        """(B, outputs[layer]) from the flat state h_layer (B, sizes[layer])."""
-        fed = torch.cat([F.layer_norm(h, h.shape[1:]), *also], dim=1)
-        key = self._keys[layer]
-        return self.out[key](torch.relu(self.into[key](fed) + self.layer.weight[layer]))
+    def forward(self, h: Tensor, layer: int, error: Tensor) -> Tensor:
+        """What it says of h_layer, the state ``layer`` of h_0 … h_L."""
+        depth = h.new_full((len(h), 1), layer / max(1, len(self.sizes) - 1))
+        fed = torch.cat([F.layer_norm(h, h.shape[1:]), depth, error.to(h.dtype)], dim=1)
+        into = self.into[str(h.shape[1])]
+        found: Tensor = self.out(F.gelu(self.hidden(F.gelu(into(fed)))))
+        return found
 
 
-class BridgeRule(LearningRule):
-    """What the rules with a bridge share: the shapes and sizes of the states that it stands beside."""
+class BridgeRule(LocalRule):
+    """A local rule whose credit comes from a network that it trains on the way."""
 
-    has_credit = True
+    stackable = False  # it takes gradients of its own network, and draws
 
-    def __init__(self, model: BlockModel) -> None:
-        super().__init__()
+    def __init__(self, model: BlockModel, **recipe: str) -> None:
+        super().__init__(model, **recipe)  # type: ignore[arg-type]
         self._shapes = model.credit_shapes()
         self._sizes = [math.prod(shape) for shape in self._shapes]
+
+    def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
+        local = LocalForward(model, x, y)
+        states, error = [flat(h) for h in local.hidden], local.error * len(y)
+        credit, fit = self.learn(model, states, error, y)
+        shaped = [(a / len(y)).unflatten(1, shape) for a, shape in zip(credit, self._shapes, strict=False)]
+        found = local.signals(self.sent(shaped), penalty)
+        return found._replace(sent=[*found.sent, (fit, torch.ones_like(fit))])
+
+    def learn(
+        self, model: BlockModel, states: Sequence[Tensor], error: Tensor, y: Tensor
+    ) -> tuple[Sequence[Tensor], Tensor]:
+        """[a_0, …] (B, d_l), of each sample's own loss, and the bridge's own loss with its graph."""
+        raise NotImplementedError
 
 
 def flat(state: Tensor) -> Tensor:

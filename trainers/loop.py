@@ -23,10 +23,10 @@ from fa_tracking.tracking.opening import resume_run, start_run
 from fa_tracking.tracking.run import TrackedRun
 from trainers import data
 from trainers.augmentation import AUGMENTATIONS
-from trainers.cell import Cell, cell_of
+from trainers.cell import Cell, cell_of, untrained
 from trainers.config import RunConfig
-from trainers.method import LearningRule
 from trainers.model import BlockModel
+from trainers.recipe import clip, clipped_parts, label_draw, labels_of, rate
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -260,7 +260,7 @@ def train_on(running: Running, first: int, progress: Progress | None = None) -> 
     cell, dataset = running.cell, running.dataset
     for epoch in range(first, cell.config.epochs + 1):
         began = time.perf_counter()
-        metrics = train_epoch(cell.config, dataset, cell.model, cell.rule, cell.optimizer, cell.order) if epoch else {}
+        metrics = train_epoch(cell, dataset, epoch) if epoch else {}
         accuracy = evaluate(cell.model, dataset)
         metrics |= {names.EPOCH_SECONDS: time.perf_counter() - began} if epoch else {}
         ended = running.end_epoch(epoch, metrics, accuracy)
@@ -282,23 +282,19 @@ def resumed(running: Running) -> int:
     return saved.epoch
 
 
-def train_epoch(
-    config: RunConfig,
-    dataset: data.Dataset,
-    model: BlockModel,
-    rule: LearningRule,
-    optimizer: torch.optim.Optimizer,
-    order: torch.Generator,
-) -> dict[str, float]:
+def train_epoch(cell: Cell, dataset: data.Dataset, epoch: int) -> dict[str, float]:
     """One pass over the training set; loss and accuracy as they were met on the way."""
-    model.train()
-    if config.frozen_blocks:
-        model.blocks.eval()
+    config, model, rule, optimizer = cell.config, cell.model, cell.rule, cell.optimizer
+    begin_epoch(cell, epoch)
+    parts, is_clipped = clipped_parts(model), math.isfinite(config.clip_norm)
     samples = len(dataset.train.labels)
     losses, sizes, predicted, labels = [], [], [], []  # summed up once an epoch, not in every step
-    for x, y in _shuffled(dataset, config, order):
+    for x, y in _shuffled(dataset, config, cell.order, label_draw(config, epoch)):
         optimizer.zero_grad()
         loss, logits = rule.backward(model, x, y, config.penalty)
+        if is_clipped:
+            clip(parts, config.clip_norm)
+            rule.follow(model)
         optimizer.step()
         losses.append(loss)
         sizes.append(len(y))
@@ -308,16 +304,29 @@ def train_epoch(
     return as_met(mean_loss, (torch.cat(predicted) == torch.cat(labels)).sum().item() / samples)
 
 
+def begin_epoch(cell: Cell, epoch: int) -> None:
+    """Bring a cell to what its epoch asks for: training mode, the learning rate, the rule's own phase."""
+    cell.model.train()
+    for block in untrained(cell.model, cell.config):
+        block.eval()  # its BatchNorm keeps its statistics too
+    for group in cell.optimizer.param_groups:
+        group["lr"] = rate(cell.config, epoch)
+    cell.rule.begin_epoch(epoch, cell.config.epochs)
+
+
 def as_met(loss: float, accuracy: float) -> dict[str, float]:
     """The metrics of the training set as they were met on the way; no accuracy of a network that has diverged."""
     return {names.LOSS_TRAIN: loss, names.ACCURACY_TRAIN: accuracy if math.isfinite(loss) else math.nan}
 
 
-def _shuffled(dataset: data.Dataset, config: RunConfig, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def _shuffled(
+    dataset: data.Dataset, config: RunConfig, order: torch.Generator, draw: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
     train, augment = dataset.train, AUGMENTATIONS[config.augmentation]
     shuffled = torch.randperm(len(train.labels), generator=order).to(train.labels.device)
     for index in shuffled.split(config.batch_size):
-        yield dataset.normalisation(augment(train.inputs.index_select(0, index), order)), train.labels[index]
+        x = dataset.normalisation(augment(train.inputs.index_select(0, index), order))
+        yield x, labels_of(config, train.labels[index], dataset.classes, draw)
 
 
 def evaluate(model: BlockModel, dataset: data.Dataset) -> float:

@@ -65,9 +65,16 @@ class LearningRule(nn.Module):
         """Fill ``p.grad`` of every trainable parameter from one batch; return (mean loss, logits), detached."""
         found = self.signals(model, x, y, penalty)
         send(found.sent)
+        self.follow(model)
+        return found.loss, found.logits
+
+    def follow(self, model: BlockModel) -> None:
+        """Give each follower the gradient that its leader has now; again where that was clipped."""
         for follower, leader in self.followers(model):
             follower.grad = None if leader.grad is None else leader.grad.clone()
-        return found.loss, found.logits
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before the first batch of an epoch, counted from 1, of ``epochs``; also where a run goes on."""
 
     has_credit: ClassVar[bool] = False
     """Whether the rule has a local credit, and with it a Γ."""

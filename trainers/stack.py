@@ -5,6 +5,7 @@ cell sends back. A cell's own tensors are views of the stack's, so its optimizer
 its credit are those of a cell that trains alone.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from trainers.cell import Cell
 from trainers.feedback import OwnWeights
 from trainers.method import LearningRule, Penalty, Signals, send
 from trainers.model import BlockModel
+from trainers.recipe import clip, clipped_parts
 from trainers.recorded import Recorded, kept
 from trainers.stacked_optimizer import StackedOptimizer
 
@@ -59,13 +61,20 @@ class Stack:
         self._tensors = {name: _side_by_side(each) for name, each in self._by_name()}
         of = {id(each[0]): self._tensors[name] for name, each in self._by_name()}
         followers = self._template.rule.followers(self._template.model)
+        self._parts = [[of[id(p)] for p in part] for part in clipped_parts(self._template.model)]
         self._followers = [(of[id(follower)], of[id(leader)]) for follower, leader in followers]
         self._optimizer = StackedOptimizer([cell.optimizer for cell in cells], of)
         self._step = Recorded(self._gradients, compiled)
         self._logits = Recorded(self._read_out, compiled, UNRECORDED)
         self._states = Recorded(self._shown, compiled, UNRECORDED)
 
-    def train_step(self, x: Tensor, y: Tensor, penalty: Penalty) -> tuple[Tensor, Tensor]:
+    def set_rates(self) -> None:
+        """Take over the learning rate that each cell's optimizer has now."""
+        self._optimizer.set_rates()
+
+    def train_step(
+        self, x: Tensor, y: Tensor, penalty: Penalty, clip_norm: float = math.inf
+    ) -> tuple[Tensor, Tensor]:
         """One step of every cell on its own batch: x (S, B, …), y (S, B), penalty of all cells or (S,).
 
         Returns:
@@ -74,6 +83,7 @@ class Stack:
         loss, logits, grads = self._step(self._values(), x, y, penalty)
         for tensor, grad in zip(self._tensors.values(), grads, strict=True):
             tensor.grad = grad
+        clip(self._parts, clip_norm, len(self._cells))
         for follower, leader in self._followers:
             follower.grad = leader.grad
         self._optimizer.step()

@@ -39,6 +39,11 @@ class StackedOptimizer:
             self._hand_out(lambda value: value)
             self._is_shared = True
 
+    def set_rates(self) -> None:
+        """Take over the learning rates of the cells' own optimizers."""
+        for (cells, _), group in zip(self._groups, self._common.param_groups, strict=True):
+            group["lr"] = self._optimizers[cells][0].param_groups[0]["lr"]
+
     def close(self) -> None:
         """Each optimizer's state is its own again."""
         self._hand_out(torch.clone)

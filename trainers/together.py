@@ -22,8 +22,9 @@ from trainers import data, methods
 from trainers.augmentation import AUGMENTATIONS
 from trainers.cell import Cell, cell_of
 from trainers.config import RunConfig
-from trainers.loop import EVALUATION_CHUNK, Probe, Running, Saves, as_met, train_on
+from trainers.loop import EVALUATION_CHUNK, Probe, Running, Saves, as_met, begin_epoch, train_on
 from trainers.method import Penalty
+from trainers.recipe import label_draw, labels_of
 from trainers.stack import Stack
 
 FREE = {"seed": 0, "penalty": 0.0, "lr": 1e-3, "weight_decay": 0.0}
@@ -155,7 +156,7 @@ def _epochs(members: Sequence[_Member], dataset: data.Dataset, probe: Probe, com
         cells = [m.running.cell for m in inside if m.running]
         stack = stack or Stack(cells, compiled)
         began = time.perf_counter()
-        met = _train_epoch(stack, cells, dataset) if epoch else [{} for _ in cells]
+        met = _train_epoch(stack, cells, dataset, epoch) if epoch else [{} for _ in cells]
         accuracies = _accuracies(stack, dataset)
         trained = time.perf_counter()
         captures = stack.captures(probe.batches)
@@ -191,16 +192,16 @@ def _end_epoch(
         member.is_alone = not math.isfinite(accuracy) or not math.isfinite(metrics.get(names.LOSS_TRAIN, 0.0))
 
 
-def _train_epoch(stack: Stack, cells: Sequence[Cell], dataset: data.Dataset) -> list[dict[str, float]]:
+def _train_epoch(stack: Stack, cells: Sequence[Cell], dataset: data.Dataset, epoch: int) -> list[dict[str, float]]:
     """One pass of every cell over the training set, each in its own order; loss and accuracy as ``train_epoch``."""
     for cell in cells:
-        cell.model.train()
-        if cell.config.frozen_blocks:
-            cell.model.blocks.eval()
+        begin_epoch(cell, epoch)
+    stack.set_rates()
     samples, penalty = len(dataset.train.labels), _penalties(cells, dataset)
     losses, right = [], []
-    for x, y in _shuffled(cells, dataset):
-        loss, logits = stack.train_step(x, y, penalty)
+    draws = [label_draw(cell.config, epoch) for cell in cells]
+    for x, y in _shuffled(cells, dataset, draws):
+        loss, logits = stack.train_step(x, y, penalty, cells[0].config.clip_norm)
         losses.append(loss * (y.shape[1] / samples))
         right.append((logits.argmax(-1) == y).sum(-1))
     mean, correct = torch.stack(losses).double().sum(0), torch.stack(right).sum(0).double() / samples
@@ -212,7 +213,9 @@ def _penalties(cells: Sequence[Cell], dataset: data.Dataset) -> Penalty:
     return torch.tensor(found, device=dataset.train.inputs.device) if len(set(found)) > 1 else found[0]
 
 
-def _shuffled(cells: Sequence[Cell], dataset: data.Dataset) -> Iterator[tuple[Tensor, Tensor]]:
+def _shuffled(
+    cells: Sequence[Cell], dataset: data.Dataset, draws: Sequence[torch.Generator]
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches (S, B, …) and labels (S, B), drawn as a cell that trains alone draws them."""
     train, config = dataset.train, cells[0].config
     augment, device = AUGMENTATIONS[config.augmentation], train.labels.device
@@ -224,7 +227,11 @@ def _shuffled(cells: Sequence[Cell], dataset: data.Dataset) -> Iterator[tuple[Te
             x = torch.cat(
                 [augment(train.inputs.index_select(0, i), cell.order) for i, cell in zip(index, cells, strict=True)]
             )
-        yield dataset.normalisation(x).unflatten(0, index.shape), train.labels[index]
+        drawn = [
+            labels_of(cell.config, train.labels[i], dataset.classes, draw)
+            for cell, i, draw in zip(cells, index, draws, strict=True)
+        ]
+        yield dataset.normalisation(x).unflatten(0, index.shape), torch.stack(drawn)
 
 
 def _accuracies(stack: Stack, dataset: data.Dataset) -> list[float]:

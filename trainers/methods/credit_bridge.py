@@ -1,12 +1,12 @@
-"""Credit Bridge (CB): a learned bridge predicts the terminal credit (after synthetic gradients, Jaderberg et al. 2017).
+"""Credit Bridge (CB), by the published study (arXiv:2606.21126): credit from the slope of a learned value.
 
-The reference names CB and says that it has a bridge predictor; it does not define it. Ours:
+V([LN(h_l), t_l, e]) is a scalar, V̄ its moving average (0.995), ℓ a sample's output loss. V is trained on the sum of
 
-    a_l = bridge(LN(h_l), e, l) predicts g_L = ∂ℓ/∂h_L,    trained on ‖a_l − g_L‖², averaged over features and samples
+    (V(h_L) − ℓ)²,    ‖∂V(h_L)/∂h_L − ∂ℓ/∂h_L‖²,
+    (V(h_l) + τ log mean_k exp(−V̄(h_{l+1} + σ ε_k)/τ))²,  l < L,    K = 8 draws ε_k ~ N(0, 1), σ = τ = 0.1
 
-g_L is the true gradient at h_L, but of the read-out alone: no gradient has passed through a block. Where h_l has
-another size than h_L, the bridge predicts g_L R_l with a fixed random R_l, entries N(0, 1/d_L). Block l learns from
-⟨f_l(h_l), a_{l+1}⟩ with h_l detached, the embedding from ⟨h_0, a_0⟩.
+averaged over samples, the last over l too, and a_l = ∂V(h_l)/∂h_l with e held constant. For the first fifth of the
+epochs DFA's credit drives the blocks. The study leaves the weights of the three open.
 """
 
 from collections.abc import Sequence
@@ -16,51 +16,104 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fa_tracking.protocol.probe import Capture
-from trainers.bridge import Bridge, BridgeRule, flat
-from trainers.method import LocalForward, Penalty, Signals, generator, seeded, statistics_untouched
+from trainers.bridge import BridgeRule, Predictor, flat
+from trainers.method import generator, projections, seeded, statistics_untouched
+from trainers.methods.dfa import project
 from trainers.model import BlockModel
+
+AVERAGING = 0.995
+DRAWS = 8
+NOISE = 0.1
+TEMPERATURE = 0.1
+DFA_SHARE = 0.2
 
 
 class Method(BridgeRule):
-    """Feedback: the bridge network, trained beside the model by the same optimizer, and R_l where sizes differ."""
+    """Feedback: V (``bridge``), V̄ (``average``), DFA's matrices ``B0`` …, and ``is_dfa``, whether these drive.
 
-    def __init__(self, model: BlockModel, seed: int) -> None:
-        super().__init__(model)
-        sizes = self._sizes
+    ``draws`` counts the batches; with the seed it gives the noise of the next one.
+    """
+
+    is_dfa: Tensor
+    draws: Tensor
+
+    def __init__(self, model: BlockModel, seed: int, **recipe: str) -> None:
+        super().__init__(model, **recipe)
+        self._seed = seed
         with seeded(seed, "credit bridge"):
-            self.bridge = Bridge(sizes, int(model.config["classes"]), sizes)
-        draw = generator(seed, "credit bridge projection")
-        for layer, size in enumerate(sizes):
-            if size != sizes[-1]:
-                self.register_buffer(f"R{layer}", torch.randn(sizes[-1], size, generator=draw) / sizes[-1] ** 0.5)
+            self.bridge = Predictor(self._sizes, int(model.config["classes"]), 1)
+        self.average = Predictor(self._sizes, int(model.config["classes"]), 1).requires_grad_(False)
+        self.average.load_state_dict(self.bridge.state_dict())
+        for layer, matrix in enumerate(projections(model, seed, "dfa")[: self.credits(model)]):
+            self.register_buffer(f"B{layer}", matrix)
+        self.register_buffer("is_dfa", torch.tensor(True))
+        self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
 
-    def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
-        local = LocalForward(model, x, y)
-        predicted = self._predict([flat(h) for h in local.hidden], local.error * len(y))
-        credit = [(a.detach() / len(y)).unflatten(1, shape) for a, shape in zip(predicted, self._shapes, strict=True)]
-        target = _terminal_credit(model, local.hidden[-1], y)
-        projections = dict(self.named_buffers())
-        targets = [
-            target @ projections[f"R{layer}"] if f"R{layer}" in projections else target
-            for layer in range(len(predicted))
-        ]
-        fit = torch.stack([F.mse_loss(a, t) for a, t in zip(predicted, targets, strict=True)]).mean()
-        loss, logits, sent = local.signals(credit, penalty)
-        return Signals(loss, logits, [*sent, (fit, torch.ones_like(fit))])
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        self.is_dfa.fill_(epoch <= DFA_SHARE * epochs)
 
-    def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor]:
+    def learn(
+        self, model: BlockModel, states: Sequence[Tensor], error: Tensor, y: Tensor
+    ) -> tuple[Sequence[Tensor], Tensor]:
+        return self._credit(model, states, error), self._fit(model, states, error, y)
+
+    def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor | None]:
+        found = self._credit(model, list(capture.hidden), capture.error)
+        beyond = found[-1] if bool(self.is_dfa) else None  # as DFA's own Γ at h_L is read
+        return [*found, *[beyond] * (len(capture.hidden) - len(found))]
+
+    def _credit(self, model: BlockModel, states: Sequence[Tensor], error: Tensor) -> list[Tensor]:
+        states = states[: self.credits(model)]
+        if self.is_dfa:
+            return [flat_credit(error, self.get_buffer(f"B{layer}")) for layer in range(len(states))]
+        return [self._slope(h, layer, error)[1].detach() for layer, h in enumerate(states)]
+
+    def _slope(self, h: Tensor, layer: int, error: Tensor) -> tuple[Tensor, Tensor]:
+        """V(h_l) (B,) and ∂V/∂h_l (B, d), both with their graph."""
+        with torch.enable_grad():
+            leaf = h.detach().requires_grad_()
+            value = self.bridge(leaf, layer, error).squeeze(1)
+            (slope,) = torch.autograd.grad(value.sum(), leaf, create_graph=True)
+        return value, slope
+
+    def _fit(self, model: BlockModel, states: Sequence[Tensor], error: Tensor, y: Tensor) -> Tensor:
+        deepest = len(states) - 1
+        loss, slope = _output_loss(model, states[-1], self._shapes[-1], y)
+        value, own_slope = self._slope(states[-1], deepest, error)
+        fit = F.mse_loss(value, loss) + (own_slope - slope).square().sum(1).mean()
         with torch.no_grad():
-            return self._predict(capture.hidden, capture.error)
+            softest = [self._soft_minimum(states[layer + 1], layer + 1, error) for layer in range(deepest)]
+        values = [self.bridge(h, layer, error).squeeze(1) for layer, h in enumerate(states[:-1])]
+        consistency = [F.mse_loss(v, s) for v, s in zip(values, softest, strict=True)]
+        self._advance()
+        return fit + torch.stack(consistency).mean() if consistency else fit
 
-    def _predict(self, states: Sequence[Tensor], error: Tensor) -> list[Tensor]:
-        return [self.bridge(h, layer, error) for layer, h in enumerate(states)]
+    def _soft_minimum(self, h: Tensor, layer: int, error: Tensor) -> Tensor:
+        """−τ log mean_k exp(−V̄(h + σ ε_k)/τ), (B,)."""
+        draw = generator(self._seed, f"credit bridge {int(self.draws)} {layer}")
+        noise = torch.randn(DRAWS, *h.shape, generator=draw).to(h)
+        noisy = (h + NOISE * noise).flatten(0, 1)
+        value = self.average(noisy, layer, error.repeat(DRAWS, 1)).view(DRAWS, len(h))
+        found: Tensor = -TEMPERATURE * (torch.logsumexp(-value / TEMPERATURE, dim=0) - torch.tensor(DRAWS).log())
+        return found
+
+    @torch.no_grad()
+    def _advance(self) -> None:
+        """V̄ follows V, once a batch."""
+        self.draws += 1
+        for mean, now in zip(self.average.parameters(), self.bridge.parameters(), strict=True):
+            mean.lerp_(now, 1 - AVERAGING)
 
 
-def _terminal_credit(model: BlockModel, h: Tensor, y: Tensor) -> Tensor:
-    """g_L of each sample, (B, d): the gradient of the read-out alone."""
+def flat_credit(error: Tensor, matrix: Tensor) -> Tensor:
+    """DFA's credit (B, d) of a state, flat."""
+    return flat(project(error, matrix)) if matrix.ndim == 2 else project(error, matrix).flatten(1)
 
-    def loss(state: Tensor) -> Tensor:
-        return F.cross_entropy(model.readout(state), y, reduction="sum")
 
-    with torch.no_grad(), statistics_untouched(model):
-        return flat(torch.func.grad(loss)(h))
+def _output_loss(model: BlockModel, h: Tensor, shape: tuple[int, ...], y: Tensor) -> tuple[Tensor, Tensor]:
+    """ℓ (B,) and ∂ℓ/∂h_L (B, d) of each sample: of the read-out alone, no gradient has passed through a block."""
+    with torch.enable_grad(), statistics_untouched(model):
+        leaf = h.detach().requires_grad_()
+        loss = F.cross_entropy(model.readout(leaf.unflatten(1, shape)), y, reduction="none")
+        (slope,) = torch.autograd.grad(loss.sum(), leaf)
+    return loss.detach(), slope

@@ -1,35 +1,31 @@
-"""ResMLP: pre-LayerNorm residual MLP blocks on the flattened input, terminal LayerNorm, linear head."""
+"""ResMLP (arXiv:2606.21126): pre-LayerNorm residual MLP blocks on the flattened input, terminal LayerNorm, head."""
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from trainers.layers import normed_linear
 from trainers.model import BlockModel
 
-EXPANSION = 4
-BRANCH_SCALE = 0.1
+BRANCH_DEVIATION = 0.01
 
 
 class Block(nn.Module):
-    """f(h) = W_2 relu(W_1 LN(h)), (B, d) -> (B, d).
+    """f(h) = W_2 gelu(W_1 LN(h)), (B, d) -> (B, d), with ``expansion``·d hidden units.
 
-    W_2 starts at a tenth of torch's own draw, so that the stream starts as the embedding left it, ‖h_L‖ ≈ ‖h_0‖, as
-    published of the random initialisation. With the whole draw the common part of the ReLUs' output gives all samples'
-    gradients a common direction before any training, and (c) fires on a network that nobody has trained.
+    W_2 ~ N(0, 0.01²) with zero bias, so that the stream starts as the embedding left it; W_1 is torch's own draw.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, expansion: int) -> None:
         super().__init__()
         self.ln = nn.LayerNorm(width)
-        self.up = nn.Linear(width, EXPANSION * width)
-        self.act = nn.ReLU()
-        self.down = nn.Linear(EXPANSION * width, width)
-        with torch.no_grad():
-            self.down.weight.mul_(BRANCH_SCALE)
-            self.down.bias.mul_(BRANCH_SCALE)
+        self.up = nn.Linear(width, expansion * width)
+        self.act: nn.Module = nn.GELU()
+        self.down = nn.Linear(expansion * width, width)
+        nn.init.normal_(self.down.weight, std=BRANCH_DEVIATION)
+        nn.init.zeros_(self.down.bias)
 
     def forward(self, h: Tensor) -> Tensor:
         return self.down(self.act(normed_linear(h, self.ln, self.up)))
@@ -38,9 +34,14 @@ class Block(nn.Module):
 class Model(BlockModel):
     """ResMLP of any width and depth; inputs (B, ...) are flattened."""
 
-    def __init__(self, input_shape: Sequence[int], classes: int, width: int = 256, depth: int = 4) -> None:
+    terminal_norm: ClassVar[bool] = True
+
+    def __init__(
+        self, input_shape: Sequence[int], classes: int, width: int = 256, depth: int = 4, expansion: int = 1
+    ) -> None:
         super().__init__()
         self.embed = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), width))
-        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
-        self.out_ln = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(Block(width, expansion) for _ in range(depth))
+        if self.terminal_norm:
+            self.out_ln = nn.LayerNorm(width)
         self.out_head = nn.Linear(width, classes)
