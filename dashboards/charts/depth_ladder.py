@@ -26,7 +26,7 @@ def draw(rows: pd.DataFrame) -> Any:
     order = sorted(rows["label"].unique())
     aside = rows["label"].map(lambda label: DODGE * (order.index(label) - (len(order) - 1) / 2))
     rows = rows.assign(place=rows["trainable_blocks"].astype(float) + aside, line=rows["label"])
-    panels = _marks.by_network(rows, _marks.measured(rows, [ACCURACY]), lambda here, quantity: _panel(here, quantity))
+    panels = _marks.by_network(rows, _marks.measured(rows, [ACCURACY]), _panel)
     caption = theme.caption(
         "Small: a seed. Large, joined: the mean accuracy of n seeds with its 95 % t interval.",
         "Ring: the best k of its method. Shaded: k = 0, the frozen control, and dashed its mean.",

@@ -34,12 +34,16 @@ create or replace macro says_blocks(key, value) as key = 'trainable_blocks' and 
 or key = 'frozen_blocks' and truth_in(value) is not null;
 
 -- The params by which cells are told apart: all but the seed; trainable_blocks, where not all are trained, in the place of
--- what runs log of it, which is frozen_blocks in those of version 0.1. A value of either that cannot be read stays.
+-- what runs log of it, which is frozen_blocks in those of version 0.1. A value that cannot be read stays, if it is all.
 create or replace macro cell_params() as table
-select run_id, key, value from params where key <> 'seed' and not says_blocks(key, value)
+with told as (
+    select run_id, 'trainable_blocks' as key, cast(trainable_blocks as varchar) as value
+    from runs where trainable_blocks is not null and trainable_blocks is distinct from depth
+)
+from told
 union all
-select run_id, 'trainable_blocks', cast(trainable_blocks as varchar) from runs
-where trainable_blocks is not null and trainable_blocks is distinct from depth;
+select run_id, key, value from params anti join told using (run_id, key)
+where key <> 'seed' and not says_blocks(key, value);
 
 -- The params by which runs are chosen: trainable_blocks and frozen_blocks are there whichever of them a run logs.
 create or replace macro asked_params() as table

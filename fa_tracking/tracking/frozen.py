@@ -57,13 +57,15 @@ def words(params: Mapping[str, Any]) -> str:
     """Which of a run's blocks are not trained, for a person; empty where all are."""
     if is_frozen(params):
         return "frozen blocks"
-    return "" if _trains_all(params) else f"last {_told(params)} blocks trained"
+    if _trains_all(params):
+        return ""
+    return "last block trained" if (k := _told(params)) == 1 else f"last {k} blocks trained"
 
 
 def in_one_wording(params: Mapping[str, str]) -> dict[str, str]:
     """A run's params as cells are told apart by them: ``trainable_blocks`` where not all are trained, else neither.
 
-    A value of either param that cannot be read stays as it is.
+    A value of either param that cannot be read stays as it is, unless the other one says how many.
     """
     said = {key: value for key, value in params.items() if not _is_read(key, value)}
     return said if _trains_all(params) else said | {names.TRAINABLE_BLOCKS: str(_told(params))}
