@@ -41,7 +41,7 @@ def describe(rows: pd.DataFrame) -> str:
     rows, told = _labelled(rows), []
     for (label, network), ladder in rows.groupby(["label", "network"]):
         rungs = [*ladder.drop_duplicates("trainable_blocks").sort_values("trainable_blocks").itertuples()]
-        best = rungs[0].best_blocks
+        best: Any = rungs[0].best_blocks
         ending = "no mean accuracy" if best is None or pd.isna(best) else f"best at k = {best:.0f}"
         told.append(f"{_marks.named(label, network)}: {'; '.join(map(_told, rungs))}; {ending}")
     return f"{_marks.points(rows, ['label', 'network', 'trainable_blocks'])}. {'. '.join(told)}."
