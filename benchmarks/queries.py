@@ -39,6 +39,7 @@ select
     ['resmlp', 'small_cnn'][cell // 5 % 2 + 1] as architecture, [128, 256, 512][cell // 10 % 3 + 1] as width,
     [2, 4][cell // 30 % 2 + 1] as depth, 'cifar10' as dataset, i % {SEEDS} as seed, {EPOCHS} as epochs,
     0.001 as lr, [0, 0.001, 0.01][cell // 60 % 3 + 1] as penalty, cell // 180 % 2 = 1 as frozen_blocks,
+    if(frozen_blocks, 0, depth) as trainable_blocks,
     128 + cell // 360 as batch_size, 'none' as augmentation, if(i % 97 = 0, 50, null) as aborted_at
 from (select range as i, range // {SEEDS} as cell from range($runs));
 
@@ -48,7 +49,7 @@ unpivot (
         run_id, method, architecture, dataset, augmentation, cast(width as varchar) as width,
         cast(depth as varchar) as depth, cast(seed as varchar) as seed, cast(epochs as varchar) as epochs,
         cast(lr as varchar) as lr, cast(penalty as varchar) as penalty, cast(batch_size as varchar) as batch_size,
-        cast(frozen_blocks as varchar) as frozen_blocks
+        cast(trainable_blocks as varchar) as trainable_blocks
     from runs
 ) on columns(* exclude (run_id)) into name key value value;
 

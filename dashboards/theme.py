@@ -132,7 +132,7 @@ def usual(rows: pd.DataFrame) -> str:
 
 SIZES = {"architecture": "", "width": "d=", "depth": "L="}
 TRAINING = {"epochs": "epochs=", "lr": "lr=", "dataset": ""}
-NAMED = ("augmentation=", "lr=", "dataset=")
+NAMED = ("augmentation=", "lr=", "dataset=", "trainable_blocks=")
 """How those of a cell's further params begin that a name tells in a way of its own."""
 
 
@@ -145,6 +145,8 @@ def _variants(rows: pd.DataFrame) -> pd.Series:
     labels = rows["method"].fillna("?")
     for column in rows.columns.intersection([*said], sort=False):
         labels = labels + rows[column].map(said[column])
+    if "also" in rows:  # of a network that is trained in part
+        labels = labels + (" k=" + rows["also"].str.extract(r"(?:^| )trainable_blocks=(\S+)", expand=False)).fillna("")
     return labels
 
 

@@ -228,10 +228,10 @@ def test_junit_is_read_back_with_a_suite_a_cell_and_a_case_a_run(make: Make, exp
     assert done.exit_code == 3
     root = ET.parse(file).getroot()
     suites = {suite.get("name"): suite for suite in root}
-    assert list(suites) == ["bp frozen_blocks=False", "bp frozen_blocks=True", "gate"]
+    assert list(suites) == ["bp trainable_blocks=0", "bp trainable_blocks=all", "gate"]
     counts = ("tests", "failures", "errors", "skipped")
     assert [root.get(c) for c in counts] == ["6", "3", "1", "1"]
-    first = suites["bp frozen_blocks=False"]
+    first = suites["bp trainable_blocks=all"]
     assert [first.get(c) for c in counts] == ["4", "2", "1", "0"]
     assert {p.get("name"): p.get("value") for p in first.iter("property")}["architecture"] == "resmlp"
     cases = {case.get("name", ""): case for case in root.iter("testcase")}

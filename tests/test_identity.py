@@ -187,7 +187,7 @@ def test_a_control_of_another_recipe_is_named_or_not_used(key: str, make: Make, 
     run, frozen = make(), make(2, frozen_blocks=True, **{key: OTHER[key]})
     found = control(store, run)
     if key in ("definition", "expansion", "alpha", "labels"):
-        assert found.runs == () and "no finished run with frozen_blocks=True matches" in found.note
+        assert found.runs == () and "no finished run with trainable_blocks=0 matches" in found.note
     else:
         assert found == Control(0.5, (frozen,), f"the control differs in {key}")
         better = make(3, frozen_blocks=True, **{key: identity.ABSENT[key]})
@@ -255,6 +255,37 @@ def test_the_columns_hold_what_was_logged_and_nothing_more(make: Make, store: st
     merge([str(tmp_path / "found.duckdb")], tmp_path / "merged.duckdb")
     with connect(tmp_path / "merged.duckdb") as connection:
         assert len({*cells(connection).values()}) == 2
+
+
+BLOCKS: tuple[dict[str, object], ...] = (
+    {"frozen_blocks": True},
+    {"frozen_blocks": "0", "trainable_blocks": 0},
+    {"frozen_blocks": False},
+    {"frozen_blocks": False, "trainable_blocks": 4},
+    {"frozen_blocks": False, "trainable_blocks": 2},
+    {"frozen_blocks": "perhaps", "trainable_blocks": 2},
+)
+"""Ways to say which of the four blocks are trained."""
+
+
+def test_the_database_names_cells_as_the_auditor_tells_them_apart(make: Make, store: str, exported) -> None:
+    for said in BLOCKS:
+        for recipe in ({}, identity.ABSENT, SAID_TOO, OTHER):
+            make(**{**said, **recipe})
+    with exported() as connection:
+        found = cells(connection)
+        meant = connection.sql("select run_id, key, value from asked_params()").fetchall()
+    client = MlflowClient(store)
+    params = {run: client.get_run(run).data.params for run in found}
+    assert found == {
+        run: " ".join(f"{key}={value}" for key, value in sorted(identity.apart(said).items()))
+        for run, said in params.items()
+    }
+    assert len({*found.values()}) == 2 * 4
+    asked = {*identity.ABSENT, names.TRAINABLE_BLOCKS}
+    told = {(run, key): value for run, key, value in meant if key in asked}
+    all_ = {(run, key): identity.meaning(said, key) for run, said in params.items() for key in asked}
+    assert told == {at: "4" if value == "all" else value for at, value in all_.items()}
 
 
 def test_an_export_of_the_first_version_is_read_as_it_is() -> None:
@@ -400,11 +431,11 @@ def test_a_study_names_what_is_wrong_and_what_sets_a_run_apart(tmp_path: Path) -
     file.write_text(text % f"{recipe}, trainable_blocks: 2, lr_warmup: 3, expansion: 2, alpha: 0.5")
     (config,) = study.load(str(file)).cells()
     assert study.describe(config) == (
-        "dfa resmlp 4×256 last 2 blocks trained, expansion 2, α=0.5, random labels, cosine, warm-up 3, clip 1, "
+        "dfa resmlp 4×256, last 2 blocks trained, expansion 2, α=0.5, random labels, cosine, warm-up 3, clip 1, "
         "rms credit at the input, digit_pairs, 30 epochs, seed 1"
     )
     assert study.describe(RunConfig(method="dfa")) == "dfa resmlp 4×256, digit_pairs, 30 epochs, seed 42"
-    assert "last 1 block trained" in study.describe(RunConfig(method="dfa", trainable_blocks=1))
+    assert "last block trained" in study.describe(RunConfig(method="dfa", trainable_blocks=1))
 
 
 @pytest.mark.parametrize(
@@ -416,6 +447,9 @@ def test_a_study_names_what_is_wrong_and_what_sets_a_run_apart(tmp_path: Path) -
         ({"credit_index": "input"}, ["credit at the input"]),
         ({"credit_normalisation": "rms"}, ["rms credit"]),
         ({"lr_schedule": "my own", "method": "x"}, ["my own"]),
+        ({"frozen_blocks": True, "clip_norm": 1}, ["frozen blocks", "clip 1"]),
+        ({"trainable_blocks": 2, "depth": 4, "labels": "random"}, ["last 2 blocks trained", "random labels"]),
+        ({"trainable_blocks": 4, "depth": 4}, []),
     ],
 )
 def test_a_recipe_in_words_names_what_differs(params: dict[str, object], said: list[str]) -> None:

@@ -337,7 +337,7 @@ def test_two_cells_are_compared_over_their_seeds(database: Path, runs: dict[str,
         assert "paired t over 2 common seeds" in found.sentence()
         assert found.also_differ == ()
         alone = compare(connection, "accuracy/test", "method=dfa,frozen_blocks=false", "method=bp,frozen_blocks=False")
-        one_cell = r"2 cells, .* frozen_blocks \(False, True\): name one, as method=dfa,frozen_blocks=False does"
+        one_cell = r"2 cells, .* trainable_blocks \(0, 2\): name one, as method=dfa,trainable_blocks=0 does"
         for wrong, says in (("method=dfa", one_cell), ("x", "no selection")):
             with pytest.raises(UsageError, match=says):
                 compare(connection, "accuracy/test", wrong, "method=bp,frozen_blocks=False")

@@ -38,6 +38,8 @@ class Run:
     accuracy: float | None = 0.5
     penalty: float = 0.0
     frozen: bool = False
+    trained: int | None = None
+    """The last blocks that are; None: none if ``frozen``, else all."""
     width: int = 256
     depth: int = 4
     architecture: str = "resmlp"
@@ -80,8 +82,13 @@ class Run:
     def params(self) -> dict[str, Any]:
         """As MLflow keeps them."""
         named = {"method": self.method, "architecture": self.architecture, "width": self.width, "depth": self.depth}
-        named |= {"penalty": self.penalty, "frozen_blocks": self.frozen, "epochs": 4, "dataset": "digits"}
+        named |= {"penalty": self.penalty, "trainable_blocks": self.k, "epochs": 4, "dataset": "digits"}
         return named | ({} if self.seed is None else {"seed": self.seed})
+
+    @property
+    def k(self) -> int:
+        """How many blocks are trained."""
+        return (0 if self.frozen else self.depth) if self.trained is None else self.trained
 
     @property
     def control(self) -> float | None:
@@ -200,7 +207,7 @@ def insert(connection: duckdb.DuckDBPyConnection, table: str, **row: Any) -> Non
 def write(connection: duckdb.DuckDBPyConnection, run: Run) -> None:
     cell = " ".join(f"{k}={v}" for k, v in sorted(run.params.items()) if k != "seed")
     about = {"run_id": run.run_id, "source": "s", "experiment": run.experiment, "status": run.status, "cell": cell}
-    insert(connection, "runs", **about, **run.params, aborted_at=run.aborted_at)
+    insert(connection, "runs", **about, **run.params, frozen_blocks=run.k == 0, aborted_at=run.aborted_at)
     for key, value in run.params.items():
         insert(connection, "params", run_id=run.run_id, key=key, value=str(value))
     if run.audited:

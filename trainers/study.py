@@ -120,15 +120,13 @@ def describe(config: RunConfig) -> str:
     """What sets a run apart, on one line."""
     parts = [config.method, config.architecture, f"{config.depth}×{config.width}"]
     parts += [f"λ={config.penalty:g}"] if config.penalty else []
-    parts += ["frozen"] if config.frozen_blocks else []
-    trained = config.trainable_blocks
-    parts += [f"last {trained} block{'s'[: trained > 1]} trained"] if 0 < trained < config.depth else []
     parts += [config.augmentation] if config.augmentation != "none" else []
     for name in ("batch_size", "optimizer", "lr", "weight_decay"):
         value = getattr(config, name)
         parts += [f"{name}={value}"] if value != getattr(RunConfig, name, None) else []
-    recipe = identity.in_words({key: getattr(config, key) for key in identity.ABSENT if key != "definition"})
-    return ", ".join([" ".join(parts), *recipe, config.dataset, f"{config.epochs} epochs", f"seed {config.seed}"])
+    told = (*identity.ABSENT, "trainable_blocks", "depth")
+    apart = identity.in_words({key: getattr(config, key) for key in told if key != "definition"})
+    return ", ".join([" ".join(parts), *apart, config.dataset, f"{config.epochs} epochs", f"seed {config.seed}"])
 
 
 def _config(values: Mapping[str, Any]) -> RunConfig:

@@ -112,7 +112,7 @@ def seeds_and_centres(rows: pd.DataFrame, quantity: Quantity, identity: Sequence
     scale = alt.Scale(type="log", padding=padding) if quantity.log else alt.Scale(zero=False, padding=padding)
     axis = theme.log_axis(inside[quantity.column], [*also]) if quantity.log else alt.Axis(tickCount=6)
     y: dict[str, Any] = {"scale": scale, "axis": axis, "title": None}
-    tip = ["label:N", "penalty:Q", "width:Q"]
+    tip = ["label:N", "penalty:Q", "width:Q", *(f"{c}:Q" for c in ("trainable_blocks",) if c in identity)]
 
     centres = alt.Chart(cells).encode(
         x=alt.X("place:Q"), y=alt.Y(f"{quantity.centre}:Q", **y), color=_colour(order), shape=_shape(order)

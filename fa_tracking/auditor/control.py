@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fa_tracking.tracking import identity, names
+from fa_tracking.tracking import frozen, identity, names
 from fa_tracking.tracking.store import all_experiments, search_runs
 
 if TYPE_CHECKING:
@@ -39,9 +39,12 @@ class Controls:
 
     def __init__(self, store: "MlflowClient") -> None:
         experiments = [e.experiment_id for e in all_experiments(store)]
-        wanted = "params.frozen_blocks = 'True' and attributes.status = 'FINISHED'"
-        found = search_runs(store, experiments, wanted)
-        self._runs = [run for run in found if names.TAG_ABORTED_AT not in run.data.tags]
+        found: dict[str, Run] = {}
+        for wanted in frozen.SEARCHES:  # MLflow knows no `or`
+            runs = search_runs(store, experiments, f"{wanted} and attributes.status = 'FINISHED'")
+            found |= {run.info.run_id: run for run in runs if is_frozen(run)}
+        planned = [run for run in found.values() if names.TAG_ABORTED_AT not in run.data.tags]
+        self._runs = sorted(planned, key=lambda run: (run.info.start_time, run.info.run_id))
 
     def of(self, run: "Run") -> Control:
         """The control of ``run``: from its own experiment where there is one, else from the others of the store."""
@@ -57,7 +60,7 @@ class Controls:
         if not matched:
             named = {"definition", *identity.apart(run.data.params)}
             wanted = " ".join(f"{k}={identity.meaning(run.data.params, k)}" for k in MATCHED if k in named)
-            return Control(None, (), f"no finished run with frozen_blocks=True matches {wanted}")
+            return Control(None, (), f"no finished run with trainable_blocks=0 matches {wanted}")
         notes = [] if at_home else ["the control runs stand in another experiment"]
         alike = [c for c in matched if _same(c, run, PREFERRED)]
         if not alike:
@@ -67,7 +70,8 @@ class Controls:
 
 
 def is_frozen(run: "Run") -> bool:
-    return run.data.params.get("frozen_blocks") == "True"
+    """Whether a run is itself a frozen control."""
+    return frozen.is_frozen(run.data.params)
 
 
 def _penalty(run: "Run") -> float:

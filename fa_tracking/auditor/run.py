@@ -21,7 +21,7 @@ from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.partial import Report
 from fa_tracking.protocol.report import DiagnosticThresholds
 from fa_tracking.scratch import scratch
-from fa_tracking.tracking import identity, names, store
+from fa_tracking.tracking import frozen, identity, names, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -260,9 +260,7 @@ def _notes(run: "Run", epoch: int) -> str:
         parts.insert(1, f"{p['depth']} blocks, d = {p['width']}")
     if p.get("penalty", "0") not in ("0", "0.0"):
         parts.append(f"λ = {p['penalty']}")
-    if p.get("frozen_blocks") == "True":
-        parts.append("frozen blocks")
-    parts += identity.in_words(p)
+    parts += [*identity.in_words(p), frozen.contradiction(p)]
     if aborted := run.data.tags.get(names.TAG_ABORTED_AT):
         parts.append(f"aborted at epoch {aborted} of {p.get('epochs')}")
     return ", ".join(str(part) for part in parts if part)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.importers._fields import GRAD, RESIDUAL, Fields, is_safe, safe
-from fa_tracking.tracking import names
+from fa_tracking.tracking import frozen, names
 
 REFERENCE_BATCH = 128
 """The batch over which a gradient norm of ours is averaged."""
@@ -33,7 +33,19 @@ LONGEST_PARAM = 6000
 RENAMED = "renamed, as MLflow refuses the name"
 
 NOT_FINITE = {word: float(word) for word in ("nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")}
-WHOLE = ("width", "depth", "seed", "epochs", "batch_size", "definition", "expansion", "lr_warmup", "trainable_blocks")
+WHOLE = (
+    "width", "depth", "seed", "epochs", "batch_size", "definition", "expansion", "lr_warmup", names.TRAINABLE_BLOCKS,
+)  # fmt: skip
+    "width",
+    "depth",
+    "seed",
+    "epochs",
+    "batch_size",
+    "definition",
+    "expansion",
+    "lr_warmup",
+    names.TRAINABLE_BLOCKS,
+)
 TRUTH = {"true": "True", "1": "True", "1.0": "True", "false": "False", "0": "False", "0.0": "False"}
 
 
@@ -177,7 +189,10 @@ def _params(source: Path, raw: Raw, fields: Fields, given: Given, notes: list[st
     for key in given.params.keys() & found.keys():
         if found[key] != _spell(key, key, given.params[key]):
             notes.append(f"its own {key} is used, not that of --param")
-    return found | {key: str(_spell(key, key, given.params[key])) for key in by_hand}, by_hand
+    params = found | {key: str(_spell(key, key, given.params[key])) for key in by_hand}
+    if wrong := frozen.contradiction(params):
+        raise FATrackError(wrong)
+    return params, by_hand
 
 
 def _of_the_path(source: Path, fields: Fields, notes: list[str]) -> list[tuple[str, str]]:
@@ -193,9 +208,9 @@ def _spell(name: str, key: str, value: Any) -> str | None:
     """A param's value as `start_run` would have logged it; None: it is no scalar."""
     if not isinstance(value, bool | int | float | str):
         return None
-    if name == "frozen_blocks":
+    if name == names.FROZEN_BLOCKS:
         if str(value).lower() not in TRUTH:
-            raise FATrackError(f"{key!r} is {value!r}: frozen_blocks is true or false")
+            raise FATrackError(f"{key!r} is {value!r}: {name} is true or false")
         return TRUTH[str(value).lower()]
     if name in WHOLE and isinstance(value, float) and value.is_integer():
         return str(int(value))

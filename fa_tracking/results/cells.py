@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import refuse_unknown, run_sql
-from fa_tracking.tracking import identity, names
+from fa_tracking.tracking import frozen, identity, names
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -145,7 +145,7 @@ def read(connection: "DuckDBPyConnection", experiment: str | None, runs: Sequenc
     by_cell: dict[str, list[Row]] = defaultdict(list)
     for run in asked:
         by_cell[run["cell"]].append(run)
-    varied = _varied([rows[0]["params"] for rows in by_cell.values()])
+    varied = _varied([identity.apart(rows[0]["params"]) for rows in by_cell.values()])
     found = []
     for cell, rows in by_cell.items():
         inside = {run["run_id"] for run in rows}
@@ -176,10 +176,10 @@ def per_sample(rows: Sequence[Row], value: Callable[[Row], float | None]) -> lis
 
 def described(run: Mapping[str, Any], varied: Collection[str]) -> str:
     """A run's cell in words: what it is, and the params in ``varied``."""
-    params = run["params"]
+    params = identity.apart(run["params"])
     named = [params.get("method", "no method"), *(params[key] for key in FREE[1:] if key in params)]
-    apart = [f"{key} = {identity.meaning(params, key) or '–'}" for key in sorted(set(varied) - {"frozen_blocks"})]
-    return ", ".join([*named, *apart, *(["frozen blocks"] if run["frozen_blocks"] else [])])
+    apart = [f"{key} = {identity.meaning(params, key) or '–'}" for key in sorted({*varied} - {names.TRAINABLE_BLOCKS})]
+    return ", ".join(filter(None, [*named, *apart, frozen.words(params)]))
 
 
 def _runs(connection: "DuckDBPyConnection", which: str, **params: Any) -> list[Row]:
@@ -207,5 +207,5 @@ def _whole(connection: "DuckDBPyConnection", run: str) -> str:
 
 
 def _varied(cells: Sequence[Mapping[str, str]]) -> set[str]:
-    keys = {key for cell in cells for key in cell} - {*FREE, "seed"}
+    keys = {key for cell in cells for key in cell} - {*FREE}
     return {key for key in keys if len({identity.meaning(cell, key) for cell in cells}) > 1}

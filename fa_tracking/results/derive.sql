@@ -11,13 +11,16 @@ update runs set
     width = try_cast(p.width as integer), depth = try_cast(p.depth as integer), seed = try_cast(p.seed as bigint),
     epochs = try_cast(p.epochs as integer), batch_size = try_cast(p.batch_size as integer),
     lr = try_cast(p.lr as double), weight_decay = try_cast(p.weight_decay as double),
-    penalty = try_cast(p.penalty as double), frozen_blocks = try_cast(p.frozen_blocks as boolean),
-    augmentation = p.augmentation
+    penalty = try_cast(p.penalty as double), augmentation = p.augmentation,
+    trainable_blocks = coalesce(
+        blocks_in(p.trainable_blocks), if(truth_in(p.frozen_blocks), 0, try_cast(p.depth as integer))
+    ),
+    frozen_blocks = coalesce(blocks_in(p.trainable_blocks) = 0, truth_in(p.frozen_blocks))
 from (
     pivot (from params semi join touched using (run_id)) on key in (
         'method', 'architecture', 'width', 'depth', 'dataset', 'seed', 'epochs', 'batch_size', 'optimizer', 'lr',
-        'weight_decay', 'penalty', 'frozen_blocks', 'augmentation', 'definition', 'labels', 'expansion', 'alpha',
-        'lr_schedule', 'lr_warmup', 'momentum', 'clip_norm', 'credit_normalisation', 'credit_index'
+        'weight_decay', 'penalty', 'trainable_blocks', 'frozen_blocks', 'augmentation', 'definition', 'labels',
+        'expansion', 'alpha', 'lr_schedule', 'lr_warmup', 'momentum', 'clip_norm', 'credit_normalisation', 'credit_index'
     ) using any_value(value) group by run_id
 ) as p
 where runs.run_id = p.run_id and runs.run_id in (from touched);

@@ -16,7 +16,7 @@ from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_l
 from fa_tracking.results.parquet import ORDERS
 from fa_tracking.results.sources import LABELLED, Progress, Snapshot, Source, open_source, unseen
 from fa_tracking.scratch import scratch
-from fa_tracking.tracking import names
+from fa_tracking.tracking import frozen, names
 from fa_tracking.tracking.store import LARGEST
 
 if TYPE_CHECKING:
@@ -80,8 +80,9 @@ def export(
         connection.execute("begin")
         done = _bring_up_to_date(connection, source, found, experiment, full, progress or unseen)
         unreadable = _unreadable(connection, source.uri, experiment)
+        contradictory = _contradictory(connection, source.uri, experiment)
         connection.execute("commit")
-    for line in unreadable:
+    for line in unreadable + contradictory:
         say(line)
     return replace(done, unreadable=len(unreadable))
 
@@ -146,6 +147,18 @@ def _unreadable(connection: "DuckDBPyConnection", uri: str, experiment: str | No
         "writes them anew"
         for run_id, name, within in found.fetchall()
     ]
+
+
+def _contradictory(connection: "DuckDBPyConnection", uri: str, experiment: str | None) -> list[str]:
+    """Of every run whose params say two things of its blocks, which of them counts."""
+    found = connection.execute(
+        "select run_id, run_name, map_from_entries(list((key, value))) from runs join params using (run_id) "
+        "where source = $1 and experiment = coalesce($2, experiment) and key in ($3, $4, 'depth') "
+        "group by all having bool_or(key = $3) order by all",
+        [uri, experiment, names.TRAINABLE_BLOCKS, names.FROZEN_BLOCKS],
+    )
+    told = ((run_id, name, frozen.contradiction(params)) for run_id, name, params in found.fetchall())
+    return [f"{run_id} ({name}): {wrong}; the latter counts" for run_id, name, wrong in told if wrong]
 
 
 def _take_over(connection: "DuckDBPyConnection", uri: str) -> None:

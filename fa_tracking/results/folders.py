@@ -7,26 +7,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fa_tracking.errors import UsageError
-from fa_tracking.tracking import identity
+from fa_tracking.tracking import identity, names
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
 ADDED = {
-    "audits": ("stream_growth", "chance_error", "reference"),
-    "runs": tuple(identity.ABSENT),
-    "layers": (
-        "perturbation",
-        "perturbation_bp",
-        "perturbation_random",
-        "perturbation_float32",
-        "nudge",
-        "nudge_bp",
-        "nudge_random",
+    "audits": dict.fromkeys(("stream_growth", "chance_error", "reference"), "null"),
+    "runs": dict.fromkeys(identity.ABSENT, "null") | {names.TRAINABLE_BLOCKS: "if(frozen_blocks, 0, depth)"},
+    "layers": dict.fromkeys(
+        (
+            "perturbation",
+            "perturbation_bp",
+            "perturbation_random",
+            "perturbation_float32",
+            "nudge",
+            "nudge_bp",
+            "nudge_random",
+        ),
+        "null",
     ),
 }
-"""Columns that a folder of an earlier version lacks: NULL there."""
+"""Columns that a folder of an earlier version lacks, and what they are there."""
 
 
 def find_folders(path: str | Path) -> list[Path]:
@@ -68,10 +71,8 @@ def create_tables(connection: "DuckDBPyConnection", folders: Sequence[Path]) -> 
             ).fetchall()
             files_of = _read(parts, ", union_by_name = true" if table in ADDED else "")
             held = {name for name, *_ in connection.execute(f"describe from {files_of}").fetchall()}
-            absent = set(ADDED.get(table, ())) - held
-            columns = ", ".join(
-                f"cast({'null' if name in absent else name} as {kind}) as {name}" for name, kind in typed
-            )
+            absent = {name: said for name, said in ADDED.get(table, {}).items() if name not in held}
+            columns = ", ".join(f"cast({absent.get(name, name)} as {kind}) as {name}" for name, kind in typed)
             connection.execute(f"drop table {table}")
             connection.execute(f"create view {table} as select {columns} from {files_of}")
 

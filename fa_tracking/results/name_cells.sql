@@ -1,9 +1,8 @@
--- Names the cells of the runs in touched: their params without the seed, and without what their absence would say as well.
+-- Names the cells of the runs in touched, by what cell_params() of views.sql tells of them.
 
 update runs set cell = c.cell
 from (
     select run_id, string_agg(key || '=' || value, ' ' order by key) as cell
-    from params semi join touched using (run_id)
-    where key <> 'seed' and sets_apart(key, value) group by run_id
+    from cell_params() semi join touched using (run_id) group by run_id
 ) as c
 where runs.run_id = c.run_id and runs.run_id in (from touched);

@@ -44,7 +44,8 @@ create table runs (
     penalty double,                     -- λ of λ·‖f_l(h_l)‖²
     credit_normalisation varchar,       -- of each sample's local credit: none or rms
     credit_index varchar,               -- whose credit a block learns from: that of its input or of its output
-    frozen_blocks boolean,
+    trainable_blocks integer,           -- k of a run that trains the last k of its blocks; NULL: all of an unknown number
+    frozen_blocks boolean,              -- trainable_blocks is 0; NULL: nothing is said of it
     augmentation varchar,
     aborted_at integer,                 -- the epoch at which a flag stopped it; NULL: it ran to its end
     cell varchar                        -- all params that set it apart but the seed, which alone differs within a cell

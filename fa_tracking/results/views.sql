@@ -13,15 +13,6 @@ create or replace macro sets_apart(key, value) as not coalesce(
     lower(value) = absent_meaning(key) or try_cast(value as double) = try_cast(absent_meaning(key) as double), false
 );
 
--- What runs mean by their params, logged or not: what sets nothing apart is spelled in one way. ids: of the runs.
-create or replace macro meanings_of(ids) as table
-select run_id, key, if(sets_apart(key, value), value, absent_meaning(key)) as value
-from params where list_contains(ids, run_id)
-union all
-select run_id, key, absent_meaning(key)
-from (select unnest(ids) as run_id) cross join (select unnest(map_keys($absent)) as key)
-anti join params using (run_id, key);
-
 -- Student's t at 95 %, two-sided: the table to 20 degrees of freedom, above them the first terms of its expansion in
 -- 1/df (Abramowitz & Stegun 1964, 26.7.5), within 2e-7 of the quantile. NULL below one degree.
 create or replace macro t_95(df) as case
@@ -40,13 +31,50 @@ create or replace macro interval_of(mean, sd, n) as {
     'high': mean + t_95(n - 1) * sd / sqrt(n)
 };
 
+-- A number of blocks and a truth as a param says them; NULL where it cannot be read. fa_tracking/tracking/frozen.py reads
+-- them alike.
+create or replace macro blocks_in(said) as if(regexp_full_match(said, '0|[1-9][0-9]{0,8}'), try_cast(said as integer), null);
+create or replace macro truth_in(said) as case
+    when lower(said) in ('true', '1') then true
+    when lower(said) in ('false', '0') then false
+end;
+
+create or replace macro says_blocks(key, value) as key = 'trainable_blocks' and blocks_in(value) is not null
+or key = 'frozen_blocks' and truth_in(value) is not null;
+
+-- The params by which cells are told apart: all but the seed, and but those that say what their absence would say as well;
+-- trainable_blocks, where not all are trained, in the place of what runs log of it, which is frozen_blocks in those of
+-- version 0.1. A value that cannot be read stays, if it is all. identity.apart of fa_tracking/tracking is the same.
+create or replace macro cell_params() as table
+with told as (
+    select run_id, 'trainable_blocks' as key, cast(trainable_blocks as varchar) as value
+    from runs where trainable_blocks is not null and trainable_blocks is distinct from depth
+)
+from told
+union all
+select run_id, key, value from params anti join told using (run_id, key)
+where key <> 'seed' and not says_blocks(key, value) and sets_apart(key, value);
+
+-- The params by which runs are chosen: what runs mean, logged or not. trainable_blocks and frozen_blocks are there whichever
+-- of them a run logs, and what sets nothing apart is spelled in one way.
+create or replace macro asked_params() as table
+select run_id, key, if(sets_apart(key, value), value, absent_meaning(key)) as value
+from params where not says_blocks(key, value)
+union all
+select run_id, key, absent_meaning(key)
+from (select run_id from runs) cross join (select unnest(map_keys($absent)) as key) anti join params using (run_id, key)
+union all
+select run_id, 'trainable_blocks', cast(trainable_blocks as varchar) from runs where trainable_blocks is not null
+union all
+select run_id, 'frozen_blocks', if(frozen_blocks, 'True', 'False') from runs;
+
 -- What else sets finished runs apart: their params that vary among those asked for, less those that every answer shows.
 create or replace macro also_of(asked) as table
 with finished as (select run_id from runs where status = 'FINISHED' and is_asked(experiment, asked)),
 told as (
-    select run_id, key, value from params semi join finished using (run_id)
-    where key not in ('method', 'architecture', 'width', 'depth', 'epochs', 'penalty', 'frozen_blocks', 'seed')
-        and sets_apart(key, value)
+    select run_id, key, value from cell_params() semi join finished using (run_id)
+    where key not in ('method', 'architecture', 'width', 'depth', 'epochs', 'penalty')
+        and not (key = 'trainable_blocks' and value = '0')  -- frozen_blocks says it
 ),
 varied as (
     select key from told group by key
@@ -127,7 +155,8 @@ named as (
         cell, any_value(method) as method, any_value(definition) as definition,
         any_value(architecture) as architecture, any_value(width) as width,
         any_value(depth) as depth, any_value(dataset) as dataset, any_value(epochs) as epochs, any_value(lr) as lr,
-        any_value(penalty) as penalty, any_value(frozen_blocks) as frozen_blocks,
+        any_value(penalty) as penalty, any_value(trainable_blocks) as trainable_blocks,
+        any_value(frozen_blocks) as frozen_blocks,
         any_value(augmentation) as augmentation, any_value(also) as also,
         count(*) as n_runs, count(*) filter (is_diverged) as n_diverged,
         count(*) filter (aborted_at is not null) as n_aborted, count(*) filter (not is_audited) as n_unaudited
@@ -184,8 +213,8 @@ select
     ) as others
 from dated c left join (
     select cell, list(key || '=' || value order by key) as others
-    from (select coalesce(cell, '') as cell, min(run_id) as run_id from runs group by all) join params using (run_id)
-    where key not in ('seed', 'definition') and not list_contains(varied, key) and sets_apart(key, value)
+    from (select coalesce(cell, '') as cell, min(run_id) as run_id from runs group by all) join cell_params() using (run_id)
+    where key <> 'definition' and not list_contains(varied, key)
     group by cell
 ) o using (cell);
 
@@ -210,6 +239,31 @@ create or replace macro difference(a, b) as {
     'n_a': coalesce(cardinality(a), 0),
     'n_b': coalesce(cardinality(b), 0)
 };
+
+-- The cells of which others exist that differ in trainable_blocks alone: the rungs of depth ladders, others being what the
+-- rungs of one share. gain: its accuracy less that of the frozen control, k = 0; NULL of the control itself. best_blocks:
+-- the k of the highest mean accuracy of the n_rungs, the smallest of several.
+create or replace macro ladders_of(asked) as table
+with rungs as (
+    select
+        *, count(distinct trainable_blocks) over ladder as n_rungs,
+        any_value(accuracies) filter (trainable_blocks = 0) over ladder as frozen_accuracies,
+        first_value(trainable_blocks) over (
+            ladder order by accuracy_mean desc nulls last, trainable_blocks
+            rows between unbounded preceding and unbounded following
+        ) as first_blocks,
+        max(accuracy_mean) over ladder as highest
+    from siblings_of(asked, ['trainable_blocks'])
+    where trainable_blocks is not null
+    window ladder as (partition by others)
+)
+select
+    * exclude (frozen_accuracies, first_blocks, highest)
+    replace (trim(regexp_replace(also, '(^| )trainable_blocks=\d+', '')) as also),
+    difference(accuracies, if(trainable_blocks > 0, frozen_accuracies, null)) as gain,
+    if(highest is null, null, first_blocks) as best_blocks
+from rungs
+where n_rungs > 1;
 
 -- The layers at the last epoch that a run logged; grad_norm is that of the layer.
 create or replace macro last_layers_of(asked) as table

@@ -27,6 +27,10 @@ PARAMS = (
     "augmentation",
 )
 """The standard params. All but ``seed`` make the cell; a group over seeds is a cell."""
+TRAINABLE_BLOCKS = "trainable_blocks"
+"""The standard param that says how many blocks are trained, the last ones; 0 is the frozen control."""
+FROZEN_BLOCKS = "frozen_blocks"
+"""What runs of version 0.1 log in its place, and any loop may: ``True`` is ``trainable_blocks=0``."""
 LABORATORY = "laboratory"
 """A param that stands in no store: `fa-track merge` writes whose run it is into the results database."""
 

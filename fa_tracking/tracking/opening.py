@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking.errors import FATrackError, StoreAwayError, UsageError
-from fa_tracking.tracking import identity, names, process, store
+from fa_tracking.tracking import frozen, identity, names, process, store
 from fa_tracking.tracking.deliver import deliver
 from fa_tracking.tracking.journal import Journal, spool
 from fa_tracking.tracking.run import TrackedRun
@@ -41,13 +41,15 @@ def start_run(
         params: the standard params (``method``, ``architecture``, ``width``, ``seed``, …) and any others.
 
     Raises:
-        UsageError: ``method`` or ``seed`` is missing; another run is active; the run ``run_id`` stands in another
-            experiment, or has a param with another value.
+        UsageError: ``method`` or ``seed`` is missing; ``frozen_blocks`` contradicts ``trainable_blocks``; another run
+            is active; the run ``run_id`` stands in another experiment, or has a param with another value.
         FATrackError: the store failed; also when it failed in the background since the last call.
     """
     missing = [name for name in ("method", "seed") if params.get(name) is None]
     if missing:
         raise UsageError(f"start_run needs {' and '.join(missing)}: without them runs cannot be grouped into cells")
+    if wrong := frozen.contradiction(params):
+        raise UsageError(f"start_run: {wrong}")
     client = store.client(tracking_uri)
     is_own = run_id is None
     if run_id is None:
@@ -189,6 +191,8 @@ def _join(
     clashes = [f"{k}={known[k]}, not {v}" for k, v in params.items() if known.get(k, str(v)) != str(v)]
     if clashes:
         raise UsageError(f"run {run_id} already has {'; '.join(clashes)}: a param of a run cannot change")
+    if wrong := frozen.contradiction({**known, **params}):
+        raise UsageError(f"run {run_id}: {wrong}")
     with store.store_errors():
         if run_name:
             client.update_run(run_id, name=run_name)
@@ -220,14 +224,13 @@ def _end_active(run_id: str, status: str) -> None:
 
 
 def _run_name(params: Mapping[str, Any]) -> str:
-    """Such as ``dfa resmlp 4×256 λ=0.01 frozen, cosine, clip 1, seed 42``; definitions stand in the params alone."""
+    """Such as ``dfa resmlp 4×256 λ=0.01, frozen blocks, cosine, clip 1, seed 42``; definitions stand in the params."""
     size = f"{params['depth']}×{params['width']}" if {"depth", "width"} <= params.keys() else ""
     parts = [
         params["method"],
         params.get("architecture"),
         size,
         f"λ={params['penalty']}" if params.get("penalty") else "",
-        "frozen" if params.get("frozen_blocks") else "",
     ]
     recipe = identity.in_words({key: value for key, value in params.items() if key != "definition"})
     return ", ".join([" ".join(str(p) for p in parts if p), *recipe, f"seed {params['seed']}"])
