@@ -1,6 +1,6 @@
 """Writes docs/reference-results/ from a results database: its tables as Parquet, less what belongs to one machine.
 
-python docs/reference_results.py --db fa_results.duckdb
+python docs/reference_results.py --db fa_results.duckdb [--to docs/reference-results/study]
 """
 
 import argparse
@@ -31,11 +31,13 @@ def main() -> None:
 
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--db", default=DEFAULT_DATABASE)
-    FOLDER.mkdir(exist_ok=True)
-    with connect(arguments.parse_args().db) as connection:
+    arguments.add_argument("--to", type=Path, default=FOLDER)
+    given = arguments.parse_args()
+    given.to.mkdir(exist_ok=True)
+    with connect(given.db) as connection:
         for name, sql in TABLES.items():
             table = connection.sql(sql).to_arrow_table()
-            pq.write_table(table, FOLDER / f"{name}.parquet", compression="zstd")
+            pq.write_table(table, given.to / f"{name}.parquet", compression="zstd")
             print(f"{name:<10} {table.num_rows:>7} rows")
 
 
