@@ -16,12 +16,26 @@ def test_the_page_of_the_reproduction_is_what_its_command_writes_from_the_refere
     assert "{{" not in done.stdout
 
 
+def test_the_page_of_the_study_is_what_its_command_writes_from_its_results() -> None:
+    done = subprocess.run([sys.executable, str(DOCS / "study.py")], capture_output=True, text=True, check=True)
+    assert done.stdout == (DOCS / "study.md").read_text()
+    assert "## Missing" in done.stdout
+
+
+def test_the_table_of_readings_is_what_its_command_prints() -> None:
+    done = subprocess.run([sys.executable, str(DOCS / "readings.py")], capture_output=True, text=True, check=True)
+    page = (DOCS / "explanation" / "methods.md").read_text()
+    assert done.stdout.strip() == page.split("<!-- readings -->")[1].split("<!-- /readings -->")[0].strip()
+    assert done.stdout.count("|") > 50
+
+
 def test_the_reference_results_are_small_and_name_no_machine() -> None:
     files = list((DOCS / "reference-results").glob("*.parquet"))
     tables = {"runs", "tags", "params", "metrics", "layers", "knockouts", "audits"}
     assert {f.stem for f in files} - {"functional"} == tables  # which no run of theirs has
-    assert sum(f.stat().st_size for f in files) < 5_000_000
-    with connect(DOCS / "reference-results") as connection:
-        for name in ("runs", "tags", "params"):
-            text = str(connection.sql(f"select * from {name}").fetchall())
-            assert not re.search(r"(?<![\w.])/(work|home|root|tmp|Users)/|sqlite:|\.\./", text), name
+    assert sum(f.stat().st_size for f in (DOCS / "reference-results").rglob("*") if f.is_file()) < 5_000_000
+    for folder in (DOCS / "reference-results", DOCS / "reference-results" / "study"):
+        with connect(folder) as connection:
+            for name in ("runs", "tags", "params"):
+                text = str(connection.sql(f"select * from {name}").fetchall())
+                assert not re.search(r"(?<![\w.])/(work|home|root|tmp|Users)/|sqlite:|\.\./", text), (folder, name)
