@@ -84,8 +84,9 @@ class RunConfig:
         frozen = params.pop("frozen_blocks")
         if not isinstance(frozen, bool):
             raise ValueError(f"frozen_blocks is true or false, not {frozen!r}")
-        if frozen and params.get("trainable_blocks", 0) != 0:
-            raise ValueError(f"frozen_blocks says trainable_blocks=0, not {params['trainable_blocks']}")
+        trained = params.get("trainable_blocks", 0 if frozen else UNSET)
+        if frozen != (trained == 0):
+            raise ValueError(f"frozen_blocks={frozen} contradicts trainable_blocks={trained}")
         return ArgsKwargs(given.args, params | ({"trainable_blocks": 0} if frozen else {}))
 
     @model_validator(mode="after")

@@ -85,8 +85,9 @@ def command(
     from trainers.config import RunConfig
     from trainers.loop import train
 
+    given = {name: value for name, value in params.items() if value not in (None, False)}  # a flag that is not set
     try:
-        config = RunConfig(**{name: value for name, value in params.items() if value is not None})  # type: ignore[arg-type]
+        config = RunConfig(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         raise _options.as_usage(error) from error
     reached = 0
