@@ -400,7 +400,7 @@ def test_a_run_of_the_command_line_logs_the_whole_recipe(workspace: Path, uri: s
         ("--alpha 1.5", "alpha: Input should be less than or equal to 1, got 1.5"),
         ("--expansion -1", "expansion: Input should be greater than or equal to 0, got -1"),
         ("--trainable-blocks 5", "trainable_blocks=5 of a network of 4 blocks."),
-        ("--trainable-blocks 2 --frozen-blocks", "frozen_blocks says trainable_blocks=0, not 2."),
+        ("--trainable-blocks 2 --frozen-blocks", "frozen_blocks=True contradicts trainable_blocks=2."),
         ("--trainable-blocks -1", "-1 is not in the range"),
         ("--labels maybe", "'maybe' is not one of 'true', 'random'"),
         ("--lr-schedule step", "'step' is not one of 'constant', 'cosine'"),
