@@ -52,7 +52,7 @@ def _choice(option: str, values: list[str], says: str) -> "Callable[[FC], FC]":
 @click.option("--weight-decay", type=float, default=0.01, show_default=True)
 @click.option("--clip-norm", type=float, default=math.inf, show_default=True, help="Largest gradient norm of a block.")
 @click.option("--penalty", type=float, default=0.0, show_default=True, help="λ of the penalty λ‖f_l(h_l)‖².")
-@_choice("--credit-normalisation", ["none", "rms"], "Of each sample's local credit.")
+@_choice("--credit-normalisation", ["none", "rms", "rms_eps"], "Of each sample's local credit.")
 @_choice("--credit-index", ["output", "input"], "Whose credit a block learns from: its output's or input's.")
 @click.option("--trainable-blocks", type=click.IntRange(0), metavar="K", help="Train the last K blocks  [default: all]")
 @click.option("--frozen-blocks", is_flag=True, help="As --trainable-blocks 0: the control of (d).")

@@ -34,9 +34,6 @@ RENAMED = "renamed, as MLflow refuses the name"
 
 NOT_FINITE = {word: float(word) for word in ("nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")}
 WHOLE = (
-    "width", "depth", "seed", "epochs", "batch_size", "definition", "expansion", "lr_warmup", names.TRAINABLE_BLOCKS,
-)  # fmt: skip
-    "width",
     "depth",
     "seed",
     "epochs",
