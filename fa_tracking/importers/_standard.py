@@ -34,6 +34,7 @@ RENAMED = "renamed, as MLflow refuses the name"
 
 NOT_FINITE = {word: float(word) for word in ("nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")}
 WHOLE = (
+    "width",
     "depth",
     "seed",
     "epochs",
