@@ -11,8 +11,8 @@ Chosen with `fa-track train METHOD --dataset NAME`.
 
 STUDIES = """## Studies
 
-A grid of runs in a file of `trainers/studies/`, or of your own: [run a study](../how-to/run-a-study.md). Which have been run, and
-in which form: [the reproduction](../reproduction.md).
+A grid of runs in a file of `trainers/studies/`, or of your own: [run a study](../how-to/run-a-study.md). What has been trained of
+them: [the published study, so far](../study.md).
 """
 
 FORMATS = """## Log formats
