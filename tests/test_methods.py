@@ -102,6 +102,27 @@ def test_a_local_credit_has_the_shape_of_the_states_and_can_be_measured(method: 
     assert [m is not None for m in found.null_mean] == [rule.has_null and has for has in has_credit]
 
 
+@pytest.mark.parametrize("architecture", ["small_cnn_bn", "preact_resnet"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_measured_credit_is_that_of_evaluation_mode_in_whichever_mode_the_model_is(
+    method: str, architecture: str
+) -> None:
+    model, rule = built(method, architecture)
+    rule.backward(model, X, Y)  # the running statistics are no longer those of any batch
+    if not rule.has_credit:
+        return
+    if method == "credit_bridge":
+        rule.begin_epoch(2, 2)  # past DFA's epochs
+    found = capture(model, X[:8], Y[:8])
+    credits = []
+    for training in (False, True):  # a checkpoint's model is built in training mode
+        model.train(training)
+        credits.append([a for a in rule.credit(model, found) if a is not None])
+        assert model.training is training
+    for one, other in zip(*credits, strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("architecture", MODELS)
 @pytest.mark.parametrize("method", METHODS)
 def test_frozen_blocks_get_no_gradient_on_any_model(method: str, architecture: str) -> None:

@@ -230,6 +230,28 @@ def test_the_embedding_and_each_block_are_clipped_by_themselves_and_the_read_out
             assert torch.equal(dict(given.model.named_parameters())[name].grad, before[name])
 
 
+@pytest.mark.parametrize("cells", [0, 2])
+@pytest.mark.parametrize("scale", [1e-30, 1e17, 1e19, 1e30, 1e36])
+def test_a_gradient_whose_square_float32_cannot_hold_is_clipped_and_not_wiped_out(scale: float, cells: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    given = nn.Parameter(torch.zeros(max(1, cells), 40, 30))
+    given.grad = scale * torch.randn(given.shape, generator=draw)
+    given.grad[-1] = 1.0 if cells else given.grad[-1]  # another cell's, of an ordinary size
+    before = given.grad.double().flatten(1)
+    clip([[given]], 1.0, cells)
+    lengths = before.norm(dim=1, keepdim=True)
+    expected = before * (1 / (lengths + 1e-6)).clamp(max=1.0)
+    torch.testing.assert_close(given.grad.double().flatten(1), expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_clipping_does_not_hide_a_gradient_that_is_not_finite(bad: float) -> None:
+    given = nn.Parameter(torch.zeros(4))
+    given.grad = torch.tensor([1.0, bad, 2.0, 3.0])
+    clip([[given]], 1.0)
+    assert given.grad.isnan().any()
+
+
 def test_clipping_at_infinity_or_far_above_every_norm_gives_the_bits_of_no_clipping() -> None:
     trained = []
     for norm in (math.inf, 1e30):

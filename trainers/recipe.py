@@ -61,7 +61,14 @@ def clip(parts: Iterable[Sequence[Tensor]], norm: float, cells: int = 0) -> None
         if not grads:
             continue
         rows = [g.reshape(cells or 1, -1) for g in grads]
-        total = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(r, dim=1) for r in rows]), dim=0)
-        scale = (norm / (total + EPS)).clamp(max=1.0)
+        total = _norm(rows)
+        if total.isinf().any():  # float32 has no room for the squares of what it holds, from 1e19 on
+            total = _norm([r.double() for r in rows])
+        scale = (norm / (total + EPS)).clamp(max=1.0).to(grads[0].dtype)
         for g in grads:
             g.mul_(scale.reshape(-1, *[1] * (g.ndim - 1)) if cells else scale)
+
+
+def _norm(rows: Sequence[Tensor]) -> Tensor:
+    """(S,) of all entries of each of S rows, in several tensors."""
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(r, dim=1) for r in rows]), dim=0)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fa_tracking.protocol.probe import Capture
+from fa_tracking.protocol.undisturbed import evaluation_mode
 from trainers.method import LocalForward, LocalRule, statistics_untouched
 from trainers.model import BlockModel
 
@@ -43,7 +44,7 @@ class Method(LocalRule):
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor | None]:
         shapes = [torch.Size(shape) for shape in model.credit_shapes()]
         hidden = [h.unflatten(1, shape) for h, shape in zip(capture.hidden, shapes, strict=True)]
-        with torch.no_grad(), statistics_untouched(model):
+        with torch.no_grad(), evaluation_mode(model):
             found = nudge(model, hidden, capture.labels)[: self.credits(model)]
         return [*(a.flatten(1) for a in found), *[None] * (len(hidden) - len(found))]
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fa_tracking.protocol.probe import Capture
+from fa_tracking.protocol.undisturbed import evaluation_mode
 from trainers.bridge import BridgeRule, Predictor
 from trainers.method import seeded, statistics_untouched
 from trainers.model import BlockModel
@@ -36,7 +37,8 @@ class Method(BridgeRule):
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor | None]:
         states = list(capture.hidden)[: self.credits(model)]
-        found = self._credit(model, states, capture.error, capture.labels)[0]
+        with evaluation_mode(model):
+            found = self._credit(model, states, capture.error, capture.labels)[0]
         return [*found, *[None] * (len(capture.hidden) - len(found))]
 
     def _credit(
