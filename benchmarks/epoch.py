@@ -31,7 +31,7 @@ from torchvision import transforms
 import fa_tracking
 from fa_tracking.tracking.run import TrackedRun
 from trainers import loop
-from trainers.cell import build
+from trainers.cell import Cell, build
 from trainers.config import RunConfig
 from trainers.data import Dataset
 from trainers.method import LearningRule, generator
@@ -124,7 +124,8 @@ def _training(
     config: RunConfig, dataset: Dataset, model: BlockModel, rule: LearningRule
 ) -> Callable[[], dict[str, float]]:
     optimizer = torch.optim.AdamW([*model.parameters(), *rule.parameters()], lr=config.lr, fused=True)
-    return partial(loop.train_epoch, config, dataset, model, rule, optimizer, generator(0, "benchmark"))
+    cell = Cell(config, model, rule, optimizer, generator(0, "benchmark"))
+    return partial(loop.train_epoch, cell, dataset, 1)
 
 
 def plain_bp(network: dict[str, object], dataset: Dataset) -> Callable[[], object]:

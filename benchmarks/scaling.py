@@ -130,7 +130,7 @@ def epoch_seconds(images: int) -> float:
     model, rule = cell.build(CONFIG, dataset)
     optimizer = torch.optim.AdamW(model.parameters(), lr=CONFIG.lr, fused=True)
     began = time.perf_counter()
-    loop.train_epoch(CONFIG, dataset, model, rule, optimizer, generator(0, "benchmark"))
+    loop.train_epoch(cell.Cell(CONFIG, model, rule, optimizer, generator(0, "benchmark")), dataset, 1)
     loop.evaluate(model, dataset)
     return time.perf_counter() - began
 

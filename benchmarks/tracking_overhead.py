@@ -17,7 +17,7 @@ from _timing import machine, random_images
 
 import fa_tracking
 from trainers import loop
-from trainers.cell import build
+from trainers.cell import Cell, build
 from trainers.config import RunConfig
 from trainers.method import generator
 
@@ -34,7 +34,7 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, fused=True)
     batches = loop.evaluation_inputs(dataset)
     null = [rule.fresh(model, seed).credit for seed in loop.NULL_SEEDS]
-    order = generator(0, "benchmark")
+    cell = Cell(config, model, rule, optimizer, generator(0, "benchmark"))
     trained, tracked = [], []
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
@@ -42,7 +42,7 @@ def main() -> None:
             run.flush()
             for epoch in range(1, given.epochs + 1):
                 began = time.perf_counter()
-                metrics = loop.train_epoch(config, dataset, model, rule, optimizer, order)
+                metrics = loop.train_epoch(cell, dataset, epoch)
                 between = time.perf_counter()
                 run.log_epoch(epoch, model, batches, 0.1, rule.credit, null, metrics)
                 run.flush()

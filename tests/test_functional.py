@@ -72,12 +72,16 @@ def affine(h: np.ndarray, layer: nn.Linear) -> np.ndarray:
     return h @ array(layer.weight).T + (0 if layer.bias is None else array(layer.bias))
 
 
+def gelu(z: np.ndarray) -> np.ndarray:
+    return z * (1 + np.vectorize(math.erf)(z / math.sqrt(2))) / 2
+
+
 def by_numpy(net: Any) -> list[Callable[[np.ndarray], np.ndarray]]:
     """The embedding and each block as functions of arrays, from state to state, and the read-out."""
 
     def block(b: Any) -> Callable[[np.ndarray], np.ndarray]:
         if net.residual:
-            return lambda h: h + affine(np.maximum(affine(layer_norm(h, b.ln), b.up), 0), b.down)
+            return lambda h: h + affine(gelu(affine(layer_norm(h, b.ln), b.up)), b.down)
         return lambda h: np.maximum(affine(h, b[0]), 0)
 
     def read_out(h: np.ndarray) -> np.ndarray:
@@ -129,7 +133,7 @@ def test_both_measures_are_those_of_a_computation_in_numpy(kind: Any) -> None:
 def test_a_healthy_network_has_bps_gradient_near_one_and_a_random_vector_near_nothing() -> None:
     dataset = data.load("digit_pairs")
     cell = cell_of(tiny("bp", dataset="digit_pairs", width=32, lr=1e-3), dataset)
-    train_epoch(cell.config, dataset, cell.model, cell.rule, cell.optimizer, cell.order)
+    train_epoch(cell, dataset, 1)
     found = diagnose(cell.model, evaluation_inputs(dataset), functional=True).functional
     assert found is not None and found.samples == 1280
     assert all(rho is not None and rho >= 0.99 for rho in found.bp.rho)

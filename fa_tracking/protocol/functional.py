@@ -13,7 +13,7 @@ moved is what the vector of a sample is read from: of token states the class tok
 alone, else the whole state. Directions are drawn from generators of their own, and are the same at each call.
 
 A layer takes 36 passes through what follows it, and 33 in float32. The larger a network, the fewer samples are
-measured, so that all of it takes some 6e10 multiplications in each precision.
+measured, so that all of it takes some 3e10 multiplications in each precision.
 """
 
 import math

@@ -17,8 +17,8 @@ from fa_tracking.protocol.tokens import Reading
 from fa_tracking.protocol.undisturbed import Call, undisturbed
 
 SEED = 20260621
-MOST = 6e10
-"""Multiplications of all the moves together: on one core some 4 s in float64, and half of that in float32."""
+MOST = 3e10
+"""Multiplications of all the moves together: on one core some 2 s in float64, and half of that in float32."""
 FEWEST = 32
 """Samples that are measured whatever the network's size."""
 ROWS, NUMBERS, TOKENS = 1024, 2**22, 64
