@@ -20,7 +20,7 @@ import fa_tracking
 from fa_tracking.auditor.differ import differences
 from fa_tracking.cli import main
 from fa_tracking.errors import CheckpointError, OtherDefinitionError
-from fa_tracking.tracking import checkpoint, definition, names
+from fa_tracking.tracking import checkpoint, definition, factories, names
 from trainers.definitions import FIRST, REVISED
 from trainers.loop import train
 from trainers.models import resmlp, vit_mini
@@ -153,11 +153,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     def install(source: str) -> None:
         (site / "mynet.py").write_text(source)
         sys.modules.pop("mynet", None)
-        checkpoint._points.cache_clear()
+        factories.entry_points_of.cache_clear()
 
     yield install
     sys.modules.pop("mynet", None)
-    checkpoint._points.cache_clear()
+    factories.entry_points_of.cache_clear()
 
 
 NET = "from torch import nn\nclass Net(nn.Linear):\n    {}\ndef build(width):\n    return Net(width, 2)\n"
