@@ -19,7 +19,7 @@ from fa_tracking.auditor.control import Control, Controls
 from fa_tracking.auditor.gate import Requirement, gate
 from fa_tracking.auditor.replay import Replay, replay
 from fa_tracking.cli import main
-from fa_tracking.cli.train import command
+from fa_tracking.cli.train import command, config_of
 from fa_tracking.errors import UsageError
 from fa_tracking.importers import import_logs
 from fa_tracking.results.cells import read
@@ -331,7 +331,7 @@ def given(*args: str) -> RunConfig:
     """The run that a command line asks for."""
     params = command.make_context("train", ["dfa", *args]).params
     fields = get_type_hints(RunConfig)
-    return RunConfig(**{k: v for k, v in params.items() if v is not None and (k in fields or k == "frozen_blocks")})
+    return config_of({k: v for k, v in params.items() if k in fields or k == "frozen_blocks"})
 
 
 @pytest.mark.parametrize("key", OPTIONS)
@@ -360,6 +360,11 @@ def test_trainable_and_frozen_blocks_are_one_option() -> None:
     )
     assert given("--trainable-blocks", "4") == given() != given("--trainable-blocks", "2")
     assert given().trainable_blocks == 4
+
+
+def test_an_option_of_zero_is_given() -> None:
+    zero = given("--weight-decay", "0", "--lr", "0", "--trainable-blocks", "0", "--epochs", "0")
+    assert (zero.weight_decay, zero.lr, zero.trainable_blocks, zero.epochs) == (0, 0, 0, 0)
 
 
 def test_the_options_take_what_a_run_takes() -> None:

@@ -9,11 +9,12 @@ from fa_tracking.cli import _complete, _options
 from fa_tracking.cli._show import progress, say, say_next
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from click.decorators import FC
 
     from fa_tracking.tracking.abort import Abort
+    from trainers.config import RunConfig
 
 ORDER = 2
 
@@ -80,16 +81,9 @@ def command(
       fa-track train dfa --experiment dfa_penalty --width 64 --epochs 10 --lr 0.01
       fa-track train dfa --dataset cifar10 --data-dir data --abort-on a,b --patience 2
     """
-    from pydantic import ValidationError
-
-    from trainers.config import RunConfig
     from trainers.loop import train
 
-    given = {name: value for name, value in params.items() if value not in (None, False)}  # a flag that is not set
-    try:
-        config = RunConfig(**given)  # type: ignore[arg-type]
-    except ValidationError as error:
-        raise _options.as_usage(error) from error
+    config = config_of(params)
     reached = 0
     with progress(f"{config.method}, seed {config.seed}") as update:
 
@@ -117,6 +111,22 @@ def command(
         held = f"{' or '.join(abort.flags)} fired {_times(abort.patience)}"
         say(f"stopped at epoch {reached} of {config.epochs}: {held}; saved: every metric, the checkpoint of this epoch")
     say_next("audit", "--experiment", experiment)
+
+
+def config_of(params: "Mapping[str, object]") -> "RunConfig":
+    """The run that the options ask for; what was not given, and a flag that was not set, is the config's own default.
+
+    Raises:
+        BadParameter: of click: a value that a run cannot take.
+    """
+    from pydantic import ValidationError
+
+    from trainers.config import RunConfig
+
+    try:
+        return RunConfig(**{name: v for name, v in params.items() if v is not None and v is not False})  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise _options.as_usage(error) from error
 
 
 def _times(patience: int) -> str:
