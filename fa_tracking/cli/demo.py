@@ -20,7 +20,7 @@ GROWTH = "select method, avg(max_block_growth) from runs join audits using (run_
 @_options.database
 @_options.tracking_uri
 def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
-    """Train 15 small runs, audit them, export them and draw the dashboard: three to six minutes on two cores.
+    """Train 15 small runs, audit them, export them and draw the dashboard: some minutes on two cores.
 
     BP, DFA, both with frozen blocks, and DFA with the residual penalty, three seeds each, on pairs of handwritten
     digits. Run again, it trains only what is missing.
