@@ -14,12 +14,12 @@ from click.testing import CliRunner
 from conftest import Cli
 
 from fa_tracking.cli import main
-from fa_tracking.results.database import connect
+from fa_tracking.results.database import connect, create_views
 from fa_tracking.results.provenance import TABLES, cite, digest
 from fa_tracking.results.publication import mean_and_sd
 
 ROOT = Path(__file__).parent.parent
-SCHEMA = "".join((ROOT / f"fa_tracking/results/{name}.sql").read_text() for name in ("schema", "views"))
+SCHEMA = (ROOT / "fa_tracking/results/schema.sql").read_text()
 
 RUNS = [  # experiment, method, frozen, seed, accuracy, growth, margin, fires_a, fires_d
     ("e_1", "dfa", False, 1, 0.30, 200.0, -4.0, True, True),
@@ -35,6 +35,7 @@ def write_database(path: Path, runs: list[tuple] = RUNS, source: str = "here") -
     path.unlink(missing_ok=True)
     with duckdb.connect(str(path)) as connection:
         connection.execute(SCHEMA)
+        create_views(connection)
         for experiment, method, frozen, seed, accuracy, growth, margin, fires_a, fires_d in runs:
             verdict = ("needs walk-back", "a") if fires_a else ("trustworthy", "")
             run = f"{experiment}-{method}-{'frozen' if frozen else 'free'}-{seed}"
