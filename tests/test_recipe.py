@@ -183,6 +183,14 @@ def test_the_credit_bridge_is_driven_by_dfa_for_a_fifth_of_the_epochs() -> None:
     assert phases == [True, True] + [False] * 8
 
 
+def test_the_null_of_the_credit_bridge_is_in_the_phase_of_the_rule_it_stands_beside() -> None:
+    cb = cell("credit_bridge")
+    null = cb.rule.fresh(cb.model, -1)
+    for epoch, is_dfa in ((1, True), (10, False)):
+        cb.rule.begin_epoch(epoch, 10)
+        assert bool(null.is_dfa) == is_dfa
+
+
 def test_the_rate_rises_linearly_and_falls_as_a_cosine() -> None:
     config = RunConfig("bp", epochs=10, lr=0.2, lr_schedule="cosine", lr_warmup=2)
     expected = [0.2 / 3, 0.4 / 3, *(0.1 * (1 + np.cos(np.pi * k / 8)) for k in range(8))]

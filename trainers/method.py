@@ -97,7 +97,12 @@ class LearningRule(nn.Module):
         """The same rule with newly drawn feedback: the null that stands beside every Γ."""
         if not self.has_null:
             raise NotImplementedError(f"{type(self).__name__} has no random feedback to draw anew")
-        return type(self)(model, seed)
+        return type(self)(model, seed, **self.recipe)
+
+    @property
+    def recipe(self) -> dict[str, str]:
+        """What the rule was made with beside the network and the seed."""
+        return {}
 
 
 class LocalRule(LearningRule):
@@ -153,11 +158,9 @@ class LocalRule(LearningRule):
         eps = EPS if self.credit_normalisation == "rms_eps" else 0.0
         return [unit_rms(a * len(a), eps) / len(a) for a in credit]
 
-    def fresh(self, model: BlockModel, seed: int) -> "LearningRule":
-        if not self.has_null:
-            raise NotImplementedError(f"{type(self).__name__} has no random feedback to draw anew")
-        options = {"credit_index": self.credit_index, "credit_normalisation": self.credit_normalisation}
-        return type(self)(model, seed, **options)  # type: ignore[arg-type]
+    @property
+    def recipe(self) -> dict[str, str]:
+        return {"credit_index": self.credit_index, "credit_normalisation": self.credit_normalisation}
 
 
 EPS = 1e-6

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fa_tracking.protocol.probe import Capture
-from trainers.bridge import BridgeRule, Predictor, flat
-from trainers.method import generator, projections, seeded, statistics_untouched
+from trainers.bridge import BridgeRule, Predictor
+from trainers.method import LearningRule, generator, projections, seeded, statistics_untouched
 from trainers.methods.dfa import project
 from trainers.model import BlockModel
 
@@ -52,6 +52,12 @@ class Method(BridgeRule):
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         self.is_dfa.fill_(epoch <= DFA_SHARE * epochs)
 
+    def fresh(self, model: BlockModel, seed: int) -> LearningRule:
+        """Drawn anew, and in the phase that this rule is in, now and later."""
+        drawn = super().fresh(model, seed)
+        drawn.is_dfa = self.is_dfa
+        return drawn
+
     def learn(
         self, model: BlockModel, states: Sequence[Tensor], error: Tensor, y: Tensor
     ) -> tuple[Sequence[Tensor], Tensor]:
@@ -65,7 +71,7 @@ class Method(BridgeRule):
     def _credit(self, model: BlockModel, states: Sequence[Tensor], error: Tensor) -> list[Tensor]:
         states = states[: self.credits(model)]
         if self.is_dfa:
-            return [flat_credit(error, self.get_buffer(f"B{layer}")) for layer in range(len(states))]
+            return [project(error, self.get_buffer(f"B{layer}")).flatten(1) for layer in range(len(states))]
         return [self._slope(h, layer, error)[1].detach() for layer, h in enumerate(states)]
 
     def _slope(self, h: Tensor, layer: int, error: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,11 +109,6 @@ class Method(BridgeRule):
         self.draws += 1
         for mean, now in zip(self.average.parameters(), self.bridge.parameters(), strict=True):
             mean.lerp_(now, 1 - AVERAGING)
-
-
-def flat_credit(error: Tensor, matrix: Tensor) -> Tensor:
-    """DFA's credit (B, d) of a state, flat."""
-    return flat(project(error, matrix)) if matrix.ndim == 2 else project(error, matrix).flatten(1)
 
 
 def _output_loss(model: BlockModel, h: Tensor, shape: tuple[int, ...], y: Tensor) -> tuple[Tensor, Tensor]:
