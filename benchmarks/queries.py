@@ -84,10 +84,11 @@ select
     make_timestamp(step * 1000000)
 from (select key from keys order by key), (select run_id from runs order by run_id), range({EPOCHS}) as s(step);
 
-insert into layers
+insert into layers by name
 select
-    run_id, step, layer, exp(10 * random()), if(has_gamma, 1e-4, 1e-9), if(has_gamma, random() - 0.5, null),
-    if(has_gamma, random() - 0.5, null), if(has_gamma, 0.02 * random() - 0.01, null), if(has_gamma, 0.02, null)
+    run_id, step, layer, exp(10 * random()) as residual_norm, if(has_gamma, 1e-4, 1e-9) as grad_norm,
+    if(has_gamma, random() - 0.5, null) as alignment, if(has_gamma, random() - 0.5, null) as alignment_pooled,
+    if(has_gamma, 0.02 * random() - 0.01, null) as alignment_null_mean, if(has_gamma, 0.02, null) as alignment_null_sd
 from (
     select run_id, step, layer, random() < 0.7 and method <> 'bp' as has_gamma
     from runs, range({EPOCHS}) as s(step), range({LAYERS}) as l(layer)

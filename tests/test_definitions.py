@@ -149,6 +149,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mynet\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[fa_tracking.models]\nmynet = mynet:build\n")
     monkeypatch.syspath_prepend(site)
+    monkeypatch.setattr(
+        sys, "dont_write_bytecode", True
+    )  # of two sources of one second and size, Python reads the first
 
     def install(source: str) -> None:
         (site / "mynet.py").write_text(source)

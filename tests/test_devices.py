@@ -25,7 +25,10 @@ def images(device: str) -> Dataset:
 def test_batches_are_drawn_on_the_device_of_the_data(augmentation: str) -> None:
     config = RunConfig("bp", batch_size=4, augmentation=augmentation)
     with FakeTensorMode():
-        found = [(x.device.type, y.device.type) for x, y in loop._shuffled(images("cuda"), config, torch.Generator())]
+        found = [
+            (x.device.type, y.device.type)
+            for x, y in loop._shuffled(images("cuda"), config, torch.Generator(), torch.Generator())
+        ]
     assert found == [("cuda", "cuda")] * 3
 
 
@@ -42,7 +45,9 @@ def test_what_a_rule_sends_back_lies_on_the_device_of_the_network(method: str, a
     with FakeTensorMode(allow_non_fake_inputs=True):
         model, rule = (module.to("cuda") for module in (drawn.model, drawn.rule))
         try:
-            found = rule.signals(model, *next(loop._shuffled(images("cuda"), config, torch.Generator())))
+            found = rule.signals(
+                model, *next(loop._shuffled(images("cuda"), config, torch.Generator(), torch.Generator()))
+            )
         except RuntimeError as error:
             if "hasPrimaryContext" in str(error):
                 pytest.skip(ASKS)

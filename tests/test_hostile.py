@@ -68,7 +68,7 @@ SHAPE: dict[str, Any] = {"input_shape": [4], "classes": 3, "width": 4, "depth": 
         ({"factory": "trainers:../x"}, "no model named '../x'"),
         ({"factory": "trainers:_hidden.Model"}, "no model named"),
         ({"factory": "os:system"}, "no entry point of the group"),
-        ({"factory": "trainers:mlp"}, "does not fit the weights"),
+        ({"factory": "trainers:mlp", "definition": 1}, "does not fit the weights"),
         ({"epoch": 10**30}, "epoch"),
         ({"dataset": {"name": "../x", "loader": "trainers", "test_sha256": "0", "mean": [0], "std": [1]}}, "outside"),
         ({"dataset": {"name": "/x", "loader": "trainers", "test_sha256": "0", "mean": [0], "std": [1]}}, "outside"),

@@ -18,6 +18,7 @@ from mlflow.entities import Metric, Param
 from fa_tracking.auditor.control import Control, Controls
 from fa_tracking.auditor.gate import Requirement, gate
 from fa_tracking.auditor.replay import Replay, replay
+from fa_tracking.auditor.run import audit
 from fa_tracking.cli import main
 from fa_tracking.cli.train import command, config_of
 from fa_tracking.errors import UsageError
@@ -54,6 +55,7 @@ OLD = {
 
 OTHER = {
     "definition": 2,
+    "rule_definition": 2,
     "expansion": 4,
     "alpha": 0.5,
     "labels": "random",
@@ -127,7 +129,12 @@ def old_and_new(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The params of a run of a network or rule as 0.1 logged them, and as this version does."""
     named = {"architecture": name} if name in ("resmlp", "small_cnn", "student_net") else {"method": name}
     config = RunConfig(**{"method": "bp", "architecture": "vit_mini", "epochs": 2, **named})  # type: ignore[arg-type]
-    return named, {**named, "definition": config.definition}
+    return named, {**named, "definition": config.definition, "rule_definition": config.rule_definition}
+
+
+def revised(name: str) -> str:
+    """The param that tells the definitions of a name apart."""
+    return "definition" if name in ("resmlp", "small_cnn", "student_net") else "rule_definition"
 
 
 def test_what_a_run_leaves_out_is_the_default_of_a_run(store: str) -> None:
@@ -144,22 +151,22 @@ def test_old_and_new_share_no_cell_and_no_control(name: str, make: Make, store: 
     old_control = make(accuracy=0.3, frozen_blocks=True, **then)
     assert control(store, old).runs == (old_control,)
     alone = control(store, new)
-    assert alone.runs == () and f"definition={REVISED[name]}" in alone.note
+    assert alone.runs == () and f" {revised(name)}={REVISED[name]} " in f"{alone.note} "
     new_control = make(accuracy=0.2, frozen_blocks=True, **now)
     assert control(store, old).runs == (old_control,)
     assert control(store, new) == Control(0.2, (new_control,), "")
     with exported() as connection:
         found = cells(connection)
-        assert found[old] == found[new].replace(f"definition={REVISED[name]} ", "")
+        assert found[old] == found[new].replace(f"{revised(name)}={REVISED[name]}", "").replace("  ", " ").strip()
         assert len({*found.values()}) == 4
         assert {cell.name for cell in read(connection, request.node.name)} == {
             f"{', '.join({**OLD, **then}[key] for key in ('method', 'architecture'))}, {request.node.name}, "
-            f"definition = {number}{frozen}"
+            f"{revised(name)} = {number}{frozen}"
             for number in (FIRST, REVISED[name])
             for frozen in ("", ", frozen blocks")
         }
     judged = gate(request.node.name, Requirement(controls=True), store).cells
-    assert len(judged) == 4 and all("definition=" in cell.name for cell in judged)
+    assert len(judged) == 4 and all(f"{revised(name)}=" in cell.name for cell in judged)
     assert by_cell(replay(request.node.name, store)) == [1, 1, 1, 1]
 
 
@@ -186,7 +193,7 @@ def test_what_a_run_leaves_out_is_what_it_would_have_said(key: str, make: Make, 
 def test_a_control_of_another_recipe_is_named_or_not_used(key: str, make: Make, store: str) -> None:
     run, frozen = make(), make(2, frozen_blocks=True, **{key: OTHER[key]})
     found = control(store, run)
-    if key in ("definition", "expansion", "alpha", "labels"):
+    if key in ("definition", "rule_definition", "expansion", "alpha", "labels"):
         assert found.runs == () and "no finished run with trainable_blocks=0 matches" in found.note
     else:
         assert found == Control(0.5, (frozen,), f"the control differs in {key}")
@@ -246,7 +253,7 @@ def test_the_columns_hold_what_was_logged_and_nothing_more(make: Make, store: st
     with exported() as connection:
         rows = {run: row for run, *row in connection.sql(f"select run_id, {columns} from runs").fetchall()}
     assert rows[silent] == [None] * len(identity.ABSENT)
-    assert rows[said] == [1, 0, 1.0, "true", "constant", 0, 0.0, math.inf, "none", "output"]
+    assert rows[said] == [1, 1, 0, 1.0, "true", "constant", 0, 0.0, math.inf, "none", "output"]
     assert rows[other] == list(OTHER.values())
     write_parquet(tmp_path / "found.duckdb", tmp_path / "copy")
     with connect(tmp_path / "copy") as connection:
@@ -297,21 +304,72 @@ def test_an_export_of_the_first_version_is_read_as_it_is() -> None:
 
 
 def test_rules_are_compared_within_their_time(make: Make, exported, request) -> None:
-    """fa on vit_mini is as it was, so it stands beside the dfa of today; on resmlp both have changed."""
-    for network, numbers in (("vit_mini", {"fa": [1], "dfa": [1, 2]}), ("resmlp", {"fa": [1, 2], "dfa": [1, 2]})):
-        for method, versions in numbers.items():
-            for number in versions:
-                given = {"definition": number} if number > FIRST else {}
-                make(method=method, accuracy=number / 10, architecture=network, **given)
+    """Rules meet on one network: whatever their own definitions, and never on an earlier one of its name."""
+    for network, numbers in (("vit_mini", [1]), ("resmlp", [1, 2])):
+        for of_network in numbers:
+            for method, of_rule in (("fa", 1), ("dfa", 1), ("dfa", 2)):
+                given = {"definition": of_network, "rule_definition": of_rule}
+                make(method=method, accuracy=of_rule / 10, architecture=network, **given)
     with exported() as connection:
         pairs = connection.sql("""
-            select fa.architecture, fa.definition, dfa.definition
+            select fa.architecture, fa.definition, dfa.definition, dfa.rule_definition
             from siblings_of('*', ['method']) fa join siblings_of('*', ['method']) dfa
             on fa.others = dfa.others and fa.method = 'fa' and dfa.method = 'dfa' order by all
         """).fetchall()
         by_width = connection.sql("select count(distinct others) from siblings_of('*', ['width'])").fetchall()
-    assert pairs == [("resmlp", 2, 2), ("resmlp", None, None), ("vit_mini", None, 2)]
-    assert by_width == [(7,)]
+    assert pairs == [
+        (*net, rule) for net in (("resmlp", 1, 1), ("resmlp", 2, 2), ("vit_mini", 1, 1)) for rule in (1, 2)
+    ]
+    assert by_width == [(9,)]
+
+
+TREATED = {"credit_index": "input", "credit_normalisation": "rms_eps", "clip_norm": 1.0, "rule_definition": 2}
+"""What the published study gives its local rules, and backpropagation not."""
+
+
+def test_a_method_is_compared_with_bp_whatever_it_brings_along_and_with_itself_alike(
+    make, store, exported, request
+) -> None:
+    for seed in (1, 2):
+        for method, recipe, by_penalty in (
+            ("bp", {}, (0.9, 0.8)),
+            ("dfa", TREATED, (0.3, 0.5)),
+            ("dfa", {}, (0.2, 0.6)),
+        ):
+            for penalty, accuracy in zip((0.0, 0.01), by_penalty, strict=True):
+                make(seed, accuracy=accuracy, method=method, penalty=penalty, **recipe)
+    audit(request.node.name, store)
+    with exported() as connection:
+        rows = ask(connection, find_query("penalty_2x2"), {"experiment": request.node.name})
+        found = rows.project("contrast, round(difference_pp), n_pairs, also_a <> also_b").order("all").fetchall()
+    assert found == [
+        ("bp + λ less bp", -10, 2, False),
+        ("bp + λ less dfa + λ", 20, 2, False),
+        ("bp + λ less dfa + λ", 30, 2, True),
+        ("bp less dfa", 60, 2, True),
+        ("bp less dfa", 70, 2, False),
+        ("bp less dfa + λ", 30, 2, False),
+        ("bp less dfa + λ", 40, 2, True),
+        ("dfa + λ less dfa", 20, 2, False),
+        ("dfa + λ less dfa", 40, 2, False),
+    ]
+
+
+def test_each_kind_of_fa_stands_beside_the_dfa_that_is_treated_alike(make, store, exported, request) -> None:
+    as_fa = {**TREATED, "rule_definition": 1}
+    for method, accuracy, recipe in (
+        ("dfa", 0.3, TREATED),
+        ("dfa", 0.2, {**TREATED, "credit_index": "output"}),
+        ("fa", 0.6, {}),
+        ("fa_block", 0.5, as_fa),
+    ):
+        make(accuracy=accuracy, method=method, **recipe)
+    audit(request.node.name, store)
+    with exported() as connection:
+        rows = ask(connection, find_query("fa_vs_dfa"), {"experiment": request.node.name})
+        found = rows.project("fa, round(difference_pp), also").order("all").fetchall()
+    assert [row[:2] for row in found] == [("fa", 30), ("fa", 40), ("fa_block", 20)]
+    assert ["credit_index=input" in also for _, _, also in found] == [True, False, True]
 
 
 OPTIONS = {
@@ -372,7 +430,7 @@ def test_the_options_take_what_a_run_takes() -> None:
     chosen = {o.name: o.type.choices for o in command.params if isinstance(o.type, click.Choice)}
     assert chosen.keys() == {"labels", "lr_schedule", "credit_normalisation", "credit_index"}
     assert all({*choices} == {*get_args(hints[name])} for name, choices in chosen.items())
-    missing = {*names.PARAMS} - {o.name for o in command.params} - {"definition"}
+    missing = {*names.PARAMS} - {o.name for o in command.params} - {"definition", "rule_definition"}
     assert not missing
 
 
@@ -425,7 +483,8 @@ def test_a_study_names_what_is_wrong_and_what_sets_a_run_apart(tmp_path: Path) -
     for bad, said in (
         ("trainable_blocks: 5", "trainable_blocks=5 of a network of 4 blocks"),
         ("frozen_blocks: often", "frozen_blocks is true or false, not 'often'"),
-        ("definition: 1", "definition 1 of dfa on resmlp is not the one here, 2; version 0.1 has it"),
+        ("rule_definition: 1", "definition 1 of dfa is not the one here, 2; version 0.1 has it"),
+        ("definition: 1", "definition 1 of resmlp is not the one here, 2; version 0.1 has it"),
         ("clip_norm: 0", "parameter clip_norm: Input should be greater than 0, got '0'"),
     ):
         file.write_text(text % bad)
@@ -486,7 +545,7 @@ def test_an_imported_log_means_what_it_leaves_out(tmp_path: Path, store: str, ex
 
 
 def test_a_run_that_another_version_began_is_not_gone_on_with(make: Make, store: str) -> None:
-    with pytest.raises(UsageError, match=r"definition 1 of dfa on resmlp is not the one here, 2; version 0\.1 has it"):
+    with pytest.raises(UsageError, match=r"definition 1 of resmlp is not the one here, 2; version 0\.1 has it"):
         resume(make(status="KILLED"), store)
     with pytest.raises(UsageError, match=r"of this version$"):
         resume(make(status="KILLED", method="bp", architecture="vit_mini"), store)

@@ -256,7 +256,7 @@ def bash(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("fa-track table penalty_", [name for name in queries() if name.startswith("penalty_")]),
         ("fa-track study run dfa_", [name for name in study.studies() if name.startswith("dfa_")]),
         ("fa-track train d", ["dfa", "drtp"]),
-        ("fa-track train dfa --architecture re", ["resmlp"]),
+        ("fa-track train dfa --architecture re", ["resmlp", "resmlp_no_ln"]),
         ("fa-track train dfa --dataset dig", ["digit_pairs", "digits"]),
         ("fa-track audit --experiment a", ["a b"]),
         ("fa-track query cross_seed --db c.duckdb --experiment a", ["a b"]),

@@ -42,8 +42,9 @@ class RunConfig:
         trainable_blocks: how many blocks are trained, the last ones; the others stay as they were drawn, while
             embedding, read-out and feedback work as ever. All blocks where not given; ``frozen_blocks=True`` says 0.
         augmentation: of the training images, a name in ``trainers/augmentation.py``.
-        definition: which definition of its network and rule the run has, see ``trainers/definitions.py``; it follows
-            from these, and another number is refused.
+        definition: which definition of its network the run has, see ``trainers/definitions.py``; it follows from the
+            name, and another number is refused.
+        rule_definition: which definition of its rule, likewise.
 
     Raises:
         ValidationError: of pydantic: a value that a field cannot take, alone or beside the others.
@@ -73,6 +74,7 @@ class RunConfig:
     trainable_blocks: int = Field(default=UNSET, ge=UNSET)
     augmentation: str = "none"
     definition: int = UNSET
+    rule_definition: int = UNSET
 
     @model_validator(mode="before")
     @classmethod
@@ -92,19 +94,18 @@ class RunConfig:
     @model_validator(mode="after")
     def _whole(self) -> "RunConfig":
         """What follows from other fields is set, and what contradicts them refused."""
-        own = definition_of(self.method, self.architecture)
-        if self.definition not in (UNSET, own):
-            raise ValueError(
-                f"definition {self.definition} of {self.method} on {self.architecture} is not the one here, {own}"
-                + ("; version 0.1 has it" if self.definition < own else "")
-            )
+        for key, name in (("definition", self.architecture), ("rule_definition", self.method)):
+            said, own = getattr(self, key), definition_of(name)
+            if said not in (UNSET, own):
+                gone = "; version 0.1 has it" if said < own else ""
+                raise ValueError(f"definition {said} of {name} is not the one here, {own}{gone}")
+            object.__setattr__(self, key, own)
         if self.trainable_blocks > self.depth:
             raise ValueError(f"trainable_blocks={self.trainable_blocks} of a network of {self.depth} blocks")
         if self.momentum and self.optimizer != "sgd":
             raise ValueError(f"momentum is SGD's, and the optimizer is {self.optimizer}")
         if self.lr_warmup and self.lr_warmup >= self.epochs:
             raise ValueError(f"lr_warmup={self.lr_warmup} leaves none of {self.epochs} epochs to train at lr")
-        object.__setattr__(self, "definition", own)
         object.__setattr__(self, "trainable_blocks", self.depth if self.trainable_blocks < 0 else self.trainable_blocks)
         return self
 

@@ -1,8 +1,7 @@
 """Which definition of a network or rule a name stands for, known without torch.
 
 A network or rule that changes under its old name is another one: its runs share no cell, control or checkpoint with
-the earlier ones. Revisions are counted over all names together, so the larger number of a run's network and rule tells
-each pair of definitions apart.
+the earlier ones.
 """
 
 REVISED = {
@@ -19,6 +18,6 @@ FIRST = 1
 """The definitions of version 0.1, which wrote no number."""
 
 
-def definition_of(*names: str) -> int:
-    """The definition that a run of these networks and rules has."""
-    return max(REVISED.get(name, FIRST) for name in names)
+def definition_of(name: str) -> int:
+    """The definition of a network or rule that this version has."""
+    return REVISED.get(name, FIRST)

@@ -40,6 +40,7 @@ WHOLE = (
     "epochs",
     "batch_size",
     "definition",
+    "rule_definition",
     "expansion",
     "lr_warmup",
     names.TRAINABLE_BLOCKS,

@@ -3,7 +3,8 @@
 
 update runs set
     method = p.method, architecture = p.architecture, dataset = p.dataset, optimizer = p.optimizer,
-    definition = try_cast(p.definition as integer), labels = p.labels,
+    definition = try_cast(p.definition as integer), rule_definition = try_cast(p.rule_definition as integer),
+    labels = p.labels,
     expansion = try_cast(p.expansion as integer), alpha = try_cast(p.alpha as double),
     lr_schedule = p.lr_schedule, lr_warmup = try_cast(p.lr_warmup as integer),
     momentum = try_cast(p.momentum as double), clip_norm = try_cast(p.clip_norm as double),
@@ -19,8 +20,8 @@ update runs set
 from (
     pivot (from params semi join touched using (run_id)) on key in (
         'method', 'architecture', 'width', 'depth', 'dataset', 'seed', 'epochs', 'batch_size', 'optimizer', 'lr',
-        'weight_decay', 'penalty', 'trainable_blocks', 'frozen_blocks', 'augmentation', 'definition', 'labels',
-        'expansion', 'alpha', 'lr_schedule', 'lr_warmup', 'momentum', 'clip_norm', 'credit_normalisation', 'credit_index'
+        'weight_decay', 'penalty', 'trainable_blocks', 'frozen_blocks', 'augmentation', 'definition',
+        'rule_definition', 'labels', 'expansion', 'alpha', 'lr_schedule', 'lr_warmup', 'momentum', 'clip_norm', 'credit_normalisation', 'credit_index'
     ) using any_value(value) group by run_id
 ) as p
 where runs.run_id = p.run_id and runs.run_id in (from touched);

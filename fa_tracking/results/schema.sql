@@ -23,8 +23,9 @@ create table runs (
     end_time timestamp,
     artifact_uri varchar,
     method varchar,
-    definition integer,                 -- which definition of its method and architecture; NULL: it logs none, as of 1
+    rule_definition integer,            -- which definition of its method; NULL: it logs none, as of 1
     architecture varchar,
+    definition integer,                 -- which definition of its architecture; NULL: it logs none, as of 1
     width integer,
     depth integer,
     expansion integer,                  -- hidden units of a block for each of its width; 0: the network's own

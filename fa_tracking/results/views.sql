@@ -152,7 +152,8 @@ create or replace macro cells_of(asked) as table
 with asked_runs as (select * from runs_of(asked)),
 named as (
     select
-        cell, any_value(method) as method, any_value(definition) as definition,
+        cell, any_value(method) as method, any_value(rule_definition) as rule_definition,
+        any_value(definition) as definition,
         any_value(architecture) as architecture, any_value(width) as width,
         any_value(depth) as depth, any_value(dataset) as dataset, any_value(epochs) as epochs, any_value(lr) as lr,
         any_value(penalty) as penalty, any_value(trainable_blocks) as trainable_blocks,
@@ -196,25 +197,24 @@ select
     coalesce(flags, '') as flags, verdict
 from named left join measured using (cell) left join verdicts using (cell) left join flagged using (cell);
 
--- The cells, and in others all their params but those in varied: equal others differ in nothing else. The definition
--- follows from method and architecture: where one of these varies, the latest of each among those asked for are equal.
+-- What a rule brings along: with another rule these are others too.
+create or replace macro is_of_rule(key) as
+key in ('rule_definition', 'clip_norm', 'credit_normalisation', 'credit_index');
+
+-- The cells, and in others all their params but those in varied: equal others differ in nothing else. A definition varies
+-- with its name, and with the method what is_of_rule; recipe holds the latter.
 create or replace macro siblings_of(asked, varied) as table
-with dated as (
+select c.*, coalesce(o.others, []) as others, coalesce(o.recipe, []) as recipe
+from cells_of(asked) c left join (
     select
-        *, coalesce(definition, try_cast(absent_meaning('definition') as integer)) as own,
-        own = max(own) over (partition by method, architecture) as is_latest
-    from cells_of(asked)
-)
-select
-    c.* exclude (own, is_latest),
-    coalesce(o.others, []) || if(
-        list_contains(varied, 'definition') or is_latest and list_has_any(varied, ['method', 'architecture']),
-        [], ['definition=' || own]
-    ) as others
-from dated c left join (
-    select cell, list(key || '=' || value order by key) as others
+        cell,
+        list(key || '=' || value order by key) filter (
+            not list_contains(varied, key)
+            and not (key = 'definition' and list_contains(varied, 'architecture'))
+            and not (is_of_rule(key) and list_contains(varied, 'method'))
+        ) as others,
+        list(key || '=' || value order by key) filter (is_of_rule(key)) as recipe
     from (select coalesce(cell, '') as cell, min(run_id) as run_id from runs group by all) join cell_params() using (run_id)
-    where key <> 'definition' and not list_contains(varied, key)
     group by cell
 ) o using (cell);
 

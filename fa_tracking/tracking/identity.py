@@ -13,6 +13,7 @@ SEED = "seed"
 
 ABSENT = {
     "definition": "1",
+    "rule_definition": "1",
     "expansion": "0",
     "alpha": "1.0",
     "labels": "true",
@@ -72,6 +73,7 @@ def in_words(params: Mapping[str, Any]) -> list[str]:
 
 _WORDS = {
     "definition": "definition {}",
+    "rule_definition": "rule's definition {}",
     "expansion": "expansion {}",
     "alpha": "α={}",
     "labels": "{} labels",

@@ -2,8 +2,9 @@
 
 PARAMS = (
     "method",
-    "definition",
+    "rule_definition",
     "architecture",
+    "definition",
     "width",
     "depth",
     "expansion",

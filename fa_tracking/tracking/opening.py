@@ -232,5 +232,5 @@ def _run_name(params: Mapping[str, Any]) -> str:
         size,
         f"λ={params['penalty']}" if params.get("penalty") else "",
     ]
-    recipe = identity.in_words({key: value for key, value in params.items() if key != "definition"})
+    recipe = identity.in_words({key: value for key, value in params.items() if key not in ("definition", "rule_definition")})
     return ", ".join([" ".join(str(p) for p in parts if p), *recipe, f"seed {params['seed']}"])
