@@ -341,7 +341,7 @@ def test_a_method_is_compared_with_bp_whatever_it_brings_along_and_with_itself_a
     audit(request.node.name, store)
     with exported() as connection:
         rows = ask(connection, find_query("penalty_2x2"), {"experiment": request.node.name})
-        found = rows.project("contrast, round(difference_pp), n_pairs, also_a <> also_b").order("all").fetchall()
+        found = rows.project("contrast, round(difference_pp), n_pairs, recipe_a <> recipe_b").order("all").fetchall()
     assert found == [
         ("bp + λ less bp", -10, 2, False),
         ("bp + λ less dfa + λ", 20, 2, False),
@@ -367,9 +367,9 @@ def test_each_kind_of_fa_stands_beside_the_dfa_that_is_treated_alike(make, store
     audit(request.node.name, store)
     with exported() as connection:
         rows = ask(connection, find_query("fa_vs_dfa"), {"experiment": request.node.name})
-        found = rows.project("fa, round(difference_pp), also").order("all").fetchall()
+        found = rows.project("fa, round(difference_pp), dfa_recipe").order("all").fetchall()
     assert [row[:2] for row in found] == [("fa", 30), ("fa", 40), ("fa_block", 20)]
-    assert ["credit_index=input" in also for _, _, also in found] == [True, False, True]
+    assert ["credit_index=input" in recipe for _, _, recipe in found] == [True, False, True]
 
 
 OPTIONS = {

@@ -68,17 +68,39 @@ select run_id, 'trainable_blocks', cast(trainable_blocks as varchar) from runs w
 union all
 select run_id, 'frozen_blocks', if(frozen_blocks, 'True', 'False') from runs;
 
--- What else sets finished runs apart: their params that vary among those asked for, less those that every answer shows.
+-- What a rule brings along: with another rule these are others too.
+create or replace macro is_of_rule(key) as
+key in ('rule_definition', 'clip_norm', 'credit_normalisation', 'credit_index');
+
+-- What else sets finished runs apart: their params that vary among those asked for, less those that every answer shows,
+-- and less what follows from these: what a rule brings along where every run of the method has it, a network's definition
+-- where every run of the architecture has it.
 create or replace macro also_of(asked) as table
-with finished as (select run_id from runs where status = 'FINISHED' and is_asked(experiment, asked)),
+with finished as (
+    select run_id, method, architecture from runs where status = 'FINISHED' and is_asked(experiment, asked)
+),
 told as (
-    select run_id, key, value from cell_params() semi join finished using (run_id)
+    select run_id, key, value, if(key = 'definition', architecture, if(is_of_rule(key), method, null)) as name
+    from cell_params() join finished using (run_id)
     where key not in ('method', 'architecture', 'width', 'depth', 'epochs', 'penalty')
         and not (key = 'trainable_blocks' and value = '0')  -- frozen_blocks says it
 ),
+named as (
+    select 'method' as kind, method as name, count(*) as n_runs from finished group by all
+    union all
+    select 'architecture' as kind, architecture as name, count(*) as n_runs from finished group by all
+),
+in_part as (
+    select key from (
+        select key, name, if(key = 'definition', 'architecture', 'method') as kind, count(distinct value) as n, count(*) as n_told
+        from told where key = 'definition' or is_of_rule(key) group by all
+    ) by_name join named on named.kind = by_name.kind and named.name is not distinct from by_name.name
+    where n > 1 or n_told < n_runs
+),
 varied as (
     select key from told group by key
-    having count(distinct value) > 1 or count(*) < (select count(*) from finished)
+    having (count(distinct value) > 1 or count(*) < (select count(*) from finished))
+        and (key <> 'definition' and not is_of_rule(key) or key in (from in_part))
 )
 select run_id, string_agg(key || '=' || value, ' ' order by key) as also
 from told semi join varied using (key) group by run_id;
@@ -196,10 +218,6 @@ select
     named.*, coalesce(n, 0) as n, measured.* exclude (cell, n, n_margin), coalesce(n_margin, 0) as n_margin,
     coalesce(flags, '') as flags, verdict
 from named left join measured using (cell) left join verdicts using (cell) left join flagged using (cell);
-
--- What a rule brings along: with another rule these are others too.
-create or replace macro is_of_rule(key) as
-key in ('rule_definition', 'clip_norm', 'credit_normalisation', 'credit_index');
 
 -- The cells, and in others all their params but those in varied: equal others differ in nothing else. A definition varies
 -- with its name, and with the method what is_of_rule; recipe holds the latter.
