@@ -523,7 +523,7 @@ def test_a_recipe_in_words_names_what_differs(params: dict[str, object], said: l
 def test_the_name_of_a_run_says_what_sets_it_apart(store: str) -> None:
     for params, name in (
         ({}, "dfa, seed 1"),
-        ({"definition": 2, "momentum": 0.9}, "dfa, momentum 0.9, seed 1"),
+        ({"definition": 2, "momentum": 0.9}, "dfa, seed 1, momentum 0.9"),
     ):
         with start_run("named", store, method="dfa", seed=1, active=False, **params) as run:
             assert MlflowClient(store).get_run(run.run_id).info.run_name == name

@@ -268,7 +268,7 @@ def test_the_replay_finds_the_epochs_that_a_plain_computation_finds(uri: str, pa
 
 
 def test_the_replay_agrees_with_the_database_on_a_trained_run(uri: str) -> None:
-    train(tiny("dfa", epochs=3, lr=0.02, credit_normalisation="rms"), "trained", uri)  # each crosses its own, and by far
+    train(tiny("dfa", epochs=3, lr=0.02, credit_normalisation="rms"), "trained", uri)
     thresholds = DiagnosticThresholds(h_norm_explosion_ratio=1.2, g_norm_floor=2e-3, stability_drift_ceiling=-0.9)
     fa_tracking.audit("trained", uri, thresholds=thresholds)
     export("trained.duckdb", uri)

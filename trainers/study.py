@@ -125,7 +125,7 @@ def describe(config: RunConfig) -> str:
         value = getattr(config, name)
         parts += [f"{name}={value}"] if value != getattr(RunConfig, name, None) else []
     told = (*identity.ABSENT, "trainable_blocks", "depth")
-    apart = identity.in_words({key: getattr(config, key) for key in told if key not in ("definition", "rule_definition")})
+    apart = identity.in_words({key: getattr(config, key) for key in told if key not in identity.DEFINITIONS})
     return ", ".join([" ".join(parts), *apart, config.dataset, f"{config.epochs} epochs", f"seed {config.seed}"])
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 LOGGED = ("method", "architecture", "width", "depth", "dataset", "epochs", "batch_size")
 """What a control shares with its run by the protocol, and a run without it has none."""
-MATCHED = (*LOGGED, "definition", "rule_definition", "expansion", "alpha", "labels")
+MATCHED = (*LOGGED, *identity.DEFINITIONS, "expansion", "alpha", "labels")
 """What it shares: of another definition, and on other labels, it would be the control of another experiment."""
 
 PREFERRED = (
@@ -58,7 +58,7 @@ class Controls:
         at_home = [c for c in matched if c.info.experiment_id == run.info.experiment_id]
         matched = at_home or matched
         if not matched:
-            named = {"definition", "rule_definition", *identity.apart(run.data.params)}
+            named = {*identity.DEFINITIONS, *identity.apart(run.data.params)}
             wanted = " ".join(f"{k}={identity.meaning(run.data.params, k)}" for k in MATCHED if k in named)
             return Control(None, (), f"no finished run with trainable_blocks=0 matches {wanted}")
         notes = [] if at_home else ["the control runs stand in another experiment"]

@@ -11,6 +11,9 @@ from fa_tracking.tracking import frozen, names
 
 SEED = "seed"
 
+DEFINITIONS = ("definition", "rule_definition")
+"""Of the network and of the rule: they follow from the names, so where a run is named they need no saying."""
+
 ABSENT = {
     "definition": "1",
     "rule_definition": "1",

@@ -224,7 +224,7 @@ def _end_active(run_id: str, status: str) -> None:
 
 
 def _run_name(params: Mapping[str, Any]) -> str:
-    """Such as ``dfa resmlp 4×256 λ=0.01, frozen blocks, cosine, clip 1, seed 42``; definitions stand in the params."""
+    """Such as ``dfa resmlp 4×256 λ=0.01, frozen blocks, seed 42, cosine, clip 1``: lists cut names off."""
     size = f"{params['depth']}×{params['width']}" if {"depth", "width"} <= params.keys() else ""
     parts = [
         params["method"],
@@ -232,5 +232,7 @@ def _run_name(params: Mapping[str, Any]) -> str:
         size,
         f"λ={params['penalty']}" if params.get("penalty") else "",
     ]
-    recipe = identity.in_words({key: value for key, value in params.items() if key not in ("definition", "rule_definition")})
-    return ", ".join([" ".join(str(p) for p in parts if p), *recipe, f"seed {params['seed']}"])
+    said = identity.in_words({key: value for key, value in params.items() if key not in identity.DEFINITIONS})
+    blocks = frozen.words(params)
+    named = [" ".join(str(p) for p in parts if p), blocks, f"seed {params['seed']}"]
+    return ", ".join([*filter(None, named), *(words for words in said if words != blocks)])
