@@ -132,6 +132,10 @@ def exact_embedding(cell: Cell) -> None:
     rule.signals = changed
 
 
+def larger_step(cell: Cell) -> None:
+    cell.rule.step = 0.1
+
+
 def both(*patches: Callable[[Cell], None]) -> Callable[[Cell], None]:
     def patch(cell: Cell) -> None:
         for each in patches:
@@ -158,7 +162,8 @@ READINGS = {
         EXACT_RMS,
     ],
     "ep_random": [
-        Reading("as built: credit not normalised, h_0 free"),
+        Reading("as built: credit not normalised, h_0 free, a step of 0.05"),
+        Reading("a step of 0.1", patch=larger_step),
         Reading("credit normalised", {"credit_normalisation": "rms_eps", "clip_norm": 1.0}),
     ],
 }

@@ -23,13 +23,14 @@ from trainers.model import BlockModel
 
 BETA = 0.5
 STEPS = 20
-STEP = 0.1
+STEP = 0.05
 
 
 class Method(LocalRule):
     """No tensors of its own: no random feedback, and so no null beside its Γ."""
 
     has_null = False
+    step = STEP
 
     def __init__(self, model: BlockModel, seed: int, **recipe: Any) -> None:
         super().__init__(model, **recipe)
@@ -38,18 +39,18 @@ class Method(LocalRule):
 
     def local_credit(self, model: BlockModel, local: LocalForward) -> Sequence[Tensor]:
         with torch.no_grad(), statistics_untouched(model):
-            found = nudge(model, local.hidden, local.labels)
+            found = nudge(model, local.hidden, local.labels, self.step)
         return [a / len(a) for a in found[: self.credits(model)]]
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor | None]:
         shapes = [torch.Size(shape) for shape in model.credit_shapes()]
         hidden = [h.unflatten(1, shape) for h, shape in zip(capture.hidden, shapes, strict=True)]
         with torch.no_grad(), evaluation_mode(model):
-            found = nudge(model, hidden, capture.labels)[: self.credits(model)]
+            found = nudge(model, hidden, capture.labels, self.step)[: self.credits(model)]
         return [*(a.flatten(1) for a in found), *[None] * (len(hidden) - len(found))]
 
 
-def nudge(model: BlockModel, free: Sequence[Tensor], y: Tensor) -> list[Tensor]:
+def nudge(model: BlockModel, free: Sequence[Tensor], y: Tensor, step: float = STEP) -> list[Tensor]:
     """−(h^nudged − h^free)/β of every state, of each sample's own energy.
 
     In displacements from the free states, which small ones would be lost in where the stream is large.
@@ -68,5 +69,5 @@ def nudge(model: BlockModel, free: Sequence[Tensor], y: Tensor) -> list[Tensor]:
 
     for _ in range(STEPS):
         slopes = torch.func.grad(energy)(moved)
-        moved = [u - STEP * slope for u, slope in zip(moved, slopes, strict=True)]
+        moved = [u - step * slope for u, slope in zip(moved, slopes, strict=True)]
     return [-u / BETA for u in moved]
