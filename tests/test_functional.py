@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Context, Decimal
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from fa_tracking import diagnose
 from fa_tracking.protocol.functional import functional
 from fa_tracking.protocol.functional_report import Effect, Functional, in_short
-from fa_tracking.protocol.moves import drawn
+from fa_tracking.protocol.moves import _change, drawn
 from fa_tracking.protocol.probe import Capture, capture_all
 from trainers import data
 from trainers.cell import cell_of
@@ -318,7 +319,11 @@ def test_what_has_no_effect_or_is_no_number_is_not_a_measurement() -> None:
     found = measured(net, credit=partly)
     assert found.rule.rho[:2] == (None, None) and math.isnan(found.rule.rho[2] or 0)
     assert found.rule.nudge[:2] == (None, None) and math.isnan(found.rule.nudge[2] or 0)
-    assert found.remarks == ("h_0: the rule's credit is zero", "h_2: the rule's credit or the loss is not finite")
+    assert found.remarks == (
+        "the rule's credit: none at h_1",
+        "h_0: the rule's credit is zero",
+        "h_2: the rule's credit or the loss is not finite",
+    )
     with torch.no_grad():
         net.out_head.weight.zero_()
     still = functional(net, capture_all(net, batches()), credit())
@@ -330,6 +335,106 @@ def test_what_has_no_effect_or_is_no_number_is_not_a_measurement() -> None:
         net.out_head.weight.fill_(math.inf)
     lost = functional(net, capture_all(net, batches()))
     assert all(rho is not None and math.isnan(rho) for rho in lost.random.rho)
+
+
+def exact_change(logits: list[float], moved: list[float], label: int) -> float:
+    """The change of a sample's cross-entropy, to more digits than float64's smallest number has zeros."""
+    digits = Context(prec=360, Emin=-(10**8), Emax=10**8)
+
+    def loss(z: list[float]) -> Decimal:
+        terms = [digits.exp(digits.subtract(Decimal(each), Decimal(z[label]))) for each in z]
+        total = Decimal(0)
+        for term in terms:
+            total = digits.add(total, term)
+        return digits.ln(total)
+
+    return float(digits.subtract(loss(moved), loss(logits)))
+
+
+@pytest.mark.parametrize("step", [1e-9, 1e-3, 0.5, 3.0, 40.0, 1e3, 1e6])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 20.0, 50.0, 400.0, 1e4])
+def test_the_change_of_a_loss_has_its_digits_whatever_its_size(size: float, step: float) -> None:
+    """Of a loss that falls by 40 or rises by a million, and of one that changes by 1e-9 beside a loss of 1e-20."""
+    draw = torch.Generator().manual_seed(7)
+    logits = size * torch.randn(50, 3, generator=draw, dtype=torch.float64)
+    moved = logits + step * torch.randn(50, 3, generator=draw, dtype=torch.float64)
+    labels = torch.randint(3, (50,), generator=draw)
+    found = _change(logits, moved, labels)
+    rows = zip(logits.tolist(), moved.tolist(), labels.tolist(), strict=True)
+    right = torch.tensor([exact_change(*row) for row in rows], dtype=torch.float64)
+    spacing = 1e-15 * torch.maximum(logits.abs(), moved.abs()).amax(dim=1)  # of the logits themselves, in each term
+    assert found.isfinite().all()
+    allowed = 1e-300 + 1e-12 * right.abs() + spacing * right.abs().clamp(max=1)
+    assert bool(((found - right).abs() <= allowed).all())
+
+
+def test_a_single_sample_is_measured_without_an_error_of_its_correlation() -> None:
+    found = measured(drawn_net(resmlp), batches(count=1, size=1))
+    assert found.samples == 1 and found.bp.rho_error == (None,) * 3
+    assert all(rho is not None and rho > 0.99 for rho in found.bp.rho)
+
+
+def test_what_is_missing_in_float32_alone_says_why() -> None:
+    net = drawn_net(resmlp)
+    found = measured(net, credit=lambda _, c: [g.double() * 1e-200 for g in c.grads])
+    assert found.rule.rho_float32 == (None,) * 3 and None not in found.rule.rho
+    assert "h_1: the rule's credit is zero in float32: its ρ in float32 is missing" in found.remarks
+    precise = measured(net.double(), [(x.double(), y) for x, y in batches()])
+    assert precise.bp.rho_float32 == (None,) * 3
+    assert "ρ in float32: not measured: the network computes in float64" in precise.remarks
+
+
+def test_directions_are_the_same_in_every_process_and_in_passes_of_any_size() -> None:
+    net, given = drawn_net(resmlp), batches()
+    found = measured(net, given)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert measured(net, given).random == found.random
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+    class ByName(nn.Module):
+        """Its inputs are named, so that one pass takes one move."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: Tensor, return_hidden: bool = False) -> Any:
+            return self.net(x, return_hidden=return_hidden)
+
+    named = measured(ByName(), [({"x": x}, y) for x, y in batches()])
+    for one, other in zip(named.rule.rho, found.rule.rho, strict=True):
+        assert one == pytest.approx(other, rel=1e-6)
+
+
+def test_a_credit_is_asked_in_its_own_precision_and_cannot_change_what_it_is_shown() -> None:
+    net = drawn_net(resmlp)
+
+    def spoils(model: Any, capture: Capture) -> list[Tensor]:
+        found = credit()(model, capture)
+        product = [a @ torch.eye(a.shape[1]) for a in found]
+        for given in (*capture.grads, *capture.hidden):
+            given.zero_()
+        return product
+
+    alone = diagnose(net, batches(), functional=True, credit=credit())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = diagnose(net, batches(), functional=True, credit=spoils)
+    assert found.bp_grad_norms == alone.bp_grad_norms and found.residual_norms == alone.residual_norms
+    assert found.functional is not None and alone.functional is not None
+    assert found.functional.bp == alone.functional.bp
+    assert found.functional.rule.nudge == pytest.approx(alone.functional.rule.nudge, rel=1e-5)
+
+
+def test_a_move_has_the_batch_statistics_of_its_own_batch_alone() -> None:
+    """BatchNorm without running statistics: what BP's gradient does is the same whatever else is measured."""
+    net = nn.Sequential(
+        nn.Linear(IN, WIDTH), nn.BatchNorm1d(WIDTH, track_running_stats=False), nn.Linear(WIDTH, CLASSES)
+    )
+    one = measured(net, credit=None, layers=["0", "1"])
+    other = measured(net, credit=lambda _, c: [torch.ones_like(h) for h in c.hidden], layers=["0", "1"])
+    assert one.bp.nudge == other.bp.nudge and None not in one.bp.nudge
 
 
 def test_the_model_the_batches_and_the_random_state_are_left_alone_and_a_second_call_is_the_same() -> None:

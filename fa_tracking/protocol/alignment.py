@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -77,9 +77,22 @@ def alignment(
     return Alignment(tuple(gamma), tuple(pooled), tuple(null_mean), tuple(null_sd), missing)
 
 
+def asked(model: nn.Module, capture: Capture, credit: Credit) -> Sequence[Tensor | None]:
+    """What a rule's credit says of one batch: in the precision of its own tensors, and of copies that it may spoil."""
+    own = replace(
+        capture,
+        logits=capture.logits.clone(),
+        error=capture.error.clone(),
+        hidden=[h.clone() for h in capture.hidden],
+        grads=[g.clone() for g in capture.grads],
+    )
+    with torch.autocast(capture.logits.device.type, enabled=False):
+        return credit(model, own)
+
+
 def _credits(model: nn.Module, captures: Sequence[Capture], credit: Credit) -> list[Tensor | None]:
     """Per layer the credit of all batches' samples, (N, d)."""
-    batches = [credit(model, c) for c in captures]
+    batches = [asked(model, c, credit) for c in captures]
     for c, layers in zip(captures, batches, strict=True):
         if len(layers) != len(c.hidden):
             raise ValueError(f"credit returned {len(layers)} layers for {len(c.hidden)} hidden states")

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from fa_tracking.protocol.alignment import Credit, alignment
+from fa_tracking.protocol.alignment import Credit, alignment, asked
 from fa_tracking.protocol.diagnostics import Reference
 from fa_tracking.protocol.functional_report import CREDITS, EPSILON, By, Effect, Functional
 from fa_tracking.protocol.moves import Batch, Found, drawn, first_line, moved
@@ -61,8 +61,10 @@ def functional(
     errors = gamma
     if credit:
         try:
-            own = [list(credit(model, c)) for c in captures]
+            own = [list(asked(model, c, credit)) for c in captures]
             gamma, errors = _gamma(model, captures, own, floor)
+            none = [f"h_{layer}" for layer in range(count) if all(a[layer] is None for a in own)]
+            remarks += [f"the rule's credit: none at {', '.join(none)}"] if none else []
         except Exception as error:  # another's rule may raise anything
             own = [[None] * count for _ in captures]
             remarks.append(f"the rule's credit: {first_line(error)}")
@@ -99,8 +101,8 @@ def _gamma(
     model: nn.Module, captures: Sequence[Capture], own: Sequence[Sequence[Tensor | None]], floor: float
 ) -> tuple[By, By]:
     """Γ as it is logged, and its standard error over samples."""
-    known = {id(c): a for c, a in zip(captures, own, strict=True)}
-    gamma = alignment(model, captures, lambda _, c: known[id(c)], [], floor).gamma
+    told = iter(own)
+    gamma = alignment(model, captures, lambda _model, _capture: next(told), [], floor).gamma
     errors: list[float | None] = []
     for layer, value in enumerate(gamma):
         if value is None:
@@ -114,7 +116,8 @@ def _gamma(
 
 
 def _random(hidden: Sequence[Tensor], number: int) -> list[Tensor]:
-    return [torch.randn(h.shape, generator=drawn(1, number, layer)) for layer, h in enumerate(hidden)]
+    draws = (drawn(1, number, layer) for layer in range(len(hidden)))
+    return [torch.randn(h.shape, generator=d, dtype=torch.float32) for h, d in zip(hidden, draws, strict=True)]
 
 
 def _effect(found: Found, name: str, count: int) -> Effect:
@@ -154,6 +157,8 @@ def correlation(x: Tensor, y: Tensor) -> float | None:
 def _jackknife(x: Tensor, y: Tensor) -> float | None:
     """The standard error of a correlation whose pairs come from samples, (N, directions)."""
     groups = torch.arange(len(x)) * GROUPS // len(x)
+    if len(x) < 2:
+        return None
     without = [correlation(x[groups != g], y[groups != g]) for g in groups.unique()]
     known = torch.tensor([r for r in without if r is not None], dtype=torch.float64)
     if len(known) < 2 or len(known) < len(without):
@@ -169,18 +174,23 @@ def _standard_error(values: Tensor) -> float | None:
 def _missing(found: Found, effects: Mapping[str, Effect], taken: Sequence[Batch], count: int) -> Iterator[str]:
     """Why numbers are missing, or are none, layer by layer."""
     for layer in range(count):
-        moves = found[True, layer]
+        moves, narrow = found[True, layer], found[False, layer]
         if moves.problem:
             yield f"h_{layer}: not measured: {moves.problem}"
             continue
         if not torch.cat(moves.changes).any():
             yield f"h_{layer}: no loss changes when it moves by {EPSILON:g}: ρ is missing"
-        elif (narrow := found[False, layer]).problem is None and not torch.cat(narrow.changes).any():
+        elif narrow.problem:
+            yield f"ρ in float32: not measured: {narrow.problem}"
+        elif not torch.cat(narrow.changes).any():
             yield f"h_{layer}: in float32 no loss changes when it moves by {EPSILON:g}: ρ in float32 is missing"
         for name, credit in CREDITS.items():
             known = [a for batch in taken if (a := batch.credits[name][layer]) is not None]
-            value = effects[name].rho[layer]
+            effect = effects[name]
+            value, in_float32, nudge = effect.rho[layer], effect.rho_float32[layer], effect.nudge[layer]
             if known and not any(bool(a.any()) for a in known):
                 yield f"h_{layer}: {credit} is zero"
-            elif value is not None and math.isnan(value):
+            elif any(each is not None and not math.isfinite(each) for each in (value, nudge)):
                 yield f"h_{layer}: {credit} or the loss is not finite"
+            elif value is not None and in_float32 is None and not narrow.problem and torch.cat(narrow.changes).any():
+                yield f"h_{layer}: {credit} is zero in float32: its ρ in float32 is missing"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fa_tracking.protocol.continued import NotContinued, Pass
 from fa_tracking.protocol.functional_report import CREDITS, DIRECTIONS, EPSILON, ETA
-from fa_tracking.protocol.probe import places_of
+from fa_tracking.protocol.probe import places_of, without_statistics
 from fa_tracking.protocol.tokens import Reading
 from fa_tracking.protocol.undisturbed import Call, undisturbed
 
@@ -126,7 +126,7 @@ def _moved(
         for layer in range(len(batches[0].hidden))
     }
     for number, batch in enumerate(batches):
-        copies = _copies(batch)
+        copies = 1 if without_statistics(network) else _copies(batch)
         inputs = batch.inputs if copies == 1 else torch.cat([batch.inputs] * copies)
         run = Pass(call, inputs, places)
         if len(run.hidden) != len(batch.hidden):
@@ -168,7 +168,9 @@ def _move(run: Pass, batch: Batch, copies: int, layer: int, draw: torch.Generato
     found: list[Tensor] = []
     projections: dict[str, list[Tensor]] = {name: [] for name in known}
     for done in range(0, DIRECTIONS, copies):
-        v = torch.randn(min(copies, DIRECTIONS - done), *read.shape, generator=draw).double()
+        number = min(copies, DIRECTIONS - done)
+        each = [torch.randn(read.shape, generator=draw, dtype=torch.float32) for _ in range(number)]
+        v = torch.stack(each).double()
         steps = (EPSILON * v / torch.linalg.vector_norm(v, dim=2, keepdim=True)).to(device, kind)
         found.append(changes(steps))
         for name, a in known.items():
@@ -233,10 +235,23 @@ def unit_rms(credit: Tensor) -> Tensor:
 
 
 def _change(logits: Tensor, moved: Tensor, labels: Tensor) -> Tensor:
-    """ℓ of each sample's moved logits less ℓ of its logits: log(1 + Σ_j p_j (exp(δ_j − δ_y) − 1)), δ their change."""
+    """ℓ of each sample's moved logits less ℓ of its logits: log(1 + Σ_j p_j (exp(δ_j − δ_y) − 1)), δ their change.
+
+    That has its digits where the change is small beside the loss; where it halves the loss's odds or more, or a term
+    overflows, the difference of the losses has.
+    """
     delta = moved - logits
     beside = delta - delta.gather(1, labels[:, None])
-    return torch.log1p((torch.softmax(logits, dim=1) * torch.expm1(beside)).sum(dim=1))
+    total = (torch.softmax(logits, dim=1) * torch.expm1(beside)).sum(dim=1)
+    is_small = (total > -0.5) & (beside.amax(dim=1) < 300)
+    return torch.where(is_small, torch.log1p(total), _loss(moved, labels) - _loss(logits, labels))
+
+
+def _loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Each sample's cross-entropy, to the last digits of one that is next to nothing."""
+    beside = (logits - logits.gather(1, labels[:, None])).scatter(1, labels[:, None], -math.inf)
+    odds = torch.logsumexp(beside, dim=1)
+    return torch.logaddexp(odds, torch.zeros_like(odds))
 
 
 def _rounded_change(logits: Tensor, moved: Tensor, labels: Tensor) -> Tensor:

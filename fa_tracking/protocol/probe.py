@@ -476,12 +476,16 @@ def _say_once(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+def without_statistics(network: nn.Module) -> list[nn.Module]:
+    """Its BatchNorms that have no running statistics: what a sample gives depends on the others of its batch."""
+    return [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None]
+
+
 def _about(network: nn.Module) -> Iterator[str]:
     halves = sorted({str(p.dtype).removeprefix("torch.") for p in network.parameters() if p.dtype in HALVES})
     if halves:
         yield f"weights in {' and '.join(halves)}, widened to float32 for the measurement"
-    alone = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None]
-    if alone:
+    if alone := without_statistics(network):
         kind = type(alone[0]).__name__
         yield f"{kind} without running statistics: every number here depends on how the batches were made"
     if hooked := backward_hooked(network):
