@@ -66,7 +66,8 @@ def cell_of(config: RunConfig, dataset: data.Dataset, device: str = "cpu") -> Ce
 
 def untrained(model: BlockModel, config: RunConfig) -> nn.ModuleList:
     """The blocks that stay as they were drawn: all but the last ``trainable_blocks``."""
-    return model.blocks[: max(0, len(model.blocks) - config.trainable_blocks)]
+    blocks = list(model.blocks[: max(0, len(model.blocks) - config.trainable_blocks)])
+    return nn.ModuleList([model.embed, *blocks] if blocks and model.embeds_by_a_block else blocks)
 
 
 def build(config: RunConfig, dataset: data.Dataset) -> tuple[BlockModel, LearningRule]:

@@ -24,6 +24,8 @@ class BlockModel(nn.Module):
     residual: ClassVar[bool] = True
     tokens: ClassVar[bool] = False
     images: ClassVar[bool] = False
+    embeds_by_a_block: ClassVar[bool] = False
+    """Whether ``embed`` counts as a block where blocks stay as they were drawn: it is trained where all of them are."""
 
     definition: ClassVar[int]
     """Which definition of its name it is (``trainers/definitions.py``); a checkpoint of another one is refused."""

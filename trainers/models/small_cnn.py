@@ -16,11 +16,13 @@ class Model(BlockModel):
     """Channels d, 2d, 4d, and 4d·H/4·W/4 features to a hidden layer of 8d: d = 32 in the published study.
 
     h_0 is the first convolution's output, h_1 and h_2 the others', at half the sides each, and h_3 the hidden layer's:
-    all after ReLU and pooling. The embedding is the first convolution, and the depth is always 3.
+    all after ReLU and pooling. The embedding is the first convolution, and the depth is always 3: the study counts four
+    blocks, so that its frozen control trains the head alone, and so does this one.
     """
 
     residual = False
     images = True
+    embeds_by_a_block = True
     batch_norm: ClassVar[bool] = False
 
     def __init__(self, input_shape: Sequence[int], classes: int, width: int = 32, depth: int = 3) -> None:
