@@ -15,6 +15,7 @@ from conftest import tiny
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
+from fa_tracking import cells
 from fa_tracking.auditor.control import Control, Controls
 from fa_tracking.auditor.gate import Requirement, gate
 from fa_tracking.auditor.replay import Replay, replay
@@ -31,7 +32,7 @@ from fa_tracking.results.export import export
 from fa_tracking.results.merge import merge
 from fa_tracking.results.parquet import write_parquet
 from fa_tracking.results.reference import Answers, parse
-from fa_tracking.tracking import definition, identity, names
+from fa_tracking.tracking import definition, names
 from fa_tracking.tracking.opening import start_run
 from trainers import study
 from trainers.config import RunConfig
@@ -68,7 +69,7 @@ OTHER = {
 }
 """Of every param that 0.1 did not log, something that it did not mean."""
 
-SAID_TOO = {**identity.ABSENT, "alpha": "1", "momentum": "0", "clip_norm": "Infinity", "labels": "True"}
+SAID_TOO = {**cells.ABSENT, "alpha": "1", "momentum": "0", "clip_norm": "Infinity", "labels": "True"}
 """The absent meanings as other hands spell them."""
 
 DEFINITION = pytest.mark.parametrize("name", sorted(REVISED))
@@ -111,7 +112,7 @@ def exported(store: str, tmp_path: Path, request: pytest.FixtureRequest) -> Call
     return open_
 
 
-def cells(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+def named_cells(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return dict(connection.sql("select run_id, cell from runs").fetchall())
 
 
@@ -139,9 +140,9 @@ def revised(name: str) -> str:
 
 def test_what_a_run_leaves_out_is_the_default_of_a_run(store: str) -> None:
     config = RunConfig(method="bp", architecture="vit_mini")
-    assert {key: str(getattr(config, key)) for key in identity.ABSENT} == identity.ABSENT
-    assert definition.FIRST == FIRST == int(identity.ABSENT["definition"])
-    assert identity.ABSENT.keys() <= {*names.PARAMS}
+    assert {key: str(getattr(config, key)) for key in cells.ABSENT} == cells.ABSENT
+    assert definition.FIRST == FIRST == int(cells.ABSENT["definition"])
+    assert cells.ABSENT.keys() <= {*names.PARAMS}
 
 
 @DEFINITION
@@ -156,7 +157,7 @@ def test_old_and_new_share_no_cell_and_no_control(name: str, make: Make, store: 
     assert control(store, old).runs == (old_control,)
     assert control(store, new) == Control(0.2, (new_control,), "")
     with exported() as connection:
-        found = cells(connection)
+        found = named_cells(connection)
         assert found[old] == found[new].replace(f"{revised(name)}={REVISED[name]}", "").replace("  ", " ").strip()
         assert len({*found.values()}) == 4
         assert {cell.name for cell in read(connection, request.node.name)} == {
@@ -170,34 +171,39 @@ def test_old_and_new_share_no_cell_and_no_control(name: str, make: Make, store: 
     assert by_cell(replay(request.node.name, store)) == [1, 1, 1, 1]
 
 
-@pytest.mark.parametrize("key", identity.ABSENT)
+@pytest.mark.parametrize("key", cells.ABSENT)
 def test_what_a_run_leaves_out_is_what_it_would_have_said(key: str, make: Make, store: str, exported, request) -> None:
-    silent, said, told = make(1), make(2, **{key: identity.ABSENT[key]}), make(3, **{key: SAID_TOO[key]})
+    silent, said, told = make(1), make(2, **{key: cells.ABSENT[key]}), make(3, **{key: SAID_TOO[key]})
     other = make(4, **{key: OTHER[key]})
-    frozen = [make(1, frozen_blocks=True), make(2, frozen_blocks=True, **{key: identity.ABSENT[key]})]
+    frozen = [make(1, frozen_blocks=True), make(2, frozen_blocks=True, **{key: cells.ABSENT[key]})]
     assert all(control(store, run) == Control(0.5, (*frozen,), "") for run in (silent, said, told))
     judged = gate(request.node.name, Requirement(), store).cells
     assert sorted(len(cell.runs) for cell in judged) == [1, 2, 3]
-    assert any(f"{key}={OTHER[key]}" in cell.name for cell in judged)
+    spelled = f"{key}={cells.plain(OTHER[key], key)}"
+    assert any(spelled in cell.name for cell in judged)
     assert by_cell(replay(request.node.name, store)) == [1, 2, 3]
     with exported() as connection:
-        found = cells(connection)
+        found = named_cells(connection)
         assert found[silent] == found[said] == found[told] != found[other]
-        assert f"{key}={OTHER[key]}" in found[other].split(" ")
+        assert spelled in found[other].split(" ")
         rows = ask(connection, find_query("cross_seed"), {"experiment": request.node.name})
         assert [n for (n,) in rows.project("n_runs").order("n_runs").fetchall()] == [1, 2, 3]
-        assert {also for (also,) in rows.project("also").fetchall()} == {"", f"{key}={OTHER[key]}"}
+        assert {also for (also,) in rows.project("also").fetchall()} == {"", spelled}
 
 
-@pytest.mark.parametrize("key", identity.ABSENT)
+@pytest.mark.parametrize("key", cells.ABSENT)
 def test_a_control_of_another_recipe_is_named_or_not_used(key: str, make: Make, store: str) -> None:
     run, frozen = make(), make(2, frozen_blocks=True, **{key: OTHER[key]})
     found = control(store, run)
     if key in ("definition", "rule_definition", "expansion", "alpha", "labels"):
         assert found.runs == () and "no finished run with trainable_blocks=0 matches" in found.note
     else:
-        assert found == Control(0.5, (frozen,), f"the control differs in {key}")
-        better = make(3, frozen_blocks=True, **{key: identity.ABSENT[key]})
+        assert found == Control(
+            0.5,
+            (frozen,),
+            f"it differs in {key} ({cells.meaning({key: OTHER[key]}, key)} for {cells.meaning({}, key)})",
+        )
+        better = make(3, frozen_blocks=True, **{key: cells.ABSENT[key]})
         assert control(store, run) == Control(0.5, (better,), "")
 
 
@@ -212,7 +218,7 @@ def test_a_report_says_what_a_control_means_and_its_run_does_not_say(make: Make,
         client.set_tag(run, key, value)
     with exported() as connection:
         of = {cell.first["run_id"]: cell for cell in read(connection, request.node.name)}
-        assert f"the control {frozen[:8]} differs in clip_norm (1.0, not inf)" in deviations(
+        assert f"the control {frozen[:8]} differs in clip_norm (1, not inf)" in deviations(
             of[run], dict.fromkeys(THRESHOLDS)
         )
 
@@ -227,7 +233,7 @@ def test_a_selection_means_what_runs_leave_out(make: Make, exported, request) ->
         found = compare(connection, "accuracy/test", "definition=2,clip_norm=inf", "definition=1", experiment)
         assert (found.a.summary.mean, found.b.summary.mean) == pytest.approx((0.45, 0.15))
         assert found.also_differ == ()
-        with pytest.raises(UsageError, match=r"2 cells, which differ in clip_norm \(1\.0, inf\): name one") as several:
+        with pytest.raises(UsageError, match=r"2 cells, which differ in clip_norm \(1, inf\): name one") as several:
             compare(connection, "accuracy/test", "definition=2", "definition=1", experiment)
         narrowed = str(several.value).split("as ")[-1].removesuffix(" does")
         assert len(compare(connection, "accuracy/test", narrowed, "definition=1", experiment).a.runs) == 2
@@ -248,11 +254,11 @@ def test_a_citation_names_old_and_new(make: Make, exported, request) -> None:
 
 
 def test_the_columns_hold_what_was_logged_and_nothing_more(make: Make, store: str, exported, tmp_path: Path) -> None:
-    silent, said, other = make(1), make(2, **identity.ABSENT), make(3, **OTHER)
-    columns = ", ".join(identity.ABSENT)
+    silent, said, other = make(1), make(2, **cells.ABSENT), make(3, **OTHER)
+    columns = ", ".join(cells.ABSENT)
     with exported() as connection:
         rows = {run: row for run, *row in connection.sql(f"select run_id, {columns} from runs").fetchall()}
-    assert rows[silent] == [None] * len(identity.ABSENT)
+    assert rows[silent] == [None] * len(cells.ABSENT)
     assert rows[said] == [1, 1, 0, 1.0, "true", "constant", 0, 0.0, math.inf, "none", "output"]
     assert rows[other] == list(OTHER.values())
     write_parquet(tmp_path / "found.duckdb", tmp_path / "copy")
@@ -261,7 +267,7 @@ def test_the_columns_hold_what_was_logged_and_nothing_more(make: Make, store: st
         assert connection.sql("select count(distinct cell) from runs").fetchall() == [(2,)]
     merge([str(tmp_path / "found.duckdb")], tmp_path / "merged.duckdb")
     with connect(tmp_path / "merged.duckdb") as connection:
-        assert len({*cells(connection).values()}) == 2
+        assert len({*named_cells(connection).values()}) == 2
 
 
 BLOCKS: tuple[dict[str, object], ...] = (
@@ -277,21 +283,21 @@ BLOCKS: tuple[dict[str, object], ...] = (
 
 def test_the_database_names_cells_as_the_auditor_tells_them_apart(make: Make, store: str, exported) -> None:
     for said in BLOCKS:
-        for recipe in ({}, identity.ABSENT, SAID_TOO, OTHER):
+        for recipe in ({}, cells.ABSENT, SAID_TOO, OTHER):
             make(**{**said, **recipe})
     with exported() as connection:
-        found = cells(connection)
+        found = named_cells(connection)
         meant = connection.sql("select run_id, key, value from asked_params()").fetchall()
     client = MlflowClient(store)
     params = {run: client.get_run(run).data.params for run in found}
     assert found == {
-        run: " ".join(f"{key}={value}" for key, value in sorted(identity.apart(said).items()))
+        run: " ".join(f"{key}={value}" for key, value in sorted(cells.apart(said).items()))
         for run, said in params.items()
     }
     assert len({*found.values()}) == 2 * 4
-    asked = {*identity.ABSENT, names.TRAINABLE_BLOCKS}
+    asked = {*cells.ABSENT, names.TRAINABLE_BLOCKS}
     told = {(run, key): value for run, key, value in meant if key in asked}
-    all_ = {(run, key): identity.meaning(said, key) for run, said in params.items() for key in asked}
+    all_ = {(run, key): cells.meaning(said, key) for run, said in params.items() for key in asked}
     assert told == {at: "4" if value == "all" else value for at, value in all_.items()}
 
 
@@ -397,17 +403,19 @@ def test_every_option_reaches_params_digest_and_cell(key: str, store: str, expor
     also = ["--optimizer", "sgd"] if key == "momentum" else []
     option = f"--{key.replace('_', '-')}"
     plain, changed = given(*also), given(*also, option, OPTIONS[key])
-    assert plain == given(*also, option, identity.ABSENT[key])
+    assert plain == given(*also, option, cells.ABSENT[key])
     assert plain.digest != changed.digest
     ids = []
     for config in (plain, changed):
         with new_run(config, request.node.name, store, {}, active=False) as run:
             ids.append(run.run_id)
     logged = [MlflowClient(store).get_run(run).data.params[key] for run in ids]
-    assert logged == [identity.ABSENT[key], str(getattr(changed, key))]
+    assert logged == [cells.ABSENT[key], str(getattr(changed, key))]
     with exported() as connection:
-        found = cells(connection)
-    assert {*found[ids[1]].split(" ")} - {*found[ids[0]].split(" ")} == {f"{key}={getattr(changed, key)}"}
+        found = named_cells(connection)
+    assert {*found[ids[1]].split(" ")} - {*found[ids[0]].split(" ")} == {
+        f"{key}={cells.plain(getattr(changed, key), key)}"
+    }
 
 
 def test_trainable_and_frozen_blocks_are_one_option() -> None:
@@ -517,7 +525,7 @@ def test_a_study_names_what_is_wrong_and_what_sets_a_run_apart(tmp_path: Path) -
     ],
 )
 def test_a_recipe_in_words_names_what_differs(params: dict[str, object], said: list[str]) -> None:
-    assert identity.in_words(params) == said
+    assert cells.in_words(params) == said
 
 
 def test_the_name_of_a_run_says_what_sets_it_apart(store: str) -> None:

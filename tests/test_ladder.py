@@ -18,7 +18,7 @@ from test_queries import INF, NAN, Run, write
 
 import fa_tracking
 from dashboards import draw
-from fa_tracking import catalogue
+from fa_tracking import catalogue, cells
 from fa_tracking.auditor.gate import Requirement, gate
 from fa_tracking.auditor.replay import replay
 from fa_tracking.errors import UsageError
@@ -29,7 +29,6 @@ from fa_tracking.results.compare import compare
 from fa_tracking.results.database import ask, connect, find_query
 from fa_tracking.results.deviations import THRESHOLDS, deviations
 from fa_tracking.results.export import export
-from fa_tracking.tracking import frozen
 from trainers import data, methods, models, study
 from trainers.cell import Cell, cell_of
 from trainers.datasets import EMBEDDED
@@ -160,14 +159,14 @@ def test_the_database_reads_what_is_frozen_as_the_auditor_does(every_spelling: A
     assert len(rows) == len(made) == 7 * 9 * 2
     for run_id, blocks, is_frozen, _ in rows:
         params = made[run_id]
-        assert blocks == frozen.trained_blocks(params), params
-        assert bool(is_frozen) == frozen.is_frozen(params), params
+        assert blocks == cells.trained_blocks(params), params
+        assert bool(is_frozen) == cells.is_frozen(params), params
         mine = sorted((key, value) for run, key, value in told if run == run_id)
-        assert mine == sorted(frozen.in_one_wording({"method": "dfa"} | params).items()), params
-    cells = {run_id: cell for run_id, _, _, cell in rows}
-    wordings = {run_id: frozenset(frozen.in_one_wording(made[run_id]).items()) for run_id in made}
+        assert mine == sorted(cells._in_one_wording({"method": "dfa"} | params).items()), params
+    found = {run_id: cell for run_id, _, _, cell in rows}
+    wordings = {run_id: frozenset(cells._in_one_wording(made[run_id]).items()) for run_id in made}
     for a, b in itertools.combinations(made, 2):
-        assert (cells[a] == cells[b]) == (wordings[a] == wordings[b]), (made[a], made[b])
+        assert (found[a] == found[b]) == (wordings[a] == wordings[b]), (made[a], made[b])
 
 
 @pytest.mark.parametrize(
@@ -186,18 +185,18 @@ def test_one_wording_of_one_thing_and_another_of_another(
 ) -> None:
     path, _, made = every_spelling
     with connect(path) as connection:
-        cells = dict(connection.execute("select run_id, cell from runs").fetchall())
+        found = dict(connection.execute("select run_id, cell from runs").fetchall())
     asked = [{"depth": "4", **params} for params in alike]
-    assert {(frozen.is_frozen(p), frozen.trained_blocks(p)) for p in asked} == {(is_frozen, k)}
-    mine = {cells[run] for run, params in made.items() if params in asked}
+    assert {(cells.is_frozen(p), cells.trained_blocks(p)) for p in asked} == {(is_frozen, k)}
+    mine = {found[run] for run, params in made.items() if params in asked}
     assert len(mine) == 1
-    others = {run for run, cell in cells.items() if cell in mine and made[run] not in asked}
-    assert all(frozen.trained_blocks(made[run]) == k for run in others)
+    others = {run for run, cell in found.items() if cell in mine and made[run] not in asked}
+    assert all(cells.trained_blocks(made[run]) == k for run in others)
 
 
 def test_an_export_names_the_runs_whose_params_contradict_each_other(every_spelling: Any) -> None:
     _, said, made = every_spelling
-    wrong = {run for run, params in made.items() if frozen.contradiction(params)}
+    wrong = {run for run, params in made.items() if cells.contradiction(params)}
     assert {line.split(" ")[0] for line in said} == wrong
     partly = next(r for r in wrong if made[r] == {"frozen_blocks": "True", "trainable_blocks": "1", "depth": "4"})
     (line,) = (line for line in said if line.startswith(partly))
@@ -272,8 +271,8 @@ def test_old_and_new_runs_of_one_rung_are_one_cell_to_every_reader(
         [[run["run_id"] for run in cell.runs] for cell in reported],
         [[run.run_id for run in cell.runs] for cell in gated],
     )
-    for cells in readers:
-        assert sorted(sorted(by_id[run] for run in cell) for cell in cells) == CELLS
+    for found in readers:
+        assert sorted(sorted(by_id[run] for run in cell) for cell in found) == CELLS
     assert {cell.name for cell in reported} == {
         f"dfa, net, floats{said}" for said in ("", ", frozen blocks", ", last block trained", ", last 2 blocks trained")
     }

@@ -55,9 +55,24 @@ def test_a_difference_says_which_seed_it_left_out_and_when_it_cannot_tell() -> N
     a, b = {1: 0.3, 2: 0.4, 3: 0.5, 4: math.nan}, {1: 0.31, 2: 0.38, 4: 0.2}
     d = difference(a, b)
     assert (d.paired, d.n_a, d.left_out, d.conclusion) == (True, 2, (3, 4), "inconclusive")
-    assert difference({1: 2.5, 2: 2.5}, {1: 0.0, 2: 0.0}, threshold=2.0).conclusion == "above"
+    assert difference({1: 2.5, 2: 2.6}, {1: 0.0, 2: 0.11}, threshold=2.0).conclusion == "above"
     with pytest.raises(ValueError, match="two seeds a cell"):
         difference({1: 0.3}, {2: 0.1, 3: 0.2})
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 30])
+def test_equal_differences_show_no_spread_and_give_no_interval(seeds: int) -> None:
+    """Also where the same step, taken from other accuracies, is off by a rounding."""
+    a = {seed: 0.5 + 0.01 * seed for seed in range(seeds)}
+    for b, is_paired in ((a, True), ({seed + 100: v for seed, v in a.items()}, False)):
+        found = difference({seed: v + 0.1 for seed, v in a.items()}, b)
+        assert found.paired is is_paired
+        if is_paired:
+            assert (found.low, found.high, found.p, found.conclusion) == (None, None, None, "inconclusive")
+            assert found.mean == pytest.approx(0.1)
+    assert difference(dict.fromkeys(range(seeds), 0.4), dict.fromkeys(range(9, 9 + seeds), 0.3)).low is None
+    equal = summarise([0.1 + 0.2, 0.3] * seeds)
+    assert (equal.low, equal.high, equal.n) == (None, None, 2 * seeds) and equal.mean == pytest.approx(0.3)
 
 
 def test_holm_adjusts_as_the_textbook_says() -> None:

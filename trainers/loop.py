@@ -12,11 +12,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from fa_tracking import cells
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.alignment import Credit
 from fa_tracking.protocol.batches import evaluation_batches
 from fa_tracking.protocol.probe import Capture
-from fa_tracking.tracking import frozen, identity, names, process, store
+from fa_tracking.tracking import names, process, store
 from fa_tracking.tracking.abort import Abort
 from fa_tracking.tracking.checkpoint import DataSource, RuleSource
 from fa_tracking.tracking.opening import resume_run, start_run
@@ -179,8 +180,8 @@ def resume(run_id: str, tracking_uri: str | None = None, data_dir: str | None = 
 
 def _config_of(run: "Run") -> RunConfig:
     params = run.data.params
-    meant: dict[str, str | int | None] = {name: identity.meaning(params, name) for name in names.PARAMS}
-    meant[names.TRAINABLE_BLOCKS] = frozen.trained_blocks(params)  # where all are, a cell's params hold no number
+    meant: dict[str, str | int | None] = {name: params.get(name, cells.ABSENT.get(name)) for name in names.PARAMS}
+    meant[names.TRAINABLE_BLOCKS] = cells.trained_blocks(params)  # where all are, a cell's params hold no number
     config, why = None, ""
     try:
         config = RunConfig(**{name: value for name, value in meant.items() if value is not None})  # type: ignore[arg-type]

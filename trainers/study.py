@@ -8,9 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fa_tracking import untrusted
+from fa_tracking import cells, untrusted
 from fa_tracking.errors import UsageError
-from fa_tracking.tracking import identity
 from trainers.config import RunConfig
 
 STUDIES = Path(__file__).parent / "studies"
@@ -124,8 +123,8 @@ def describe(config: RunConfig) -> str:
     for name in ("batch_size", "optimizer", "lr", "weight_decay"):
         value = getattr(config, name)
         parts += [f"{name}={value}"] if value != getattr(RunConfig, name, None) else []
-    told = (*identity.ABSENT, "trainable_blocks", "depth")
-    apart = identity.in_words({key: getattr(config, key) for key in told if key not in identity.DEFINITIONS})
+    told = (*cells.ABSENT, "trainable_blocks", "depth")
+    apart = cells.in_words({key: getattr(config, key) for key in told if key not in cells.DEFINITIONS})
     return ", ".join([" ".join(parts), *apart, config.dataset, f"{config.epochs} epochs", f"seed {config.seed}"])
 
 

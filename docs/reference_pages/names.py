@@ -1,7 +1,8 @@
 import ast
 import inspect
 
-from fa_tracking.tracking import identity, names
+from fa_tracking import cells
+from fa_tracking.tracking import names
 from reference_pages._markdown import docstring, prose, table
 
 INTRODUCTION = """# Names in MLflow
@@ -24,7 +25,7 @@ def page() -> str:
         "A run that logs none of these means what version 0.1 did, which had none. Logged with this meaning, a param stands in no "
         "cell's name, so both are runs of one cell:",
         table(
-            ("param", "what a run means that leaves it out"), ((f"`{k}`", f"`{v}`") for k, v in identity.ABSENT.items())
+            ("param", "what a run means that leaves it out"), ((f"`{k}`", f"`{v}`") for k, v in cells.ABSENT.items())
         ),
         "## Metrics",
         _named("metric", metrics),

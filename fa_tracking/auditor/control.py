@@ -3,10 +3,13 @@
 import math
 import statistics
 from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fa_tracking.tracking import frozen, identity, names
+from fa_tracking import cells
+from fa_tracking.protocol.diagnostics import finite
+from fa_tracking.tracking import names
 from fa_tracking.tracking.store import all_experiments, search_runs
 
 if TYPE_CHECKING:
@@ -15,14 +18,12 @@ if TYPE_CHECKING:
 
 LOGGED = ("method", "architecture", "width", "depth", "dataset", "epochs", "batch_size")
 """What a control shares with its run by the protocol, and a run without it has none."""
-MATCHED = (*LOGGED, *identity.DEFINITIONS, "expansion", "alpha", "labels")
+MATCHED = (*LOGGED, *cells.DEFINITIONS, "expansion", "alpha", "labels")
 """What it shares: of another definition, and on other labels, it would be the control of another experiment."""
-
-PREFERRED = (
-    "optimizer", "lr", "lr_schedule", "lr_warmup", "momentum", "weight_decay", "clip_norm", "credit_normalisation",
-    "credit_index", "augmentation",
-)  # fmt: skip
-"""What it shares too where such controls exist; else the difference is said."""
+FREE = (names.TRAINABLE_BLOCKS, "penalty")
+"""In what it may differ: the penalty cannot act on frozen blocks."""
+LARGEST = 1.79e308
+"""What MLflow's SQL stores make of infinity, or so."""
 
 
 @dataclass(frozen=True)
@@ -40,65 +41,121 @@ class Controls:
     def __init__(self, store: "MlflowClient") -> None:
         experiments = [e.experiment_id for e in all_experiments(store)]
         found: dict[str, Run] = {}
-        for wanted in frozen.SEARCHES:  # MLflow knows no `or`
+        for wanted in cells.FROZEN_SEARCHES:  # MLflow knows no `or`
             runs = search_runs(store, experiments, f"{wanted} and attributes.status = 'FINISHED'")
             found |= {run.info.run_id: run for run in runs if is_frozen(run)}
-        planned = [run for run in found.values() if names.TAG_ABORTED_AT not in run.data.tags]
-        self._runs = sorted(planned, key=lambda run: (run.info.start_time, run.info.run_id))
+        self._store = store
+        self._runs = sorted(found.values(), key=lambda run: (run.info.start_time, run.info.run_id))
+        self._unfit: dict[str, str] = {}
 
     def of(self, run: "Run") -> Control:
-        """The control of ``run``: from its own experiment where there is one, else from the others of the store."""
+        """The control of ``run``: the cell of frozen runs that agrees with it in all that defines its training.
+
+        Where none does, the one that differs in the fewest params, which the note names; never runs of two cells. Of
+        those that agree alike, one of the run's own experiment, without a penalty, of the most seeds.
+        """
         if is_frozen(run):
             return Control(None, (), "this run is itself a frozen control")
-        unknown = [k for k in LOGGED if k not in run.data.params]
-        if unknown:
+        if aborted := run.data.tags.get(names.TAG_ABORTED_AT):
+            return Control(None, (), f"the run was aborted at epoch {aborted}, and a control is trained to its end")
+        params = run.data.params
+        if unknown := [k for k in LOGGED if k not in params]:
             return Control(None, (), f"the run logs no {', '.join(unknown)}, so no control can be matched")
-        matched = [c for c in self._runs if _same(c, run, MATCHED)]
-        matched = [c for c in matched if not _penalty(c)] or [c for c in matched if _penalty(c) == _penalty(run)]
-        at_home = [c for c in matched if c.info.experiment_id == run.info.experiment_id]
-        matched = at_home or matched
-        if not matched:
-            named = {*identity.DEFINITIONS, *identity.apart(run.data.params)}
-            wanted = " ".join(f"{k}={identity.meaning(run.data.params, k)}" for k in MATCHED if k in named)
-            return Control(None, (), f"no finished run with trainable_blocks=0 matches {wanted}")
-        notes = [] if at_home else ["the control runs stand in another experiment"]
-        alike = [c for c in matched if _same(c, run, PREFERRED)]
-        if not alike:
-            apart = {k for c in matched for k in identity.differing(c.data.params, run.data.params)}
-            notes.append(f"the control differs in {', '.join(k for k in PREFERRED if k in apart)}")
-        return _average(alike or matched, notes)
+        matched = [c for c in self._runs if all(_is_same(c, run, k) for k in MATCHED)]
+        fit = [c for c in matched if not self._why_unfit(c)]
+        left_out = [f"{c.info.run_id} {self._why_unfit(c)}" for c in matched if self._why_unfit(c)]
+        notes = [f"left out: {', '.join(left_out)}"] if left_out else []
+        if not fit:
+            told = {*cells.DEFINITIONS, *cells.apart(params)}
+            wanted = " ".join(f"{k}={cells.meaning(params, k)}" for k in MATCHED if k in told)
+            none = f"no finished run with trainable_blocks=0 matches {wanted}"
+            return Control(None, (), "; ".join(["no control is whole" if left_out else none, *notes]))
+        by_cell: dict[tuple[str, str], list[Run]] = defaultdict(list)
+        for control in fit:
+            by_cell[control.info.experiment_id, cells.named(_of_training(control.data.params))].append(control)
+        chosen = min(by_cell.values(), key=lambda controls: _distance(controls, run))
+        return _average(chosen, [*_differences(chosen, run), *notes])
+
+    def _why_unfit(self, run: "Run") -> str:
+        """Why a frozen run is nobody's control; empty where it may be one."""
+        if run.info.run_id not in self._unfit:
+            self._unfit[run.info.run_id] = _why_unfit(self._store, run)
+        return self._unfit[run.info.run_id]
 
 
 def is_frozen(run: "Run") -> bool:
     """Whether a run is itself a frozen control."""
-    return frozen.is_frozen(run.data.params)
+    return cells.is_frozen(run.data.params)
 
 
-def _penalty(run: "Run") -> float:
-    try:
-        return float(run.data.params.get("penalty", 0))
-    except ValueError:
-        return math.nan
+def _why_unfit(store: "MlflowClient", run: "Run") -> str:
+    if epoch := run.data.tags.get(names.TAG_ABORTED_AT):
+        return f"was aborted at epoch {epoch}"
+    accuracy = run.data.metrics.get(names.ACCURACY_TEST)
+    if accuracy is None:
+        return f"logs no {names.ACCURACY_TEST}"
+    if finite.FLAG in run.data.tags.get(names.TAG_FLAGS, "").split(",") or not all(map(_is_finite, _norms(run))):
+        return "diverged"
+    if not 0 <= accuracy <= 1:
+        return f"has an accuracy of {accuracy:g}, not in [0, 1]"
+    planned = cells.count(run.data.params.get("epochs"))
+    last = max(point.step for point in store.get_metric_history(run.info.run_id, names.ACCURACY_TEST))
+    if planned is not None and last < planned - 1:  # some count their epochs from 0
+        return f"ended at epoch {last} of {planned}"
+    return ""
 
 
-def _same(control: "Run", run: "Run", keys: tuple[str, ...]) -> bool:
-    return all(identity.meaning(control.data.params, k) == identity.meaning(run.data.params, k) for k in keys)
+def _norms(run: "Run") -> list[float]:
+    """The last values of what diagnostic (n) looks at, and the accuracy."""
+    looked_at = (names.ACCURACY_TEST, "residual_norm/", "grad_norm/", "diagnostics/max_block_growth")
+    return [value for name, value in run.data.metrics.items() if name.startswith(looked_at)]
 
 
-def _average(runs: list["Run"], notes: list[str]) -> Control:
-    """Mean over seeds of the mean within each seed; a run without a finite accuracy is named and left out."""
+def _is_finite(value: float) -> bool:
+    return math.isfinite(value) and abs(value) < LARGEST
+
+
+def _is_same(control: "Run", run: "Run", key: str) -> bool:
+    return cells.meaning(control.data.params, key) == cells.meaning(run.data.params, key)
+
+
+def _of_training(params: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in params.items() if not cells.is_aside(key)}
+
+
+def _apart(controls: Sequence["Run"], run: "Run") -> list[str]:
+    """The params in which a cell of controls and a run differ that they should share."""
+    keys = cells.differing(_of_training(controls[0].data.params), _of_training(run.data.params))
+    return [key for key in keys if key not in FREE]
+
+
+def _distance(controls: Sequence["Run"], run: "Run") -> tuple[int, bool, bool, bool, int]:
+    """How far a cell of controls is from a run; of equal ones, the earliest is taken."""
+    penalty = cells.meaning(controls[0].data.params, "penalty")
+    return (
+        len(_apart(controls, run)),
+        controls[0].info.experiment_id != run.info.experiment_id,
+        penalty not in (None, "0"),
+        penalty != cells.meaning(run.data.params, "penalty"),
+        -len({c.data.params.get(cells.SEED, c.info.run_id) for c in controls}),
+    )
+
+
+def _differences(controls: Sequence["Run"], run: "Run") -> list[str]:
+    """What a reader of the margin must know of its control."""
+    mine, theirs = run.data.params, controls[0].data.params
+    apart = [
+        f"{key} ({cells.meaning(theirs, key) or 'not logged'} for {cells.meaning(mine, key) or 'not logged'})"
+        for key in _apart(controls, run)
+    ]
+    notes = [] if controls[0].info.experiment_id == run.info.experiment_id else ["its runs stand in another experiment"]
+    return [*notes, *([f"it differs in {', '.join(apart)}"] if apart else [])]
+
+
+def _average(runs: Collection["Run"], notes: Sequence[str]) -> Control:
+    """Mean over seeds of the mean within each seed."""
     by_seed: dict[str, list[float]] = defaultdict(list)
-    used, left_out = [], []
     for run in runs:
-        accuracy = run.data.metrics.get(names.ACCURACY_TEST, math.nan)
-        if math.isfinite(accuracy):
-            by_seed[run.data.params.get("seed", "")].append(accuracy)
-            used.append(run.info.run_id)
-        else:
-            left_out.append(run.info.run_id)
-    if left_out:
-        notes = [*notes, f"left out for an accuracy that is not finite: {', '.join(left_out)}"]
-    if not used:
-        return Control(None, (), "; ".join(["no control run has a finite accuracy", *notes]))
+        by_seed[run.data.params.get(cells.SEED, run.info.run_id)].append(run.data.metrics[names.ACCURACY_TEST])
     mean = statistics.fmean(statistics.fmean(values) for values in by_seed.values())
-    return Control(mean, tuple(used), "; ".join(notes))
+    return Control(mean, tuple(run.info.run_id for run in runs), "; ".join(notes))

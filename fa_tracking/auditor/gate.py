@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from fa_tracking import untrusted
+from fa_tracking import cells, untrusted
 from fa_tracking.auditor.control import Controls, is_frozen
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.diagnostics import Kind, catalogue
-from fa_tracking.tracking import identity, names
+from fa_tracking.tracking import names
 from fa_tracking.tracking.store import client, find_experiment, search_runs, store_errors
 
 if TYPE_CHECKING:
@@ -144,10 +144,10 @@ def gate(experiment: str, requirement: Requirement, tracking_uri: str | None = N
     by_cell: dict[tuple[tuple[str, str], ...], list[Run]] = defaultdict(list)
     for run in asked:
         by_cell[_cell(run)].append(run)
-    varied = _varied([dict(cell) for cell in by_cell])
+    varied = cells.varied(map(dict, by_cell), ["method"])
     ordered = sorted(by_cell.items(), key=lambda cell: cell[0])
-    cells = tuple(_cell_of(dict(key), varied, map(judge, runs), requirement) for key, runs in ordered)
-    return Gate(experiment, requirement, cells, _problems(found, cells, requirement))
+    gated = tuple(_cell_of(dict(key), varied, map(judge, runs), requirement) for key, runs in ordered)
+    return Gate(experiment, requirement, gated, _problems(found, gated, requirement))
 
 
 class _Judge:
@@ -252,7 +252,7 @@ def _cell_of(
 ) -> Cell:
     runs = tuple(judged)
     seeds = tuple(sorted({r.seed or r.run_id for r in runs if r.outcome == PASSES}, key=lambda s: (len(s), s)))
-    apart = [f"{key}={identity.meaning(params, key) or ''}" for key in sorted(varied)]
+    apart = [f"{key}={cells.meaning(params, key) or ''}" for key in sorted(varied)]
     why = ""
     if any(r.outcome != LEFT_OUT for r in runs) and len(seeds) < requirement.min_seeds > 1:
         listed = f": {', '.join(seeds)}" if seeds else ""
@@ -260,8 +260,8 @@ def _cell_of(
     return Cell(" ".join([params.get("method", "no method"), *apart]), params, runs, seeds, why)
 
 
-def _problems(found: "Sequence[Run]", cells: Sequence[Cell], requirement: Requirement) -> tuple[str, ...]:
-    judged = {c.params.get("method") for c in cells if any(r.outcome != LEFT_OUT for r in c.runs)}
+def _problems(found: "Sequence[Run]", gated: Sequence[Cell], requirement: Requirement) -> tuple[str, ...]:
+    judged = {c.params.get("method") for c in gated if any(r.outcome != LEFT_OUT for r in c.runs)}
     there = sorted({_method(r) for r in found})
     missing = [m for m in requirement.methods if m not in judged]
     if missing or judged:
@@ -275,14 +275,8 @@ def _method(run: "Run") -> str:
 
 
 def _cell(run: "Run") -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(identity.apart(run.data.params).items()))
+    return tuple(sorted(cells.apart(run.data.params).items()))
 
 
 def _key(run: "Run") -> tuple[tuple[str, str], ...]:
-    return (*_cell(run), (identity.SEED, run.data.params.get(identity.SEED, "")))
-
-
-def _varied(cells: Sequence[Mapping[str, str]]) -> set[str]:
-    """The params that set cells apart; not the method, which is always named."""
-    keys = {key for cell in cells for key in cell}
-    return {key for key in keys if key != "method" and len({identity.meaning(cell, key) for cell in cells}) > 1}
+    return (*_cell(run), (cells.SEED, run.data.params.get(cells.SEED, "")))

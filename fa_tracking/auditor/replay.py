@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from fa_tracking import cells
 from fa_tracking.auditor import logged
 from fa_tracking.auditor.control import Controls
 from fa_tracking.errors import FATrackError
 from fa_tracking.protocol.diagnostics import Kind, catalogue, frozen_control
 from fa_tracking.protocol.partial import PartialReport
 from fa_tracking.protocol.report import DiagnosticThresholds
-from fa_tracking.tracking import identity, names, store
+from fa_tracking.tracking import names, store
 from fa_tracking.tracking.abort import Abort, Patience
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Saving:
     """What stopping by one rule saves in one cell, over its seeds; runs of one seed are averaged first.
 
     Attributes:
-        cell: the params that set it apart (``tracking/identity.py``).
+        cell: the params that set it apart (``fa_tracking/cells.py``).
         rule: one letter, or more joined by commas.
         n, n_fired: seeds of which a run finished and was not aborted, and those of them in which the rule fires.
         epochs: the earliest and the latest at which it fires.
@@ -113,13 +114,13 @@ class Replay:
     @property
     def savings(self) -> list[Saving]:
         """By cell: of ``abort_on``, after every letter that fires in it and that a run can be stopped for."""
-        cells: dict[frozenset[tuple[str, str]], list[Replayed]] = defaultdict(list)
+        by_cell: dict[frozenset[tuple[str, str]], list[Replayed]] = defaultdict(list)
         for run in self.runs:
             if run.reached_its_end:
-                cells[frozenset(identity.apart(run.params).items())].append(run)
+                by_cell[frozenset(cells.apart(run.params).items())].append(run)
         return [
             _saving(rule, [(r, r.stop if rule == self.abort_on else r.diagnostics[rule[0]]) for r in runs])
-            for runs in cells.values()
+            for runs in by_cell.values()
             for rule in [*((f,) for f in _stopping(runs) if (f,) != self.abort_on), self.abort_on]
         ]
 
@@ -219,7 +220,7 @@ def _saving(rule: tuple[str, ...], fired: Sequence[tuple[Replayed, Fired]]) -> S
     saved = _by_seed((run, at.saved) for run, at in stopped)
     change = _by_seed((run, _change_pp(run, at)) for run, at in stopped)
     return Saving(
-        cell=identity.apart(fired[0][0].params),
+        cell=cells.apart(fired[0][0].params),
         rule=",".join(rule),
         n=len({_seed(run) for run, _ in fired}),
         n_fired=len({_seed(run) for run, _ in stopped}),

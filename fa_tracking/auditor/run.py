@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from fa_tracking import executors
+from fa_tracking import cells, executors
 from fa_tracking.auditor import eval_data as eval_files
 from fa_tracking.auditor import load, logged, logged_model
 from fa_tracking.auditor.control import Control, Controls
@@ -21,7 +21,7 @@ from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.partial import Report
 from fa_tracking.protocol.report import DiagnosticThresholds
 from fa_tracking.scratch import scratch
-from fa_tracking.tracking import frozen, identity, names, store
+from fa_tracking.tracking import names, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -260,7 +260,7 @@ def _notes(run: "Run", epoch: int) -> str:
         parts.insert(1, f"{p['depth']} blocks, d = {p['width']}")
     if p.get("penalty", "0") not in ("0", "0.0"):
         parts.append(f"λ = {p['penalty']}")
-    parts += [*identity.in_words(p), frozen.contradiction(p)]
+    parts += [*cells.in_words(p), cells.contradiction(p)]
     if aborted := run.data.tags.get(names.TAG_ABORTED_AT):
         parts.append(f"aborted at epoch {aborted} of {p.get('epochs')}")
     return ", ".join(str(part) for part in parts if part)

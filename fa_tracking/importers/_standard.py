@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fa_tracking import cells
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.importers._fields import GRAD, RESIDUAL, Fields, is_safe, safe
-from fa_tracking.tracking import frozen, names
+from fa_tracking.tracking import names
 
 REFERENCE_BATCH = 128
 """The batch over which a gradient norm of ours is averaged."""
@@ -189,7 +190,7 @@ def _params(source: Path, raw: Raw, fields: Fields, given: Given, notes: list[st
         if found[key] != _spell(key, key, given.params[key]):
             notes.append(f"its own {key} is used, not that of --param")
     params = found | {key: str(_spell(key, key, given.params[key])) for key in by_hand}
-    if wrong := frozen.contradiction(params):
+    if wrong := cells.contradiction(params):
         raise FATrackError(wrong)
     return params, by_hand
 

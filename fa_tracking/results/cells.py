@@ -7,9 +7,10 @@ from math import isfinite, nan
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from fa_tracking import cells
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import refuse_unknown, run_sql
-from fa_tracking.tracking import frozen, identity, names
+from fa_tracking.tracking import names
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -82,7 +83,7 @@ class Cell:
     @property
     def params(self) -> dict[str, str]:
         """Whatever its runs log but the seed: one may leave out what another says in so many words."""
-        return {key: value for run in self.runs for key, value in run["params"].items() if key != identity.SEED}
+        return {key: value for run in self.runs for key, value in run["params"].items() if key != cells.SEED}
 
     @property
     def finished(self) -> list[Row]:
@@ -145,7 +146,7 @@ def read(connection: "DuckDBPyConnection", experiment: str | None, runs: Sequenc
     by_cell: dict[str, list[Row]] = defaultdict(list)
     for run in asked:
         by_cell[run["cell"]].append(run)
-    varied = _varied([identity.apart(rows[0]["params"]) for rows in by_cell.values()])
+    varied = cells.varied((cells.apart(rows[0]["params"]) for rows in by_cell.values()), FREE)
     found = []
     for cell, rows in by_cell.items():
         inside = {run["run_id"] for run in rows}
@@ -176,10 +177,10 @@ def per_sample(rows: Sequence[Row], value: Callable[[Row], float | None]) -> lis
 
 def described(run: Mapping[str, Any], varied: Collection[str]) -> str:
     """A run's cell in words: what it is, and the params in ``varied``."""
-    params = identity.apart(run["params"])
+    params = cells.apart(run["params"])
     named = [params.get("method", "no method"), *(params[key] for key in FREE[1:] if key in params)]
-    apart = [f"{key} = {identity.meaning(params, key) or '–'}" for key in sorted({*varied} - {names.TRAINABLE_BLOCKS})]
-    return ", ".join(filter(None, [*named, *apart, frozen.words(params)]))
+    apart = [f"{key} = {cells.meaning(params, key) or '–'}" for key in sorted({*varied} - {names.TRAINABLE_BLOCKS})]
+    return ", ".join(filter(None, [*named, *apart, cells.blocks_in_words(params)]))
 
 
 def _runs(connection: "DuckDBPyConnection", which: str, **params: Any) -> list[Row]:
@@ -204,8 +205,3 @@ def _whole(connection: "DuckDBPyConnection", run: str) -> str:
     if len(found) > 1:
         raise UsageError(f"{len(found)} runs begin with {run!r}: {', '.join(found[:3])}, …; give more of the id")
     return str(found[0])
-
-
-def _varied(cells: Sequence[Mapping[str, str]]) -> set[str]:
-    keys = {key for cell in cells for key in cell} - {*FREE}
-    return {key for key in keys if len({identity.meaning(cell, key) for cell in cells}) > 1}

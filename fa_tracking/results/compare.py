@@ -1,15 +1,18 @@
 """Compares two cells of the database on one metric: which runs are meant, and what their seeds allow to say."""
 
+import json
 import math
+import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import refuse_unknown, run_sql
-from fa_tracking.results.statistics import LEVEL, Difference, Summary, difference, holm, summarise
+from fa_tracking.results.statistics import INCONCLUSIVE, LEVEL, Difference, Summary, difference, holm, summarise
 from fa_tracking.results.tables import without_noise
 from fa_tracking.tracking import names
 
@@ -17,16 +20,21 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 SELECTED = """
-select r.run_id, coalesce(cast(r.seed as varchar), r.run_id) as seed, r.cell,
+select r.run_id, r.sample, r.cell, r.state,
     (select arg_max(m.value, m.step) from metrics m where m.run_id = r.run_id and m.key = $metric) as value
-from runs r
-where r.status = 'FINISHED' and is_asked(r.experiment, coalesce($experiment, '*')) and len($conditions) = (
+from runs_of(coalesce($experiment, '*')) r
+where len($conditions) = (
     select count(*) from asked_params() p join (select unnest($conditions) as wanted) on p.key = wanted[1]
-    where p.run_id = r.run_id
-        and (lower(p.value) = lower(wanted[2]) or try_cast(p.value as double) = try_cast(wanted[2] as double))
+    where p.run_id = r.run_id and lower(p.value) = lower(plain(wanted[2], wanted[1]))
 )
 order by r.seed, r.run_id
 """
+
+COMPLETE = "complete"
+
+QUOTED = r'"(?:[^"\\]|\\.)*"'
+PAIR = re.compile(rf'({QUOTED}|[^",=]+)=({QUOTED}|[^",]*)(?=,|$)')
+PLAIN = re.compile(r'[^",=\s][^",=]*')
 
 DIFFERING = """
 select key, string_agg(distinct value, ', ' order by value) as found
@@ -44,12 +52,18 @@ order by run_id, key
 
 @dataclass(frozen=True)
 class Cell:
-    """The runs that a selection names: one value a seed, repeated runs of a seed averaged."""
+    """The runs that a selection names: one value a seed, repeated runs of a seed averaged.
+
+    Attributes:
+        runs: those behind the values, as in the query ``cross_seed``: neither aborted nor diverged.
+        left_out: how many of its runs were aborted, and how many diverged.
+    """
 
     selection: str
     runs: tuple[str, ...]
     values: dict[object, float]
     summary: Summary
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,13 +107,17 @@ def compare_family(
     experiment: str | None = None,
     threshold: float = 0.0,
 ) -> list[Comparison]:
-    """``compare`` of A with each of the others; where there are several, with p adjusted by Holm's method."""
+    """``compare`` of A with each of the others; where there are several, with p adjusted by Holm's method.
+
+    What is concluded of each follows from the adjusted p: an interval of one difference is none of a family.
+    """
     found = [compare(connection, metric, a, b, experiment, threshold) for b in others]
-    tested = [i for i, comparison in enumerate(found) if comparison.difference]
+    tested = {i: d for i, comparison in enumerate(found) if (d := comparison.difference) and d.p is not None}
     if len(tested) > 1:
-        adjusted = holm([found[i].difference.p for i in tested])  # type: ignore[union-attr]
-        for i, p in zip(tested, adjusted, strict=True):
-            found[i] = replace(found[i], p_holm=p)
+        adjusted = holm([d.p for d in tested.values() if d.p is not None])
+        for (i, d), p in zip(tested.items(), adjusted, strict=True):
+            conclusion = d.conclusion if p < 1 - LEVEL else INCONCLUSIVE
+            found[i] = replace(found[i], p_holm=p, difference=replace(d, conclusion=conclusion))
     return found
 
 
@@ -121,8 +139,9 @@ def compare(
     if experiment is not None:
         refuse_unknown(connection, experiment)
     first, second = (_cell_of(connection, metric, text, experiment) for text in (a, b))
-    if first.runs == second.runs:
-        raise UsageError(f"{a!r} and {b!r} match the same runs: there is nothing to compare")
+    if shared := {*first.runs} & {*second.runs}:
+        same = "match the same runs" if first.runs == second.runs else f"share {len(shared)} of their runs"
+        raise UsageError(f"{a!r} and {b!r} {same}: there is nothing to compare")
     named = {key for text in (a, b) for key, _ in _parse(text)}
     differing = dict(run_sql(connection, DIFFERING, {"runs": [*first.runs, *second.runs]}).fetchall())
     if names.FROZEN_BLOCKS in named and "0" in differing.get(names.TRAINABLE_BLOCKS, "").split(", "):
@@ -145,7 +164,11 @@ def _cell_of(connection: "DuckDBPyConnection", metric: str, text: str, experimen
         raise UsageError(
             f'no finished run matches {text!r}; `fa-track sql "select distinct cell from runs"` lists cells'
         )
-    runs = [row[0] for row in rows]
+    runs = [row[0] for row in rows if row[3] == COMPLETE]
+    left_out = Counter(row[3] for row in rows if row[3] != COMPLETE)
+    if not runs:
+        raise UsageError(f"all runs of {text!r} {_left_out(left_out)}: they are in no comparison")
+    rows = [row for row in rows if row[3] == COMPLETE]
     if len({row[2] for row in rows}) > 1:
         differing = run_sql(connection, DIFFERING, {"runs": runs}).fetchall()
         said = " and ".join(f"{key} ({values})" for key, values in differing)
@@ -153,33 +176,57 @@ def _cell_of(connection: "DuckDBPyConnection", metric: str, text: str, experimen
             f"{text!r} matches {len({row[2] for row in rows})} cells, which differ in {said}: "
             f"name one, as {shlex.quote(_narrowed(connection, text, runs, [key for key, _ in differing]))} does"
         )
-    logged = [(seed, value) for _, seed, _, value in rows if value is not None]
+    logged = [(seed, value) for _, seed, _, _, value in rows if value is not None]
     if not logged:
         raise UsageError(f"no run of {text!r} logs the metric {metric!r}")
     by_seed: dict[object, list[float]] = {}
     for seed, value in logged:
         by_seed.setdefault(seed, []).append(value)
-    values = {seed: math.fsum(v) / len(v) if all(map(math.isfinite, v)) else math.nan for seed, v in by_seed.items()}
-    return Cell(text, tuple(runs), values, summarise(list(values.values())))
+    values = {seed: _mean([v for v in found if math.isfinite(v)]) for seed, found in by_seed.items()}
+    return Cell(text, tuple(runs), values, summarise(list(values.values())), dict(left_out))
+
+
+def _mean(values: Sequence[float]) -> float:
+    """NaN of none."""
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def _left_out(runs: Mapping[str, int]) -> str:
+    return " and ".join(f"{state} ({n})" for state, n in sorted(runs.items()))
 
 
 def _narrowed(connection: "DuckDBPyConnection", text: str, runs: Sequence[str], keys: Sequence[str]) -> str:
     """The selection ``text`` with what makes it one cell of those that it matches: the first that has most params."""
     rows = run_sql(connection, PARAMS, {"runs": runs, "keys": keys}).fetchall()
-    cells = [[f"{key}={value}" for _, key, value in pairs] for _, pairs in groupby(rows, key=lambda row: row[0])]
-    return ",".join([text, *min(cells, key=lambda cell: (-len(cell), cell))])
+    found = [[_pair(key, value) for _, key, value in pairs] for _, pairs in groupby(rows, key=lambda row: row[0])]
+    return ",".join([text, *min(found, key=lambda cell: (-len(cell), cell))])
+
+
+def _pair(key: str, value: str) -> str:
+    return "=".join(part if PLAIN.fullmatch(part) else json.dumps(part, ensure_ascii=False) for part in (key, value))
 
 
 def _parse(text: str) -> list[tuple[str, str]]:
-    pairs = [part.partition("=") for part in text.split(",")]
-    if any(not key.strip() or not sign for key, sign, _ in pairs):
-        raise UsageError(f"{text!r} is no selection: write params and values, such as method=dfa,penalty=0.01")
-    return [(key.strip(), value.strip()) for key, _, value in pairs]
+    """Params and values; in double quotes, as in JSON, what holds a comma, a quote or an equals sign."""
+    pairs = [found.groups() for found in PAIR.finditer(text)]
+    try:
+        if ",".join(found[0] for found in PAIR.finditer(text)) != text or not pairs:
+            raise ValueError
+        return [(_unquoted(key), _unquoted(value)) for key, value in pairs]
+    except ValueError as error:
+        raise UsageError(
+            f"{text!r} is no selection: write params and values, such as method=dfa,penalty=0.01"
+        ) from error
+
+
+def _unquoted(text: str) -> str:
+    return str(json.loads(text)) if text.startswith('"') else text.strip()
 
 
 def _cell(cell: Cell) -> str:
     s = cell.summary
-    diverged = f", {s.n_diverged} more diverged" if s.n_diverged else ""
+    out = {**cell.left_out, **({"without a finite value": s.n_diverged} if s.n_diverged else {})}
+    diverged = f"; left out: {_left_out(out)}" if out else ""
     if s.mean is None:
         return f"{cell.selection}: no finite value{diverged}"
     if s.sd is None:
@@ -191,7 +238,12 @@ def _cell(cell: Cell) -> str:
 def _difference(d: Difference, a: str, b: str) -> str:
     test = f"paired t over {d.n_a} common seeds" if d.paired else f"Welch's t, n = {d.n_a} and {d.n_b}"
     left = f"; left out: seed {', '.join(map(str, d.left_out))}" if d.left_out else ""
+    if d.low is None or d.high is None or d.p is None:
+        return (
+            f"Difference, {a} less {b}: {d.mean:+.4g}; the {d.n_a} differences are equal, so that they show no spread "
+            f"and allow no interval ({test}{left}): {INCONCLUSIVE}."
+        )
     interval = f"{LEVEL:.0%} interval [{d.low:+.4g}, {d.high:+.4g}]"
     against = f" {d.threshold:+.4g}" if d.threshold else " zero"
-    verdict = "inconclusive" if d.conclusion == "inconclusive" else f"{d.conclusion}{against}"
+    verdict = INCONCLUSIVE if d.conclusion == INCONCLUSIVE else f"{d.conclusion}{against}"
     return f"Difference, {a} less {b}: {d.mean:+.4g}, {interval}, p = {d.p:.2g} ({test}{left}): {verdict}."

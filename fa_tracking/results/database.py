@@ -9,9 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking import catalogue
+from fa_tracking import catalogue, cells
 from fa_tracking.errors import FATrackError, UsageError
-from fa_tracking.tracking import identity
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -89,8 +88,9 @@ def _refuse_other_files(path: Path) -> None:
 def create_views(connection: "DuckDBPyConnection") -> None:
     """What the queries share, over the tables of schema.sql: created, or brought up to date."""
     views = files("fa_tracking.results").joinpath("views.sql").read_text(encoding="utf-8")
-    absent = ", ".join(f"'{key}': '{value}'" for key, value in identity.ABSENT.items())
-    connection.execute(views.replace("$absent", f"map {{{absent}}}"))
+    absent = ", ".join(f"'{key}': '{value}'" for key, value in cells.ABSENT.items())
+    words = ", ".join(f"'{key}'" for key in cells.WORDS)
+    connection.execute(views.replace("$absent", f"map {{{absent}}}").replace("$words", f"({words})"))
 
 
 @cache

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isclose
 from statistics import fmean
 
+from fa_tracking import cells
 from fa_tracking.results.cells import FINISHED, Cell, Row
 from fa_tracking.results.tables import short
-from fa_tracking.tracking import frozen, identity, names
+from fa_tracking.tracking import names
 
 THRESHOLDS = ("h_norm_explosion_ratio", "g_norm_floor", "stability_drift_ceiling", "frozen_acc_margin_pp")
 """The columns of audits that hold the thresholds of (a), (b), (c) and (d)."""
@@ -48,7 +49,7 @@ def _ends(cell: Cell) -> Iterator[str]:
             yield f"{_id(run)} was planned for {run['epochs']} epochs and is measured at epoch {run['epoch']}"
         if run["tags"].get(names.TAG_GIT_COMMIT, "").endswith("-dirty"):
             yield f"{_id(run)} was trained from a checkout with changes that no commit holds"
-        if wrong := frozen.contradiction(run["params"]):
+        if wrong := cells.contradiction(run["params"]):
             yield f"of the params of {_id(run)}, {wrong}"
         if run["is_diverged"]:
             yield f"{_id(run)} diverged: a measurement is not finite, and it is in no mean"
@@ -136,8 +137,8 @@ CHECKS: tuple[Callable[[Cell], Iterator[str]], ...] = (_seeds, _ends, _audits, _
 def _difference(control: Mapping[str, str], run: Mapping[str, str]) -> str:
     """The params of a control that are not its run's; its blocks are frozen and its seed is its own by intent."""
     by_intent = (names.FROZEN_BLOCKS, names.TRAINABLE_BLOCKS)
-    apart = [key for key in identity.differing(control, run) if key not in by_intent]
-    said = [[identity.meaning(params, key) or "none" for params in (control, run)] for key in apart]
+    apart = [key for key in cells.differing(control, run) if key not in by_intent]
+    said = [[cells.meaning(params, key) or "none" for params in (control, run)] for key in apart]
     return ", ".join(f"{key} ({there}, not {here})" for key, (there, here) in zip(apart, said, strict=True))
 
 

@@ -10,13 +10,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fa_tracking import cells
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.codes import Codes
 from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_line
 from fa_tracking.results.parquet import ORDERS
 from fa_tracking.results.sources import LABELLED, Progress, Snapshot, Source, open_source, unseen
 from fa_tracking.scratch import scratch
-from fa_tracking.tracking import frozen, names
+from fa_tracking.tracking import names
 from fa_tracking.tracking.store import LARGEST
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _contradictory(connection: "DuckDBPyConnection", uri: str, experiment: str |
         "group by all having bool_or(key = $3) order by all",
         [uri, experiment, names.TRAINABLE_BLOCKS, names.FROZEN_BLOCKS],
     )
-    told = ((run_id, name, frozen.contradiction(params)) for run_id, name, params in found.fetchall())
+    told = ((run_id, name, cells.contradiction(params)) for run_id, name, params in found.fetchall())
     return [f"{run_id} ({name}): {wrong}; the latter counts" for run_id, name, wrong in told if wrong]
 
 

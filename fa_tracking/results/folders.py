@@ -6,8 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fa_tracking import cells
 from fa_tracking.errors import UsageError
-from fa_tracking.tracking import identity, names
+from fa_tracking.tracking import names
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 ADDED = {
     "audits": dict.fromkeys(("stream_growth", "chance_error", "reference"), "null"),
-    "runs": dict.fromkeys(identity.ABSENT, "null") | {names.TRAINABLE_BLOCKS: "if(frozen_blocks, 0, depth)"},
+    "runs": dict.fromkeys(cells.ABSENT, "null") | {names.TRAINABLE_BLOCKS: "if(frozen_blocks, 0, depth)"},
     "layers": dict.fromkeys(
         (
             "perturbation",

@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 LEVEL = 0.95
+INCONCLUSIVE = "inconclusive"
+SPREAD = 1e-12
+"""Below this share of their size values are equal, and what differs in them is rounding."""
 BOOTSTRAP_FROM = 10
 """Below this n a bootstrap interval is too narrow to be quoted (Agarwal et al. 2021, arXiv:2108.13264)."""
 
@@ -21,7 +24,7 @@ class Summary:
         n: seeds with a finite value.
         n_diverged: seeds without one.
         mean, sd: None without a value; the sd also for n = 1.
-        low, high: the interval of the mean; None for n = 1.
+        low, high: the interval of the mean; None for n = 1, and for equal values, which show no spread.
         bootstrap: a second opinion for n ≥ 10, BCa; None below.
     """
 
@@ -42,7 +45,8 @@ class Difference:
         paired: by their common seeds; else Welch's unequal variances.
         n_a, n_b: values used; the same number where paired.
         left_out: seeds with a finite value in one cell alone, which a paired difference cannot use.
-        p: two-sided, of the hypothesis that the difference is ``threshold``.
+        low, high: the interval; None where the values show no spread: equal differences of two seeds are chance.
+        p: two-sided, of the hypothesis that the difference is ``threshold``; None likewise.
         conclusion: "above" or "below" the threshold, or "inconclusive" where the interval holds it.
     """
 
@@ -51,9 +55,9 @@ class Difference:
     n_b: int
     left_out: tuple[object, ...]
     mean: float
-    low: float
-    high: float
-    p: float
+    low: float | None
+    high: float | None
+    p: float | None
     threshold: float
     conclusion: str
 
@@ -68,6 +72,8 @@ def summarise(values: Sequence[float], level: float = LEVEL) -> Summary:
     if n < 2:
         return Summary(n, diverged, float(finite[0]) if n else None, None, None, None, None)
     mean, sd = float(finite.mean()), float(finite.std(ddof=1))
+    if sd <= SPREAD * abs(mean):
+        return Summary(n, diverged, mean, sd, None, None, None)
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * sd / math.sqrt(n)
     second = None
     if n >= BOOTSTRAP_FROM and sd > 0:
@@ -103,13 +109,14 @@ def difference(
         mean, (u, v) = float(x.mean() - y.mean()), (float(s.var(ddof=1)) / len(s) for s in (x, y))
         error = math.sqrt(u + v)
         freedom = (u + v) ** 2 / (u**2 / (len(x) - 1) + v**2 / (len(y) - 1)) if error else 1.0
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
-    away = mean - threshold
-    p = float(2 * stats.t.sf(abs(away) / error, freedom)) if error else float(away == 0)
-    low, high = mean - half, mean + half
-    conclusion = "above" if low > threshold else "below" if high < threshold else "inconclusive"
     left_out = tuple(seed for seed in {**a, **b} if seed not in shared) if paired else ()
     n_a, n_b = (len(shared), len(shared)) if paired else (len(a), len(b))
+    if error <= SPREAD * max(map(abs, [*a.values(), *b.values()])):
+        return Difference(paired, n_a, n_b, left_out, mean, None, None, None, threshold, INCONCLUSIVE)
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    p = float(2 * stats.t.sf(abs(mean - threshold) / error, freedom))
+    low, high = mean - half, mean + half
+    conclusion = "above" if low > threshold else "below" if high < threshold else INCONCLUSIVE
     return Difference(paired, n_a, n_b, left_out, mean, low, high, p, threshold, conclusion)
 
 

@@ -4,14 +4,37 @@
 
 create or replace macro is_asked(experiment, asked) as experiment = asked or experiment glob asked;
 
+-- A param's value in its one spelling: 1e-3, 1.0E-3 and 0.001 are one, True, true and 1 are, and 4 and 4.0. Those of a key in
+-- words are names of choices. fa_tracking/cells.py reads them alike.
+create or replace macro of_number(number) as case
+    when isinf(number) then if(number > 0, 'inf', '-inf')
+    when number = trunc(number) and abs(number) < 1e15 then cast(cast(number as bigint) as varchar)
+    else cast(number as varchar)
+end;
+create or replace macro is_number(said) as
+regexp_full_match(said, '[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?')
+and length(regexp_replace(regexp_replace(said, '[eE].*', ''), '[^0-9]', '', 'g')) <= 15
+and isfinite(try_cast(said as double));
+create or replace macro plain_text(said) as case
+    when lower(said) = 'true' then '1'
+    when lower(said) = 'false' then '0'
+    when regexp_full_match(said, '[+]?inf(inity)?', 'i') then 'inf'
+    when regexp_full_match(said, '-inf(inity)?', 'i') then '-inf'
+    when is_number(said) then of_number(try_cast(said as double))
+    else said
+end;
+create or replace macro plain(value, key) as if(key in $words, lower(trim(value)), plain_text(trim(value)));
+
+-- A part of a cell's name, which ends where it ends.
+create or replace macro quoted(said) as if(regexp_full_match(said, '[^\s="'']+'), said, cast(to_json(said) as varchar));
+
 -- What a run means that does not log a param, where that is known: what version 0.1 did, which had none of these. NULL for
--- other params. Filled in from fa_tracking/tracking/identity.py.
+-- other params. Filled in from fa_tracking/cells.py.
 create or replace macro absent_meaning(key) as $absent[key];
 
--- Whether a param tells its run from one that does not log it: 1 and 1.0 are one meaning.
-create or replace macro sets_apart(key, value) as not coalesce(
-    lower(value) = absent_meaning(key) or try_cast(value as double) = try_cast(absent_meaning(key) as double), false
-);
+-- Whether a param tells its run from one that does not log it.
+create or replace macro sets_apart(key, value) as
+coalesce(plain(value, key) <> plain(absent_meaning(key), key), true);
 
 -- Student's t at 95 %, two-sided: the table to 20 degrees of freedom, above them the first terms of its expansion in
 -- 1/df (Abramowitz & Stegun 1964, 26.7.5), within 2e-7 of the quantile. NULL below one degree.
@@ -25,26 +48,25 @@ create or replace macro t_95(df) as case
     else 1.959963985 + (2.37227123 + (2.822498616 + (2.55584968 + 1.589534053 / df) / df) / df) / df
 end;
 
--- The 95 % interval of a mean of n values by Student's t; NULL for n = 1.
+-- The 95 % interval of a mean of n values by Student's t; NULL for n = 1, and for equal values, which show no spread.
 create or replace macro interval_of(mean, sd, n) as {
-    'low': mean - t_95(n - 1) * sd / sqrt(n),
-    'high': mean + t_95(n - 1) * sd / sqrt(n)
+    'low': if(sd > 1e-12 * abs(mean), mean - t_95(n - 1) * sd / sqrt(n), null),
+    'high': if(sd > 1e-12 * abs(mean), mean + t_95(n - 1) * sd / sqrt(n), null)
 };
 
--- A number of blocks and a truth as a param says them; NULL where it cannot be read. fa_tracking/tracking/frozen.py reads
--- them alike.
-create or replace macro blocks_in(said) as if(regexp_full_match(said, '0|[1-9][0-9]{0,8}'), try_cast(said as integer), null);
-create or replace macro truth_in(said) as case
-    when lower(said) in ('true', '1') then true
-    when lower(said) in ('false', '0') then false
-end;
+-- A number of blocks and a truth as a param says them; NULL where it cannot be read. fa_tracking/cells.py reads them alike.
+create or replace macro blocks_in(said) as if(
+    regexp_full_match(plain_text(trim(said)), '[0-9]{1,9}') and lower(trim(said)) not in ('true', 'false'),
+    try_cast(plain_text(trim(said)) as integer), null
+);
+create or replace macro truth_in(said) as case plain_text(trim(said)) when '1' then true when '0' then false end;
 
 create or replace macro says_blocks(key, value) as key = 'trainable_blocks' and blocks_in(value) is not null
 or key = 'frozen_blocks' and truth_in(value) is not null;
 
 -- The params by which cells are told apart: all but the seed, and but those that say what their absence would say as well;
 -- trainable_blocks, where not all are trained, in the place of what runs log of it, which is frozen_blocks in those of
--- version 0.1. A value that cannot be read stays, if it is all. identity.apart of fa_tracking/tracking is the same.
+-- version 0.1. A value that cannot be read stays, if it is all. `apart` of fa_tracking/cells.py is the same.
 create or replace macro cell_params() as table
 with told as (
     select run_id, 'trainable_blocks' as key, cast(trainable_blocks as varchar) as value
@@ -52,21 +74,21 @@ with told as (
 )
 from told
 union all
-select run_id, key, value from params anti join told using (run_id, key)
+select run_id, key, plain(value, key) as value from params anti join told using (run_id, key)
 where key <> 'seed' and not says_blocks(key, value) and sets_apart(key, value);
 
 -- The params by which runs are chosen: what runs mean, logged or not. trainable_blocks and frozen_blocks are there whichever
--- of them a run logs, and what sets nothing apart is spelled in one way.
+-- of them a run logs. A value is in its one spelling, and plain() brings one that is asked for into it.
 create or replace macro asked_params() as table
-select run_id, key, if(sets_apart(key, value), value, absent_meaning(key)) as value
+select run_id, key, plain(value, key) as value
 from params where not says_blocks(key, value)
 union all
-select run_id, key, absent_meaning(key)
+select run_id, key, plain(absent_meaning(key), key)
 from (select run_id from runs) cross join (select unnest(map_keys($absent)) as key) anti join params using (run_id, key)
 union all
 select run_id, 'trainable_blocks', cast(trainable_blocks as varchar) from runs where trainable_blocks is not null
 union all
-select run_id, 'frozen_blocks', if(frozen_blocks, 'True', 'False') from runs;
+select run_id, 'frozen_blocks', if(frozen_blocks, '1', '0') from runs;
 
 -- What a rule brings along: with another rule these are others too.
 create or replace macro is_of_rule(key) as
@@ -102,7 +124,7 @@ varied as (
     having (count(distinct value) > 1 or count(*) < (select count(*) from finished))
         and (key <> 'definition' and not is_of_rule(key) or key in (from in_part))
 )
-select run_id, string_agg(key || '=' || value, ' ' order by key) as also
+select run_id, string_agg(quoted(key) || '=' || quoted(value), ' ' order by key) as also
 from told semi join varied using (key) group by run_id;
 
 -- What (a) is judged by, as in a report: a class token may grow alone, so it is the smaller of its growth and that of the
@@ -120,12 +142,17 @@ if(isfinite(at_chance) and not isnan(grad_norm), greatest(grad_norm, at_chance),
 -- What (d) is judged by: two accuracies that were once held in float32 are off by up to 2e-5 percentage points together.
 create or replace macro judged_margin(margin_pp) as margin_pp + 2e-5;
 
--- The finished runs beside their audits. sample: runs of one seed are one sample; a run without a seed is its own. state:
+-- Runs of one seed are one sample, also where it is no whole number; a run without a seed is its own.
+create or replace macro sample_of(run, seed) as coalesce(
+    cast(seed as varchar), (select plain_text(trim(value)) from params where run_id = run and key = 'seed'), run
+);
+
+-- The finished runs beside their audits. sample: see sample_of. state:
 -- complete, diverged or aborted; only what is complete is in a mean.
 create or replace macro runs_of(asked) as table
 select
     r.* replace (coalesce(r.cell, '') as cell),
-    coalesce(cast(r.seed as varchar), r.run_id) as sample,
+    sample_of(r.run_id, r.seed) as sample,
     a.headline_accuracy as accuracy, a.control_accuracy, a.margin_pp, a.max_block_growth as growth, a.stream_growth,
     a.deepest_grad_norm as grad_norm, a.grad_gain, a.chance_error, a.reference, a.stability, a.flags,
     coalesce(a.verdict, 'not audited') as verdict,
@@ -226,12 +253,12 @@ select c.*, coalesce(o.others, []) as others, coalesce(o.recipe, []) as recipe
 from cells_of(asked) c left join (
     select
         cell,
-        list(key || '=' || value order by key) filter (
+        list(quoted(key) || '=' || quoted(value) order by key) filter (
             not list_contains(varied, key)
             and not (key = 'definition' and list_contains(varied, 'architecture'))
             and not (is_of_rule(key) and list_contains(varied, 'method'))
         ) as others,
-        list(key || '=' || value order by key) filter (is_of_rule(key)) as recipe
+        list(quoted(key) || '=' || quoted(value) order by key) filter (is_of_rule(key)) as recipe
     from (select coalesce(cell, '') as cell, min(run_id) as run_id from runs group by all) join cell_params() using (run_id)
     group by cell
 ) o using (cell);

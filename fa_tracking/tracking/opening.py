@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fa_tracking import cells
 from fa_tracking.errors import FATrackError, StoreAwayError, UsageError
-from fa_tracking.tracking import frozen, identity, names, process, store
+from fa_tracking.tracking import names, process, store
 from fa_tracking.tracking.deliver import deliver
 from fa_tracking.tracking.journal import Journal, spool
 from fa_tracking.tracking.run import TrackedRun
@@ -48,7 +49,7 @@ def start_run(
     missing = [name for name in ("method", "seed") if params.get(name) is None]
     if missing:
         raise UsageError(f"start_run needs {' and '.join(missing)}: without them runs cannot be grouped into cells")
-    if wrong := frozen.contradiction(params):
+    if wrong := cells.contradiction(params):
         raise UsageError(f"start_run: {wrong}")
     client = store.client(tracking_uri)
     is_own = run_id is None
@@ -191,7 +192,7 @@ def _join(
     clashes = [f"{k}={known[k]}, not {v}" for k, v in params.items() if known.get(k, str(v)) != str(v)]
     if clashes:
         raise UsageError(f"run {run_id} already has {'; '.join(clashes)}: a param of a run cannot change")
-    if wrong := frozen.contradiction({**known, **params}):
+    if wrong := cells.contradiction({**known, **params}):
         raise UsageError(f"run {run_id}: {wrong}")
     with store.store_errors():
         if run_name:
@@ -232,7 +233,7 @@ def _run_name(params: Mapping[str, Any]) -> str:
         size,
         f"λ={params['penalty']}" if params.get("penalty") else "",
     ]
-    said = identity.in_words({key: value for key, value in params.items() if key not in identity.DEFINITIONS})
-    blocks = frozen.words(params)
+    said = cells.in_words({key: value for key, value in params.items() if key not in cells.DEFINITIONS})
+    blocks = cells.blocks_in_words(params)
     named = [" ".join(str(p) for p in parts if p), blocks, f"seed {params['seed']}"]
     return ", ".join([*filter(None, named), *(words for words in said if words != blocks)])
