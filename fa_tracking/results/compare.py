@@ -146,6 +146,7 @@ def compare(
     differing = dict(run_sql(connection, DIFFERING, {"runs": [*first.runs, *second.runs]}).fetchall())
     if names.FROZEN_BLOCKS in named and "0" in differing.get(names.TRAINABLE_BLOCKS, "").split(", "):
         named.add(names.TRAINABLE_BLOCKS)  # one is frozen and the other is not, in other words
+    named |= {by for of, by in (("architecture", "definition"), ("method", "rule_definition")) if of in named}
     try:
         found = difference(first.values, second.values, threshold)
     except ValueError:
