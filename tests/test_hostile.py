@@ -369,7 +369,7 @@ def test_sql_reads_no_variable_of_the_program_that_runs_it(database: Path) -> No
 
 def test_a_value_of_a_run_closes_no_marker(database: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.md"
-    path.write_text("<!-- fa: runs[experiment=odd*,seed=0].method -->?<!-- /fa -->\n")
+    path.write_text("<!-- fa: runs[experiment~=odd*,seed=0].method -->?<!-- /fa -->\n")
     with connect(database) as connection:
         fresh = markers.verify(path, markers.read(path), Answers(connection)).text
     assert "&lt;script&gt;" in fresh and SCRIPT not in fresh

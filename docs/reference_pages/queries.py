@@ -13,8 +13,8 @@ One file each in `queries/`, asked with
 fa-track query cross_seed --experiment mine
 ```
 
-`--experiment` takes the name of an experiment, or a pattern of names (`'reproduction*'`): runs of one cell in several experiments
-are then seeds of one cell. A cell is a configuration without its seed. Differences between cells are paired by the seeds
+`--experiment` takes the name of an experiment, `--experiment-glob` a pattern of names (`'reproduction*'`): runs of one cell in several
+experiments are then seeds of one cell. A cell is a configuration without its seed. Differences between cells are paired by the seeds
 that both have. `also` holds the params that set the rows' runs apart and have no column of their own. NULL means not measured.
 
 `fa-track query NAME --explain` prints the SQL for any DuckDB client that opens a database file: the

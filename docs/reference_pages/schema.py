@@ -13,8 +13,8 @@ What `fa-track export` writes. Times are UTC. NaN and infinities are kept as the
 
 MACROS = """## Macros
 
-What the queries share. They stand in the database file, so that any client can use them: `select * from cells_of('*')`. `asked`
-is the name of an experiment, or a pattern of names.
+What the queries share. They stand in the database file, so that any client can use them: `select * from cells_of('~*')`. `asked`
+is the name of an experiment, or a tilde and a pattern of names.
 """
 
 COLUMNS = (

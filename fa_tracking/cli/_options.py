@@ -181,14 +181,30 @@ data_dir = click.option(
     envvar="FA_TRACK_DATA",
     help="Folder of the data set, or one that holds a folder of its name (FA_TRACK_DATA).",
 )
-_about: dict[str, Any] = {
-    "metavar": "NAME",
-    "help": "Experiment that it is about, or a pattern: 'repro*'.",
-    "shell_complete": _complete.experiments,
-}
-about = click.option("--experiment", **_about)
-about_one = click.option("--experiment", default="", **_about)
-"""Where it is missing, the database says which experiments it holds."""
+
+
+def about(text: str = "Experiment that it is about.") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The experiment in the results database: by its name, or several by a pattern of names.
+
+    The command is given one ``experiment``, with a tilde before a pattern; None where it is missing.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def asked(*args: Any, experiment: str | None, experiment_glob: str | None, **more: Any) -> Any:
+            if experiment and experiment_glob:
+                raise click.UsageError("--experiment and --experiment-glob contradict each other: give one of them")
+            return command(*args, experiment=f"~{experiment_glob}" if experiment_glob else experiment, **more)
+
+        one = click.option("--experiment", metavar="NAME", help=text, shell_complete=_complete.experiments)
+        several = click.option(
+            "--experiment-glob", metavar="PATTERN", help="All experiments whose names match, such as 'repro*'."
+        )
+        return one(several(asked))
+
+    return decorate
+
+
 experiment = click.option(
     "--experiment",
     metavar="NAME",

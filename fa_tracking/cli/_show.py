@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MARKS = {Kind.EXACT: "", Kind.PROXY: "~", Kind.BOUND: "≥", Kind.NOT_MEASURED: ""}
 MARKS_EXPLAINED = "≥ a lower bound: it can show that (a) fires, not that it does not   ~ of a proxy layer"
 
-CARRIED = ("experiment", "db", "tracking_uri")
+CARRIED = ("experiment", "experiment_glob", "db", "tracking_uri")
 """What the next command takes over from the one before it."""
 
 
@@ -51,13 +51,22 @@ def typed(*words: str) -> str:
     from fa_tracking.results.sources import without_password
 
     context = click.get_current_context()
-    line = ["fa-track", *words]
+    line = ["fa-track", *_asked(words)]
     for option in _command(words).params:
         name = option.name or ""
         given = name in CARRIED and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and option.opts[-1] not in words:
+        if given and option.opts[-1] not in line:
             line += [option.opts[-1], without_password(str(context.params[name]))]
     return shlex.join(line)
+
+
+def _asked(words: Sequence[str]) -> list[str]:
+    """A pattern of experiments is given by an option of its own."""
+    line = [*words]
+    for i, value in enumerate(words[1:], start=1):
+        if line[i - 1] == "--experiment" and value.startswith("~"):
+            line[i - 1 : i + 1] = ["--experiment-glob", value[1:]]
+    return line
 
 
 def _command(words: Sequence[str]) -> click.Command:

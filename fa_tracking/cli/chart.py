@@ -12,7 +12,7 @@ ORDER = 7.1
 
 @click.command("chart")
 @click.argument("name", required=False, shell_complete=_complete.charts)
-@_options.about_one
+@_options.about()
 @click.option(
     "-o",
     "--output",
@@ -21,7 +21,7 @@ ORDER = 7.1
     help="FILE.html, .png, .svg, .pdf or .json (its Vega-Lite)  [default: NAME.png]",
 )
 @_options.database
-def command(name: str | None, experiment: str, output: Path | None, db: str) -> None:
+def command(name: str | None, experiment: str | None, output: Path | None, db: str) -> None:
     """Draw the chart NAME of the catalogue; without NAME, list the catalogue.
 
     A chart fits a paper of two columns: a PDF is at most 7 inches wide, a PNG has 300 dots to the inch there.
@@ -40,8 +40,8 @@ def command(name: str | None, experiment: str, output: Path | None, db: str) -> 
         return
     catalogue.load(charts, name)
     out = output or Path(f"{name}.png")
-    with draw.answers(experiment, db) as answer:
-        drawn = draw.draw(name, experiment, answer)
+    with draw.answers(experiment or "", db) as answer:
+        drawn = draw.draw(name, experiment or "", answer)
     draw.write(drawn, out)
     click.echo(out)
     say(drawn.description)

@@ -14,12 +14,7 @@ NEXT = "whether the marked values of FILE still hold"
 
 @click.command("cite")
 @click.argument("reference", shell_complete=_complete.queries)
-@click.option(
-    "--experiment",
-    metavar="NAME",
-    help="Experiment, where the reference names none.",
-    shell_complete=_complete.experiments,
-)
+@_options.about("Experiment, where the reference names none.")
 @click.option("--format", "form", metavar="FORMAT", default="", help="Such as .3f, .2e or .1%; else four digits.")
 @click.option("--json", "as_json", is_flag=True, help="Value and provenance as JSON.")
 @_options.database

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from fa_tracking.cli import _complete, _options
+from fa_tracking.cli import _options
 from fa_tracking.cli._show import say_next
 
 ORDER = 5.5
@@ -18,9 +18,7 @@ ORDER = 5.5
     "--a", "a", metavar="SELECTION", required=True, help="Params of one cell, such as method=dfa,penalty=0.01."
 )
 @click.option("--b", "others", metavar="SELECTION", required=True, multiple=True, help="The other cell, or cells.")
-@click.option(
-    "--experiment", metavar="NAME", help="Runs of this experiment only.", shell_complete=_complete.experiments
-)
+@_options.about("Runs of this experiment only.")
 @click.option("--threshold", type=float, default=0.0, show_default=True, help="What the difference should exceed.")
 @click.option("--json", "as_json", is_flag=True, help="The comparisons as JSON on stdout.")
 @_options.database

@@ -12,7 +12,7 @@ ORDER = 7
 
 
 @click.command("dashboard")
-@_options.about_one
+@_options.about()
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("dashboard.html"), show_default=True
 )
@@ -24,7 +24,7 @@ ORDER = 7
 @_options.database
 @_options.any_tracking_uri
 def command(
-    experiment: str,
+    experiment: str | None,
     output: Path,
     png: bool,
     log: bool,
@@ -43,14 +43,14 @@ def command(
     from fa_tracking.results.summary import find_home, log_summary
 
     if log:
-        find_home(experiment, tracking_uri)  # before minutes of drawing
+        find_home(experiment or "", tracking_uri)  # before minutes of drawing
     with together(output.parent) as folder:
         page = folder / output.name
         with progress("charts") as update:
-            write_html(experiment, page, db, mlflow_url, update)
+            write_html(experiment or "", page, db, mlflow_url, update)
         with progress("pictures") as update:
-            pictures = write_png(experiment, page, db, update) if png else []
-        run_id = log_summary(experiment, page, db, tracking_uri) if log else None
+            pictures = write_png(experiment or "", page, db, update) if png else []
+        run_id = log_summary(experiment or "", page, db, tracking_uri) if log else None
     for written in (output, *(output.with_name(picture.name) for picture in pictures)):
         click.echo(written)
     if run_id:

@@ -11,7 +11,7 @@ ORDER = 5
 
 @click.command("query")
 @click.argument("name", required=False, shell_complete=_complete.queries)
-@_options.about
+@_options.about()
 @click.option("--explain", is_flag=True, help="Print the SQL, to paste into any DuckDB client; needs no database.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 @_options.database

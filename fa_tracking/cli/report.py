@@ -5,19 +5,14 @@ from pathlib import Path
 
 import click
 
-from fa_tracking.cli import _complete, _options
+from fa_tracking.cli import _options
 from fa_tracking.cli._show import say, say_next, show
 
 ORDER = 5.15
 
 
 @click.command("report")
-@click.option(
-    "--experiment",
-    metavar="NAME",
-    help="A section for every cell of this experiment.",
-    shell_complete=_complete.experiments,
-)
+@_options.about("A section for every cell of this experiment.")
 @click.option(
     "--run", "runs", metavar="ID", multiple=True, help="Only this run, or these; the beginning of an id will do."
 )

@@ -13,9 +13,7 @@ ORDER = 5.1
 
 @click.command("table")
 @click.argument("name", shell_complete=_complete.queries)
-@click.option(
-    "--experiment", metavar="NAME", help="Experiment that the table is about.", shell_complete=_complete.experiments
-)
+@_options.about("Experiment that the table is about.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="md", show_default=True)
 @click.option("--columns", metavar="A,B", help="Only these columns of the query, in this order.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File  [default: stdout]")

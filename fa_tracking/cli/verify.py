@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from fa_tracking.cli import _complete, _options
+from fa_tracking.cli import _options
 from fa_tracking.cli._show import say, say_next
 
 ORDER = 5.4
@@ -15,12 +15,7 @@ STALE = 3
 @click.command("verify")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--write", is_flag=True, help="Bring the stale values up to date in the files.")
-@click.option(
-    "--experiment",
-    metavar="NAME",
-    help="Experiment of the markers that name none.",
-    shell_complete=_complete.experiments,
-)
+@_options.about("Experiment of the markers that name none.")
 @_options.database
 def command(files: tuple[Path, ...], write: bool, experiment: str | None, db: str) -> None:
     """Recompute every marked value of Markdown and LaTeX FILES; exit with 3 where one is stale or cannot be computed.

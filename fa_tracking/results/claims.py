@@ -220,7 +220,7 @@ def _refuse_malformed(connection: "DuckDBPyConnection", name: str, sql: str) -> 
 
 
 def _why_no_row(connection: "DuckDBPyConnection", experiment: str | None) -> str:
-    known = "select 1 from runs where experiment = $experiment or experiment glob $experiment limit 1"
+    known = "select 1 from runs where is_asked(experiment, $experiment) limit 1"
     if experiment and not len(run_sql(connection, known, {"experiment": experiment})):
         return f"the database holds no experiment {experiment!r}"
     return "no row is chosen"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SELECTED = """
 select r.run_id, r.sample, r.cell, r.state,
     (select arg_max(m.value, m.step) from metrics m where m.run_id = r.run_id and m.key = $metric) as value
-from runs_of(coalesce($experiment, '*')) r
+from runs_of(coalesce($experiment, '~*')) r
 where len($conditions) = (
     select count(*) from asked_params() p join (select unnest($conditions) as wanted) on p.key = wanted[1]
     where p.run_id = r.run_id and lower(p.value) = lower(plain(wanted[2], wanted[1]))

@@ -1,6 +1,7 @@
 """Opens the results database and asks the questions of the query catalogue."""
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ WRITING = frozenset({"copy", "json_execute_serialized_sql"})
 """Words by which a statement of another kind writes."""
 
 SQLITE = b"SQLite format 3\0"
+
+PATTERN = "~"
+"""Before a pattern of experiments' names, where the name of one may stand."""
 
 KNOWN = "select distinct experiment, is_asked(experiment, $asked) from runs order by experiment"
 
@@ -114,7 +118,7 @@ def ask(connection: "DuckDBPyConnection", query: Query, params: Mapping[str, Any
     """The answer of a query of the catalogue.
 
     Args:
-        params: ``experiment`` is a name, or a pattern of names such as ``reproduction*``.
+        params: ``experiment`` is a name, or a tilde and a pattern of names, such as ``~reproduction*``.
 
     Raises:
         UsageError: a parameter is missing, or the database holds no such experiment.
@@ -122,7 +126,7 @@ def ask(connection: "DuckDBPyConnection", query: Query, params: Mapping[str, Any
     """
     try:
         if "experiment" in query.params and not params.get("experiment"):
-            held = ", ".join(name for name, _ in run_sql(connection, KNOWN, {"asked": "*"}).fetchall())
+            held = ", ".join(name for name, _ in run_sql(connection, KNOWN, {"asked": f"{PATTERN}*"}).fetchall())
             raise UsageError(f"the query {query.name!r} needs --experiment; the database holds: {held or 'none'}")
         _refuse_missing(query, params)
         if "experiment" in query.params:
@@ -161,10 +165,14 @@ def refuse_unknown(connection: "DuckDBPyConnection", experiment: str) -> None:
     known = run_sql(connection, KNOWN, {"asked": experiment}).fetchall()
     if not any(asked for _, asked in known):
         names = ", ".join(name for name, _ in known) or "none"
-        raise UsageError(
-            f"the database holds no experiment {experiment!r}; it holds: {names}"
-            " (`fa-track export` brings it up to date)"
-        )
+        if any(sign in experiment for sign in "*?[") and not experiment.startswith(PATTERN):
+            advice = (
+                f"a pattern is asked for by --experiment-glob {shlex.quote(experiment)}, in references by experiment~="
+            )
+        else:
+            advice = "`fa-track export` brings it up to date"
+        said = f"{experiment.removeprefix(PATTERN)!r}" if experiment.startswith(PATTERN) else f"{experiment!r}"
+        raise UsageError(f"the database holds no experiment {said}; it holds: {names} ({advice})")
 
 
 def run_sql(connection: "DuckDBPyConnection", sql: str, params: Mapping[str, Any] | None = None) -> "DuckDBPyRelation":

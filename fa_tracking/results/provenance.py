@@ -137,7 +137,7 @@ def _concerns(experiment: str | None) -> str:
     """A condition on runs; an experiment may be a pattern."""
     if experiment is None:
         return "true"
-    return f"(runs.experiment = {literal(experiment)} or runs.experiment glob {literal(experiment)})"
+    return f"is_asked(runs.experiment, {literal(experiment)})"
 
 
 def _ids(rows: "DuckDBPyRelation") -> tuple[str, ...]:

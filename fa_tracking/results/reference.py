@@ -2,7 +2,8 @@
 
 ``cross_seed[experiment=demo,method=dfa,penalty=0].accuracy_mean`` is the value in the one row that has these values,
 ``cross_seed[experiment=demo].max(growth_median)`` an aggregate over the selected rows. Without a column it names the
-rows. ``experiment`` is the query's parameter, every other key one of its columns; ``key=`` selects what is NULL.
+rows. ``experiment`` is the query's parameter (``experiment~=repro*`` a pattern of names), every other key one of its
+columns; ``key=`` selects what is NULL.
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from fa_tracking.errors import UsageError
-from fa_tracking.results.database import ask, find_query, sql_errors
+from fa_tracking.results.database import PATTERN, ask, find_query, sql_errors
 from fa_tracking.results.tables import short
 
 if TYPE_CHECKING:
@@ -45,7 +46,13 @@ class Reference:
     def of_experiment(self, experiment: str | None) -> str:
         """The text, with the experiment in it."""
         chosen = dict(self.selection) if experiment is None else {"experiment": experiment, **dict(self.selection)}
-        selection = f"[{','.join(f'{key}={value}' for key, value in chosen.items())}]" if chosen else ""
+        pairs = (
+            f"{key}~={value.removeprefix(PATTERN)}"
+            if key == "experiment" and value.startswith(PATTERN)
+            else f"{key}={value}"
+            for key, value in chosen.items()
+        )
+        selection = f"[{','.join(pairs)}]" if chosen else ""
         value = f"{self.aggregate}({self.column})" if self.aggregate else self.column
         return f"{self.query}{selection}" + (f".{value}" if value else "")
 
@@ -80,7 +87,12 @@ def parse(text: str) -> Reference:
     pairs = [part.partition("=") for part in selection.split(",")] if selection else []
     if any(not key.strip() or not sign for key, sign, _ in pairs):
         raise UsageError(f"{text!r}: [{selection}] is no selection: write it such as [method=dfa,penalty=0.01]")
-    chosen = tuple((key.strip(), value.strip()) for key, _, value in pairs)
+    chosen = tuple(
+        ("experiment", PATTERN + value.strip())
+        if key.strip() == f"experiment{PATTERN}"
+        else (key.strip(), value.strip())
+        for key, _, value in pairs
+    )
     if len(dict(chosen)) < len(chosen):
         raise UsageError(f"{text!r}: a key is selected by more than once")
     return Reference(text.strip(), query, chosen, over or column, aggregate)

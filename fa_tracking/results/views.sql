@@ -1,8 +1,9 @@
 -- What the queries share: views that take the experiment they are asked for, so each is a macro. They stand in the
--- database file, so that any DuckDB client can ask what the catalogue asks: select * from cells_of('*').
--- asked: the name of an experiment, or a pattern of names such as reproduction*.
+-- database file, so that any DuckDB client can ask what the catalogue asks: select * from cells_of('~*').
+-- asked: the name of an experiment, or a tilde and a pattern of names, such as '~reproduction*'; '~*' asks for all.
 
-create or replace macro is_asked(experiment, asked) as experiment = asked or experiment glob asked;
+create or replace macro is_asked(experiment, asked) as
+experiment = asked or starts_with(asked, '~') and experiment glob substr(asked, 2);
 
 -- A param's value in its one spelling: 1e-3, 1.0E-3 and 0.001 are one, True, true and 1 are, and 4 and 4.0. Those of a key in
 -- words are names of choices. fa_tracking/cells.py reads them alike.

@@ -27,7 +27,7 @@ def inputs() -> st.SearchStrategy[Any]:
         lambda b: b.decode(errors="replace")
     )
     return (
-        st.tuples(st.just("ask"), texts | st.sampled_from(["e", "*", "[", "e*"]) | st.none())
+        st.tuples(st.just("ask"), texts | st.sampled_from(["e", "*", "~*", "[", "~e*"]) | st.none())
         | st.tuples(st.just("reference"), references)
         | st.tuples(st.just("spell"), st.tuples(scalars, texts | st.sampled_from([".3f", "d", ".99%"])))
         | st.tuples(st.just("header"), edited(HEADER, [t.encode("utf-8", "replace") for t in TEXTS]))
