@@ -10,19 +10,23 @@ from fa_tracking.results.database import DEFAULT_DATABASE, connect
 
 FOLDER = Path(__file__).parent / "reference-results"
 
-RUNS = "select * replace ('docs/reference-results' as source, null as artifact_uri) from runs order by run_id"
-TAGS = """
-select * from tags where key like 'fa.%' and key not in ('fa.data_dir', 'fa.process', 'fa.measured') order by run_id, key
+FINISHED = "run_id in (select run_id from runs where status = 'FINISHED')"
+RUNS = f"""
+select * replace ('docs/reference-results' as source, null as artifact_uri) from runs where {FINISHED} order by run_id
+"""
+TAGS = f"""
+select * from tags where {FINISHED} and key like 'fa.%' and key not in ('fa.data_dir', 'fa.process', 'fa.measured')
+order by run_id, key
 """
 TABLES = {
     "runs": RUNS,
     "tags": TAGS,
-    "params": "select * from params order by run_id, key",
-    "metrics": "select * from metrics order by run_id, key, step, timestamp",
-    "layers": "select * from layers order by run_id, step, layer",
-    "knockouts": "select * from knockouts order by run_id, removed",
-    "functional": "select * from functional order by run_id, layer, credit",
-    "audits": "select * from audits order by run_id",
+    "params": f"select * from params where {FINISHED} order by run_id, key",
+    "metrics": f"select * from metrics where {FINISHED} order by run_id, key, step, timestamp",
+    "layers": f"select * from layers where {FINISHED} order by run_id, step, layer",
+    "knockouts": f"select * from knockouts where {FINISHED} order by run_id, removed",
+    "functional": f"select * from functional where {FINISHED} order by run_id, layer, credit",
+    "audits": f"select * from audits where {FINISHED} order by run_id",
 }
 
 

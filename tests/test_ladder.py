@@ -439,5 +439,5 @@ def test_the_study_is_the_ladder_with_the_recipe_of_each_method_and_the_reduced_
         (100, "cosine", "crop_flip", 128, 1e-3)
     }
     recipe = {(c.method, c.credit_normalisation, c.credit_index, c.clip_norm) for c in whole.cells()}
-    assert recipe == {("bp", "none", "output", math.inf), ("dfa", "rms", "input", 1.0)}
+    assert recipe == {("bp", "none", "output", math.inf), ("dfa", "rms_eps", "input", 1.0)}
     assert {c.dataset for c in whole.smaller().cells()} <= set(EMBEDDED)

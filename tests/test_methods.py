@@ -129,7 +129,8 @@ def test_frozen_blocks_get_no_gradient_on_any_model(method: str, architecture: s
     model, rule = built(method, architecture, frozen=True)
     rule.backward(model, X, Y, penalty=1e-2)
     assert all(p.grad is None for p in model.blocks.parameters())
-    assert all(p.grad is not None for p in model.embed.parameters())
+    learns = not architecture.startswith("small_cnn")  # the study counts its first convolution among the blocks
+    assert all((p.grad is not None) is learns for p in model.embed.parameters())
 
 
 def normal_below(z: np.ndarray) -> np.ndarray:

@@ -121,7 +121,7 @@ def test_a_network_without_a_stream_has_its_credit_at_the_output_alone() -> None
 @pytest.mark.parametrize("method", ["bp", "fa", "ep"])
 @pytest.mark.parametrize("given", [{"credit_normalisation": "rms"}, {"credit_index": "input"}])
 def test_a_rule_without_a_local_credit_refuses_what_it_would_ignore(method: str, given: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match=f"{method} has no local credit"):
+    with pytest.raises(UsageError, match=f"{method} takes no credit_"):
         cell(method, **given)
 
 
@@ -350,3 +350,8 @@ def test_random_labels_leave_the_order_of_the_data_and_the_test_labels_alone() -
     for epoch in range(1, 7):
         met = train_epoch(given, DIGITS, epoch)
     assert met["accuracy/train"] < 0.2  # against the labels that it was given
+
+
+def test_a_rule_without_blocks_trains_no_part_of_them() -> None:
+    with pytest.raises(UsageError, match="shallow has no blocks, and takes no trainable_blocks"):
+        cell("shallow", depth=3, trainable_blocks=2)

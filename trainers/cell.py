@@ -100,11 +100,13 @@ def build(config: RunConfig, dataset: data.Dataset) -> tuple[BlockModel, Learnin
     if not issubclass(method.Method, LocalRule):
         for name, value in recipe.items():
             if value != getattr(RunConfig, name):
-                raise UsageError(f"{config.method} has no local credit, and takes no {name}")
+                raise UsageError(f"{config.method} takes no {name}: its credit is not sent state by state")
         recipe = {}
     try:
         rule = method.Method(model, config.seed, **recipe)
     except ValueError as error:
         raise UsageError(f"{config.method} does not run on {config.architecture}: {error}") from error
+    if not model.blocks and 0 < config.trainable_blocks < config.depth:
+        raise UsageError(f"{config.method} has no blocks, and takes no trainable_blocks")
     rule.factory, rule.config = f"trainers:{config.method}", {"seed": config.seed, **recipe}
     return model, rule

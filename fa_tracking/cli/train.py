@@ -37,7 +37,9 @@ def _choice(option: str, values: list[str], says: str) -> "Callable[[FC], FC]":
 @click.option("--architecture", default="resmlp", show_default=True, shell_complete=_complete.architectures)
 @click.option("--width", type=click.IntRange(1), default=256, show_default=True, help="d, size of a hidden state.")
 @click.option("--depth", type=click.IntRange(1), default=4, show_default=True, help="L, number of blocks.")
-@click.option("--expansion", type=int, default=0, help="Hidden units of a block by its width  [default: the network's]")
+@click.option(
+    "--expansion", type=int, default=0, help="Hidden units of a block, in multiples of its width; 0: the network's own."
+)
 @click.option("--alpha", type=float, default=1.0, show_default=True, help="Share of tanh in student_net's φ.")
 @click.option("--dataset", default="digit_pairs", show_default=True, shell_complete=_complete.data_sets)
 @_choice("--labels", ["true", "random"], "Of training images; random: drawn anew for each batch.")
@@ -49,11 +51,15 @@ def _choice(option: str, values: list[str], says: str) -> "Callable[[FC], FC]":
 @click.option("--lr", type=float, default=1e-3, show_default=True)
 @_choice("--lr-schedule", ["constant", "cosine"], "Over the epochs; cosine falls from lr towards 0.")
 @click.option("--lr-warmup", type=int, default=0, show_default=True, help="Epochs in which the rate rises to lr first.")
-@click.option("--momentum", type=float, default=0.0, show_default=True, help="Of SGD.")
+@click.option("--momentum", type=float, default=0.0, show_default=True, help="Momentum of SGD.")
 @click.option("--weight-decay", type=float, default=0.01, show_default=True)
 @click.option("--clip-norm", type=float, default=math.inf, show_default=True, help="Largest gradient norm of a block.")
 @click.option("--penalty", type=float, default=0.0, show_default=True, help="λ of the penalty λ‖f_l(h_l)‖².")
-@_choice("--credit-normalisation", ["none", "rms", "rms_eps"], "Of each sample's local credit.")
+@_choice(
+    "--credit-normalisation",
+    ["none", "rms", "rms_eps"],
+    "Divide each sample's local credit by its root mean square, or by that plus 1e-6.",
+)
 @_choice("--credit-index", ["output", "input"], "Whose credit a block learns from: its output's or input's.")
 @click.option("--trainable-blocks", type=click.IntRange(0), metavar="K", help="Train the last K blocks  [default: all]")
 @click.option("--frozen-blocks", is_flag=True, help="As --trainable-blocks 0: the control of (d).")

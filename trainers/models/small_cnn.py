@@ -28,7 +28,7 @@ class Model(BlockModel):
     def __init__(self, input_shape: Sequence[int], classes: int, width: int = 32, depth: int = 3) -> None:
         super().__init__()
         if depth != 3:
-            raise ValueError(f"its depth is 3, not {depth}")
+            raise ValueError(f"its depth is 3, not {depth} (--depth 3)")
         first = ImageConv2d(input_shape, width, 3, padding=1, bias=not self.batch_norm)
         height, wide = input_shape[1:]
         if min(height, wide) < LEAST:
