@@ -177,7 +177,7 @@ def test_a_verdict_on_which_seeds_disagree_is_mixed_and_a_control_is_named_where
         for _, row in tables[0].iterrows() if tables else ():
             accuracy = frames["metrics"].query("run_id == @row.run and key == 'accuracy/test'").sort_values("step")
             assert float(row["accuracy"]) == pytest.approx(accuracy["value"].iloc[-1], rel=1e-3)
-    frozen = "dfa, resmlp, cifar10, epochs = 30, penalty = 0.0, frozen blocks"
+    frozen = "dfa, resmlp, cifar10, epochs = 30, penalty = 0, frozen blocks"
     assert "dfa, resmlp, cifar10, epochs = 30, penalty = 0.01 (reproduction)" in reference.texts(
         frozen, "Frozen control"
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -33,8 +34,8 @@ class Claim(BaseModel):
         query: a name of the catalogue, or SQL that returns rows.
         experiment: the query's ``$experiment``; SQL without it asks the whole database.
         where: an SQL condition that chooses rows.
-        holds: an SQL condition of one row: the sentence holds where it is true on every chosen row. NULL: the row was
-            not measured.
+        holds: an SQL condition of one row: the sentence holds where it is true on every chosen row. NULL, or NaN in a
+            column that it names: the row was not measured.
         show: columns, or SQL expressions, that the evidence summary shows of each row.
     """
 
@@ -202,11 +203,20 @@ def _chosen(connection: "DuckDBPyConnection", claim: Claim, experiment: str | No
     parts = {"query": f"from ({sql}\n)"} | {name: f"select ({part}\n)" for name, part in conditions.items()}
     for name, part in parts.items():
         _refuse_malformed(connection, name, part)
-    return run_sql(
-        connection,
-        f"select *, ({claim.holds}\n) as {VERDICT} from (select * from ({sql}\n) where ({claim.where}\n))",
-        params,
-    )
+    rows = f"(select * from ({sql}\n) where ({claim.where}\n))"
+    found = run_sql(connection, f"from {rows}", params)
+    holds = f"({claim.holds}\n)"
+    if numbers := _rests_on(claim.holds, found):
+        is_nan = " or ".join(f"isnan({name})" for name in numbers)
+        holds = f"case when {is_nan} then null else {holds} end"
+    return run_sql(connection, f"select *, {holds} as {VERDICT} from {rows}", params)
+
+
+def _rests_on(condition: str, rows: "DuckDBPyRelation") -> list[str]:
+    """The floating-point columns that a condition names: NaN, which DuckDB has above all numbers, measures nothing."""
+    named = {name.lower() for name in re.findall(r"\w+", condition)}
+    kinds = zip(rows.columns, rows.types, strict=True)
+    return [f'"{name}"' for name, kind in kinds if str(kind) in ("DOUBLE", "FLOAT") and name.lower() in named]
 
 
 def _refuse_malformed(connection: "DuckDBPyConnection", name: str, sql: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fa_tracking import catalogue, cells
 from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.results.foreign import shut_off
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -69,8 +70,7 @@ def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
         connection = open_folders(folders) if folders else duckdb.connect(str(path), read_only=True)
         if folders:
             create_views(connection)
-        for setting in ("enable_external_access", "autoinstall_known_extensions", "autoload_known_extensions"):
-            connection.execute(f"set {setting} = false")
+        shut_off(connection)
         connection.execute("set lock_configuration = true")
     except (duckdb.Error, OSError) as error:
         raise FATrackError(f"the database {path} cannot be opened: {first_line(error)}") from error

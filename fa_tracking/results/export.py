@@ -14,6 +14,7 @@ from fa_tracking import cells
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.codes import Codes
 from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_line
+from fa_tracking.results.foreign import refuse_what_is_no_table, shut_off
 from fa_tracking.results.parquet import ORDERS
 from fa_tracking.results.sources import LABELLED, Progress, Snapshot, Source, open_source, unseen
 from fa_tracking.scratch import scratch
@@ -299,8 +300,17 @@ def refuse_other_files(database: Path) -> None:
         return
     try:
         with duckdb.connect(str(database), read_only=True) as connection:
-            connection.execute("select source from exports")
-            is_current = fits(connection)
+            shut_off(connection)
+            is_made_here = bool(
+                connection.execute(
+                    "select 1 from duckdb_columns() where table_name = 'exports' and column_name = 'source'"
+                ).fetchall()
+            )
+            is_current = is_made_here and fits(connection)
+            if is_current:
+                refuse_what_is_no_table(connection, database)
+        if not is_made_here:
+            raise UsageError(f"{database} is no results database, and will not be replaced: give another --db")
     except duckdb.IOException as error:
         if "lock" in str(error):
             raise FATrackError(f"the database {database} is in use: {first_line(error)}") from error

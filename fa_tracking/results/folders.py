@@ -56,7 +56,7 @@ def open_folders(folders: Sequence[Path]) -> "DuckDBPyConnection":
     if len(folders) > 1:
         _refuse_doubles(connection, folders)
     readable = [part for table in _tables(connection) for part in paths(folders, table)]
-    connection.execute(f"set allowed_paths = {_texts(readable)}")
+    connection.execute(f"set allowed_paths = {texts(readable)}")
     return connection
 
 
@@ -83,12 +83,17 @@ def paths(folders: Iterable[Path], table: str) -> list[str]:
     return [str(part.absolute()) for folder in folders for part in _parts(folder, table)]
 
 
+def every_part(folders: Iterable[Path]) -> list[str]:
+    """The files of all tables, absolute."""
+    return [str(part.absolute()) for folder in folders for part in sorted(folder.rglob("*.parquet"))]
+
+
 def _parts(folder: Path, table: str) -> list[Path]:
     return sorted([*folder.glob(f"{table}.parquet"), *folder.glob(f"{table}/*/*.parquet")])
 
 
 def _read(parts: Iterable[str], also: str = "") -> str:
-    return f"read_parquet({_texts(parts)}, hive_partitioning = true, hive_types_autocast = false{also})"
+    return f"read_parquet({texts(parts)}, hive_partitioning = true, hive_types_autocast = false{also})"
 
 
 def _tables(connection: "DuckDBPyConnection") -> list[str]:
@@ -116,6 +121,6 @@ def _refuse_doubles(connection: "DuckDBPyConnection", folders: Sequence[Path]) -
             )
 
 
-def _texts(values: Iterable[str]) -> str:
+def texts(values: Iterable[str]) -> str:
     """A list of texts in SQL."""
     return "[" + ", ".join("'" + value.replace("'", "''") + "'" for value in values) + "]"

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, connect, create_views
 from fa_tracking.results.export import allow_memory, fits, refuse_other_files, replacing
-from fa_tracking.results.folders import create_tables, find_folders
-from fa_tracking.results.parquet import ORDERS
+from fa_tracking.results.folders import create_tables, every_part, find_folders, texts
+from fa_tracking.results.foreign import refuse_what_is_no_table, shut_off
+from fa_tracking.results.parquet import ORDERS, WHOLE
 from fa_tracking.results.sources import LABELLED, address, id_in_store
 from fa_tracking.tracking import names
 
@@ -80,9 +81,13 @@ def merge(
         _refuse_unfit(path, Path(database))
     with replacing(Path(database)) as connection:
         create_views(connection)
+        opened = [_open(connection, path, f"export_{number}") for number, (_, path) in enumerate(given)]
+        readable = [part for _, path in given if not path.is_file() for part in every_part(find_folders(path))]
+        connection.execute(f"set allowed_paths = {texts(readable)}")
+        shut_off(connection)
         done = []
-        for label, path in given:
-            with _attached(connection, path):
+        for name, (label, path) in zip(opened, given, strict=True):
+            with _arriving(connection, path, name):
                 done += _take_all(connection, label, path, say)
         _say_shared(connection, say)
     return done
@@ -102,27 +107,40 @@ def _refuse_unfit(path: Path, database: Path) -> None:
     if path.resolve() == database.resolve():
         raise UsageError(f"{path} is the database that is merged into: it need not be named")
     with connect(path) as connection:
+        if path.is_file():
+            refuse_what_is_no_table(connection, path)
         told = path.is_file() or connection.execute("select 1 from schema_digest").fetchone()
         if told and not fits(connection):
             raise UsageError(f"{path} was written by another version of fa-track: export it again with this one")
 
 
-@contextmanager
-def _attached(connection: "DuckDBPyConnection", path: Path) -> Iterator[None]:
-    """The tables of an export as ``arriving.TABLE``."""
+def _open(connection: "DuckDBPyConnection", path: Path, name: str) -> str:
+    """Attach an export under a name; nothing is read from its tables yet."""
     if path.is_file():
         quoted = str(path).replace("'", "''")
-        connection.execute(f"attach '{quoted}' as arriving (read_only)")
-    else:
-        (home,) = connection.execute("select current_database()").fetchone() or ("",)
-        connection.execute("attach ':memory:' as arriving")
-        connection.execute("use arriving")
-        create_tables(connection, find_folders(path))
-        connection.execute(f'use "{home}"')
+        connection.execute(f"attach '{quoted}' as {name} (read_only)")
+        return name
+    (home,) = connection.execute("select current_database()").fetchone() or ("",)
+    connection.execute(f"attach ':memory:' as {name}")
+    connection.execute(f"use {name}")
+    create_tables(connection, find_folders(path))
+    connection.execute(f'use "{home}"')
+    return name
+
+
+@contextmanager
+def _arriving(connection: "DuckDBPyConnection", path: Path, name: str) -> Iterator[None]:
+    """The tables of an opened export as ``arriving.TABLE``."""
+    if path.is_file():
+        refuse_what_is_no_table(connection, path, name)
+    connection.execute("attach ':memory:' as arriving")
+    for table in (*ORDERS, *WHOLE):
+        connection.execute(f"create view arriving.{table} as from {name}.main.{table}")
     try:
         yield
     finally:
         connection.execute("detach arriving")
+        connection.execute(f"detach {name}")
 
 
 def _take_all(

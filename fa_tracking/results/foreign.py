@@ -1,0 +1,60 @@
+"""What another laboratory's database file may hold: tables, as this version writes them, and nothing that runs.
+
+A view in the place of a table, a generated column or a function that stands before one of DuckDB's own would be run by
+whoever reads the file, with what that person may read.
+"""
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fa_tracking.errors import UsageError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+TABLES = "select table_name, sql from duckdb_tables() where database_name = $1 and schema_name = 'main'"
+DISGUISED = """
+select function_name from duckdb_functions() where database_name = $1 and not internal
+intersect select function_name from duckdb_functions() where internal
+order by 1
+"""
+
+
+def shut_off(connection: "DuckDBPyConnection") -> None:
+    """From here on the connection reaches nothing outside the files that it has open: no file, extension or network."""
+    for setting in ("enable_external_access", "autoinstall_known_extensions", "autoload_known_extensions"):
+        connection.execute(f"set {setting} = false")
+
+
+def refuse_what_is_no_table(connection: "DuckDBPyConnection", path: Path, database: str | None = None) -> None:
+    """Hold the tables of an open file against those of ``schema.sql``, without reading from them.
+
+    Args:
+        path: of the file, for the message.
+        database: its name in the connection; the one that is in use where None.
+
+    Raises:
+        UsageError: a table is a view or is made otherwise, or a function stands before one of DuckDB's own.
+    """
+    if database is None:
+        ((database,),) = connection.execute("select current_database()").fetchall()
+    found = dict(connection.execute(TABLES, [database]).fetchall())
+    wrong = [name for name, sql in _tables().items() if found.get(name) != sql]
+    if wrong:
+        raise UsageError(f"{path} holds no table {', '.join(wrong)} as `fa-track export` makes it: it is not read")
+    if disguised := [name for (name,) in connection.execute(DISGUISED, [database]).fetchall()]:
+        raise UsageError(
+            f"{path} holds functions in the place of DuckDB's own ({', '.join(disguised)}): it is not read"
+        )
+
+
+@cache
+def _tables() -> dict[str, str]:
+    """The tables of this version, by name, as DuckDB writes them down."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text(encoding="utf-8"))
+        return dict(connection.execute(TABLES, ["memory"]).fetchall())
