@@ -14,7 +14,7 @@ from fa_tracking.protocol.diagnostics import Reference
 from fa_tracking.protocol.partial import PartialReport
 from fa_tracking.protocol.report import DiagnosticThresholds
 from fa_tracking.tracking import names
-from fa_tracking.tracking.store import LARGEST, store_errors
+from fa_tracking.tracking.store import LARGEST, history
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -127,9 +127,7 @@ def read(store: "MlflowClient", run: "Run", keys: Collection[str] | None = None)
     for key in run.data.metrics:
         if not (is_read(key) if keys is None else key in keys):
             continue
-        with store_errors():
-            history = store.get_metric_history(run.info.run_id, key)
-        for metric in history:
+        for metric in history(store, run, key):
             is_infinite = abs(metric.value) >= LARGEST
             values[metric.step][key] = math.copysign(math.inf, metric.value) if is_infinite else metric.value
     return Log(run, dict(values), depth(run, values), _given(run))
@@ -141,6 +139,11 @@ def course_keys(logged: Collection[str]) -> tuple[str, str, str]:
     hidden, grads = (max(_by_layer(known, name), default=0) for name in (names.residual_norm, names.grad_norm))
     deepest = names.DEEPEST_GRAD_NORM if names.DEEPEST_GRAD_NORM in known else names.grad_norm(grads)
     return names.residual_norm(hidden), deepest, names.ACCURACY_TEST
+
+
+def layers_of(keys: Collection[str]) -> list[int]:
+    """The hidden states of which a norm is among the metrics ``keys``."""
+    return list(_by_layer(dict.fromkeys(keys, 0.0), names.residual_norm))
 
 
 def is_read(key: str) -> bool:

@@ -153,7 +153,7 @@ def replay(
     """
     Abort(abort_on, patience)
     client = store.client(tracking_uri)
-    found = list(store.search_runs(client, [store.find_experiment(client, experiment).experiment_id]))
+    found = store.trainings(client, [store.find_experiment(client, experiment).experiment_id])
     controls = Controls(client)
     results = []
     for done, run in enumerate(found, start=1):

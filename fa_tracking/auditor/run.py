@@ -124,7 +124,7 @@ def audit(
     client = store.client(uri)
     asked = [store.find_experiment(client, experiment)] if experiment is not None else store.all_experiments(client)
     named = {e.experiment_id: e.name for e in asked}
-    found = list(store.search_runs(client, list(named)))
+    found = store.trainings(client, list(named))
     finished = [run for run in found if run.info.status == "FINISHED"]
     others = [run.info.status for run in found if run.info.status != "FINISHED"]
     evaluated = [run for run in finished if names.TAG_EVALUATED in run.data.tags]

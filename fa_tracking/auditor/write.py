@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking.auditor.logged import Log, course_keys, read
+from fa_tracking.auditor.logged import Log, course_keys, layers_of, read
 from fa_tracking.auditor.page import page
 from fa_tracking.auditor.pictures import pictures
 from fa_tracking.protocol.diagnostics import Kind, Reference, catalogue, residual_norm
@@ -183,8 +183,7 @@ def _alignment_lines(client: "MlflowClient", run: "Run", epoch: int) -> str:
     if names.ALIGNMENT_MISSING not in run.data.metrics:
         return "not available: no local credit was logged"
 
-    prefix = names.residual_norm(0)[:-1]
-    layers = sorted(int(key.removeprefix(prefix)) for key in run.data.metrics if key.startswith(prefix))
+    layers = sorted(layers_of(run.data.metrics))
     kinds = (names.alignment, names.alignment_null, names.alignment_null_sd)
     wanted = [names.ALIGNMENT_MISSING, *(key(layer) for layer in layers for key in kinds)]
     found = store.values_at(client, run, wanted, epoch)

@@ -30,6 +30,7 @@ from werkzeug.test import run_wsgi_app
 
 from fa_tracking.errors import FATrackError
 from fa_tracking.tracking import lock, names
+from fa_tracking.tracking.store import trains
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -100,7 +101,13 @@ def _pages(mlflow: "WSGIApplication") -> Flask:
 
     @pages.get("/<experiment_id>")
     def experiment(experiment_id: str) -> "str | AnyResponse":
-        found = _ask(mlflow, "experiments/get", query={"experiment_id": experiment_id})["experiment"]
+        try:
+            found = _ask(mlflow, "experiments/get", query={"experiment_id": experiment_id})["experiment"]
+        except HTTPException as error:
+            # databases fail at a number that is larger than their integers
+            if error.code == 503 and all(e["experiment_id"] != experiment_id for e in _experiments(mlflow)):
+                abort(404, NO_EXPERIMENT)
+            raise
         if found["lifecycle_stage"] != "active":
             abort(404, NO_EXPERIMENT)
         runs = list(_runs(mlflow, [found["experiment_id"]]))
@@ -156,11 +163,17 @@ def _experiments(mlflow: "WSGIApplication") -> Iterator[dict[str, Any]]:
 
 
 def _runs(mlflow: "WSGIApplication", experiment_ids: list[str]) -> Iterator[dict[str, Any]]:
-    """Those that the caller may see, but summaries."""
+    """Those that the caller may see, but summaries and what only holds nested runs."""
     if not experiment_ids:
         return
-    for run in _every(mlflow, "runs", {"experiment_ids": experiment_ids, "max_results": PAGE_OF_RUNS}):
-        if all(tag["key"] != names.TAG_SUMMARY for tag in run["data"].get("tags", ())):
+    found = list(_every(mlflow, "runs", {"experiment_ids": experiment_ids, "max_results": PAGE_OF_RUNS}))
+    tags = {run["info"]["run_id"]: {t["key"]: t["value"] for t in run["data"].get("tags", ())} for run in found}
+    parents = {found_tags.get(names.TAG_PARENT) for found_tags in tags.values()}
+    for run in found:
+        run_id, own = run["info"]["run_id"], tags[run["info"]["run_id"]]
+        metrics = [metric["key"] for metric in run["data"].get("metrics", ())]
+        models = run.get("outputs", {}).get("model_outputs")
+        if names.TAG_SUMMARY not in own and (run_id not in parents or trains(own, metrics, bool(models))):
             yield run
 
 

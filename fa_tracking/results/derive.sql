@@ -29,13 +29,17 @@ where runs.run_id = p.run_id and runs.run_id in (from touched);
 update runs set aborted_at = try_cast(tags.value as integer)
 from tags where runs.run_id = tags.run_id and tags.key = 'fa.aborted_at' and runs.run_id in (from touched);
 
+-- The metrics that are named as one of a layer's; 9,999 is the deepest layer that a report reads.
+create temp table layer_names as
+select key, string_split(key, '/')[1] as quantity, regexp_extract(key, '\d+$') as layer, regexp_full_match(layer, '0|[1-9]\d{0,3}') as is_layer
+from key_codes
+where regexp_full_match(key, '(residual_norm/h|grad_norm/g|alignment(_pooled|_null|_null_sd)?/l)\d+')
+    or regexp_full_match(key, '(perturbation(_bp|_random|_float32)?|nudge(_bp|_random)?)/l\d+');
+
 delete from layers where run_id in (select run_id from changed union all select run_id from gone);
 insert into layers
 with layer_keys as (
-    select code, cast(regexp_extract(key, '\d+$') as integer) as layer, string_split(key, '/')[1] as quantity
-    from key_codes
-    where regexp_full_match(key, '(residual_norm/h|grad_norm/g|alignment(_pooled|_null|_null_sd)?/l)\d+')
-        or regexp_full_match(key, '(perturbation(_bp|_random|_float32)?|nudge(_bp|_random)?)/l\d+')
+    select code, cast(layer as integer) as layer, quantity from layer_names join key_codes using (key) where is_layer
 ),
 by_layer as (
     select

@@ -83,8 +83,9 @@ def export(
         done = _bring_up_to_date(connection, source, found, experiment, full, progress or unseen)
         unreadable = _unreadable(connection, source.uri, experiment)
         contradictory = _contradictory(connection, source.uri, experiment)
+        absurd = _of_no_layer(connection)
         connection.execute("commit")
-    for line in unreadable + contradictory:
+    for line in unreadable + contradictory + absurd:
         say(line)
     return replace(done, unreadable=len(unreadable))
 
@@ -108,7 +109,7 @@ def _bring_up_to_date(
         scope,
     )
     known = dict(connection.execute("select run_id, mark from marks where source = $1", [source.uri]).fetchall())
-    marks = source.marks(found, {} if full else known)
+    marks = source.marks(found, {} if full else known, progress)
     changed = [run for run, mark in marks.items() if full or not mark or known.get(run) != mark]
     connection.execute("create temp table changed as select unnest($1::varchar[]) as run_id", [changed])
     dropped = _drop_metrics(connection, [run for run in changed if run in known])
@@ -163,6 +164,20 @@ def _contradictory(connection: "DuckDBPyConnection", uri: str, experiment: str |
     return [f"{run_id} ({name}): {wrong}; the latter counts" for run_id, name, wrong in told if wrong]
 
 
+def _of_no_layer(connection: "DuckDBPyConnection") -> list[str]:
+    """Of every run that was read and names a layer which is none, which metric it is."""
+    found = connection.execute(
+        "select distinct run_id, run_name, key_codes.key from points join key_codes on key_codes.code = points.key "
+        "join run_codes on run_codes.code = points.run join runs using (run_id) "
+        "where key_codes.key in (select key from layer_names where not is_layer) order by all"
+    )
+    return [
+        f"{run_id} ({name}): {cells.quoted(key)} names no layer, which is 0 to 9999 without leading zeros: it stands "
+        "among the metrics, not among the layers"
+        for run_id, name, key in found.fetchall()
+    ]
+
+
 def _take_over(connection: "DuckDBPyConnection", uri: str) -> None:
     """Forget the arriving runs that stand in the database as another store's: it is one store under two addresses.
 
@@ -190,6 +205,11 @@ def _take_over(connection: "DuckDBPyConnection", uri: str) -> None:
             f"metrics = (select count(*) from metrics where run_id in ({left})) where source = $1",
             [source],
         )
+
+
+def _time(milliseconds: str) -> str:
+    """The SQL of a time since 1970; one outside the years 1 to 9999, which Python has not, is the nearest inside."""
+    return f"make_timestamp(greatest(least({milliseconds}, 253402300799999), -62135596800000) * 1000)"
 
 
 def _typed(table: "pa.Table") -> "pa.Table":
@@ -232,8 +252,16 @@ def _read_metrics(connection: "DuckDBPyConnection", source: Source, run_ids: lis
                 when value <= -{LARGEST!r} then '-infinity'::double
                 else value
             end as value,
-            make_timestamp(timestamp * 1000) as timestamp
+            {_time("timestamp")} as timestamp
         from incoming where run is not null
+    """)
+    # Of what a run logged twice at one step, the last counts; at one millisecond MLflow takes the larger value for it.
+    connection.execute("""
+        create temp table twice as select key, run, step from points group by all having count(*) > 1;
+        delete from points where rowid in (
+            select rowid from points semi join twice using (key, run, step)
+            qualify row_number() over (partition by key, run, step order by timestamp desc, value desc) > 1
+        )
     """)
     connection.unregister("incoming")
     connection.register("run_codes", codes.runs())
@@ -241,7 +269,7 @@ def _read_metrics(connection: "DuckDBPyConnection", source: Source, run_ids: lis
     (inserted,) = connection.execute("""
         insert into metrics
         select r.run_id, k.key, p.step, p.value, p.timestamp
-        from (from points order by key, run, step, timestamp) p
+        from (from points order by key, run, step) p
         join run_codes r on r.code = p.run join key_codes k on k.code = p.key
     """).fetchone() or (0,)
     return int(inserted)
@@ -250,10 +278,10 @@ def _read_metrics(connection: "DuckDBPyConnection", source: Source, run_ids: lis
 def _replace_runs(connection: "DuckDBPyConnection", uri: str) -> None:
     """Take over the store's word on every run that differs in it: its state, params or tags."""
     connection.execute(
-        """
+        f"""
         create temp table found_runs as
-        select run_id, $1 as source, experiment, run_name, status, make_timestamp(start_time * 1000) as start_time,
-            make_timestamp(end_time * 1000) as end_time, artifact_uri
+        select run_id, $1 as source, experiment, run_name, status, {_time("start_time")} as start_time,
+            {_time("end_time")} as end_time, artifact_uri
         from arriving_runs
         """,
         [uri],

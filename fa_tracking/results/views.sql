@@ -332,23 +332,33 @@ from last_layers_of(asked)
 group by run_id;
 
 -- The epoch at which each flag first fires in an audited run, by its audit's thresholds, and the accuracy at these epochs
--- and the last. Of what was logged twice at an epoch, the number counts that judges worse.
+-- and the last. What is not finite is looked for where a report looks for it: in the accuracy, the diagnostics and the norms
+-- of every layer. Of a run whose reference gradient is not that of its loss, nothing of gradients counts.
 create or replace macro first_flags_of(asked) as table
-with by_epoch as (
+with judged as (
+    select run_id, run_id in (select run_id from tags where key = 'fa.reference_gradient') as is_blind
+    from runs_of(asked) where is_audited
+),
+by_epoch as (
     select
-        run_id, step,
-        bool_or(not isfinite(value)) filter (key <> 'diagnostics/chance_error') as is_lost,
-        max(value) filter (key = 'diagnostics/max_block_growth') as growth,
-        max(value) filter (key = 'diagnostics/stream_growth') as stream_growth,
-        min(value) filter (key = 'diagnostics/deepest_grad_norm') as grad_norm,
-        min(value) filter (key = 'diagnostics/grad_gain') as grad_gain,
-        min(value) filter (key = 'diagnostics/chance_error') as chance_error,
-        max(value) filter (key = 'diagnostics/stability') as stability
-    from metrics
-    where key in (
-        'accuracy/test', 'diagnostics/max_block_growth', 'diagnostics/stream_growth', 'diagnostics/deepest_grad_norm',
-        'diagnostics/grad_gain', 'diagnostics/chance_error', 'diagnostics/stability'
-    ) and run_id in (select run_id from runs_of(asked) where is_audited)
+        run_id, step, bool_or(not isfinite(value) and key <> 'diagnostics/chance_error') as is_lost,
+        any_value(value) filter (key = 'diagnostics/max_block_growth') as growth,
+        any_value(value) filter (key = 'diagnostics/stream_growth') as stream_growth,
+        any_value(value) filter (key = 'diagnostics/deepest_grad_norm') as grad_norm,
+        any_value(value) filter (key = 'diagnostics/grad_gain') as grad_gain,
+        any_value(value) filter (key = 'diagnostics/chance_error') as chance_error,
+        any_value(value) filter (key = 'diagnostics/stability') as stability
+    from (
+        select run_id, key, step, value
+        from metrics join judged using (run_id)
+        where (key = 'accuracy/test' or starts_with(key, 'diagnostics/') and key <> 'diagnostics/alignment_missing')
+            and not (
+                is_blind and key in ('diagnostics/deepest_grad_norm', 'diagnostics/grad_gain', 'diagnostics/stability')
+            )
+        union all
+        select run_id, '', step, unnest([residual_norm, if(is_blind, null, grad_norm)])
+        from layers join judged using (run_id)
+    )
     group by run_id, step
 ),
 firsts as (
@@ -373,11 +383,11 @@ found as (
 reached as (
     select run_id, map_from_entries(list((step, accuracy))) as accuracy_at
     from (
-        select run_id, step, max(value) as accuracy
+        select run_id, step, value as accuracy
         from metrics semi join (
             select run_id, unnest([a_epoch, b_epoch, c_epoch, n_epoch, final_epoch]) as step from found
         ) using (run_id, step)
-        where key = 'accuracy/test' group by run_id, step
+        where key = 'accuracy/test'
     )
     group by run_id
 )
@@ -454,7 +464,7 @@ with deepest as (
     select run_id, max(layer) as layer from layers where residual_norm is not null group by run_id
 ),
 accuracies as (
-    select run_id, step, max(value) as accuracy from metrics where key = 'accuracy/test' group by run_id, step
+    select run_id, step, value as accuracy from metrics where key = 'accuracy/test'
 )
 select
     r.* exclude (accuracy), step as epoch, l.residual_norm as deepest_residual_norm, l.grad_norm as deepest_grad_norm,

@@ -1,5 +1,6 @@
 """The MLflow store: reach it, find experiments in it, name what is wrong with it in one line."""
 
+import math
 import os
 import socket
 import sqlite3
@@ -19,7 +20,7 @@ from fa_tracking.tracking import lock, names
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment, Run
+    from mlflow.entities import Experiment, Metric, Run
 
 PAGE = 1000
 METRICS_PER_BATCH = 1000
@@ -236,10 +237,18 @@ def values_at(store: "MlflowClient", run: "Run", keys: Collection[str], step: in
     last = {metric.key: metric for metric in run.data.to_proto().metrics}
     found = {key: last[key].value for key in keys if key in last and last[key].step == step}
     for key in (key for key in keys if key in last and key not in found):
-        with store_errors():
-            history = store.get_metric_history(run.info.run_id, key)
-        found.update((key, metric.value) for metric in history if metric.step == step)
+        found.update((key, metric.value) for metric in history(store, run, key) if metric.step == step)
     return found
+
+
+def history(store: "MlflowClient", run: "Run", key: str) -> "list[Metric]":
+    """All that ``run`` logged of a metric, in the order in which it did: of several at one step the last counts.
+
+    At one millisecond the larger value is the later one, as it is for MLflow, and NaN the largest.
+    """
+    with store_errors():
+        points = store.get_metric_history(run.info.run_id, key)
+    return sorted(points, key=lambda p: (p.timestamp, math.isnan(p.value), 0.0 if math.isnan(p.value) else p.value))
 
 
 def search_runs(store: "MlflowClient", experiment_ids: list[str], filter_string: str = "") -> "Iterator[Run]":
@@ -258,3 +267,25 @@ def search_runs(store: "MlflowClient", experiment_ids: list[str], filter_string:
         token = page.token
         if not token:
             return
+
+
+def trainings(store: "MlflowClient", experiment_ids: list[str]) -> "list[Run]":
+    """Every active run of the experiments that may be a training, oldest first.
+
+    A run that only holds nested ones, as sweeps leave it, is none: others of its experiment name it as their parent,
+    it was not begun by FA-Track, and it has neither a diagnostic nor a logged model of its own.
+    """
+    found = list(search_runs(store, experiment_ids))
+    parents = {(run.info.experiment_id, run.data.tags.get(names.TAG_PARENT)) for run in found}
+    return [
+        run
+        for run in found
+        if (run.info.experiment_id, run.info.run_id) not in parents
+        or trains(run.data.tags, run.data.metrics, bool(run.outputs and run.outputs.model_outputs))
+    ]
+
+
+def trains(tags: Collection[str], metrics: Collection[str], has_models: bool) -> bool:
+    """Whether a run that others are nested in is a training itself, by the keys of its tags and metrics."""
+    begun_here = names.TAG_PROCESS in tags or names.TAG_CONFIG_SHA256 in tags
+    return begun_here or has_models or any(key.startswith(names.OF_DIAGNOSTICS) for key in metrics)

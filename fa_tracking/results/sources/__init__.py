@@ -4,10 +4,11 @@ A source offers
 
     uri                          the tracking URI
     snapshot(experiment)         every active run with its params and tags, as Arrow tables (``Snapshot``)
-    marks(snapshot, known)       a mark for every run, given those of the last export: where it differs, or is empty,
-                                 the run's metrics are read anew
-    metrics(run_ids, progress)   Arrow tables of their metric points, of the columns of ``METRICS``; ``progress`` is
-                                 told how much of all is read, in what the source counts: points, rows or runs
+    marks(snapshot, known, progress)   a mark for every run, given those of the last export: where it differs, or is
+                                       empty, the run's metrics are carried anew
+    metrics(run_ids, progress)   Arrow tables of their metric points, of the columns of ``METRICS``
+
+where ``progress`` is told how much of all is read, in what the source counts: points, rows or runs,
 
 and never writes to the store. Values are as the store holds them: the export undoes what it does to infinities.
 """
@@ -55,7 +56,7 @@ class Source(Protocol):
 
     def snapshot(self, experiment: str | None) -> Snapshot: ...
 
-    def marks(self, snapshot: Snapshot, known: Mapping[str, str]) -> dict[str, str]: ...
+    def marks(self, snapshot: Snapshot, known: Mapping[str, str], progress: Progress = unseen) -> dict[str, str]: ...
 
     def metrics(self, run_ids: Sequence[str], progress: Progress = unseen) -> "Iterator[pa.Table]": ...
 

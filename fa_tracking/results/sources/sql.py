@@ -42,11 +42,25 @@ FEW = 0.2
 
 SCHEMES = ("sqlite", "postgresql", "postgres", "mysql", "mssql")
 
+OF_DIAGNOSTICS = " or ".join(f"m.key like '{prefix}%'" for prefix in names.OF_DIAGNOSTICS)
 ACTIVE = f"""
 from runs r join experiments e on e.experiment_id = r.experiment_id
+left join (
+    select distinct t.value as run_uuid, c.experiment_id from tags t join runs c on c.run_uuid = t.run_uuid
+    where t.key = '{names.TAG_PARENT}' and c.lifecycle_stage = 'active'
+) p on p.run_uuid = r.run_uuid and p.experiment_id = r.experiment_id
 where r.lifecycle_stage = 'active' and e.lifecycle_stage = 'active'
     and r.run_uuid not in (select t.run_uuid from tags t where t.key = '{names.TAG_SUMMARY}')
+    and (
+        p.run_uuid is null
+        or r.run_uuid in (
+            select t.run_uuid from tags t where t.key in ('{names.TAG_PROCESS}', '{names.TAG_CONFIG_SHA256}')
+        )
+        or r.run_uuid in (select l.source_run_id from logged_models l where l.source_run_id is not null)
+        or r.run_uuid in (select m.run_uuid from latest_metrics m where {OF_DIAGNOSTICS})
+    )
 """
+"""The runs of `trainings` in fa_tracking/tracking/store.py."""
 RUNS = """
 select r.run_uuid as run_id, e.name as experiment, r.name as run_name, r.status as status, r.start_time as start_time,
     r.end_time as end_time, r.artifact_uri as artifact_uri
@@ -105,7 +119,7 @@ class SqlSource:
         self._total = runs.num_rows
         return Snapshot(runs, params, tags)
 
-    def marks(self, snapshot: Snapshot, known: Mapping[str, str]) -> dict[str, str]:
+    def marks(self, snapshot: Snapshot, known: Mapping[str, str], progress: Progress = unseen) -> dict[str, str]:
         """SQLite: the newest row that had been written when the run was read; else how many points a run has."""
         run_ids = snapshot.runs["run_id"].to_pylist()
         with _connection(self._uri) as connection:
