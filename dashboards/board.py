@@ -1,7 +1,6 @@
 """The verdict board of a page: each cell of an experiment in words, and its runs with what was measured of them."""
 
 import json
-import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +13,8 @@ import pandas as pd
 from dashboards import theme
 from fa_tracking.results.publication import MISSING, mean_and_sd
 from fa_tracking.results.report import DIAGNOSTICS, MARKS
-from fa_tracking.results.sources import address, id_in_store
+from fa_tracking.results.sources import id_in_store, store_of
+from fa_tracking.tracking import address
 from fa_tracking.results.tables import short
 from fa_tracking.untrusted import one_line
 
@@ -76,7 +76,7 @@ def _run(run: Row, several: bool, mlflow_url: str | None) -> dict[str, Any]:
         "" if aborted is None else f"aborted at epoch {aborted}",
         "partial evidence" if run["evidence"] == "partial" else "",
     ]
-    where = _mlflow(address(run["source"]), mlflow_url)
+    where = _mlflow(store_of(run["source"]), mlflow_url)
     return _printable(
         id=run["run_id"],
         name=run["run_name"] or run["run_id"],
@@ -119,7 +119,7 @@ def thresholds(rows: pd.DataFrame) -> list[str]:
 
 def _mlflow(source: str, given: str | None) -> str | None:
     """The address of MLflow's UI over the store ``source``, without a login; None: results without a store."""
-    if given is None and not source.startswith(("http://", "https://")):
+    if given is None and not address.is_server(source):
         return MLFLOW_URL if "://" in source else None
     parts = urlsplit(source if given is None else given)
     bare = parts.netloc.rpartition("@")[2]
@@ -131,8 +131,8 @@ def stores(rows: pd.DataFrame, given: str | None) -> list[str]:
     if given is not None:
         return []
     return [
-        shlex.quote(re.sub(r"//[^/]*@", "//", source))
-        for source in sorted({*map(address, rows["source"])})
+        shlex.quote(address.without_login(source))
+        for source in sorted({*map(store_of, rows["source"])})
         if _mlflow(source, None) == MLFLOW_URL
     ]
 

@@ -164,7 +164,7 @@ def resume(run_id: str, tracking_uri: str | None = None, data_dir: str | None = 
         UsageError: there is no such run, it is finished, is being written by another process, or was not begun by
             ``train`` of this version.
     """
-    client = store.client(tracking_uri)
+    client = store.reader(tracking_uri)
     with store.store_errors():
         run = client.get_run(run_id)
         experiment = client.get_experiment(run.info.experiment_id).name

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from fa_tracking import catalogue, executors
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.executors import Needs, Problem, as_line
-from fa_tracking.tracking import names, recover, store
+from fa_tracking.tracking import address, names, recover, store
 from trainers import claim
 from trainers.config import RunConfig
 from trainers.study import Study
@@ -62,9 +62,10 @@ The outcome is ``DONE``, ``SKIPPED``, or a problem.
 
 def cells(study: Study, tracking_uri: str | None = None) -> list[Cell]:
     """Every run of the study with its state in the store."""
-    client = store.client(tracking_uri)
-    known = _held(client, claim.runs_of(client), study.experiment)
-    missing = Held(MISSING, None, study.experiment)
+    missing, known = Held(MISSING, None, study.experiment), {}
+    if store.missing(tracking_uri) is None:
+        client = store.reader(tracking_uri)
+        known = _held(client, claim.runs_of(client), study.experiment)
     return [Cell(config, known.get(config.digest, missing)) for config in study.cells()]
 
 
@@ -117,7 +118,7 @@ def run(
             from trainers.recorded import must_compile
 
             must_compile(device)
-    needs, uri = needs or Needs(), store.absolute(store.client(tracking_uri).tracking_uri)
+    needs, uri = needs or Needs(), address.absolute(store.client(tracking_uri).tracking_uri)
     store.must_be_here(uri)
     client, folder = store.client(uri), str(Path(data_dir).resolve()) if data_dir else None
     driver, options = uuid.uuid4().hex, (device, compiled, abort, functional)

@@ -11,7 +11,7 @@ from fa_tracking.auditor.control import Controls, is_frozen
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.diagnostics import Kind, catalogue
 from fa_tracking.tracking import names
-from fa_tracking.tracking.store import client, find_experiment, store_errors, trainings
+from fa_tracking.tracking.store import find_experiment, reader, store_errors, trainings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -137,7 +137,7 @@ def gate(experiment: str, requirement: Requirement, tracking_uri: str | None = N
         UsageError: there is no such experiment.
         FATrackError: the store does not answer.
     """
-    store = client(tracking_uri)
+    store = reader(tracking_uri)
     found = trainings(store, [find_experiment(store, experiment).experiment_id])
     asked = [r for r in found if not requirement.methods or _method(r) in requirement.methods]
     judge = _Judge(store, asked, requirement)

@@ -152,7 +152,7 @@ def replay(
         FATrackError: the store does not answer.
     """
     Abort(abort_on, patience)
-    client = store.client(tracking_uri)
+    client = store.reader(tracking_uri)
     found = store.trainings(client, [store.find_experiment(client, experiment).experiment_id])
     controls = Controls(client)
     results = []

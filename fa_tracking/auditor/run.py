@@ -21,7 +21,7 @@ from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.partial import Report
 from fa_tracking.protocol.report import DiagnosticThresholds
 from fa_tracking.scratch import scratch
-from fa_tracking.tracking import names, store
+from fa_tracking.tracking import address, names, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -118,10 +118,8 @@ def audit(
         raise UsageError("an audit that writes is of one experiment")
     given = eval_files.read(Path(eval_data)) if eval_data else None
     options = Options(data_dir, thresholds or DiagnosticThresholds(), given, layers, trust_pickles, pictures, write)
-    if not write:
-        store.must_exist(tracking_uri)
-    uri = store.absolute(store.client(tracking_uri).tracking_uri) if executor else tracking_uri
-    client = store.client(uri)
+    client = store.reader(tracking_uri)
+    uri = address.absolute(client.tracking_uri) if executor else tracking_uri
     asked = [store.find_experiment(client, experiment)] if experiment is not None else store.all_experiments(client)
     named = {e.experiment_id: e.name for e in asked}
     found = store.trainings(client, list(named))
@@ -244,6 +242,11 @@ def _by_model(client: "MlflowClient", run: "Run", control: Control, options: Opt
 
 
 def _subject(client: "MlflowClient", run: "Run", scratch: Path, options: Options) -> Subject:
+    if place := address.lost(run.info.artifact_uri or ""):
+        raise FATrackError(
+            f"its artifacts are at {place}, which is not here: carry the store back there, or link that path to where "
+            f"it is now (`ln -s`); `fa-track export` needs no artifacts"
+        )
     try:
         return load.subject(client, run, scratch, options.data_dir)
     except NoCheckpointError as no_checkpoint:

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
 
 from fa_tracking.cli._show import typed
 from fa_tracking.errors import FATrackError
+from fa_tracking.tracking import address
 
 if TYPE_CHECKING:
     from fa_tracking.results.sources import Snapshot
@@ -62,17 +61,16 @@ def store(tracking_uri: str | None) -> Store:
     """The tracking store, looked at and never made."""
     from mlflow.tracking import get_tracking_uri
 
-    from fa_tracking.results.sources import without_password
-    from fa_tracking.results.sources.sql import is_sql
-
     uri = tracking_uri or get_tracking_uri()
-    shown, checked = without_password(uri), partial(Check, "store")
-    where = local_store(uri)
+    shown, checked = address.without_password(uri), partial(Check, "store")
+    where = address.place(uri)
     if where is not None and not where.exists():
         advice = "or any first run makes it; if there is one elsewhere: --tracking-uri, or MLFLOW_TRACKING_URI"
         return Store(uri, checked(WARNING, f"there is no store yet at {shown}", advice, typed("demo")))
+    if (folder := address.folder(uri)) is not None and (closed := _file_store(folder, shown)):
+        return Store(uri, closed)
     try:
-        said = _within(ANSWER, partial(_sql_schema if is_sql(uri) else _server_version, uri))
+        said = _within(ANSWER, partial(_sql_schema if address.is_sql(uri) else _server_version, uri))
     except FATrackError as error:
         advice = "see to --tracking-uri or MLFLOW_TRACKING_URI, and whether the server runs"
         return Store(uri, checked(PROBLEM, f"{shown}: {error}", advice))
@@ -81,14 +79,22 @@ def store(tracking_uri: str | None) -> Store:
     return _counted(uri, shown, said)
 
 
-def local_store(uri: str) -> Path | None:
-    """The file or folder that a store is; None of a server."""
-    scheme, _, rest = uri.partition(":")
-    if scheme.startswith("sqlite"):
-        return Path(uri.partition(":///")[2])
-    if scheme == "file":
-        return Path(rest.removeprefix("//"))
-    return Path(uri) if "://" not in uri and scheme != "databricks" else None
+def _file_store(folder: Path, shown: str) -> Check | None:
+    """What keeps MLflow from reading a store of files; None where nothing does."""
+    from mlflow.environment_variables import MLFLOW_ALLOW_FILE_STORE
+
+    from fa_tracking.tracking.store import damaged_files
+
+    checked = partial(Check, "store", PROBLEM)
+    if not MLFLOW_ALLOW_FILE_STORE.get():
+        advice = "carries it into a database; MLFLOW_ALLOW_FILE_STORE=true in the environment opens it as it is"
+        target = f"sqlite:///{folder.absolute().parent / 'mlflow.db'}"
+        command = shlex.join(["mlflow", "migrate-filestore", "--source", str(folder), "--target", target])
+        return checked(f"{shown} is a store of files, which MLflow {version('mlflow')} no longer opens", advice, command)
+    if damaged := damaged_files(folder):
+        found = f"{shown}: damaged: {', '.join(map(str, damaged))}"
+        return checked(found, "move the folder of each away, or bring the file back")
+    return None
 
 
 def _within(seconds: float, work: Callable[[], T]) -> T:
@@ -114,45 +120,33 @@ def _within(seconds: float, work: Callable[[], T]) -> T:
 
 def _sql_schema(uri: str) -> "str | Check":
     """What to say of the schema of a SQL store; a problem where this MLflow does not open it."""
-    from alembic.script import ScriptDirectory
+    from fa_tracking.results.sources.sql import KNOWN_SCHEMAS
+    from fa_tracking.tracking import schema
 
-    from fa_tracking.results.sources import without_password
-    from fa_tracking.results.sources.sql import KNOWN_SCHEMAS, schema_version
-
-    found = schema_version(uri)
-    package = find_spec("mlflow")
-    folder = Path((package.submodule_search_locations or [""])[0] if package else "")
-    migrations = ScriptDirectory(str(folder / "store/db_migrations"))
-    if found == migrations.get_current_head():
+    found = schema.version(uri)
+    shown, mlflow = address.without_password(uri), f"MLflow {version('mlflow')}"
+    if schema.is_older(found):
+        said = f"{shown}: its schema {found} is older than that of {mlflow}, which does not open it"
+        advice = "after a copy of it is made, for its tables change; export alone reads it as it is"
+        return Check("store", PROBLEM, said, advice, shlex.join(["mlflow", "db", "upgrade", shown]))
+    if schema.is_known(found):
         known = "" if found in KNOWN_SCHEMAS else ", which fa-track reads through MLflow's client: slower"
         return f"schema {found}{known}"
-    shown, mlflow = without_password(uri), f"MLflow {version('mlflow')}"
-    if found in {migration.revision for migration in migrations.walk_revisions()}:
-        said = f"{shown}: its schema {found} is older than that of {mlflow}, which does not open it"
-        return Check(
-            "store", PROBLEM, said, "after a copy of it is made", shlex.join(["mlflow", "db", "upgrade", shown])
-        )
     said = f"{shown}: its schema {found} is newer than {mlflow}"
     return Check("store", PROBLEM, said, "or the version that wrote it", "python -m pip install --upgrade mlflow")
 
 
 def _server_version(uri: str) -> str:
     """What a tracking server says of itself; empty of a store that is none."""
-    if not uri.startswith(("http://", "https://")):
+    if not address.is_server(uri):
         return ""
     try:
-        with urllib.request.urlopen(f"{_without_login(uri).rstrip('/')}/version", timeout=ANSWER) as answer:
+        with urllib.request.urlopen(f"{address.without_login(uri).rstrip('/')}/version", timeout=ANSWER) as answer:
             return f"MLflow {answer.read(50).decode(errors='replace').strip()}, here {version('mlflow')}"
     except urllib.error.HTTPError as error:
         return f"HTTP {error.code} when asked for its version"
     except (OSError, urllib.error.URLError) as error:
         raise FATrackError(f"does not answer: {getattr(error, 'reason', error)}") from error
-
-
-def _without_login(uri: str) -> str:
-    """The address alone, which is all that urllib takes."""
-    address = urlsplit(uri)
-    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
 
 
 def _counted(uri: str, shown: str, said: str) -> Store:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fa_tracking.cli import _check_installation as installation
-from fa_tracking.cli._check_store import OK, PROBLEM, WARNING, Check, Store, count, local_store, store
+from fa_tracking.cli._check_store import OK, PROBLEM, WARNING, Check, Store, count, store
 from fa_tracking.cli._show import typed
 from fa_tracking.errors import FATrackError
+from fa_tracking.tracking import address
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -38,6 +39,7 @@ def checks(tracking_uri: str | None, db: str, data_dir: str | None) -> Iterator[
     yield held.check
     yield from _guarded("database", partial(database, db, held))
     yield from _guarded("data", partial(data, data_dir))
+    yield from _guarded("artifacts", partial(artifacts, held))
     yield from _guarded("disk", partial(disk, db, held))
     yield from _guarded("git", installation.git)
     yield from _guarded("terminal", installation.terminal)
@@ -146,15 +148,24 @@ def _data_sets(folder: Path) -> list[str]:
     return [*itself, *found]
 
 
+def artifacts(held: Store) -> Iterator[Check]:
+    """Whether the artifacts of a store's runs are where it says, which a store that was carried elsewhere does not know."""
+    said = [] if held.snapshot is None else held.snapshot.runs["artifact_uri"].to_pylist()
+    places = [place for uri in said if (place := address.lost(str(uri)))]
+    for place in sorted(set(places)):
+        found = f"{count(places.count(place), 'run')}: the artifacts are at {place}, which is not here"
+        yield Check("artifacts", PROBLEM, found, "carry the store back there, or link that path to where it is now: ln -s")
+
+
 def disk(db: str, held: Store) -> Iterator[Check]:
     """Free space and leave to write where the store, its artifacts, the database and temporary files stand."""
     places = {"database": Path(db).absolute().parent, "temporary files": Path(tempfile.gettempdir())}
-    where = local_store(held.uri)
+    where = address.place(held.uri)
     if where is not None:
         places = {"store": where.absolute().parent, **places}
     if held.snapshot is not None and held.snapshot.runs.num_rows:
-        artifacts = local_store(str(held.snapshot.runs["artifact_uri"][-1].as_py()))
-        places |= {"artifacts": artifacts} if artifacts else {}
+        written = address.folder(str(held.snapshot.runs["artifact_uri"][-1].as_py()))
+        places |= {"artifacts": written} if written and not address.lost(str(written)) else {}
     disks: dict[int, list[tuple[str, Path]]] = {}
     for name, path in places.items():
         standing = next(p for p in (path, *path.absolute().parents) if p.exists())

@@ -48,7 +48,7 @@ def typed(*words: str) -> str:
     Each only where the next command takes it, and ``words`` do not name it already. What stands in the environment is
     there for the next command as well.
     """
-    from fa_tracking.results.sources import without_password
+    from fa_tracking.tracking.address import without_password
 
     context = click.get_current_context()
     line = ["fa-track", *_asked(words)]
@@ -84,9 +84,9 @@ def _command(words: Sequence[str]) -> click.Command:
 
 def mlflow_ui(tracking_uri: str | None) -> str:
     """How to see a store's runs: the command, or the address where a server shows them already."""
-    from fa_tracking.results.sources import without_password
+    from fa_tracking.tracking.address import is_server, without_password
 
-    if tracking_uri and tracking_uri.startswith(("http://", "https://")):
+    if tracking_uri and is_server(tracking_uri):
         return f"open {without_password(tracking_uri)} in a browser"
     return shlex.join(
         ["mlflow", "ui", *(["--backend-store-uri", without_password(tracking_uri)] if tracking_uri else [])]

@@ -22,7 +22,7 @@ def command(as_json: bool) -> None:
     Example:
       fa-track recover
     """
-    from fa_tracking.results.sources import without_password
+    from fa_tracking.tracking.address import without_password
     from fa_tracking.tracking.journal import spool
     from fa_tracking.tracking.recover import recover
 

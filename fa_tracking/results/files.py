@@ -1,12 +1,12 @@
 """Writes a file, or several together, whole or not at all."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fa_tracking.errors import FATrackError
+from fa_tracking.scratch import scratch
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -34,11 +34,11 @@ def together(place: Path) -> Iterator[Path]:
     Raises:
         FATrackError: nothing can be written there.
     """
-    try:
-        scratch = tempfile.TemporaryDirectory(prefix=".fa-track-", dir=place)
-    except OSError as error:
-        raise FATrackError(f"nothing can be written into {place}: {error.strerror or error}") from error
-    with scratch as folder:
-        yield Path(folder)
-        for made in sorted(Path(folder).iterdir()):
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(scratch(place))
+        except OSError as error:
+            raise FATrackError(f"nothing can be written into {place}: {error.strerror or error}") from error
+        yield folder
+        for made in sorted(folder.iterdir()):
             write_whole(place / made.name, made.read_bytes())

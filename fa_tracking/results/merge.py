@@ -21,7 +21,7 @@ from fa_tracking.results.export import allow_memory, fits, refuse_other_files, r
 from fa_tracking.results.folders import create_tables, every_part, find_folders, texts
 from fa_tracking.results.foreign import refuse_what_is_no_table, shut_off
 from fa_tracking.results.parquet import ORDERS, WHOLE
-from fa_tracking.results.sources import LABELLED, address, id_in_store
+from fa_tracking.results.sources import LABELLED, id_in_store, store_of
 from fa_tracking.tracking import names
 
 if TYPE_CHECKING:
@@ -164,14 +164,14 @@ def _key(connection: "DuckDBPyConnection", label: str | None, path: Path, source
         return source
     held = [key for (key,) in connection.execute("select distinct source from runs order by 1").fetchall()]
     if label is None:
-        same = [key for key in held if address(key) == source and _shared(connection, source, key)]
+        same = [key for key in held if store_of(key) == source and _shared(connection, source, key)]
         if same:
             return same[0]
     name = label or re.sub(r"[^\w.-]+|^\W+", "-", path.resolve().stem).strip("-.") or "laboratory"
     others = [key for key in held if key.startswith(f"{name}=") and key != f"{name}={source}"]
     if label is None and others:
         raise UsageError(
-            f"{path} would be called {name}, as {address(others[0])} is already: name the laboratories, as in "
+            f"{path} would be called {name}, as {store_of(others[0])} is already: name the laboratories, as in "
             f"theirs={path}"
         )
     return f"{name}={source}"
@@ -187,7 +187,7 @@ def _shared(connection: "DuckDBPyConnection", source: str, key: str) -> int:
 def _take(connection: "DuckDBPyConnection", source: str, key: str, path: Path, say: Callable[[str], None]) -> Merged:
     """Take over one store's rows, under ``key``."""
     label = (LABELLED.match(key) or ["", ""])[1]
-    uri = address(key)
+    uri = store_of(key)
     ids = [
         run
         for (run,) in connection.execute(

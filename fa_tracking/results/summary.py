@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from fa_tracking.results.database import DEFAULT_DATABASE, ask, connect, find_query, run_sql, sql_errors
 from fa_tracking.results.publication import mean_and_sd
-from fa_tracking.results.sources import refuse_silent
 from fa_tracking.results.tables import short
 from fa_tracking.tracking import names, notes, store
 
@@ -55,8 +54,8 @@ def find_home(experiment: str, tracking_uri: str | None = None) -> "tuple[Mlflow
         UsageError: the store holds no such experiment.
         FATrackError: the store does not answer.
     """
-    client = store.client(tracking_uri)
-    refuse_silent(client.tracking_uri)
+    store.must_answer(tracking_uri)
+    client = store.reader(tracking_uri)
     return client, store.find_experiment(client, experiment).experiment_id
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fa_tracking import cells
 from fa_tracking.errors import FATrackError, StoreAwayError, UsageError
-from fa_tracking.tracking import names, process, store
+from fa_tracking.tracking import address, names, process, store
 from fa_tracking.tracking.deliver import deliver
 from fa_tracking.tracking.journal import Journal, spool
 from fa_tracking.tracking.run import TrackedRun
@@ -129,7 +129,7 @@ def _written(client: "MlflowClient", run_id: str, is_own: bool) -> Iterator[Writ
 
 def _writer(client: "MlflowClient", run_id: str) -> Writer:
     try:
-        journal = Journal(spool() / run_id, {"run_id": run_id, "tracking_uri": store.absolute(client.tracking_uri)})
+        journal = Journal(spool() / run_id, {"run_id": run_id, "tracking_uri": address.absolute(client.tracking_uri)})
     except BlockingIOError:
         raise UsageError(f"run {run_id} is being written by another process on this machine") from None
     return Writer(journal, partial(deliver, client, run_id, journal.folder))

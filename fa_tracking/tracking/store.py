@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import socket
 import sqlite3
 import ssl
@@ -12,13 +13,14 @@ from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.scratch import scratch
-from fa_tracking.tracking import lock, names
+from fa_tracking.tracking import address, lock, names, schema
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Metric, Run
 
@@ -31,6 +33,8 @@ ANSWER = 10.0
 
 PATIENCE = 60_000
 """Milliseconds that a SQLite store is waited for while others write to it."""
+
+_RUN = re.compile("[0-9a-f]{32}")
 
 LARGEST = 1.7976931348623157e308
 """What MLflow's SQL stores write for infinity."""
@@ -47,13 +51,31 @@ def client(tracking_uri: str | None = None) -> "MlflowClient":
 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # ours say more, on a terminal alone
     uri = tracking_uri or mlflow.get_tracking_uri()
+    file = address.file(uri)
     # processes that begin at once would all make the tables of a new SQLite store, and most would fail
-    making = lock.alone(str(Path(uri.partition(":///")[2]).resolve())) if uri.startswith("sqlite") else nullcontext()
-    with store_errors(), making:
-        if uri.startswith("sqlite:"):
+    with store_errors(), lock.alone(str(file.resolve())) if file else nullcontext():
+        if address.is_sql(uri):
+            schema.refuse_older(uri)
+        if address.scheme(uri) == "sqlite":
             _be_patient()
-            _make_tables(uri)
+            _make_tables(file)
         return mlflow.MlflowClient(tracking_uri)
+
+
+def reader(tracking_uri: str | None = None) -> "MlflowClient":
+    """A client of a store that is there: one that only reads does not make it.
+
+    Raises:
+        UsageError: there is none on this machine, where it should be.
+        FATrackError: it does not open.
+    """
+    import mlflow
+
+    must_exist(tracking_uri)
+    root = address.folder(tracking_uri or mlflow.get_tracking_uri())
+    if root is not None and (damaged := damaged_files(root)):  # MLflow leaves out what it cannot read
+        raise FATrackError(_damaged(damaged))
+    return client(tracking_uri)
 
 
 def must_answer(uri: str | None) -> None:
@@ -62,20 +84,19 @@ def must_answer(uri: str | None) -> None:
     Raises:
         FATrackError: nobody answers at its address.
     """
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
-    if not uri.startswith(("http://", "https://")):
+    uri = address.given(uri) or ""
+    if not address.is_server(uri):
         return
-    parts = urlsplit(uri)
-    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    shown = address.without_login(uri)
     try:
-        urllib.request.urlopen(address, timeout=ANSWER).close()
+        urllib.request.urlopen(shown, timeout=ANSWER).close()
     except urllib.error.HTTPError:
         return  # it answers
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         if not isinstance(reason, ssl.SSLError):  # which MLflow may have been told to accept
             said = getattr(reason, "strerror", None) or reason
-            raise FATrackError(f"the MLflow server {address} does not answer: {said}") from error
+            raise FATrackError(f"the MLflow server {shown} does not answer: {said}") from error
 
 
 def must_exist(tracking_uri: str | None) -> None:
@@ -84,22 +105,16 @@ def must_exist(tracking_uri: str | None) -> None:
     Raises:
         UsageError: it is not.
     """
-    import mlflow
-
-    uri = tracking_uri or mlflow.get_tracking_uri()
-    is_folder = "://" not in uri or uri.startswith("file:")
-    place = Path(uri.removeprefix("file://")) if is_folder else _sqlite_file(uri)
-    if place is not None and not place.exists():
+    if (place := missing(tracking_uri)) is not None:
         raise UsageError(f"there is no store {place}")
 
 
-def absolute(uri: str) -> str:
-    """The URI of a store as any folder knows it: that of a file may be relative to this one."""
-    if (file := _sqlite_file(uri)) is None:
-        return uri if ":" in uri else str(Path(uri).resolve())
-    from sqlalchemy import make_url
+def missing(tracking_uri: str | None) -> Path | None:
+    """The file or folder of this machine where a store should be and is not; None where it is, or is elsewhere."""
+    import mlflow
 
-    return make_url(uri).set(database=str(file.resolve())).render_as_string(hide_password=False)
+    place = address.place(tracking_uri or mlflow.get_tracking_uri())
+    return None if place is None or place.exists() else place
 
 
 def must_be_here(uri: str) -> None:
@@ -108,21 +123,12 @@ def must_be_here(uri: str) -> None:
     Raises:
         FATrackError: it is not, or the store lives in one process alone.
     """
-    file = _sqlite_file(uri)
-    if uri.startswith("sqlite") and (file is None or not file.is_file()):
+    file = address.file(uri)
+    if address.scheme(uri) == "sqlite" and (file is None or not file.is_file()):
         raise FATrackError(
             f"{socket.gethostname()} has no file {file or uri}: several processes need a store that each of them "
             "reaches; on several machines a tracking server (MLFLOW_TRACKING_URI=http://…)"
         )
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    if not uri.startswith("sqlite"):
-        return None
-    from sqlalchemy import make_url
-
-    name = make_url(uri).database
-    return None if name in (None, "", ":memory:") else Path(str(name))
 
 
 @cache
@@ -140,18 +146,17 @@ def _be_patient() -> None:
         return statement.replace("PRAGMA busy_timeout = 20000;", f"PRAGMA busy_timeout = {PATIENCE};"), parameters
 
 
-def _make_tables(uri: str) -> None:
+def _make_tables(file: Path | None) -> None:
     """Put a new SQLite store in its place as a whole: MLflow cannot open one whose tables were half made."""
     import sqlalchemy
     from mlflow.store.db.utils import _initialize_tables
 
-    file = _sqlite_file(uri)
     if file is None or (file.exists() and file.stat().st_size):
         return
     path = file.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     with scratch(path.parent) as folder:
-        engine = sqlalchemy.create_engine(f"sqlite:///{folder / path.name}")
+        engine = sqlalchemy.create_engine(sqlalchemy.URL.create("sqlite", database=str(folder / path.name)))
         _initialize_tables(engine)
         engine.dispose()
         (folder / path.name).replace(path)
@@ -167,6 +172,43 @@ def store_errors() -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise FATrackError(f"the MLflow store failed: {what_failed(error) or type(error).__name__}") from error
+    except Exception as error:
+        if root := _file_store(error.__traceback__):  # MLflow trips over a file that is cut short
+            raise FATrackError(_damaged(damaged_files(root) or [root])) from error
+        raise
+
+
+def _damaged(files: list[Path]) -> str:
+    shown = ", ".join(map(str, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    return f"the MLflow store is damaged: {shown}: bring the file back, or move its folder out of the store"
+
+
+def _file_store(traceback: "TracebackType | None") -> Path | None:
+    """The folder of MLflow's file store whose own code an error came from; None where it came from elsewhere."""
+    from mlflow.store.tracking.file_store import FileStore
+
+    while traceback:
+        if isinstance(found := traceback.tb_frame.f_locals.get("self"), FileStore):
+            return Path(found.root_directory)
+        traceback = traceback.tb_next
+    return None
+
+
+def damaged_files(root: Path) -> list[Path]:
+    """The descriptions of experiments and runs in a file store that are missing, or are none."""
+    import yaml
+
+    damaged = []
+    experiments = [folder for folder in root.glob("*/") if folder.name.isdecimal()]
+    runs = [folder for experiment in experiments for folder in experiment.glob("*/") if _RUN.fullmatch(folder.name)]
+    for path in (folder / "meta.yaml" for folder in sorted(experiments + runs)):
+        try:
+            is_whole = isinstance(yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)), dict)
+        except (OSError, yaml.YAMLError):
+            is_whole = False
+        if not is_whole:
+            damaged.append(path)
+    return damaged
 
 
 def what_failed(said: object) -> str:
@@ -176,8 +218,7 @@ def what_failed(said: object) -> str:
 
 def is_shared(store: "MlflowClient") -> bool:
     """Whether others may write to a store: any but a SQLite file or a folder of this machine."""
-    uri = str(store.tracking_uri)
-    return "://" in uri and not uri.startswith(("sqlite:", "file:"))
+    return address.is_shared(str(store.tracking_uri))
 
 
 def find_experiment(store: "MlflowClient", name: str) -> "Experiment":

@@ -13,15 +13,14 @@ where ``progress`` is told how much of all is read, in what the source counts: p
 and never writes to the store. Values are as the store holds them: the export undoes what it does to infinities.
 """
 
-import os
 import re
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
 from fa_tracking.errors import FATrackError
+from fa_tracking.tracking import address
+from fa_tracking.tracking.address import without_password
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,38 +61,40 @@ class Source(Protocol):
 
 
 def open_source(tracking_uri: str | None, say: Say) -> Source:
-    """The fastest source for a store: directly where it is a SQL database of a schema that is known here.
+    """The fastest source for a store: directly where it is a SQL database whose tables are as they are read here.
 
     Raises:
-        FATrackError: the store does not answer.
+        UsageError: there is no such store on this machine.
+        FATrackError: the store does not answer, or the installed MLflow would have to change it.
     """
-    from fa_tracking.results.sources.sql import KNOWN_SCHEMAS, SqlSource, is_sql, schema_version
+    from fa_tracking.results.sources.sql import KNOWN_SCHEMAS, SqlSource, has_what_is_read
+    from fa_tracking.tracking import schema
 
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if uri and is_sql(uri):  # known without MLflow, whose import takes longer than most exports
-        version = schema_version(uri)
-        if version in KNOWN_SCHEMAS:
+    uri = address.given(tracking_uri)
+    if not uri:  # MLflow's default, which MLflow alone can name: its import takes longer than most exports
+        import mlflow
+
+        uri = mlflow.get_tracking_uri()
+    if address.is_sql(uri):
+        version = schema.version(uri)
+        if version in KNOWN_SCHEMAS or schema.is_older(version) and has_what_is_read(uri):
             return SqlSource(uri)
+        if schema.is_older(version):
+            raise FATrackError(schema.older(uri, version))
         said = f"has a schema ({version}) that is not known here"
         say(f"{without_password(uri)} {said}: reading it through MLflow's client, which is slower")
-    if uri:
-        refuse_silent(uri)
-    return _by_client(tracking_uri)
+    from fa_tracking.results.sources.client import ClientSource
+    from fa_tracking.tracking import store
 
-
-def without_password(uri: str) -> str:
-    """A tracking URI as it may be shown and handed on."""
-    address = urlsplit(uri)
-    if address.password is None:
-        return uri
-    return uri.replace(f":{address.password}@", "@", 1)
+    store.must_answer(uri)
+    return ClientSource(store.reader(uri))
 
 
 LABELLED = re.compile(r"^(\w[\w.-]*)=(?=.)")
 """What stands before the address of a store whose runs `fa-track merge` has taken over: its laboratory."""
 
 
-def address(source: str) -> str:
+def store_of(source: str) -> str:
     """The tracking URI in ``runs.source``."""
     return LABELLED.sub("", source)
 
@@ -101,36 +102,3 @@ def address(source: str) -> str:
 def id_in_store(run_id: str) -> str:
     """The id by which a run's own store knows it: a merged database may call it ``ID@LABORATORY``."""
     return run_id.partition("@")[0]
-
-
-def refuse_silent(uri: str) -> None:
-    """Say at once of a tracking server what MLflow's client would say after minutes of trying again.
-
-    Raises:
-        FATrackError: it does not answer.
-    """
-    from urllib.request import getproxies, proxy_bypass  # loads what commands that ask no server wait for
-
-    address = urlsplit(uri)
-    if address.scheme not in ("http", "https"):
-        return
-    port = address.port or (443 if address.scheme == "https" else 80)
-    if getproxies().get(address.scheme) and not proxy_bypass(address.hostname or ""):
-        return
-    try:
-        socket.create_connection((address.hostname or "", port), timeout=10).close()
-    except OSError as error:
-        raise FATrackError(
-            f"the tracking server {without_password(uri)} does not answer: {error.strerror or error}"
-        ) from error
-
-
-def _by_client(tracking_uri: str | None) -> Source:
-    from fa_tracking.results.sources.client import ClientSource
-    from fa_tracking.results.sources.sql import KNOWN_SCHEMAS, SqlSource, is_sql, schema_version
-    from fa_tracking.tracking import store
-
-    client = store.client(tracking_uri)
-    if not tracking_uri and is_sql(client.tracking_uri) and schema_version(client.tracking_uri) in KNOWN_SCHEMAS:
-        return SqlSource(client.tracking_uri)  # MLflow's default store, which MLflow alone can name
-    return ClientSource(client)

@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking.errors import FATrackError
-from fa_tracking.results.sources import METRICS, PAIRS, RUNS, Progress, Snapshot, unseen, without_password
-from fa_tracking.tracking import store
+from fa_tracking.results.sources import METRICS, PAIRS, RUNS, Progress, Snapshot, unseen
+from fa_tracking.tracking import address, store
+from fa_tracking.tracking.address import without_password
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +38,7 @@ class ClientSource:
     def __init__(self, client: "MlflowClient") -> None:
         self.uri = without_password(client.tracking_uri)
         self._client = client
-        self._is_server = client.tracking_uri.startswith(("http://", "https://"))
+        self._is_server = address.is_server(client.tracking_uri)
         self._keys: dict[str, list[str]] = {}
         self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the source
 

@@ -10,15 +10,15 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fa_tracking.errors import FATrackError
-from fa_tracking.results.sources import Progress, Snapshot, unseen, without_password
-from fa_tracking.tracking import names
-from fa_tracking.tracking.store import PATIENCE, client, find_experiment, store_errors
+from fa_tracking.results.sources import Progress, Snapshot, unseen
+from fa_tracking.tracking import address, names
+from fa_tracking.tracking.address import without_password
+from fa_tracking.tracking.store import PATIENCE, find_experiment, reader, store_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,8 +39,6 @@ READERS = 2
 IN_LIST = 500
 FEW = 0.2
 """Up to this share of the runs, metrics are asked for run by run, by MLflow's own index; above it all are read."""
-
-SCHEMES = ("sqlite", "postgresql", "postgres", "mysql", "mssql")
 
 OF_DIAGNOSTICS = " or ".join(f"m.key like '{prefix}%'" for prefix in names.OF_DIAGNOSTICS)
 ACTIVE = f"""
@@ -69,29 +67,29 @@ POINTS = "select run_uuid as run_id, key, step, value, is_nan, timestamp from me
 COUNTS = "select run_uuid as run_id, count(*) as points, max(timestamp) as newest from metrics group by run_uuid"
 
 
-def is_sql(uri: str) -> bool:
-    """Whether a tracking URI names a SQL database."""
-    return uri.split(":", 1)[0].split("+", 1)[0] in SCHEMES
+READ = {
+    "experiments": ("experiment_id", "name", "lifecycle_stage"),
+    "runs": (
+        "run_uuid", "experiment_id", "name", "status", "start_time", "end_time", "artifact_uri", "lifecycle_stage"
+    ),
+    "params": ("run_uuid", "key", "value"),
+    "tags": ("run_uuid", "key", "value"),
+    "metrics": ("run_uuid", "key", "step", "value", "is_nan", "timestamp"),
+    "latest_metrics": ("run_uuid", "key"),
+    "logged_models": ("source_run_id",),
+}  # fmt: skip
+"""What is read of a store, by table."""
 
 
-def schema_version(uri: str) -> str:
-    """The Alembic version of a store.
-
-    Raises:
-        FATrackError: it does not answer, or is no store of MLflow's, which its client would make of it.
-    """
-    from adbc_driver_manager import Error
-
-    with _connection(uri) as connection:
-        try:
-            rows = connection.table("select version_num from alembic_version").to_pylist()
-        except (Error, FATrackError) as error:
-            if "locked" in str(error):
-                raise
-            rows = []
-    if len(rows) != 1:
-        raise FATrackError(f"{without_password(uri)} holds no tables of MLflow's: give the --tracking-uri of a store")
-    return str(rows[0]["version_num"])
+def has_what_is_read(uri: str) -> bool:
+    """Whether a store of an older schema has every table and column that is read."""
+    try:
+        with _connection(uri) as connection:
+            for table, columns in READ.items():
+                connection.table(f"select {', '.join(f'{table}.{column}' for column in columns)} from {table} where 1 = 0")
+    except FATrackError:
+        return False
+    return True
 
 
 class SqlSource:
@@ -100,7 +98,7 @@ class SqlSource:
     def __init__(self, uri: str) -> None:
         self.uri = without_password(uri)
         self._uri = uri
-        self._is_sqlite = uri.startswith("sqlite")
+        self._is_sqlite = address.scheme(uri) == "sqlite"
         self._total = 0
 
     def snapshot(self, experiment: str | None) -> Snapshot:
@@ -110,7 +108,7 @@ class SqlSource:
                 active = "select name, experiment_id from experiments where lifecycle_stage = 'active'"
                 ids = {row["name"]: row["experiment_id"] for row in connection.table(active).to_pylist()}
                 if experiment not in ids:
-                    find_experiment(client(self._uri), experiment)  # says what there is
+                    find_experiment(reader(self._uri), experiment)  # says what there is
                 only = f" and e.experiment_id = {ids[experiment]}"
             runs = connection.table(f"{RUNS} {ACTIVE} {only} order by r.start_time, r.run_uuid")
             active = f"run_uuid in (select r.run_uuid {ACTIVE} {only})"
@@ -222,8 +220,8 @@ def _connection(uri: str) -> Iterator[_Reader]:
     from adbc_driver_manager import Error
 
     try:
-        if uri.split(":", 1)[0].split("+", 1)[0] in ("sqlite", "postgresql", "postgres"):
-            is_sqlite = uri.startswith("sqlite")
+        if address.scheme(uri) in ("sqlite", "postgresql", "postgres"):
+            is_sqlite = address.scheme(uri) == "sqlite"
             with _adbc(uri) as connection, connection.cursor(adbc_stmt_kwargs=BATCH if is_sqlite else {}) as cursor:
                 if is_sqlite:
                     cursor.execute(f"pragma busy_timeout = {PATIENCE}")
@@ -237,13 +235,13 @@ def _connection(uri: str) -> Iterator[_Reader]:
 
 
 def _adbc(uri: str) -> "Connection":
-    if uri.startswith("sqlite"):
+    if address.scheme(uri) == "sqlite":
         import adbc_driver_sqlite.dbapi as sqlite
 
-        path = uri.partition(":///")[2]
-        if not Path(path).is_file():
-            raise FATrackError(f"there is no store {path}")
-        return sqlite.connect(f"file:{quote(path)}?mode=rw")  # to undo what a killed writer has left half written
+        path = address.file(uri)
+        if path is None or not path.is_file():
+            raise FATrackError(f"there is no store {path or uri}")
+        return sqlite.connect(f"file:{quote(str(path.absolute()))}?mode=rw")  # to undo what a killed writer has left half written
     import adbc_driver_postgresql.dbapi as postgresql
 
     return postgresql.connect("postgresql://" + uri.split("://", 1)[1])

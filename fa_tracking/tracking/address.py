@@ -1,0 +1,99 @@
+"""Reads the address of an MLflow store, its tracking URI. No other module takes one apart."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+SQL = ("sqlite", "postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle")
+DATABRICKS = ("databricks", "databricks-uc", "uc")
+"""Addresses without a `://` that are no folders."""
+
+
+def given(tracking_uri: str | None) -> str | None:
+    """``tracking_uri``, else MLFLOW_TRACKING_URI; None where MLflow alone knows its default."""
+    return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
+def scheme(uri: str) -> str:
+    """``sqlite``, ``http``, ``file``, …, without a driver; empty of a folder's plain path."""
+    name, found, _ = uri.partition(":")
+    if name in DATABRICKS:
+        return name
+    return name.split("+", 1)[0].lower() if found and "/" not in name else ""
+
+
+def is_server(uri: str) -> bool:
+    """Whether a tracking server answers there."""
+    return scheme(uri) in ("http", "https")
+
+
+def is_sql(uri: str) -> bool:
+    """Whether it is a database."""
+    return scheme(uri) in SQL
+
+
+def is_shared(uri: str) -> bool:
+    """Whether others may write to the store: any but a SQLite file or a folder of this machine."""
+    return scheme(uri) not in ("", "sqlite", "file")
+
+
+def parsed(uri: str) -> "URL":
+    """A database's address in parts, as MLflow reads it: blanks and other letters may be percent-encoded."""
+    from sqlalchemy import make_url
+
+    return make_url(uri)
+
+
+def file(uri: str) -> Path | None:
+    """The file of a SQLite store; None of any other."""
+    if scheme(uri) != "sqlite":
+        return None
+    name = parsed(uri).database
+    return None if name in (None, "", ":memory:") else Path(str(name))
+
+
+def folder(uri: str) -> Path | None:
+    """The folder of a file store; None of any other."""
+    if scheme(uri) == "file":
+        return Path(url2pathname(urlsplit(uri).path))
+    return Path(uri) if not scheme(uri) else None
+
+
+def place(uri: str) -> Path | None:
+    """The file or folder of this machine that a store is; None where it is neither."""
+    return file(uri) or folder(uri)
+
+
+def lost(artifact_uri: str) -> Path | None:
+    """The folder of this machine that held a run's artifacts, where nothing of it is here any more.
+
+    MLflow writes down where artifacts are as a whole path, ``…/mlruns/EXPERIMENT/RUN/artifacts``: that of a store which
+    was carried to another folder, or machine, is the old one. Where no run has artifacts yet, ``mlruns`` alone is missing.
+    """
+    found = folder(artifact_uri)
+    root = None if found is None else found.parent.parent.parent
+    return root if root is not None and not root.exists() and not root.parent.exists() else None
+
+
+def absolute(uri: str) -> str:
+    """The address as any folder knows it: that of a file may be relative to this one."""
+    if (found := file(uri)) is not None:
+        return parsed(uri).set(database=str(found.resolve())).render_as_string(hide_password=False)
+    return str(Path(uri).resolve()) if not scheme(uri) else uri
+
+
+def without_password(uri: str) -> str:
+    """The address as it may be shown and handed on."""
+    password = urlsplit(uri).password
+    return uri if password is None else uri.replace(f":{password}@", "@", 1)
+
+
+def without_login(uri: str) -> str:
+    """The address alone, which is all that urllib takes."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -1,0 +1,120 @@
+"""The schema of a store's database: which it has, and whether MLflow would change it."""
+
+import sqlite3
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+from fa_tracking.errors import FATrackError
+from fa_tracking.tracking import address
+
+VERSION = "select version_num from alembic_version"
+
+
+def version(uri: str) -> str:
+    """The Alembic version of a store, read without a change to it.
+
+    Raises:
+        FATrackError: it does not answer, or is no store of MLflow's, which its client would make of it.
+    """
+    found = _of_sqlite(uri) if address.scheme(uri) == "sqlite" else _of_server(uri)
+    if len(found) != 1:
+        shown = address.without_password(uri)
+        raise FATrackError(f"{shown} holds no tables of MLflow's: give the --tracking-uri of a store")
+    return found[0]
+
+
+def refuse_older(uri: str) -> None:
+    """Refuse a database that MLflow would change, since a store is nobody's to upgrade by the way.
+
+    Raises:
+        FATrackError: its schema is older than the installed MLflow's.
+    """
+    if address.scheme(uri) == "sqlite" and not _is_begun(uri):
+        return
+    try:
+        found = version(uri)
+    except FATrackError:
+        return  # an empty database, or one that MLflow says more of
+    if is_older(found):
+        raise FATrackError(older(uri, found))
+
+
+def is_older(version: str) -> bool:
+    """Whether the installed MLflow would upgrade a store of this schema."""
+    return any(_of_migration(text, "down_revision") == version for text in _migrations())
+
+
+def is_known(version: str) -> bool:
+    """Whether it is a schema of the installed MLflow's, or of one before it."""
+    return any(_of_migration(text, "revision") == version for text in _migrations())
+
+
+def older(uri: str, version: str) -> str:
+    """What to do about an older schema, in a line."""
+    from importlib.metadata import version as installed
+
+    shown = address.without_password(uri)
+    return (
+        f"{shown}: its schema {version} is older than that of MLflow {installed('mlflow')}, which does not open it: make "
+        f"a copy, then run `mlflow db upgrade {shown!r}`, which changes its tables so that an older MLflow no longer "
+        "opens it; or install the MLflow that wrote it"
+    )
+
+
+def _migrations() -> list[str]:
+    package = find_spec("mlflow")
+    places = (package.submodule_search_locations if package else None) or []
+    return [
+        path.read_text(encoding="utf-8")
+        for place in places
+        for path in sorted(Path(place, "store/db_migrations/versions").glob("*.py"))
+    ]
+
+
+def _of_migration(text: str, name: str) -> str | None:
+    """What a migration says of itself; Alembic has them say it as assignments, a line each."""
+    line = next((line for line in text.splitlines() if line.partition("=")[0].strip() == name), "")
+    return line.partition("=")[2].strip().strip("'\"") or None
+
+
+def _is_begun(uri: str) -> bool:
+    path = address.file(uri)
+    return path is not None and path.is_file() and path.stat().st_size > 0
+
+
+def _of_sqlite(uri: str) -> list[str]:
+    path = address.file(uri)
+    if path is None or not path.is_file():
+        raise FATrackError(f"there is no store {path or uri}")
+    try:
+        # not read-only, so that what a killed writer has left half written can be undone
+        connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=rw", timeout=60, uri=True)
+        try:
+            return [str(found) for (found,) in connection.execute(VERSION)]
+        finally:
+            connection.close()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_ERROR:  # it has no such table
+            return []
+        raise FATrackError(f"the MLflow store {path} failed: {error}") from error
+    except sqlite3.DatabaseError:
+        return []  # no database
+
+
+def _of_server(uri: str) -> list[str]:
+    from sqlalchemy import NullPool, create_engine, text
+    from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+    from fa_tracking.tracking.store import what_failed
+
+    try:
+        with create_engine(uri, poolclass=NullPool).connect() as connection:
+            return [str(found) for (found,) in connection.execute(text(VERSION))]
+    except ImportError as error:
+        driver = f"{uri.split(':', maxsplit=1)[0]}:// needs the Python package {error.name}"
+        raise FATrackError(f"{driver}: install it, or name another driver, as mysql+pymysql:// does") from error
+    except OperationalError as error:
+        raise FATrackError(f"the MLflow store failed: {what_failed(error)}") from error
+    except SQLAlchemyError:
+        return []  # it has no such table
