@@ -13,7 +13,7 @@ from fa_tracking.tracking import address, names, process, store
 from fa_tracking.tracking.deliver import deliver
 from fa_tracking.tracking.journal import Journal, spool
 from fa_tracking.tracking.run import TrackedRun
-from fa_tracking.tracking.writer import Writer
+from fa_tracking.tracking.writer import Silent, Writer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,6 +33,9 @@ def start_run(
 ) -> "Iterator[TrackedRun]":
     """An MLflow run for the length of a ``with`` block; FAILED if the block raises.
 
+    Of the processes that `torchrun` or `torch.distributed` train together, that of rank 0 writes the run. In the others
+    the same calls measure and return the same, and write nothing; their ``run_id`` is empty where none was given.
+
     Args:
         experiment: created where it is missing; MLflow's active experiment where None.
         tracking_uri: MLFLOW_TRACKING_URI where None.
@@ -51,6 +54,9 @@ def start_run(
         raise UsageError(f"start_run needs {' and '.join(missing)}: without them runs cannot be grouped into cells")
     if wrong := cells.contradiction(params):
         raise UsageError(f"start_run: {wrong}")
+    if not process.is_first():
+        yield TrackedRun(None, run_id or "", str(params["method"]), Silent())
+        return
     client = store.client(tracking_uri)
     is_own = run_id is None
     if run_id is None:
@@ -75,12 +81,15 @@ def resume_run(run_id: str, tracking_uri: str | None = None) -> "Iterator[Tracke
     """
     import mlflow
 
-    client = store.client(tracking_uri)
+    client = store.reader(tracking_uri)
     _refuse_active()
     with store.store_errors():
         run = client.get_run(run_id)
     if "method" not in run.data.params:
         raise UsageError(f"run {run_id} has no param `method`: it was not begun by start_run")
+    if not process.is_first():
+        yield TrackedRun(client, run_id, run.data.params["method"], Silent(), ())
+        return
     with _written(client, run_id, is_own=True) as writer:
         writer.flush()
         with store.store_errors():

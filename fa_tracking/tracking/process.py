@@ -2,11 +2,23 @@
 
 import os
 import socket
+import sys
 
 
 def this() -> str:
     """This process, as a run's tag names it: host:pid."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def is_first() -> bool:
+    """Whether this process has rank 0 of those that train together, or trains alone.
+
+    Asked is ``torch.distributed`` where it has begun, else what `torchrun` has put into the environment.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return int(distributed.get_rank()) == 0
+    return "WORLD_SIZE" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 def is_here(process: str) -> bool:

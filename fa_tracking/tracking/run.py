@@ -14,7 +14,7 @@ from fa_tracking.protocol.probe import Capture, capture_all
 from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
 from fa_tracking.tracking import checkpoint, names, state
 from fa_tracking.tracking.measured import alignment_metrics, functional_metrics, report_metrics
-from fa_tracking.tracking.writer import Writer
+from fa_tracking.tracking.writer import Silent, Writer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,7 +34,12 @@ class TrackedRun:
     """
 
     def __init__(
-        self, client: "MlflowClient", run_id: str, method: str, writer: Writer, logged: Collection[int] | None = None
+        self,
+        client: "MlflowClient | None",
+        run_id: str,
+        method: str,
+        writer: "Writer | Silent",
+        logged: Collection[int] | None = None,
     ) -> None:
         self.run_id = run_id
         self.is_resumed = logged is not None
@@ -202,7 +207,7 @@ class TrackedRun:
 
     def last_state(self) -> "state.State | None":
         """The last training state that was saved whole; None: there is none."""
-        found = state.read_last(self._client, self.run_id)
+        found = state.read_last(self._client, self.run_id) if self._client else None
         self._states = found.slot + 1 if found else 0
         return found
 

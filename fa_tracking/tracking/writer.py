@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fa_tracking.errors import FATrackError, StoreAwayError, UsageError
+from fa_tracking.scratch import scratch
 from fa_tracking.tracking.deliver import is_away
 from fa_tracking.tracking.journal import Journal, spool_errors
 from fa_tracking.tracking.store import store_errors, what_failed
@@ -25,6 +26,21 @@ _USUAL_PATIENCE = 600.0
 _PATIENCE_AFTER_ERROR = 10.0
 _PAUSES = (0.2, 0.5, 1, 2, 5)
 """Seconds between attempts; the last one again and again."""
+
+
+class Silent:
+    """What a process writes that is not the first of those that train together: nothing."""
+
+    def submit(self, entry: Mapping[str, Any]) -> None:
+        pass
+
+    @contextmanager
+    def upload(self, target: str) -> Iterator[Path]:
+        with scratch() as folder:
+            yield folder
+
+    def flush(self) -> None:
+        pass
 
 
 class Writer:
