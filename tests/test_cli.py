@@ -62,7 +62,7 @@ def test_train_audit_export_and_query_follow_each_other(trained: Path, cli: Cli)
     pasted = cli("query", "audit_table", "--experiment", "hand", "--explain").stdout
     with duckdb.connect(str(trained / "fa_results.duckdb"), read_only=True) as plain:
         verdicts = [row[plain.sql(pasted).columns.index("verdict")] for row in plain.sql(pasted).fetchall()]
-    answered = json.loads(cli("query", "audit_table", "--experiment", "h*", "--format", "json").stdout)
+    answered = json.loads(cli("query", "audit_table", "--experiment-glob", "h*", "--format", "json").stdout)
     assert verdicts == [row["verdict"] for row in answered]
     assert cli("sql", "select count(*) as n from runs", "--format", "csv").stdout == "n\n2\n"
     page = cli("dashboard", "--experiment", "hand", "-o", "hand.html", "--png")

@@ -98,7 +98,9 @@ def cells(frames: dict[str, pd.DataFrame]) -> Iterator[tuple[str, pd.DataFrame]]
     """The name of each cell of the reproduction, and its audited runs by seed."""
     runs = frames["runs"].merge(frames["audits"], on="run_id").query("experiment == 'reproduction'")
     for (method, epochs, penalty, frozen), rows in runs.groupby(["method", "epochs", "penalty", "frozen_blocks"]):
-        name = f"{method}, resmlp, cifar10, epochs = {epochs}, penalty = {penalty}{', frozen blocks' if frozen else ''}"
+        name = (
+            f"{method}, resmlp, cifar10, epochs = {epochs}, penalty = {penalty:g}{', frozen blocks' if frozen else ''}"
+        )
         yield name, rows.sort_values("seed")
 
 

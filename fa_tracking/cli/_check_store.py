@@ -90,7 +90,9 @@ def _file_store(folder: Path, shown: str) -> Check | None:
         advice = "carries it into a database; MLFLOW_ALLOW_FILE_STORE=true in the environment opens it as it is"
         target = f"sqlite:///{folder.absolute().parent / 'mlflow.db'}"
         command = shlex.join(["mlflow", "migrate-filestore", "--source", str(folder), "--target", target])
-        return checked(f"{shown} is a store of files, which MLflow {version('mlflow')} no longer opens", advice, command)
+        return checked(
+            f"{shown} is a store of files, which MLflow {version('mlflow')} no longer opens", advice, command
+        )
     if damaged := damaged_files(folder):
         found = f"{shown}: damaged: {', '.join(map(str, damaged))}"
         return checked(found, "move the folder of each away, or bring the file back")

@@ -154,7 +154,9 @@ def artifacts(held: Store) -> Iterator[Check]:
     places = [place for uri in said if (place := address.lost(str(uri)))]
     for place in sorted(set(places)):
         found = f"{count(places.count(place), 'run')}: the artifacts are at {place}, which is not here"
-        yield Check("artifacts", PROBLEM, found, "carry the store back there, or link that path to where it is now: ln -s")
+        yield Check(
+            "artifacts", PROBLEM, found, "carry the store back there, or link that path to where it is now: ln -s"
+        )
 
 
 def disk(db: str, held: Store) -> Iterator[Check]:

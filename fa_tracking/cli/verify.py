@@ -10,15 +10,27 @@ from fa_tracking.cli._show import say, say_next
 ORDER = 5.4
 
 STALE = 3
+SHOWN = 5
+"""Places that are named, where there are more."""
 
 
 @click.command("verify")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--write", is_flag=True, help="Bring the stale values up to date in the files.")
+@click.option(
+    "--left-out",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Markers that stand in code, verbatim or comments of LaTeX, as examples do, and are not verified.",
+)
 @_options.about("Experiment of the markers that name none.")
 @_options.database
-def command(files: tuple[Path, ...], write: bool, experiment: str | None, db: str) -> None:
+def command(files: tuple[Path, ...], write: bool, left_out: int, experiment: str | None, db: str) -> None:
     """Recompute every marked value of Markdown and LaTeX FILES; exit with 3 where one is stale or cannot be computed.
+
+    So too where more or fewer markers than --left-out says stand in code or comments: nobody looks at their values.
 
     \b
     Markdown: <!-- fa: cross_seed[experiment=demo,method=bp].accuracy_mean .3f -->0.851<!-- /fa -->
@@ -54,12 +66,20 @@ def command(files: tuple[Path, ...], write: bool, experiment: str | None, db: st
     every = [finding for verified in found.values() for finding in verified.findings]
     stale, problems = sum(f.stale for f in every), sum(f.problem is not None for f in every)
     done = " and written" if write and stale else ""
-    say(f"{len(every)} markers in {len(files)} files: {stale} stale{done}, {problems} that cannot be computed")
-    if problems:
+    unseen = [(path, line) for path, verified in found.items() for line in verified.left_out]
+    say(
+        f"{len(every)} markers in {len(files)} files: {stale} stale{done}, {problems} that cannot be computed; "
+        f"{len(unseen)} left out, in code or comments"
+    )
+    if len(unseen) != left_out:
+        where = ", ".join(f"{path}:{line}" for path, line in unseen[:SHOWN]) + (" …" if len(unseen) > SHOWN else "")
+        say(f"{left_out} left out were expected{f', and these are: {where}' if unseen else ''}")
+        say_next("verify", "--left-out", str(len(unseen)), *map(str, files), why="where these are examples")
+    elif problems:
         say_next("export", why="then the same again, where runs are missing")
     elif stale and not write:
         say_next("verify", "--write", *map(str, files), why="brings them up to date")
     else:
         say_next("pitfalls", "check", ".", why="looks for known ways to a wrong number in your code")
-    if problems or (stale and not write):
+    if problems or len(unseen) != left_out or (stale and not write):
         raise click.exceptions.Exit(STALE)

@@ -3,15 +3,16 @@
 Markdown: ``<!-- fa: REFERENCE FORMAT -->0.368<!-- /fa -->``, which also stands in a table's cell, and around a table
 ``<!-- fa-table: QUERY[SELECTION] COLUMN,COLUMN -->`` and ``<!-- /fa-table -->``. LaTeX:
 ``\\fa{REFERENCE}{FORMAT}{0.368}`` with ``\\newcommand{\\fa}[3]{#3}``. What stands in code, verbatim or a comment of
-LaTeX is no marker.
+LaTeX is no marker (``fa_tracking/results/hidden.py``), but counted.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.results import hidden
 from fa_tracking.results.provenance import Cited
 from fa_tracking.results.publication import latex_escaped, markdown_body
 from fa_tracking.results.reference import Answers, parse, spell
@@ -71,6 +72,7 @@ class Verified:
 
     Attributes:
         text: the document with the database's values.
+        left_out: lines of the markers that stand in code, verbatim or a comment of LaTeX: they are not verified.
         unmarked: lines of tables with numbers that have no marker, where the document has any marker; the first
             column, which labels the rows, is not looked at.
     """
@@ -78,6 +80,7 @@ class Verified:
     findings: list[Finding]
     unmarked: list[tuple[int, list[str]]]
     text: str
+    left_out: list[int]
 
 
 def marker(cited: Cited, form: str) -> str:
@@ -101,26 +104,83 @@ def read(path: Path) -> str:
 
 def verify(path: Path, text: str, answers: Answers) -> Verified:
     """Recompute every marked value of a document."""
-    latex = path.suffix.lower() in LATEX
-    plain = _without_code(text, latex)
-    found = [*(_latex_markers if latex else _markdown_markers)(plain)]
+    is_latex = path.suffix.lower() in LATEX
+    found, left_out, rows = (_in_latex if is_latex else _in_markdown)(text)
     findings: list[Finding] = []
-    fresh, blank = [], []
-    line, before, done = 1, 0, 0
+    fresh = []
+    done = 0
     for each in found:
         (begins, ends), (start, end) = each.whole, each.value
         old = text[start:end]
-        new, problem = (None, each.problem) if each.problem else _recomputed(each, answers, latex)
+        new, problem = (None, each.problem) if each.problem else _recomputed(each, answers, is_latex)
         if new is not None and "\r\n" in text:
             new = new.replace("\n", "\r\n")
         shown = _first_difference(old, new) if each.kind == "fa-table" and new is not None else (old, new or "")
-        line, before = line + text.count("\n", before, begins), begins
-        findings.append(Finding(path, line, each.body, *shown, problem))
+        findings.append(Finding(path, _line(text, begins), each.body, *shown, problem))
         fresh += [text[done:start], old if new is None else new, text[end:ends]]
-        blank += [plain[done:begins], _blank(plain[begins:ends])]
         done = max(done, ends)  # a malformed macro may stand within another one
-    unmarked = [*_unmarked("".join([*blank, plain[done:]]), latex)] if found else []
-    return Verified(findings, unmarked, "".join([*fresh, text[done:]]))
+    unmarked = [(line, numbers) for line, cells in rows if (numbers := _numbers(cells[1:]))] if found else []
+    return Verified(findings, unmarked, "".join([*fresh, text[done:]]), [_line(text, at) for at in left_out])
+
+
+def _line(text: str, at: int) -> int:
+    return text.count("\n", 0, at) + 1
+
+
+Rows = list[tuple[int, list[str]]]
+"""The rows of tables, without what is marked or code: their lines, and the texts of their cells."""
+
+
+def _in_markdown(text: str) -> tuple[list[Marker], list[int], Rows]:
+    """The markers, where those begin that are left out, and the rows of tables."""
+    comments = list(_COMMENT.finditer(text))
+    page = hidden.markdown(text, [comment.span() for comment in comments])
+    shown = [comment for place, comment in enumerate(comments) if place in page.shown]
+    found = list(_markdown_markers(shown, text))
+    left_out = [c.start() for place, c in enumerate(comments) if place not in page.shown and not c["close"]]
+    tables = [(_line(text, m.whole[0]), _line(text, m.whole[1])) for m in found if m.kind == "fa-table"]
+    opens = {place for place, comment in enumerate(comments) if not comment["close"]}
+    rows = [
+        (line, [_outside(cell, opens) for cell in cells])
+        for line, cells in page.rows
+        if not any(first <= line <= last for first, last in tables)
+    ]
+    return found, left_out, rows
+
+
+def _outside(cell: Sequence[str | int], opens: Collection[int]) -> str:
+    """The text of a cell that no marker holds."""
+    is_marked, texts = False, []
+    for piece in cell:
+        if isinstance(piece, int):
+            is_marked = piece in opens
+        elif not is_marked:
+            texts.append(piece)
+    return " ".join(texts)
+
+
+def _in_latex(text: str) -> tuple[list[Marker], list[int], Rows]:
+    """The same of LaTeX."""
+    spans = hidden.latex(text)
+    plain = _blanked(text, spans)
+    found = list(_latex_markers(plain))
+    left_out = [
+        macro.start()
+        for begins, ends in spans
+        for macro in _MACRO.finditer(text, begins, ends)
+        if _ARGUMENTS.match(text, macro.end())
+    ]
+    rows = list(_latex_rows(_blanked(plain, [marker.whole for marker in found])))
+    return found, left_out, rows
+
+
+def _blanked(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """The text with spaces in the place of ``spans``."""
+    pieces, done = [], 0
+    for begins, ends in spans:
+        pieces += [text[done:begins], re.sub(r"[^\n]", " ", text[max(done, begins) : ends])]
+        done = max(done, ends)
+    return "".join([*pieces, text[done:]])
 
 
 def _recomputed(marker: Marker, answers: Answers, latex: bool) -> tuple[str | None, str | None]:
@@ -130,6 +190,7 @@ def _recomputed(marker: Marker, answers: Answers, latex: bool) -> tuple[str | No
         if marker.kind == "fa-table":
             if not rest:
                 raise UsageError("a table's marker names its columns, such as method,n,accuracy_mean")
+            answers.selected(parse(reference))
             return f"\n{markdown_body(answers, parse(reference), rest.replace(' ', '').split(','))}", None
         text = spell(answers.find(parse(reference)).value, rest)
         return latex_escaped(text) if latex else markdown_escaped(text), None
@@ -149,12 +210,23 @@ _COMMENT = re.compile(
 )
 
 
-def _markdown_markers(text: str) -> Iterator[Marker]:
+_NO_VALUE = re.compile(r"\n[ \t>]*\r?\n|`|~~~|\n[ \t>]*(?:#|[-*+][ \t]|\d+[.)][ \t]|\|)")
+"""A blank line, code, or what begins a list, a heading or a table: a value has none of it."""
+_NO_ROW = re.compile(r"^[ \t>]*[^|\s>][^|\r\n]*$", re.M)
+"""A line of text that is no row of a table."""
+
+
+def _markdown_markers(comments: Iterable[re.Match[str]], text: str) -> Iterator[Marker]:
     opened: re.Match[str] | None = None
-    for comment in _COMMENT.finditer(text):
+    for comment in comments:
         closes = bool(comment["close"]) and bool(comment["end"])
         if opened and closes and comment["kind"] == opened["kind"]:
             body = " ".join(opened["body"].split())
+            value = text[opened.end() : comment.start()]
+            if (_NO_ROW if opened["kind"] == "fa-table" else _NO_VALUE).search(value):
+                yield _malformed(opened, "is not closed where its value ends")
+                opened = None
+                continue
             yield Marker(opened["kind"], (opened.start(), comment.end()), (opened.end(), comment.start()), body)
             opened = None
             continue
@@ -186,7 +258,7 @@ def _latex_markers(text: str) -> Iterator[Marker]:
         if _DEFINITION.search(text, max(0, macro.start() - 40), macro.start()):
             continue
         found = _ARGUMENTS.match(text, macro.end())
-        if found:
+        if found and not re.search(r"\n[ \t]*\r?\n", found[3]):
             body = " ".join(f"{found[1]} {found[2]}".replace("\\", "").split())
             yield Marker("latex", (macro.start(), found.end()), found.span(3), body)
         else:
@@ -194,45 +266,13 @@ def _latex_markers(text: str) -> Iterator[Marker]:
             yield Marker("latex", macro.span(), nothing, macro[0], f"is malformed: write {FORMS['latex']}")
 
 
-_CODE = {
-    False: re.compile(
-        r"^[ \t>]*(?P<fence>```+|~~~+).*?(?:^[ \t>]*(?P=fence)|\Z)"
-        r"|(?<!`)(?P<tick>`+)(?!`)(?:(?!\n\n).)*?(?<!`)(?P=tick)(?!`)",
-        re.M | re.S,
-    ),
-    True: re.compile(r"(?<!\\)%[^\n]*|\\begin\{(?P<name>verbatim|lstlisting)\}.*?(?:\\end\{(?P=name)\}|\Z)", re.S),
-}
-
-
-def _without_code(text: str, latex: bool) -> str:
-    """The text with spaces in the place of code, verbatim and comments."""
-    return _CODE[latex].sub(lambda code: _blank(code[0]), text)
-
-
-def _blank(text: str) -> str:
-    return re.sub(r"[^\n]", " ", text)
-
-
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?(?!\w)")
-_RULE = re.compile(r"\|?(\s*:?-+:?\s*\|)+(\s*:?-+:?)?")
 _TABULAR = re.compile(r"\\begin\{(tabular[x*]?|longtable|array)\}(.*?)(?:\\end\{\1\}|\Z)", re.S)
 _LAYOUT = re.compile(r"\\(?:cmidrule|cline|multicolumn|multirow|addlinespace|vspace)(?:[\[({][^\])}]{0,200}[\])}])*")
 
 
-def _unmarked(text: str, latex: bool) -> Iterator[tuple[int, list[str]]]:
-    for line, row in _latex_rows(text) if latex else _markdown_rows(text):
-        numbers = [number for cell in row[1:] for number in _NUMBER.findall(cell)]
-        if numbers:
-            yield line, numbers
-
-
-def _markdown_rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    inside = False
-    for number, line in enumerate(text.splitlines(), 1):
-        rule = bool(_RULE.fullmatch(line.strip()))
-        inside = rule or (inside and "|" in line)
-        if inside and not rule:
-            yield number, line.strip().strip("|").split("|")
+def _numbers(cells: Sequence[str]) -> list[str]:
+    return [number for cell in cells for number in _NUMBER.findall(cell)]
 
 
 def _latex_rows(text: str) -> Iterator[tuple[int, list[str]]]:

@@ -137,15 +137,24 @@ class Answers:
         if reference.column is None:
             raise UsageError(f"{reference.text!r} names no column: {_one_of(rows.columns)}")
         column = _column(reference, reference.column, rows)
-        number = len(rows)
-        if not number:
-            raise UsageError(f"{reference.text!r} matches no row: {self._why_none(reference)}")
+        number = self.selected(reference)
         if reference.aggregate:
             return _aggregate(rows, column, reference.aggregate)
         if number > 1:
             raise UsageError(f"{reference.text!r} matches {number} rows, which differ in {self._difference(rows)}")
         value = rows.project(column).fetchall()[0][0]
         return Found(value, 1, int(value is not None))
+
+    def selected(self, reference: Reference) -> int:
+        """How many rows the selection leaves.
+
+        Raises:
+            UsageError: none.
+        """
+        number = len(self.rows(reference))
+        if not number:
+            raise UsageError(f"{reference.text!r} matches no row: {self._why_none(reference)}")
+        return number
 
     def _ask(self, reference: Reference) -> "DuckDBPyRelation":
         key = (reference.query, experiment := self.experiment(reference))

@@ -77,7 +77,7 @@ def open_source(tracking_uri: str | None, say: Say) -> Source:
         uri = mlflow.get_tracking_uri()
     if address.is_sql(uri):
         version = schema.version(uri)
-        if version in KNOWN_SCHEMAS or schema.is_older(version) and has_what_is_read(uri):
+        if version in KNOWN_SCHEMAS or (schema.is_older(version) and has_what_is_read(uri)):
             return SqlSource(uri)
         if schema.is_older(version):
             raise FATrackError(schema.older(uri, version))

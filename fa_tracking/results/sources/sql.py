@@ -86,7 +86,9 @@ def has_what_is_read(uri: str) -> bool:
     try:
         with _connection(uri) as connection:
             for table, columns in READ.items():
-                connection.table(f"select {', '.join(f'{table}.{column}' for column in columns)} from {table} where 1 = 0")
+                connection.table(
+                    f"select {', '.join(f'{table}.{column}' for column in columns)} from {table} where 1 = 0"
+                )
     except FATrackError:
         return False
     return True
@@ -241,7 +243,9 @@ def _adbc(uri: str) -> "Connection":
         path = address.file(uri)
         if path is None or not path.is_file():
             raise FATrackError(f"there is no store {path or uri}")
-        return sqlite.connect(f"file:{quote(str(path.absolute()))}?mode=rw")  # to undo what a killed writer has left half written
+        return sqlite.connect(
+            f"file:{quote(str(path.absolute()))}?mode=rw"
+        )  # to undo what a killed writer has left half written
     import adbc_driver_postgresql.dbapi as postgresql
 
     return postgresql.connect("postgresql://" + uri.split("://", 1)[1])
