@@ -177,5 +177,5 @@ def test_the_augmentation_shifts_by_at_most_four_pixels_and_mirrors_half(tmp_pat
         assert ((straight == 0) | (straight == images[0, 0].roll((16 - row, 16 - column), (0, 1)))).all()
     assert 70 <= mirrored <= 130
     assert {d for pair in shifts for d in pair} == set(range(-4, 5))
-    with pytest.raises(UsageError, match="crop_flip does not fit digits"):
-        train(RunConfig("bp", dataset="digits", augmentation="crop_flip"), "none", f"sqlite:///{tmp_path}/m.db")
+    with pytest.raises(UsageError, match="crop_flip_mean does not fit digits"):
+        train(RunConfig("bp", dataset="digits", augmentation="crop_flip_mean"), "none", f"sqlite:///{tmp_path}/m.db")
