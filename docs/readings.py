@@ -26,7 +26,7 @@ from trainers.loop import evaluate, evaluation_inputs, prepare, train_epoch
 
 ROWS = Path(__file__).parent / "reference-results" / "readings.csv"
 LOCAL = {"credit_index": "input", "credit_normalisation": "rms_eps", "clip_norm": 1.0}
-COMMON = {"dataset": "cifar10", "augmentation": "crop_flip", "lr_schedule": "cosine"}
+COMMON = {"dataset": "cifar10", "augmentation": "crop_flip_mean", "lr_schedule": "cosine"}
 
 Numbers = Mapping[int, Mapping[str, float]]
 """By epoch: growth (a), hL (‖h_L‖), gL (‖g_L‖ at mean over 128), h0, accuracy."""

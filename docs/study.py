@@ -18,6 +18,7 @@ RESULTS = Path(__file__).parent / "reference-results" / "study"
 ORDER = (
     "dfa_penalty",
     "audit_resmlp",
+    "ten_epochs",
     "no_terminal_norm",
     "random_labels",
     "depth_ladder",
@@ -29,12 +30,12 @@ ORDER = (
 """The studies in the order in which they are trained: whoever goes on begins at the first run that is missing."""
 
 TRAINED = """
-select r.method, r.epochs, r.penalty, r.frozen_blocks as frozen, r.seed, a.headline_accuracy as accuracy,
+select r.method, r.architecture, r.epochs, r.penalty, r.frozen_blocks as frozen, r.seed, a.headline_accuracy as accuracy,
     a.margin_pp, a.max_block_growth as growth, a.deepest_residual_norm as residual_norm,
     a.deepest_grad_norm as grad_norm, a.stability, a.flags
 from runs r left join audits a using (run_id)
 where r.experiment = $experiment and r.status = 'FINISHED'
-order by r.frozen_blocks, r.penalty, r.method, r.seed
+order by r.frozen_blocks, r.penalty, r.architecture, r.method, r.seed
 """
 
 DONE = (

@@ -18,7 +18,7 @@ from fa_tracking import diagnose
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.batches import Normalisation, evaluation_batches
 from trainers import data
-from trainers.augmentation import crop_flip
+from trainers.augmentation import crop_flip, crop_flip_mean, shifted_and_mirrored
 from trainers.cell import build
 from trainers.config import RunConfig
 from trainers.loop import evaluation_inputs, train
@@ -151,9 +151,20 @@ def test_cifar10_is_what_its_reader_says(cifar10: str) -> None:
     assert dataset.train.labels.bincount().tolist() == [5000] * 10
 
 
+def test_the_border_is_black_before_normalisation_or_the_mean_colour_after_it() -> None:
+    images = torch.full((500, 3, 32, 32), 200, dtype=torch.uint8)
+    normalise = data.Normalisation(mean=(125.0, 120.0, 110.0), std=(60.0, 50.0, 40.0))
+    black, mean = (f(images, normalise, torch.Generator().manual_seed(1)) for f in (crop_flip, crop_flip_mean))
+    inside = [75 / 60, 80 / 50, 90 / 40]
+    for channel, border in enumerate([-125 / 60, -120 / 50, -110 / 40]):
+        assert black[:, channel].unique().tolist() == pytest.approx([border, inside[channel]])
+        assert mean[:, channel].unique().tolist() == pytest.approx([0, inside[channel]])
+    assert torch.equal(black == black.amax((0, 2, 3), keepdim=True), mean == mean.amax((0, 2, 3), keepdim=True))
+
+
 def test_the_augmentation_shifts_by_at_most_four_pixels_and_mirrors_half(tmp_path: Path) -> None:
     images = torch.arange(1, 32 * 32 + 1, dtype=torch.int32).reshape(1, 1, 32, 32).repeat(200, 3, 1, 1)
-    seen = crop_flip(images, torch.Generator().manual_seed(0))
+    seen = shifted_and_mirrored(images, torch.Generator().manual_seed(0))
     shifts, mirrored = set(), 0
     for image in seen:
         assert torch.equal(image[0], image[1])
@@ -166,5 +177,5 @@ def test_the_augmentation_shifts_by_at_most_four_pixels_and_mirrors_half(tmp_pat
         assert ((straight == 0) | (straight == images[0, 0].roll((16 - row, 16 - column), (0, 1)))).all()
     assert 70 <= mirrored <= 130
     assert {d for pair in shifts for d in pair} == set(range(-4, 5))
-    with pytest.raises(UsageError, match="crop_flip does not fit digits"):
-        train(RunConfig("bp", dataset="digits", augmentation="crop_flip"), "none", f"sqlite:///{tmp_path}/m.db")
+    with pytest.raises(UsageError, match="crop_flip_mean does not fit digits"):
+        train(RunConfig("bp", dataset="digits", augmentation="crop_flip_mean"), "none", f"sqlite:///{tmp_path}/m.db")

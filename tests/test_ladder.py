@@ -436,7 +436,7 @@ def test_the_study_is_the_ladder_with_the_recipe_of_each_method_and_the_reduced_
     rungs = [(c.method, c.trainable_blocks, c.seed) for c in whole.cells()]
     assert len(set(rungs)) == len(rungs) == 2 * 5 * 3
     assert {(c.epochs, c.lr_schedule, c.augmentation, c.batch_size, c.lr) for c in whole.cells()} == {
-        (100, "cosine", "crop_flip", 128, 1e-3)
+        (100, "cosine", "crop_flip_mean", 128, 1e-3)
     }
     recipe = {(c.method, c.credit_normalisation, c.credit_index, c.clip_norm) for c in whole.cells()}
     assert recipe == {("bp", "none", "output", math.inf), ("dfa", "rms_eps", "input", 1.0)}

@@ -52,7 +52,8 @@ def cell_of(config: RunConfig, dataset: data.Dataset, device: str = "cpu") -> Ce
     if config.augmentation not in AUGMENTATIONS:
         raise UsageError(f"no augmentation named {config.augmentation!r}; there are: {', '.join(AUGMENTATIONS)}")
     try:
-        AUGMENTATIONS[config.augmentation](dataset.train.inputs[:1], generator(config.seed, "augmentation"))
+        augment, draw = AUGMENTATIONS[config.augmentation], generator(config.seed, "augmentation")
+        augment(dataset.train.inputs[:1], dataset.normalisation, draw)
     except ValueError as error:
         raise UsageError(f"{config.augmentation} does not fit {config.dataset}: {error}") from error
     model, rule = model.to(device), rule.to(device)  # drawn on the CPU: a seed means the same on every device

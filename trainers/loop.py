@@ -334,7 +334,7 @@ def _shuffled(
     train, augment = dataset.train, AUGMENTATIONS[config.augmentation]
     shuffled = torch.randperm(len(train.labels), generator=order).to(train.labels.device)
     for index in shuffled.split(config.batch_size):
-        x = dataset.normalisation(augment(train.inputs.index_select(0, index), order))
+        x = augment(train.inputs.index_select(0, index), dataset.normalisation, order)
         yield x, labels_of(config, train.labels[index], dataset.classes, draw)
 
 

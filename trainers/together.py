@@ -224,16 +224,19 @@ def _shuffled(
     orders = torch.stack([torch.randperm(len(train.labels), generator=cell.order) for cell in cells])
     for index in orders.to(device).split(config.batch_size, dim=1):
         if config.augmentation == "none":
-            x = train.inputs.index_select(0, index.flatten())
+            x = dataset.normalisation(train.inputs.index_select(0, index.flatten()))
         else:
             x = torch.cat(
-                [augment(train.inputs.index_select(0, i), cell.order) for i, cell in zip(index, cells, strict=True)]
+                [
+                    augment(train.inputs.index_select(0, i), dataset.normalisation, cell.order)
+                    for i, cell in zip(index, cells, strict=True)
+                ]
             )
         drawn = [
             labels_of(cell.config, train.labels[i], dataset.classes, draw)
             for cell, i, draw in zip(cells, index, draws, strict=True)
         ]
-        yield dataset.normalisation(x).unflatten(0, index.shape), torch.stack(drawn)
+        yield x.unflatten(0, index.shape), torch.stack(drawn)
 
 
 def _accuracies(stack: Stack, dataset: data.Dataset) -> list[float]:
