@@ -4,12 +4,15 @@ import hashlib
 import json
 import math
 from dataclasses import asdict
+from inspect import signature
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
+from fa_tracking import catalogue
+from fa_tracking.errors import UsageError
 from trainers.definitions import definition_of
 
 DEEPEST = 100_000
@@ -100,6 +103,8 @@ class RunConfig:
                 gone = "; version 0.1 has it" if said < own else ""
                 raise ValueError(f"definition {said} of {name} is not the one here, {own}{gone}")
             object.__setattr__(self, key, own)
+        if self.expansion and self.expansion == _own_expansion(self.architecture):
+            object.__setattr__(self, "expansion", 0)  # one network is one cell, however it is asked for
         if self.trainable_blocks > self.depth:
             raise ValueError(f"trainable_blocks={self.trainable_blocks} of a network of {self.depth} blocks")
         if self.momentum and self.optimizer != "sgd":
@@ -118,3 +123,14 @@ class RunConfig:
     def digest(self) -> str:
         """The hash of the configuration: a store that holds it finished need not train it again."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def _own_expansion(architecture: str) -> int | None:
+    """What the network is built with where no expansion is asked for; None: it takes none, or is not known."""
+    from trainers import models
+
+    try:
+        found = signature(catalogue.load(models, architecture).Model).parameters.get("expansion")
+    except UsageError:
+        return None
+    return found.default if found else None

@@ -256,7 +256,9 @@ class Running:
             self.run.mark_aborted(report)
         last = stop or epoch == epochs
         if last or self.saves.checkpoint_is_due(epoch):
-            made_by = RuleSource(factory=rule.factory, arguments=rule.config or {}) if rule.factory else None
+            made_by = None
+            if rule.factory:
+                made_by = RuleSource(factory=rule.factory, definition=rule.definition, arguments=rule.config or {})
             self.run.log_checkpoint(model, rule.state_dict(), epoch, dataset=_source(self.dataset), rule=made_by)
         if not last and self.saves.state_is_due():
             training = self.cell.state

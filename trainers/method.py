@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fa_tracking.protocol.outputs import output_error
 from fa_tracking.protocol.probe import Capture
+from trainers.definitions import definition_of
 from trainers.model import BlockModel
 
 Penalty = float | Tensor
@@ -43,6 +44,13 @@ class LearningRule(nn.Module):
     stackable: ClassVar[bool] = True
     """Whether ``signals`` can run for many cells at once, recorded once: it neither draws random numbers nor looks into
     a tensor, what differs between cells are parameters and buffers, and nothing else changes from step to step."""
+
+    definition: ClassVar[int]
+    """Which definition of its name it is (``trainers/definitions.py``); a checkpoint says which one it was."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.definition = definition_of(cls.__module__.rpartition(".")[2])
 
     @classmethod
     def can_stack(cls) -> bool:

@@ -54,7 +54,7 @@ def _labelled(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _told(rung: Any) -> str:
     mean = "not measured" if rung.accuracy_mean is None else f"{rung.accuracy_mean:.3g}"
-    gain = "" if rung.gain_pp is None or pd.isna(rung.gain_pp) else f", {rung.gain_pp:+.1f} pp"
+    gain = "" if rung.gain_pp is None or pd.isna(rung.gain_pp) else f", {rung.gain_pp:+z.1f} pp"
     name = "k = 0 (frozen control)" if rung.trainable_blocks == 0 else f"k = {rung.trainable_blocks}"
     return f"{name} {mean}{gain} ({_marks.interval_words(rung.n, rung.accuracy_low, rung.accuracy_high)})"
 

@@ -137,7 +137,7 @@ def _distance(controls: Sequence["Run"], run: "Run") -> tuple[int, bool, bool, b
         controls[0].info.experiment_id != run.info.experiment_id,
         penalty not in (None, "0"),
         penalty != cells.meaning(run.data.params, "penalty"),
-        -len({c.data.params.get(cells.SEED, c.info.run_id) for c in controls}),
+        -len({_sample(c) for c in controls}),
     )
 
 
@@ -156,6 +156,11 @@ def _average(runs: Collection["Run"], notes: Sequence[str]) -> Control:
     """Mean over seeds of the mean within each seed."""
     by_seed: dict[str, list[float]] = defaultdict(list)
     for run in runs:
-        by_seed[run.data.params.get(cells.SEED, run.info.run_id)].append(run.data.metrics[names.ACCURACY_TEST])
+        by_seed[_sample(run)].append(run.data.metrics[names.ACCURACY_TEST])
     mean = statistics.fmean(statistics.fmean(values) for values in by_seed.values())
     return Control(mean, tuple(run.info.run_id for run in runs), "; ".join(notes))
+
+
+def _sample(run: "Run") -> str:
+    """What runs of one seed are one sample of; a run without a seed is its own."""
+    return cells.meaning(run.data.params, cells.SEED) or run.info.run_id

@@ -204,4 +204,4 @@ def _told(then: float | None, now: float | None) -> str:
 
 
 def _number(value: float | None, digits: int = 4) -> str:
-    return Kind.NOT_MEASURED.value if value is None else f"{value:.{digits}g}"
+    return Kind.NOT_MEASURED.value if value is None else f"{value:z.{digits}g}"

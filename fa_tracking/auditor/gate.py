@@ -1,5 +1,6 @@
 """A gate for CI: whether every run has the verdict that is asked for, and every cell enough seeds. Reads tags alone."""
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from fa_tracking.auditor.control import Controls, is_frozen
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.diagnostics import Kind, catalogue
 from fa_tracking.tracking import names
-from fa_tracking.tracking.store import find_experiment, reader, store_errors, trainings
+from fa_tracking.tracking.store import LARGEST, find_experiment, reader, store_errors, trainings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -166,7 +167,7 @@ class _Judge:
         return Judged(
             run_id=run.info.run_id,
             run_name=run.info.run_name or "",
-            seed=run.data.params.get("seed"),
+            seed=cells.meaning(run.data.params, cells.SEED),
             verdict=run.data.tags.get(names.TAG_VERDICT),
             outcome=outcome,
             why=why,
@@ -195,23 +196,42 @@ class _Judge:
         assert self._controls is not None
         tags = run.data.tags
         try:
-            audited = datetime.fromisoformat(tags[names.TAG_AUDITED_AT]).timestamp()
+            audited = _milliseconds(tags[names.TAG_AUDITED_AT])
         except (KeyError, ValueError, OverflowError):
             return "it does not say when it was audited"
-        logged = [m.timestamp for m in run.data.to_proto().metrics if m.key in READ_BY_AN_AUDIT]
-        # MLflow's evaluator logs what it measured after the verdict
-        if names.TAG_EVALUATED not in tags and _later(max(logged, default=0), audited):
+        own = _measured(tags) if names.TAG_EVALUATED in tags else {}
+        watched = own.keys() if own else READ_BY_AN_AUDIT
+        logged = [m for m in run.data.to_proto().metrics if m.key in watched and m.timestamp > audited]
+        # MLflow logs what its evaluator has measured after the verdict
+        if any(m.key not in own or not _same(m.value, own[m.key]) for m in logged):
             return "it has logged an epoch since"
         known = tags.get(names.TAG_CONTROL_RUNS, "").split(",")
         unseen = [c for c in self._controls.of(run).runs if c not in known]
         with store_errors():
-            late = [c for c in unseen if _later(self._store.get_run(c).info.end_time or 0, audited)]
+            late = [c for c in unseen if (self._store.get_run(c).info.end_time or 0) > audited]
         return f"its frozen control {', '.join(late)} has ended since" if late else ""
 
 
-def _later(milliseconds: int, audited: float) -> bool:
-    """Whether a time of MLflow's is later than an audit's, which is written in whole seconds."""
-    return milliseconds // 1000 > audited
+def _milliseconds(audited_at: str) -> int:
+    """When an audit was, as MLflow counts; the end of its second where it was written in whole ones, as by version 0.1."""
+    found = datetime.fromisoformat(audited_at)
+    return int(found.timestamp() * 1000) + (0 if "." in audited_at else 999)
+
+
+def _measured(tags: Mapping[str, str]) -> dict[str, float]:
+    """What an evaluator measured, by the names under which MLflow logs it afterwards; empty where it cannot be read."""
+    try:
+        found = untrusted.parse_json(tags[names.TAG_MEASURED])
+        told = {names.ACCURACY_TEST: found["headline_accuracy"], names.MAX_BLOCK_GROWTH: found["max_block_growth"]}
+        return {key: float(value) for key, value in told.items() if value is not None}
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def _same(logged: float, measured: float) -> bool:
+    if abs(logged) >= LARGEST:
+        logged = math.copysign(math.inf, logged)
+    return logged == measured or (math.isnan(logged) and math.isnan(measured))
 
 
 def _falls_short(tags: Mapping[str, str], verdict: str, requirement: Requirement) -> str:
@@ -279,4 +299,4 @@ def _cell(run: "Run") -> tuple[tuple[str, str], ...]:
 
 
 def _key(run: "Run") -> tuple[tuple[str, str], ...]:
-    return (*_cell(run), (cells.SEED, run.data.params.get(cells.SEED, "")))
+    return (*_cell(run), (cells.SEED, cells.meaning(run.data.params, cells.SEED) or ""))

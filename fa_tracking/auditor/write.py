@@ -80,7 +80,7 @@ def write(
         names.TAG_MEASURED: json.dumps(measured, allow_nan=False),
         **({names.TAG_CHECKPOINT_SHA256: sha256} if sha256 else {}),
         **({names.TAG_REFERENCE: Reference.NOT_BP.value} if report.reference is Reference.NOT_BP else {}),
-        names.TAG_AUDITED_AT: datetime.now(UTC).isoformat(timespec="seconds"),
+        names.TAG_AUDITED_AT: datetime.now(UTC).isoformat(timespec="milliseconds"),
         names.TAG_NOTE: _note(report, text),
     }
     drawn = pictures(report, log or read(client, run, course_keys(run.data.metrics))) if pictured else None
@@ -190,8 +190,8 @@ def _alignment_lines(client: "MlflowClient", run: "Run", epoch: int) -> str:
     lines = [f"logged in training at epoch {epoch}: mean over samples, beside the null of fresh feedback"]
     for layer in layers:
         gamma, null, spread = (found.get(key(layer)) for key in kinds)
-        beside = "" if null is None else f"   null {null:+.3f}" + ("" if spread is None else f" ± {spread:.3f}")
-        lines.append(f"l{layer}: not available" if gamma is None else f"l{layer}: {gamma:+.3f}{beside}")
+        beside = "" if null is None else f"   null {null:+z.3f}" + ("" if spread is None else f" ± {spread:.3f}")
+        lines.append(f"l{layer}: not available" if gamma is None else f"l{layer}: {gamma:+z.3f}{beside}")
     if missing := found.get(names.ALIGNMENT_MISSING):
         lines.append(f"layers without Γ, their gradient being below the floor: {missing:.0f}")
     return "\n".join(lines)

@@ -106,8 +106,8 @@ def _savings_table(savings: "list[Saving]") -> str:
             s.rule,
             f"{s.n_fired} of {s.n}",
             " – ".join(map(str, sorted(set(s.epochs or ())))),
-            _spread(s.saved, ".3f"),
-            _spread(s.change_pp, "+.2f") + ("" if s.n_change == s.n_fired else f" (n = {s.n_change})"),
+            _spread(s.saved, "z.3f"),
+            _spread(s.change_pp, "+z.2f") + ("" if s.n_change == s.n_fired else f" (n = {s.n_change})"),
         )
         for s in savings
     ]

@@ -141,8 +141,8 @@ class Functional:
             cells = [f"h_{layer}", _with_error(gamma, self.gamma_error[layer])]
             for name, effect in self.effects.items():
                 cells.append(_with_error(effect.rho[layer], effect.rho_error[layer]))
-                cells += [_shown(effect.rho_float32[layer], "+.3f")] if name == "rule" else []
-                cells.append(_shown(effect.nudge[layer], "+.2e"))
+                cells += [_shown(effect.rho_float32[layer], "+z.3f")] if name == "rule" else []
+                cells.append(_shown(effect.nudge[layer], "+z.2e"))
             rows.append(cells)
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
@@ -159,7 +159,7 @@ def _order(values: By, errors: By, one: int, other: int) -> int:
 
 def _with_error(value: float | None, error: float | None) -> str:
     beside = "" if error is None or not math.isfinite(error) else f" ± {error:.3f}"
-    return _shown(value, "+.3f") + beside
+    return _shown(value, "+z.3f") + beside
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -275,24 +275,24 @@ def summary(title: str, checked: Sequence[Checked]) -> str:
     verdicts = Counter(c.verdict for c in checked)
     counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in (HOLDS, MIXED, WALKED_BACK, NO_EVIDENCE))
     cells = [
-        [str(i), c.claim.sentence, c.verdict, c.counted, c.last_held.date if c.last_held else "no record"]
+        [str(i), markdown_escaped(c.claim.sentence), c.verdict, c.counted, c.last_held.date if c.last_held else "no record"]
         for i, c in enumerate(checked, 1)
     ]
     table = pipe_table(["", "claim", "verdict", "rows", "last held"], cells, [True, False, False, False, False])
     evidence = "\n".join(_evidence(i, c) for i, c in enumerate(checked, 1))
-    return f"# {title}\n\nOf {len(checked)} claims: {counts}.\n\n{table}\n{evidence}"
+    return f"# {markdown_escaped(title)}\n\nOf {len(checked)} claims: {counts}.\n\n{table}\n{evidence}"
 
 
 def _evidence(number: int, checked: Checked) -> str:
     claim = checked.claim
     runs = "not told by the query" if checked.runs is None else ", ".join(run[:8] for run in checked.runs) or "none"
-    query = "SQL of the file of claims" if " " in claim.query.strip() else f"query `{claim.query}`"
+    query = "SQL of the file of claims" if " " in claim.query.strip() else f"query {_code(claim.query)}"
     experiment = claim.experiment if "$experiment" in claim.sql else "all experiments"
-    said = checked.note or f"`{_one_line(claim.holds)}` is {checked.counted}"
+    said = markdown_escaped(checked.note) if checked.note else f"{_code(claim.holds)} is {checked.counted}"
     lines = [
-        f"## {number}. {claim.sentence}",
-        f"{checked.verdict.capitalize()}: {said}, where `{_one_line(claim.where)}`.",
-        f"From the {query}, {experiment}, database digest {checked.digest}. Runs: {runs}.",
+        f"## {number}. {markdown_escaped(claim.sentence)}",
+        f"{checked.verdict.capitalize()}: {said}, where {_code(claim.where)}.",
+        f"From the {query}, {markdown_escaped(str(experiment))}, database digest {checked.digest}. Runs: {runs}.",
     ]
     if claim.show and checked.rows:
         cells = [["–" if value is None else markdown_escaped(short(value)) for value in row] for row in checked.rows]
@@ -300,5 +300,9 @@ def _evidence(number: int, checked: Checked) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _one_line(sql: str) -> str:
-    return " ".join(sql.split())
+def _code(sql: str) -> str:
+    """SQL on one line, as code: between more ticks than it holds one after the other."""
+    said = " ".join(sql.split())
+    ticks = "`" * (1 + max(map(len, re.findall("`+", said)), default=0))
+    blank = " " if said[:1] == "`" or said[-1:] == "`" else ""
+    return f"{ticks}{blank}{said}{blank}{ticks}"

@@ -241,10 +241,10 @@ def _difference(d: Difference, a: str, b: str) -> str:
     left = f"; left out: seed {', '.join(map(str, d.left_out))}" if d.left_out else ""
     if d.low is None or d.high is None or d.p is None:
         return (
-            f"Difference, {a} less {b}: {d.mean:+.4g}; the {d.n_a} differences are equal, so that they show no spread "
+            f"Difference, {a} less {b}: {d.mean:+z.4g}; the {d.n_a} differences are equal, so that they show no spread "
             f"and allow no interval ({test}{left}): {INCONCLUSIVE}."
         )
-    interval = f"{LEVEL:.0%} interval [{d.low:+.4g}, {d.high:+.4g}]"
-    against = f" {d.threshold:+.4g}" if d.threshold else " zero"
+    interval = f"{LEVEL:.0%} interval [{d.low:+z.4g}, {d.high:+z.4g}]"
+    against = f" {d.threshold:+z.4g}" if d.threshold else " zero"
     verdict = INCONCLUSIVE if d.conclusion == INCONCLUSIVE else f"{d.conclusion}{against}"
-    return f"Difference, {a} less {b}: {d.mean:+.4g}, {interval}, p = {d.p:.2g} ({test}{left}): {verdict}."
+    return f"Difference, {a} less {b}: {d.mean:+z.4g}, {interval}, p = {d.p:.2g} ({test}{left}): {verdict}."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fa_tracking import cells
 from fa_tracking.errors import UsageError
+from fa_tracking.results.parquet import ORDERS
 from fa_tracking.tracking import names
 
 if TYPE_CHECKING:
@@ -46,18 +47,55 @@ def open_folders(folders: Sequence[Path]) -> "DuckDBPyConnection":
     """The tables of schema.sql over the files of ``folders``, which are all that the connection can read.
 
     Raises:
-        UsageError: a run or an experiment stands in two of the folders.
+        UsageError: a run or an experiment stands in two of the folders, or one is a copy in part.
         duckdb.Error: a file is not what it should be.
     """
     import duckdb
 
     connection = duckdb.connect()
+    for folder in folders:
+        _refuse_part(connection, folder)
     create_tables(connection, folders)
     if len(folders) > 1:
         _refuse_doubles(connection, folders)
     readable = [part for table in _tables(connection) for part in paths(folders, table)]
     connection.execute(f"set allowed_paths = {texts(readable)}")
     return connection
+
+
+def _refuse_part(connection: "DuckDBPyConnection", folder: Path) -> None:
+    """Hold a folder against its own counts, where it has some.
+
+    Raises:
+        UsageError: it holds fewer runs or metrics, or not every table of an experiment.
+    """
+    if not (counts := folder / "exports.parquet").is_file():
+        return
+    asked = "select sum(runs)::bigint, sum(metrics)::bigint from read_parquet($1)"
+    said = connection.execute(asked, [str(counts)]).fetchone() or (0, 0)
+    held = [
+        connection.execute(f"select count(*) from {_read(paths([folder], table))}").fetchone()
+        if _parts(folder, table)
+        else (0,)
+        for table in ("runs", "metrics")
+    ]
+    wrong = [
+        f"{found[0]} of {count or 0} {what}"
+        for what, count, found in zip(("runs", "metric points"), said, held, strict=True)
+        if found is not None and found[0] != (count or 0)
+    ]
+    experiments = {part.parent.name for part in folder.glob("*/experiment=*/*.parquet")}
+    lacking = [
+        f"no {table} of {name.partition('=')[2]}"
+        for table in ORDERS
+        for name in sorted(experiments)
+        if not (folder / table / name / "data.parquet").is_file()
+    ]
+    if wrong or lacking:
+        raise UsageError(
+            f"{folder} is a copy in part, by its exports.parquet: it holds {', '.join(wrong + lacking)}; copy all of it "
+            "(without exports.parquet what is there is read as it is)"
+        )
 
 
 def create_tables(connection: "DuckDBPyConnection", folders: Sequence[Path]) -> None:

@@ -201,6 +201,11 @@ def _take(connection: "DuckDBPyConnection", source: str, key: str, path: Path, s
             f"{path} and the database hold runs of {uri}, and share none of them: where these are two stores, name "
             f"their laboratories apart, as in theirs={path}"
         )
+    if has_runs and newest is None:
+        raise UsageError(
+            f"{path} does not say when it was exported, nor how much it should hold (exports.parquet): it does not take "
+            f"the place of the {len(ids)} or more runs of {uri} that the database has"
+        )
     if held and newest and held >= newest:
         return Merged(label, uri, len(ids), "held" if held == newest else "older")
     renamed = _rename(connection, key, label, ids)

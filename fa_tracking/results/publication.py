@@ -110,7 +110,7 @@ def mean_and_sd(mean: float | None, sd: float | None) -> str:
     size, last = _exponent(max(abs(mean), sd)), _exponent(sd)
     shift = 0 if -4 <= size <= 4 else size
     decimals = 1 - last + shift
-    values = (f"{round(v / 10.0**shift, decimals):.{max(0, decimals)}f}" for v in (mean, sd))
+    values = (f"{round(v / 10.0**shift, decimals):z.{max(0, decimals)}f}" for v in (mean, sd))
     text = " ± ".join(values)
     return f"({text})e{shift:+03d}" if shift else text
 

@@ -201,6 +201,8 @@ def spell(value: Any, form: str = "") -> str:
     try:
         if isinstance(value, bool):
             raise ValueError
+        if isinstance(value, float):  # what rounds to zero has no sign
+            form = re.sub(r"^\+?", r"\g<0>z", form)
         return format(value, form)
     except (ValueError, TypeError, OverflowError):
         raise UsageError(f"{short(value)[:40]!r} cannot be written as {form!r}") from None

@@ -108,7 +108,8 @@ def difference(
         x, y = np.array(list(a.values())), np.array(list(b.values()))
         mean, (u, v) = float(x.mean() - y.mean()), (float(s.var(ddof=1)) / len(s) for s in (x, y))
         error = math.sqrt(u + v)
-        freedom = (u + v) ** 2 / (u**2 / (len(x) - 1) + v**2 / (len(y) - 1)) if error else 1.0
+        share = u / (u + v) if error else 0.5  # of the larger numbers' squares the smaller ones' are nothing
+        freedom = 1 / (share**2 / (len(x) - 1) + (1 - share) ** 2 / (len(y) - 1))
     left_out = tuple(seed for seed in {**a, **b} if seed not in shared) if paired else ()
     n_a, n_b = (len(shared), len(shared)) if paired else (len(a), len(b))
     if error <= SPREAD * max(map(abs, [*a.values(), *b.values()])):

@@ -203,7 +203,7 @@ def short(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}" if math.isfinite(value) else str(plain(value))
+        return f"{value:z.4g}" if math.isfinite(value) else str(plain(value))
     return printable(" ".join(str(value).splitlines()))
 
 

@@ -75,13 +75,14 @@ class RuleSource(BaseModel):
     """The learning rule that a model was trained by.
 
     ``factory`` names the entry point (group ``fa_tracking.methods``) that builds it as ``factory(model, **arguments)``:
-    ``name`` of a callable, or ``catalogue:item`` of a package with one file a method. Its tensors stand in
-    ``feedback.safetensors``.
+    ``name`` of a callable, or ``catalogue:item`` of a package with one file a method; ``definition``: which one of that
+    name, where it was written down. Its tensors stand in ``feedback.safetensors``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     factory: Name
+    definition: int | None = Field(default=None, ge=definition.FIRST, le=definition.LARGEST)
     arguments: Annotated[dict[str, int | float | str | bool | None], AfterValidator(_short)] = {}
 
 

@@ -6,6 +6,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from fa_tracking.errors import CheckpointError
+from fa_tracking.tracking import definition
 from fa_tracking.tracking.checkpoint import (
     FEEDBACK,
     FEWEST,
@@ -57,6 +58,8 @@ def build_rule(checkpoint: Checkpoint, model: "nn.Module") -> Any:
     where = f"checkpoint {checkpoint.folder.name}"
     assert source is not None
     factory = installed(METHODS_GROUP, "rule", "Method", source.factory, where)
+    if source.definition is not None:
+        definition.must_be(factory, source.definition, source.factory, where, config.fa_version)
     tensors = tensors_of(checkpoint, FEEDBACK)
     parts = max(len(tensors), FEWEST)
     try:

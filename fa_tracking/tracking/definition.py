@@ -3,6 +3,7 @@
 A network, or the factory that builds it, says so by an attribute ``definition``; without one it is the first.
 """
 
+from importlib.metadata import version as installed
 from typing import Any
 
 from fa_tracking.errors import OtherDefinitionError
@@ -34,8 +35,10 @@ def must_be(network: Any, saved: int, name: str, where: str, version: str) -> No
         OtherDefinitionError: ``network`` is of another definition.
     """
     if of(network) != saved:
-        reader = one_line(".".join(version.split(".")[:2]))
+        wrote = ".".join(version.split(".")[:2])
+        here = ".".join(installed("fa-track").split(".")[:2])
+        reader = f"an earlier state of FA-Track {here}" if wrote == here else f"FA-Track {one_line(wrote):.20}"
         raise OtherDefinitionError(
-            f"{where} holds definition {saved} of {one_line(name)}, which FA-Track {reader:.20} reads; "
+            f"{where} holds definition {saved} of {one_line(name)}, which {reader} reads; "
             f"here it is definition {of(network)}"
         )

@@ -80,6 +80,6 @@ def explain(report: "Report") -> list[str]:
     at = "" if report.stability_layer is None else f" at layer {report.stability_layer}"
     over = f" over {report.n_batches} batches" if report.n_batches else ""
     return [
-        f"mean pairwise cosine{at}{over} = {stability:+.4f}"
+        f"mean pairwise cosine{at}{over} = {stability:+z.4f}"
         f"   (fires above {report.thresholds.stability_drift_ceiling:g})"
     ]

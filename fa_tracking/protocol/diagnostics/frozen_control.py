@@ -54,7 +54,7 @@ def explain(report: "Report") -> list[str]:
 def _shown(margin: float, threshold: float) -> str:
     """With two decimals, or as many as tell a margin that fires from the threshold."""
     for decimals in range(2, 6):
-        shown = f"{margin:+.{decimals}f}"
+        shown = f"{margin:+z.{decimals}f}"
         if not is_below(margin, threshold) or float(shown) < threshold:
             return shown
     return shown

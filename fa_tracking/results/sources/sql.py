@@ -272,10 +272,12 @@ class _Rows:
         self._engine.dispose()
 
     def execute(self, sql: str) -> None:
+        from sqlalchemy import text
+
         if self._engine.name in ("mysql", "mariadb"):
             sql = re.sub(r"\bkey\b", "`key`", sql)  # a reserved word there
         with store_errors():
-            self._result = self._connection.exec_driver_sql(sql)
+            self._result = self._connection.execute(text(sql.replace(":", r"\:")))
 
     def fetch_record_batch(self) -> "pa.RecordBatchReader":
         import pyarrow as pa
