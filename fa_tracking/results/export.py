@@ -4,7 +4,7 @@ import hashlib
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -361,8 +361,11 @@ def replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
     import duckdb
 
     try:
-        with scratch(database.parent) as folder:
-            fresh = folder / "new.duckdb"
+        with ExitStack() as stack:
+            aside = stack.enter_context(scratch(database.parent))
+            # DuckDB takes what stands behind a question mark for no part of a file's name, and loses its log
+            is_odd = "?" in str(database.absolute())
+            fresh = (stack.enter_context(scratch()) if is_odd else aside) / "new.duckdb"
             is_new = not database.is_file()
             if not is_new:
                 shutil.copyfile(database, fresh)
@@ -372,6 +375,8 @@ def replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
                     connection.execute("insert into schema_digest values ($1)", [_digest(_schema())])
                 allow_memory(connection, 0)
                 yield connection
+            if is_odd:
+                fresh = Path(shutil.copyfile(fresh, aside / fresh.name))
             fresh.replace(database)
     except (duckdb.Error, OSError) as error:
         raise FATrackError(f"the database {database} could not be written: {first_line(error)}") from error

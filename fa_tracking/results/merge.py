@@ -201,13 +201,13 @@ def _take(connection: "DuckDBPyConnection", source: str, key: str, path: Path, s
             f"{path} and the database hold runs of {uri}, and share none of them: where these are two stores, name "
             f"their laboratories apart, as in theirs={path}"
         )
-    if has_runs and newest is None:
-        raise UsageError(
-            f"{path} does not say when it was exported, nor how much it should hold (exports.parquet): it does not take "
-            f"the place of the {len(ids)} or more runs of {uri} that the database has"
-        )
     if held and newest and held >= newest:
         return Merged(label, uri, len(ids), "held" if held == newest else "older")
+    if lost := _lost(connection, source, key):
+        raise UsageError(
+            f"{path} does not say how much it should hold (exports.parquet), and lacks {lost} of the runs of {uri} that "
+            "the database has: copy all of it"
+        )
     renamed = _rename(connection, key, label, ids)
     _replace_rows(connection, key)
     if label and not LABELLED.match(source):
@@ -227,6 +227,14 @@ def _take(connection: "DuckDBPyConnection", source: str, key: str, path: Path, s
             "where it is one store under two addresses, export it anew under one"
         )
     return Merged(label, uri, len(ids), "newer" if held else "new", len(renamed))
+
+
+def _lost(connection: "DuckDBPyConnection", source: str, key: str) -> int:
+    """How many runs of a store the database has and a folder lacks that does not tell how many it should hold."""
+    if connection.execute("select 1 from arriving.exports where source = $1", [source]).fetchone():
+        return 0  # held against its counts when it was opened
+    (held,) = connection.execute("select count(*) from runs where source = $1", [key]).fetchone() or (0,)
+    return int(held) - _shared(connection, source, key)
 
 
 def _newest(connection: "DuckDBPyConnection", schema: str, source: str) -> datetime | None:

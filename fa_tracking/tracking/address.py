@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+from uuid import uuid4
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -78,6 +79,17 @@ def lost(artifact_uri: str) -> Path | None:
     found = folder(artifact_uri)
     root = None if found is None else found.parent.parent.parent
     return root if root is not None and not root.exists() and not root.parent.exists() else None
+
+
+def artifact_location(uri: str) -> str | None:
+    """Where a new experiment's artifacts go: None, as MLflow has it, but where it would put them into another folder.
+
+    MLflow takes the path of this folder for percent-encoded, so that ``50%25`` were ``50%``.
+    """
+    here = Path("mlruns").absolute()
+    if is_shared(uri) or url2pathname(str(here)) == str(here):
+        return None
+    return (here / uuid4().hex).as_uri()
 
 
 def absolute(uri: str) -> str:

@@ -252,10 +252,11 @@ def experiment_id(store: "MlflowClient", name: str) -> str:
     """The id of the experiment ``name``, created where it is missing, also while others create it."""
     from mlflow.exceptions import MlflowException
 
+    uri = str(store.tracking_uri)
     with store_errors():
         if (experiment := store.get_experiment_by_name(name)) is None:
             try:
-                return store.create_experiment(name, tags={names.TAG_KIND: names.KIND})
+                return store.create_experiment(name, address.artifact_location(uri), tags={names.TAG_KIND: names.KIND})
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise

@@ -1,0 +1,197 @@
+"""What another laboratory sends: database files that try to read or run more than their tables, and copies in part."""
+
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import forks
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+
+from fa_tracking.cli import main
+from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.results.database import connect, run_sql
+from fa_tracking.results.export import export
+from fa_tracking.results.merge import merge
+from fa_tracking.results.parquet import ORDERS, write_parquet
+
+SECRET = "what no other laboratory may learn"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    here = tmp_path_factory.mktemp("theirs")
+    uri = forks.new_store(here)
+    client = MlflowClient(uri)
+    for experiment in ("a", "b"):
+        home = client.create_experiment(experiment)
+        for seed in (1, 2):
+            run = client.create_run(home).info.run_id
+            for key, value in {"method": "dfa", "architecture": "net", "seed": seed}.items():
+                client.log_param(run, key, value)
+            client.log_metric(run, "accuracy/test", 0.5, step=1)
+            client.log_metric(run, "residual_norm/h0", 1.0, step=1)
+            client.set_terminated(run)
+    export(here / "theirs.duckdb", uri)
+    return here / "theirs.duckdb"
+
+
+@pytest.fixture
+def theirs(exported: Path, tmp_path: Path) -> Path:
+    (tmp_path / "secret.txt").write_text(SECRET)
+    (tmp_path / "secret.csv").write_text(f"run_id,key,value\nx,{SECRET},y\n")
+    return Path(shutil.copy(exported, tmp_path / "theirs.duckdb"))
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[str, list[bytes]]]:
+    """An address of this machine, and who has called there."""
+    called: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        done = threading.Event()
+
+        def accept() -> None:
+            while not done.is_set():
+                try:
+                    connection, _ = server.accept()
+                    called.append(connection.recv(10))
+                    connection.close()
+                except TimeoutError:
+                    continue
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}", called
+        done.set()
+        thread.join()
+
+
+DISGUISES = {
+    "a view of a file in the place of a table": (
+        "drop table params; create view params as select run_id, 'stolen' as key, content as value "
+        "from runs, read_text('{secret}.txt')"
+    ),
+    "a view of a table by a name": "drop table params; create view params as from '{secret}.csv'",
+    "a view over a glob": "drop table tags; create view tags as select filename, content, '' "
+    "from read_text('{here}/*')",
+    "a macro in the place of a function": (
+        "create macro lower(x) as (select any_value(content) from read_text('{secret}.txt'))"
+    ),
+    "a table macro in the place of a table": (
+        "drop table marks; create macro marks() as table select * from read_text('{secret}.txt')"
+    ),
+    "a table of more columns": "alter table params add column more varchar default 'x'",
+    "a table without a column": "alter table runs drop column cell",
+    "a generated column": (
+        "drop table knockouts; create table knockouts (run_id varchar, removed integer, accuracy double as (1.0))"
+    ),
+    "a default that reads": "alter table params alter column value set default 'x'",
+    "a table that is missing": "drop table layers",
+    "a view that calls elsewhere": "drop table params; create view params as from read_csv('http://{address}/x.csv')",
+}
+
+
+def disguised(theirs: Path, how: str, address: str = "") -> Path:
+    with duckdb.connect(str(theirs)) as connection:
+        secret = theirs.parent / "secret"
+        for statement in DISGUISES[how].split(";"):
+            try:
+                connection.execute(statement.format(secret=secret, here=theirs.parent, address=address))
+            except duckdb.Error as error:
+                if "http" not in statement:
+                    raise
+                pytest.skip(f"DuckDB does not make it here: {error}")
+    return theirs
+
+
+@pytest.mark.parametrize("how", DISGUISES)
+def test_a_merge_takes_tables_alone_and_reads_nothing_else(
+    theirs: Path, how: str, tmp_path: Path, listener: tuple[str, list[bytes]]
+) -> None:
+    disguised(theirs, how, listener[0])
+    ours = tmp_path / "ours.duckdb"
+    for command in (
+        ["merge", str(theirs), "--db", str(ours)],
+        ["merge", str(theirs), f"other={theirs}", "--db", str(ours)],
+    ):
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code in (1, 2) and len(done.stderr.splitlines()) == 1, done.stderr
+        assert SECRET not in done.stdout + done.stderr
+        assert not ours.exists() and not listener[1]
+
+
+@pytest.mark.parametrize("how", DISGUISES)
+def test_an_export_or_a_merge_into_such_a_file_leaves_it_alone(theirs: Path, exported: Path, how: str) -> None:
+    disguised(theirs, how, "127.0.0.1:1")
+    before = theirs.read_bytes()
+    for call in (
+        lambda: export(theirs, f"sqlite:///{exported.parent}/mlflow.db"),
+        lambda: merge([str(exported)], theirs),
+    ):
+        with pytest.raises((UsageError, FATrackError)):
+            call()
+        assert theirs.read_bytes() == before
+
+
+def test_what_was_merged_holds_the_runs_and_another_time_too(theirs: Path, tmp_path: Path) -> None:
+    ours = tmp_path / "ours.duckdb"
+    merge([str(theirs)], ours)
+    merge([str(theirs)], ours)
+    with connect(ours) as connection:
+        assert run_sql(connection, "select count(*) from runs").fetchall() == [(4,)]
+
+
+@pytest.fixture
+def copy(theirs: Path, tmp_path: Path) -> Path:
+    write_parquet(theirs, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+LOST = {
+    "an experiment's runs": ["runs/experiment=a/data.parquet"],
+    "an experiment": [f"{table}/experiment=a/data.parquet" for table in ORDERS],
+    "a table of an experiment": ["tags/experiment=b/data.parquet"],
+    "the metrics": ["metrics/experiment=a/data.parquet", "metrics/experiment=b/data.parquet"],
+    "the layers": ["layers/experiment=a/data.parquet", "layers/experiment=b/data.parquet"],
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_a_copy_in_part_is_refused_and_replaces_nothing(copy: Path, theirs: Path, lost: str, tmp_path: Path) -> None:
+    ours = tmp_path / "ours.duckdb"
+    merge([f"them={theirs}"], ours)
+    before = ours.read_bytes()
+    for part in LOST[lost]:
+        (copy / part).unlink()
+    with pytest.raises(UsageError, match="is a copy in part"):
+        merge([f"them={copy}"], ours)
+    with pytest.raises(UsageError, match="is a copy in part"):
+        connect(copy)
+    done = CliRunner().invoke(main, ["query", "runs", "--experiment", "b", "--db", str(copy)])
+    assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1
+    assert ours.read_bytes() == before
+
+
+def test_a_folder_that_does_not_say_how_much_it_holds_replaces_nothing_but_can_be_read(
+    copy: Path, theirs: Path, tmp_path: Path
+) -> None:
+    ours = tmp_path / "ours.duckdb"
+    (copy / "exports.parquet").unlink()
+    (copy / "runs/experiment=a/data.parquet").unlink()
+    with connect(copy) as connection:
+        assert run_sql(connection, "select count(*) from runs").fetchall() == [(2,)]
+    merge([f"them={theirs}"], ours)
+    assert merge([f"them={copy}"], ours)[0].what == "older"
+    with duckdb.connect(str(ours)) as connection:
+        connection.execute("update exports set exported_at = '2000-01-01'")
+    with pytest.raises(UsageError, match="lacks 2 of the runs"):
+        merge([f"them={copy}"], ours)
+
+
+def test_a_whole_copy_is_read_and_merged(copy: Path, tmp_path: Path) -> None:
+    assert merge([f"them={copy}"], tmp_path / "ours.duckdb")[0].runs == 4

@@ -1,0 +1,263 @@
+"""What becomes of points that runs logged twice, late, under absurd names, or not at all, on their way to an answer."""
+
+import math
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import forks
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from servers import tracking_server
+
+import fa_tracking
+from fa_tracking.auditor import logged
+from fa_tracking.auditor.gate import Requirement, gate
+from fa_tracking.results.database import ask, connect, find_query, run_sql
+from fa_tracking.results.export import Exported, export
+from fa_tracking.tracking import store as stores
+
+NOW = 1_700_000_000_000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return forks.new_store(tmp_path)
+
+
+def run(uri: str, points: list[tuple[str, float, int, int]] = [], experiment: str = "e", **params: Any) -> str:  # noqa: B006
+    """A finished run of three healthy epochs, and further points: key, value, milliseconds after NOW, step."""
+    client = MlflowClient(uri)
+    home = client.get_experiment_by_name(experiment)
+    home_id = home.experiment_id if home else client.create_experiment(experiment)
+    run_id = str(client.create_run(home_id).info.run_id)
+    said = {"method": "dfa", "architecture": "net", "seed": 1, "depth": 1, "frozen_blocks": False, **params}
+    usual = [
+        Metric(key, value, NOW, step)
+        for step in (1, 2, 3)
+        for key, value in {
+            "accuracy/test": 0.1 * step,
+            "residual_norm/h0": 1.0,
+            "residual_norm/h1": 2.0,
+            "grad_norm/g0": 1e-3,
+            "grad_norm/g1": 1e-3,
+            "diagnostics/max_block_growth": 2.0,
+            "diagnostics/deepest_grad_norm": 1e-3,
+        }.items()
+    ]
+    client.log_batch(run_id, metrics=usual, params=[Param(key, str(value)) for key, value in said.items()])
+    log(uri, run_id, points)
+    client.set_terminated(run_id)
+    return run_id
+
+
+def log(uri: str, run_id: str, points: list[tuple[str, float, int, int]]) -> None:
+    for key, value, after, step in points:
+        MlflowClient(uri).log_batch(run_id, metrics=[Metric(key, value, NOW + after, step)])
+
+
+def exported(uri: str, database: Path, **how: Any) -> tuple[Exported, list[str]]:
+    said: list[str] = []
+    return export(database, uri, say=said.append, **how), said
+
+
+def values(database: Path, key: str) -> list[tuple[int, float]]:
+    with connect(database) as connection:
+        return run_sql(
+            connection, "select step, value from metrics where key = $key order by all", {"key": key}
+        ).fetchall()
+
+
+def of_layer(database: Path, layer: int, column: str) -> list[tuple[int, float]]:
+    with connect(database) as connection:
+        asked = f"select step, {column} from layers where layer = {layer} order by all"
+        return run_sql(connection, asked).fetchall()
+
+
+def row(database: Path, query: str, experiment: str = "e") -> dict[str, Any]:
+    with connect(database) as connection:
+        answer = ask(connection, find_query(query), {"experiment": experiment})
+        (found,) = answer.fetchall()
+        return dict(zip(answer.columns, found, strict=True))
+
+
+TWICE = [
+    ("accuracy/test", 0.9, 5, 2),
+    ("accuracy/test", 0.4, 9, 2),  # the last one, and not the largest
+    ("residual_norm/h1", 500.0, 5, 2),
+    ("residual_norm/h1", 3.0, 9, 2),
+    ("grad_norm/g1", 1e-9, 5, 3),
+    ("grad_norm/g1", 2e-3, 9, 3),
+    ("diagnostics/max_block_growth", 500.0, 5, 2),
+    ("diagnostics/max_block_growth", 3.0, 9, 2),
+]
+
+
+@pytest.mark.parametrize("through", ["the database", "a server", "a folder"])
+def test_of_a_value_logged_twice_at_a_step_the_last_counts_everywhere(
+    store: str, tmp_path: Path, through: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = str(tmp_path / "mlruns") if through == "a folder" else store
+    run_id = run(uri, TWICE)
+    fa_tracking.audit("e", uri, pictures=False)
+    database = tmp_path / "r.duckdb"
+    if through == "a server":
+        with tracking_server(store) as served:
+            exported(served, database)
+    else:
+        exported(uri, database)
+    assert values(database, "accuracy/test") == [(1, 0.1), (2, 0.4), (3, pytest.approx(0.3))]
+    assert of_layer(database, 1, "residual_norm") == [(1, 2.0), (2, 3.0), (3, 2.0)]
+    assert of_layer(database, 1, "grad_norm") == [(1, 1e-3), (2, 1e-3), (3, 2e-3)]
+    assert row(database, "first_flag")["growth_epoch"] is None
+    client = MlflowClient(uri)
+    found = logged.read(client, client.get_run(run_id)).values
+    assert (found[2]["accuracy/test"], found[2]["residual_norm/h1"], found[3]["grad_norm/g1"]) == (0.4, 3.0, 2e-3)
+    assert stores.values_at(client, client.get_run(run_id), ["accuracy/test"], 2) == {"accuracy/test": 0.4}
+    replayed = fa_tracking.replay("e", uri).runs[0]
+    assert replayed.diagnostics["a"].epoch is None and replayed.diagnostics["b"].epoch is None
+
+
+def test_at_one_millisecond_the_larger_value_and_nan_before_all_count_as_the_later(store: str, tmp_path: Path) -> None:
+    twice = [("accuracy/test", 0.9, 0, 1), ("accuracy/test", math.nan, 0, 2), ("accuracy/test", 0.5, 0, 2)]
+    run_id = run(store, twice)
+    exported(store, tmp_path / "r.duckdb")
+    (_, first), (_, second), _ = values(tmp_path / "r.duckdb", "accuracy/test")
+    assert first == 0.9 and math.isnan(second)
+    client = MlflowClient(store)
+    found = logged.read(client, client.get_run(run_id)).values
+    assert found[1]["accuracy/test"] == 0.9 and math.isnan(found[2]["accuracy/test"])
+
+
+def test_a_point_that_is_logged_late_to_a_finished_run_reaches_an_incremental_export_of_a_server(
+    store: str, tmp_path: Path
+) -> None:
+    run_id, other, database = run(store), run(store, seed=2), tmp_path / "r.duckdb"
+    with tracking_server(store) as served:
+        assert exported(served, database)[0].read == 2
+        assert exported(served, database)[0].changed == 0
+        log(store, run_id, [("accuracy/test", 0.05, 99, 0)])
+        again = exported(served, database)[0]
+        assert (again.changed, again.read) == (1, 1)
+        assert (0, 0.05) in values(database, "accuracy/test")
+        log(store, other, [("residual_norm/h1", 77.0, 99, 2)])  # a step that was there
+        assert exported(served, database)[0].changed == 1
+        assert sorted(of_layer(database, 1, "residual_norm")) == [(1, 2), (1, 2), (2, 2), (2, 77), (3, 2), (3, 2)]
+        whole = tmp_path / "whole.duckdb"
+        exported(served, whole)
+    exported(store, tmp_path / "direct.duckdb")
+    for asked in ("accuracy/test", "residual_norm/h1", "grad_norm/g0"):
+        assert values(database, asked) == values(whole, asked) == values(tmp_path / "direct.duckdb", asked)
+
+
+def test_more_points_than_a_server_hands_out_at_once_are_all_read(store: str, tmp_path: Path) -> None:
+    run_id, client = run(store), MlflowClient(store)
+    for start in range(0, 26_000, 1000):
+        some = [Metric("loss/train", float(i), NOW, i) for i in range(start, start + 1000)]
+        client.log_batch(run_id, metrics=some)
+    run(store, [("loss/train", 5.0, 0, 1)], seed=2)
+    with tracking_server(store) as served:
+        done, _ = exported(served, tmp_path / "r.duckdb")
+    assert done.metrics == 26_001 + 2 * 21
+
+
+ABSURD = ["residual_norm/h99999999999", "grad_norm/g10000", "alignment/l007", "nudge/l4294967296", "perturbation/l00"]
+
+
+@pytest.mark.parametrize("through", ["the database", "a server"])
+def test_an_absurd_name_of_a_metric_is_named_and_stops_nobody(store: str, tmp_path: Path, through: str) -> None:
+    run_id = run(store, [(key, 1.5, 0, 1) for key in ABSURD])
+    run(store, experiment="other")
+    database = tmp_path / "r.duckdb"
+    if through == "a server":
+        with tracking_server(store) as served:
+            done, said = exported(served, database)
+    else:
+        done, said = exported(store, database)
+    assert done.runs == 2
+    assert len(said) == len(ABSURD) and all(line.startswith(run_id) for line in said)
+    assert sorted(line.split(": ")[1].split(" names")[0] for line in said) == sorted(ABSURD)
+    assert values(database, ABSURD[0]) == [(1, 1.5)]
+    with connect(database) as connection:
+        assert run_sql(connection, "select max(layer), count(*) from layers").fetchall() == [(1, 12)]
+    assert exported(store, tmp_path / "again.duckdb")[1] == said
+
+
+def test_times_that_no_calendar_has_stop_nobody(store: str, tmp_path: Path) -> None:
+    client, run_id = MlflowClient(store), run(store)
+    client.log_batch(run_id, metrics=[Metric("accuracy/test", 0.7, 9_000_000_000_000_000, 4)])
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("update runs set start_time = -9000000000000000, end_time = 9000000000000000")
+    exported(store, tmp_path / "r.duckdb")
+    assert values(tmp_path / "r.duckdb", "accuracy/test")[-1] == (4, 0.7)
+    assert row(tmp_path / "r.duckdb", "runs")["last_epoch"] == 4
+
+
+@pytest.mark.parametrize("lost", ["residual_norm/h0", "grad_norm/g0", "residual_norm/h1", "accuracy/test"])
+def test_first_flag_and_replay_find_what_is_not_finite_in_any_layer_at_the_same_epoch(
+    store: str, tmp_path: Path, lost: str
+) -> None:
+    run(store, [(lost, math.inf if "norm" in lost else math.nan, 9, 2)])
+    fa_tracking.audit("e", store, pictures=False)
+    exported(store, tmp_path / "r.duckdb")
+    found = row(tmp_path / "r.duckdb", "first_flag")
+    assert found["not_finite_epoch"] == found["first_epoch"] == 2
+    assert fa_tracking.replay("e", store).runs[0].diagnostics["n"].epoch == 2
+
+
+def test_a_gradient_that_is_not_bps_fires_nothing_in_first_flag_nor_in_replay(store: str, tmp_path: Path) -> None:
+    run_id = run(store, [("diagnostics/deepest_grad_norm", 1e-12, 9, 2), ("grad_norm/g0", math.inf, 9, 2)])
+    MlflowClient(store).set_tag(run_id, "fa.reference_gradient", "not BP")
+    fa_tracking.audit("e", store, pictures=False)
+    exported(store, tmp_path / "r.duckdb")
+    found = row(tmp_path / "r.duckdb", "first_flag")
+    assert (found["grad_floor_epoch"], found["not_finite_epoch"]) == (None, None)
+    replayed = fa_tracking.replay("e", store).runs[0]
+    assert replayed.diagnostics["b"].epoch is None and replayed.diagnostics["n"].epoch is None
+
+
+@pytest.mark.parametrize("through", ["the database", "a server"])
+def test_a_run_that_only_holds_nested_ones_is_no_training(store: str, tmp_path: Path, through: str) -> None:
+    client = MlflowClient(store)
+    child = run(store, experiment="sweep")
+    home = client.get_run(child).info.experiment_id
+    parents = {name: str(client.create_run(home, run_name=name).info.run_id) for name in ("empty", "best", "trained")}
+    for name, parent in parents.items():
+        nested = child if name == "empty" else run(store, experiment="sweep", seed=name)
+        client.set_tag(nested, "mlflow.parentRunId", parent)
+    client.log_batch(parents["best"], metrics=[Metric("accuracy/test", 0.3, NOW, 0), Metric("best_value", 1, NOW, 0)])
+    client.log_batch(
+        parents["trained"],
+        metrics=[Metric("accuracy/test", 0.3, NOW, 1), Metric("residual_norm/h0", 1.0, NOW, 1)],
+        params=[Param("method", "bp"), Param("seed", "9")],
+    )
+    for parent in parents.values():
+        client.set_terminated(parent)
+    audited = {found.run_id for found in fa_tracking.audit("sweep", store, pictures=False).runs}
+    assert parents["trained"] in audited and len(audited) == 4
+    assert len(fa_tracking.replay("sweep", store).runs) == 4
+    assert {judged.run_id for judged in gate("sweep", Requirement(), store).runs} == audited
+    database = tmp_path / "r.duckdb"
+    if through == "a server":
+        with tracking_server(store) as served:
+            exported(served, database)
+    else:
+        exported(store, database)
+    with connect(database) as connection:
+        assert {run for (run,) in run_sql(connection, "select run_id from runs").fetchall()} == audited
+
+
+def test_the_gate_finds_an_epoch_that_came_a_moment_after_the_verdict(store: str) -> None:
+    run_id, client = run(store), MlflowClient(store)
+    fa_tracking.audit("e", store, pictures=False)
+    asked = Requirement(verdicts=(), allow_partial=True)
+    assert gate("e", asked, store).passed
+    at = int(time.time() * 1000) + 1
+    client.log_batch(run_id, metrics=[Metric("accuracy/test", 0.3, at, 4)])
+    (judged,) = gate("e", asked, store).runs
+    assert "has logged an epoch since" in judged.why
+    fa_tracking.audit("e", store, pictures=False)
+    assert gate("e", asked, store).passed
