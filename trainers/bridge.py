@@ -23,22 +23,21 @@ class Predictor(nn.Module):
     States of one size share their first layer; all share the rest.
     """
 
-    def __init__(self, sizes: Sequence[int], classes: int, outputs: int, normed: bool) -> None:
-        """
-        Args:
-            normed: whether LN(h_l), without gain and shift, is read in the place of h_l.
-        """
+    def __init__(self, sizes: Sequence[int], classes: int, outputs: int) -> None:
         super().__init__()
-        self.sizes, self.normed = tuple(sizes), normed
+        self.sizes = tuple(sizes)
         self.into = nn.ModuleDict({str(d): nn.Linear(d + 1 + classes, HIDDEN) for d in sorted(set(sizes))})
         self.hidden = nn.Linear(HIDDEN, HIDDEN)
         self.out = nn.Linear(HIDDEN, outputs)
 
+    def read(self, h: Tensor) -> Tensor:
+        """What of a state goes in: its LayerNorm, without gain and shift."""
+        return F.layer_norm(h, h.shape[1:])
+
     def forward(self, h: Tensor, layer: int, error: Tensor) -> Tensor:
         """What it says of the state ``layer`` of h_0 … h_L."""
         depth = h.new_full((len(h), 1), layer / max(1, len(self.sizes) - 1))
-        state = F.layer_norm(h, h.shape[1:]) if self.normed else h
-        fed = torch.cat([state, depth, error.to(h.dtype)], dim=1)
+        fed = torch.cat([self.read(h), depth, error.to(h.dtype)], dim=1)
         into = self.into[str(h.shape[1])]
         found: Tensor = self.out(F.gelu(self.hidden(F.gelu(into(fed)))))
         return found

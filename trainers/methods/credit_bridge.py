@@ -41,8 +41,8 @@ class Method(BridgeRule):
         super().__init__(model, **recipe)
         self._seed = seed
         with seeded(seed, "credit bridge"):
-            self.bridge = Predictor(self._sizes, int(model.config["classes"]), 1, normed=True)
-        self.average = Predictor(self._sizes, int(model.config["classes"]), 1, normed=True).requires_grad_(False)
+            self.bridge = Predictor(self._sizes, int(model.config["classes"]), 1)
+        self.average = Predictor(self._sizes, int(model.config["classes"]), 1).requires_grad_(False)
         self.average.load_state_dict(self.bridge.state_dict())
         for layer, matrix in enumerate(projections(model, seed, "dfa")[: self.credits(model)]):
             self.register_buffer(f"B{layer}", matrix)

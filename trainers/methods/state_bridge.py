@@ -1,9 +1,9 @@
 """State Bridge (SB), by the published study (arXiv:2606.21126): credit from the output loss at a predicted state.
 
-    ĥ_l = G([h_l, t_l, e]) predicts h_L,      trained on ‖ĥ_l − h_L‖²/‖h_L‖², each averaged over features and samples
-    a_l = ∂ℓ(readout(ĥ_l), y)/∂h_l,           through G, with e held constant
+    ĥ_l = G([LN(h_l), t_l, e]) predicts LN(h_L),   trained on the squared error, averaged over features and samples
+    a_l = ∂ℓ(readout(ĥ_l), y)/∂h_l,                through G and LN, with e held constant
 
-The study leaves the normaliser of its regression open; this reading and the others that were tried stand in
+LN is without gain and shift. The study leaves what is normalised, and by what, open; this reading and the others that were tried stand in
 ``docs/explanation/methods.md``.
 """
 
@@ -26,14 +26,14 @@ class Method(BridgeRule):
     def __init__(self, model: BlockModel, seed: int, **recipe: str) -> None:
         super().__init__(model, **recipe)
         with seeded(seed, "state bridge"):
-            self.bridge = Predictor(self._sizes, int(model.config["classes"]), self._sizes[-1], normed=False)
+            self.bridge = Predictor(self._sizes, int(model.config["classes"]), self._sizes[-1])
 
     def learn(
         self, model: BlockModel, states: Sequence[Tensor], error: Tensor, y: Tensor
     ) -> tuple[Sequence[Tensor], Tensor]:
         credit, predicted = self._credit(model, states[: self.credits(model)], error, y)
-        scale = states[-1].square().mean()
-        return credit, torch.stack([F.mse_loss(p, states[-1]) for p in predicted]).mean() / scale
+        target = F.layer_norm(states[-1], states[-1].shape[1:])
+        return credit, torch.stack([F.mse_loss(p, target) for p in predicted]).mean()
 
     def credit(self, model: BlockModel, capture: Capture) -> Sequence[Tensor | None]:
         states = list(capture.hidden)[: self.credits(model)]
