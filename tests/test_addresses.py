@@ -280,9 +280,7 @@ def test_a_name_that_stands_for_no_store_is_refused_before_anything_is_made(tmp_
     assert not list(tmp_path.iterdir())
 
 
-def test_an_older_store_is_exported_where_it_has_all_that_is_read_and_else_refused(
-    older: str, tmp_path: Path
-) -> None:
+def test_an_older_store_is_exported_where_it_has_all_that_is_read_and_else_refused(older: str, tmp_path: Path) -> None:
     before = fingerprints(tmp_path)
     assert export(tmp_path / "r.duckdb", older).runs == 1
     (tmp_path / "r.duckdb").unlink()

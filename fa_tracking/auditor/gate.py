@@ -213,7 +213,7 @@ class _Judge:
 
 
 def _milliseconds(audited_at: str) -> int:
-    """When an audit was, as MLflow counts; the end of its second where it was written in whole ones, as by version 0.1."""
+    """When an audit was, as MLflow counts; the end of its second where it says whole ones, as of version 0.1."""
     found = datetime.fromisoformat(audited_at)
     return int(found.timestamp() * 1000) + (0 if "." in audited_at else 999)
 

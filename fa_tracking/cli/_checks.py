@@ -149,7 +149,7 @@ def _data_sets(folder: Path) -> list[str]:
 
 
 def artifacts(held: Store) -> Iterator[Check]:
-    """Whether the artifacts of a store's runs are where it says, which a store that was carried elsewhere does not know."""
+    """Whether the artifacts of a store are where it says: one that was carried elsewhere does not know."""
     said = [] if held.snapshot is None else held.snapshot.runs["artifact_uri"].to_pylist()
     places = [place for uri in said if (place := address.lost(str(uri)))]
     for place in sorted(set(places)):

@@ -63,7 +63,9 @@ def _choice(option: str, values: list[str], says: str) -> "Callable[[FC], FC]":
 @_choice("--credit-index", ["output", "input"], "Whose credit a block learns from: its output's or input's.")
 @click.option("--trainable-blocks", type=click.IntRange(0), metavar="K", help="Train the last K blocks  [default: all]")
 @click.option("--frozen-blocks", is_flag=True, help="As --trainable-blocks 0: the control of (d).")
-@click.option("--augmentation", default="none", show_default=True, help="Of the training images: none, crop_flip, crop_flip_mean.")
+@click.option(
+    "--augmentation", default="none", show_default=True, help="Of the images: none, crop_flip, crop_flip_mean."
+)
 @_options.while_training
 @click.option("--download", is_flag=True, help="Let torchvision fetch a data set that --data-dir lacks.")
 @_options.tracking_uri

@@ -275,7 +275,13 @@ def summary(title: str, checked: Sequence[Checked]) -> str:
     verdicts = Counter(c.verdict for c in checked)
     counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in (HOLDS, MIXED, WALKED_BACK, NO_EVIDENCE))
     cells = [
-        [str(i), markdown_escaped(c.claim.sentence), c.verdict, c.counted, c.last_held.date if c.last_held else "no record"]
+        [
+            str(i),
+            markdown_escaped(c.claim.sentence),
+            c.verdict,
+            c.counted,
+            c.last_held.date if c.last_held else "no record",
+        ]
         for i, c in enumerate(checked, 1)
     ]
     table = pipe_table(["", "claim", "verdict", "rows", "last held"], cells, [True, False, False, False, False])

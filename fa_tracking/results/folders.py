@@ -93,7 +93,7 @@ def _refuse_part(connection: "DuckDBPyConnection", folder: Path) -> None:
     ]
     if wrong or lacking:
         raise UsageError(
-            f"{folder} is a copy in part, by its exports.parquet: it holds {', '.join(wrong + lacking)}; copy all of it "
+            f"{folder} is a copy in part, by its exports.parquet: holds {', '.join(wrong + lacking)}; copy all of it "
             "(without exports.parquet what is there is read as it is)"
         )
 

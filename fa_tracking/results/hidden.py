@@ -1,7 +1,7 @@
 """Finds what of a document is code, verbatim or a comment, in which no marker is read.
 
-Markdown is parsed as CommonMark with the tables of GitHub, LaTeX split into its tokens: what looks like code to a search
-for ticks, or like a comment to one for per cent signs, need not be.
+Markdown is parsed as CommonMark with the tables of GitHub, LaTeX split into its tokens: what looks like code to a
+search for ticks, or like a comment to one for per cent signs, need not be.
 """
 
 import re

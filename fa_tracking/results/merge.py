@@ -205,7 +205,7 @@ def _take(connection: "DuckDBPyConnection", source: str, key: str, path: Path, s
         return Merged(label, uri, len(ids), "held" if held == newest else "older")
     if lost := _lost(connection, source, key):
         raise UsageError(
-            f"{path} does not say how much it should hold (exports.parquet), and lacks {lost} of the runs of {uri} that "
+            f"{path} does not tell how much it should hold (exports.parquet), lacks {lost} of the runs of {uri} that "
             "the database has: copy all of it"
         )
     renamed = _rename(connection, key, label, ids)

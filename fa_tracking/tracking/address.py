@@ -74,7 +74,7 @@ def lost(artifact_uri: str) -> Path | None:
     """The folder of this machine that held a run's artifacts, where nothing of it is here any more.
 
     MLflow writes down where artifacts are as a whole path, ``…/mlruns/EXPERIMENT/RUN/artifacts``: that of a store which
-    was carried to another folder, or machine, is the old one. Where no run has artifacts yet, ``mlruns`` alone is missing.
+    was carried elsewhere is the old one. Where no run has artifacts yet, ``mlruns`` alone is missing.
     """
     found = folder(artifact_uri)
     root = None if found is None else found.parent.parent.parent

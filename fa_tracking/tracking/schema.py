@@ -56,9 +56,9 @@ def older(uri: str, version: str) -> str:
 
     shown = address.without_password(uri)
     return (
-        f"{shown}: its schema {version} is older than that of MLflow {installed('mlflow')}, which does not open it: make "
-        f"a copy, then run `mlflow db upgrade {shown!r}`, which changes its tables so that an older MLflow no longer "
-        "opens it; or install the MLflow that wrote it"
+        f"{shown}: its schema {version} is older than that of MLflow {installed('mlflow')}, which does not open it: "
+        f"make a copy, then run `mlflow db upgrade {shown!r}`, which changes its tables so that an older MLflow no "
+        "longer opens it; or install the MLflow that wrote it"
     )
 
 

@@ -3,8 +3,8 @@
     ĥ_l = G([LN(h_l), t_l, e]) predicts LN(h_L),   trained on the squared error, averaged over features and samples
     a_l = ∂ℓ(readout(ĥ_l), y)/∂h_l,                through G and LN, with e held constant
 
-LN is without gain and shift. The study leaves what is normalised, and by what, open; this reading and the others that were tried stand in
-``docs/explanation/methods.md``.
+LN is without gain and shift. The study leaves what is normalised, and by what, open; this reading and the others that
+were tried stand in ``docs/explanation/methods.md``.
 """
 
 from collections.abc import Sequence
