@@ -4,7 +4,6 @@ import base64
 import gzip
 import json
 import os
-import re
 import zlib
 from collections import Counter
 from contextlib import suppress
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +166,6 @@ def _filters(runs: list[dict[str, Any]]) -> dict[str, list[tuple[str, str, int]]
 
 
 def _answered(query: Query, experiment: str, rows: pd.DataFrame) -> Answered:
-    comments = takewhile(lambda line: line.startswith("--"), query.sql.splitlines())
-    notes = " ".join(line[2:].strip() for line in comments if not re.match(r"-- (title|params|columns):", line))
     behind = [board.count(len(rows), "row")]
     if "run_id" in rows:
         behind.append(board.count(rows["run_id"].nunique(), "run"))
@@ -177,7 +173,7 @@ def _answered(query: Query, experiment: str, rows: pd.DataFrame) -> Answered:
         low, high = rows["n"].min(), rows["n"].max()
         behind.append(f"n = {low}" if low == high else f"n from {low} to {high}")
     sql = explain_query(query, {"experiment": experiment})
-    return Answered(query.name, query.title, notes, sql, ", ".join(behind), len(rows) > FIRST_ROWS)
+    return Answered(query.name, query.title, query.notes, sql, ", ".join(behind), len(rows) > FIRST_ROWS)
 
 
 def _first_rows(rows: pd.DataFrame) -> dict[str, Any]:

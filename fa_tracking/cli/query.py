@@ -3,7 +3,7 @@
 import click
 
 from fa_tracking.cli import _complete, _options
-from fa_tracking.cli._show import field, say_next, show, width
+from fa_tracking.cli._show import field, say, say_next, show, width
 from fa_tracking.results.tables import FORMATS
 
 ORDER = 5
@@ -37,5 +37,8 @@ def command(name: str | None, experiment: str | None, explain: bool, form: str, 
         say_next("query", name, why="its answer")
         return
     with connect(db) as connection, sql_errors():
-        show(render(ask(connection, query, {"experiment": experiment}), form, width()))
+        answer = ask(connection, query, {"experiment": experiment})
+        show(render(answer, form, width()))
+        if not len(answer):
+            say(query.notes or query.title)
     say_next("table", name, why="the same for a paper")

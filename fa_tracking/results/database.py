@@ -1,5 +1,6 @@
 """Opens the results database and asks the questions of the query catalogue."""
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -46,6 +47,13 @@ class Query:
     params: tuple[str, ...]
     columns: tuple[str, ...]
     sql: str
+
+    @property
+    def notes(self) -> str:
+        """What its header says beyond its title, params and columns."""
+        comments = itertools.takewhile(lambda line: line.startswith("--"), self.sql.splitlines())
+        told = (line[2:].strip() for line in comments if not re.match(r"-- (title|params|columns):", line))
+        return " ".join(told)
 
 
 def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
