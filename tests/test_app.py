@@ -176,7 +176,13 @@ def test_names_are_text_and_reach_no_other_experiment(server: str, store: str) -
 
 
 def test_what_cannot_be_shown_is_one_line(server: str, store: str) -> None:
-    for path, code in (("424242", 404), ("<b>", 404), ("a/b", 404), (experiment_id(store, "broken"), 503)):
+    for path, code in (
+        ("424242", 404),
+        ("9" * 30, 404),
+        ("<b>", 404),
+        ("a/b", 404),
+        (experiment_id(store, "broken"), 503),
+    ):
         answer = get(f"{server}/fa/{path}")
         assert answer.status_code == code, path
         assert answer.text.startswith(f"{code}: ") and answer.text.count("\n") == 1

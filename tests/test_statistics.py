@@ -96,3 +96,11 @@ def test_aggregates_over_tasks_need_several_tasks() -> None:
     for wrong in ({"x": [1.0]}, {"x": [1.0], "y": [math.nan]}, {"x": [1.0], "y": []}):
         with pytest.raises(ValueError, match="task"):
             interquartile_mean(wrong)
+
+
+@pytest.mark.parametrize("size", [1e-170, 1e-300, 1e150])
+def test_spreads_of_any_size_divide_by_nothing(size: float) -> None:
+    found = difference({1: 1 * size, 2: 3 * size}, {3: 12 * size, 4: 15 * size, 5: 17 * size})
+    assert math.isfinite(found.mean) and found.n_a == 2
+    tiny = difference({1: 0.5, 2: 0.5 + 1e-9}, {3: 0.4, 4: 0.4})
+    assert tiny.conclusion in ("above", "inconclusive")

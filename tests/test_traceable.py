@@ -17,6 +17,7 @@ from fa_tracking.cli import main
 from fa_tracking.results.database import connect, create_views
 from fa_tracking.results.provenance import TABLES, cite, digest
 from fa_tracking.results.publication import mean_and_sd
+from fa_tracking.results.reference import spell
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = (ROOT / "fa_tracking/results/schema.sql").read_text()
@@ -309,3 +310,52 @@ def test_the_documents_hold_no_stale_number_and_the_evidence_is_what_its_command
     command = [*program, "claims", "check", str(ROOT / "docs/claims.yaml"), *reference, "-o", str(evidence)]
     assert subprocess.run(command, capture_output=True, check=False).returncode in (0, 3)
     assert evidence.read_text() == (ROOT / "docs/claims.md").read_text()
+
+
+def test_a_claim_that_rests_on_what_is_not_finite_is_unmeasured_in_those_rows(database: Path, cli: Cli) -> None:
+    (database.parent / "nan.yaml").write_text(
+        "experiment: e_1\nclaims:\n"
+        + "".join(
+            f"  - {{sentence: s{i}, query: audit_table, where: method = 'dfa' and not frozen_blocks, holds: {holds}}}\n"
+            for i, holds in enumerate(
+                ["growth > 50", "growth >= 0 or growth < 0", "not (growth < 50)", "margin_pp < 50"]
+            )
+        )
+    )
+    done = cli("claims", "check", "nan.yaml", "-o", "nan.md")
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (database.parent / "nan.md").read_text()
+    rows = [line.split(" | ")[3] for line in text.splitlines() if re.match(r"\| \d", line)]
+    assert rows[:3] == ["true on 2 of 2; not measured on 1"] * 3 and rows[3] == "true on 3 of 3"
+
+
+def test_a_claims_title_and_sentence_are_no_markup(database: Path, cli: Cli) -> None:
+    odd = "<script>x</script> [a](b) | *c* `d`"
+    whole = {
+        "title": odd,
+        "experiment": "e_1",
+        "claims": [{"sentence": odd, "query": "audit_table", "holds": "'`' <> ''"}],
+    }
+    (database.parent / "odd.yaml").write_text(json.dumps(whole))
+    assert cli("claims", "check", "odd.yaml", "-o", "odd.md").returncode == 0
+    from markdown_it import MarkdownIt
+
+    page = MarkdownIt("commonmark").enable("table").render((database.parent / "odd.md").read_text())
+    assert "<script>" not in page and "<a " not in page and "<em>" not in page
+    assert page.count("&lt;script&gt;x&lt;/script&gt; [a](b) | *c* `d`") == 3
+    assert "<code>'`' &lt;&gt; ''</code>" in page
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "said"),
+    [
+        (-0.001, "+.2f", "+0.00"),
+        (-0.0, "", "0"),
+        (-1e-9, ".1%", "0.0%"),
+        (-0.2, "+,.1f", "-0.2"),
+        (-5, "d", "-5"),
+        (-1234.5, ",.0f", "-1,234"),
+    ],
+)
+def test_what_rounds_to_zero_has_no_sign(value: float, form: str, said: str) -> None:
+    assert spell(value, form) == said
