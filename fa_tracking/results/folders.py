@@ -72,7 +72,9 @@ def _refuse_part(connection: "DuckDBPyConnection", folder: Path) -> None:
     if not (counts := folder / "exports.parquet").is_file():
         return
     asked = "select sum(runs)::bigint, sum(metrics)::bigint from read_parquet($1)"
-    said = connection.execute(asked, [str(counts)]).fetchone() or (0, 0)
+    said = connection.execute(asked, [str(counts)]).fetchone() or (None, None)
+    if None in said:  # it was made by hand, and tells of no store
+        return
     held = [
         connection.execute(f"select count(*) from {_read(paths([folder], table))}").fetchone()
         if _parts(folder, table)
@@ -80,9 +82,9 @@ def _refuse_part(connection: "DuckDBPyConnection", folder: Path) -> None:
         for table in ("runs", "metrics")
     ]
     wrong = [
-        f"{found[0]} of {count or 0} {what}"
+        f"{found[0]} of {count} {what}"
         for what, count, found in zip(("runs", "metric points"), said, held, strict=True)
-        if found is not None and found[0] != (count or 0)
+        if found is not None and found[0] != count
     ]
     experiments = {part.parent.name for part in folder.glob("*/experiment=*/*.parquet")}
     lacking = [
