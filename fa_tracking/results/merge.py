@@ -214,10 +214,10 @@ def _take(connection: "DuckDBPyConnection", source: str, key: str, path: Path, s
         _name_laboratory(connection, label)
     connection.execute("delete from exports where source = $1", [key])
     connection.execute(
-        "insert into exports by name select $2 as source, exported_at, (select count(*) from renamed) as runs, "
-        "(select count(*) from metrics semi join renamed using (run_id)) as metrics "
-        "from arriving.exports where source = $1",
-        [source, key],
+        "insert into exports by name select $1 as source, coalesce($2, now() at time zone 'UTC') as exported_at, "
+        "(select count(*) from renamed) as runs, "
+        "(select count(*) from metrics semi join renamed using (run_id)) as metrics",
+        [key, newest],
     )
     connection.execute("drop table renamed")
     if renamed:
