@@ -40,9 +40,11 @@ ALL_BLOCKS = "all"
 """How many blocks a run trains that says nothing of it, in words."""
 
 FROZEN_SEARCHES = (
-    f"params.{names.TRAINABLE_BLOCKS} = '0'",
-    f"params.{names.FROZEN_BLOCKS} ILIKE 'true'",
-    f"params.{names.FROZEN_BLOCKS} = '1'",
+    f"params.{names.TRAINABLE_BLOCKS} LIKE '%0%'",
+    f"params.{names.FROZEN_BLOCKS} ILIKE '%true%'",
+    f"params.{names.FROZEN_BLOCKS} ILIKE '%yes%'",
+    f"params.{names.FROZEN_BLOCKS} ILIKE '%on%'",
+    f"params.{names.FROZEN_BLOCKS} LIKE '%1%'",
 )
 """What MLflow is asked for; together they find every run that ``is_frozen``, and some that are not."""
 
@@ -53,17 +55,24 @@ ASIDE = frozenset({
     "print_freq", "results_dir", "root", "run_name", "save_dir", "save_every", "slurm_job_id", "tags", "user",
     "username", "verbose", "workdir", "workers",
 })  # fmt: skip
-"""Params that do not define a training, whatever they say: they set no frozen control apart. Matched in lower case by
-the last part of a name, ``data_dir`` also of ``cfg.data-dir``."""
+"""Params that do not define a training, whatever they say: they set no frozen control apart. Matched in lower case, and
+by the last part of a name too, as ``data_dir`` of ``cfg.data-dir``."""
+OF_ANYTHING = frozenset({
+    "author", "comment", "description", "host", "machine", "name", "node", "note", "notes", "root", "tags", "user",
+    "username", "verbose", "workers",
+})  # fmt: skip
+"""Those of them that say something else as the last part of a name: ``optimizer.name`` defines a training."""
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-INFINITY = re.compile(r"([+-]?)inf(inity)?", re.IGNORECASE)
+INFINITY = re.compile(r"([+-]?)inf(inity)?", re.ASCII | re.IGNORECASE)
+BLANKS = " \t\n\r\v\f"
+"""What may stand around a value, as in a file with other line ends."""
 DIGITS = 15
 """What a float64 holds of a number: a longer one is an id, and its own spelling."""
-TRUTH = {"true": "1", "false": "0"}
+TRUTH = {"true": "1", "yes": "1", "on": "1", "false": "0", "no": "0", "off": "0"}
 WORDS = ("labels",)
 """Params whose ``true`` is the name of a choice and no truth."""
-SAFE = re.compile(r"""[^\s="']+""")
+SAFE = re.compile(r"""[^\s="']+""", re.ASCII)
 
 
 def plain(value: Any, key: str = "") -> str:
@@ -72,7 +81,7 @@ def plain(value: Any, key: str = "") -> str:
     Args:
         key: of the param, as a few are words whatever they say.
     """
-    text = str(value).strip()
+    text = str(value).strip(BLANKS)
     if key in WORDS:
         return text.lower()
     if truth := TRUTH.get(text.lower()):
@@ -116,7 +125,8 @@ def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
 
 def is_aside(key: str) -> bool:
     """Whether a param does not define the training of its run."""
-    return re.split(r"[./]", key.lower().replace("-", "_"))[-1] in ASIDE
+    whole = key.lower().replace("-", "_")
+    return whole in ASIDE or re.split("[./]", whole)[-1] in ASIDE - OF_ANYTHING
 
 
 def varied(many: Iterable[Mapping[str, str]], but: Collection[str] = ()) -> set[str]:
@@ -207,7 +217,7 @@ def truth(value: Any) -> bool | None:
 def count(value: Any) -> int | None:
     """A whole number from 0, of up to nine digits; None where a param says none."""
     text = plain(value)
-    return int(text) if re.fullmatch("[0-9]{1,9}", text) and str(value).strip().lower() not in TRUTH else None
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) and str(value).strip(BLANKS).lower() not in TRUTH else None
 
 
 def _in_one_wording(params: Mapping[str, Any]) -> dict[str, Any]:

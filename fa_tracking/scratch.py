@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX = ".fa-track-"
+_MADE = re.compile(rf"{re.escape(PREFIX)}[a-z0-9_]{{8}}")
+"""As ``tempfile`` names them: another folder is somebody's own."""
 
 
 @contextmanager
@@ -20,6 +23,8 @@ def scratch(beside: str | Path | None = None) -> Iterator[Path]:
     """
     parent = Path(beside or tempfile.gettempdir()).absolute()
     for left in parent.glob(f"{PREFIX}*/"):
+        if not _MADE.fullmatch(left.name):
+            continue
         with suppress(OSError):
             lock = _lock(left)
             shutil.rmtree(left, ignore_errors=True)

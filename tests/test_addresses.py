@@ -34,6 +34,7 @@ def test_every_command_works_in_a_folder_of_any_name(
     forks.new_store(here)
     monkeypatch.chdir(here)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)  # as an earlier test has left it
     run = CliRunner().invoke
     train(tiny("bp"), "e", None)
     for command in (

@@ -57,9 +57,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     add_run(uri, HTML, "fa", "trustworthy")
     add_run(uri, "private", "secret_rule", FLAGGED)
     add_run(uri, "*", "usf")
-    add_run(uri, "broken", "bp", "trustworthy")
+    add_run(uri, "late", "bp", "trustworthy")
     client = MlflowClient(uri)
-    late = client.create_run(experiment_id(uri, "broken"), start_time=2**62)  # beyond what a database can hold
+    late = client.create_run(experiment_id(uri, "late"), start_time=2**62)  # beyond what a calendar can hold
     client.set_terminated(late.info.run_id)
     return uri
 
@@ -181,7 +181,6 @@ def test_what_cannot_be_shown_is_one_line(server: str, store: str) -> None:
         ("9" * 30, 404),
         ("<b>", 404),
         ("a/b", 404),
-        (experiment_id(store, "broken"), 503),
     ):
         answer = get(f"{server}/fa/{path}")
         assert answer.status_code == code, path

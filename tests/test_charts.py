@@ -47,7 +47,7 @@ DIVERGED = [
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Path]]:
     """Experiment and database of each store: several cells, the same with diverged runs, one run, the reference's."""
     folder = tmp_path_factory.mktemp("charts")
-    known = {"reference": ("reproduction*", REFERENCE)}
+    known = {"reference": ("~reproduction*", REFERENCE)}
     for name, runs in {"study": STUDY, "diverged": [*STUDY, *DIVERGED], "one run": [of("dfa", 1)]}.items():
         path = folder / f"{name}.duckdb"
         with empty_database(path) as connection:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fa_tracking import cells
 from fa_tracking.protocol.diagnostics import finite
 from fa_tracking.tracking import names
-from fa_tracking.tracking.store import all_experiments, search_runs
+from fa_tracking.tracking.store import all_experiments, history, is_training, search_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,6 +44,14 @@ class Controls:
         for wanted in cells.FROZEN_SEARCHES:  # MLflow knows no `or`
             runs = search_runs(store, experiments, f"{wanted} and attributes.status = 'FINISHED'")
             found |= {run.info.run_id: run for run in runs if is_frozen(run)}
+        if found:
+            nested = search_runs(store, experiments, f"tags.`{names.TAG_PARENT}` != ''")
+            parents = {(run.info.experiment_id, run.data.tags[names.TAG_PARENT]) for run in nested}
+            held = [
+                r for r in found.values() if (r.info.experiment_id, r.info.run_id) in parents and not is_training(r)
+            ]
+            for run in held:
+                del found[run.info.run_id]
         self._store = store
         self._runs = sorted(found.values(), key=lambda run: (run.info.start_time, run.info.run_id))
         self._unfit: dict[str, str] = {}
@@ -91,15 +99,20 @@ def is_frozen(run: "Run") -> bool:
 def _why_unfit(store: "MlflowClient", run: "Run") -> str:
     if epoch := run.data.tags.get(names.TAG_ABORTED_AT):
         return f"was aborted at epoch {epoch}"
-    accuracy = run.data.metrics.get(names.ACCURACY_TEST)
-    if accuracy is None:
+    if names.ACCURACY_TEST not in run.data.metrics:
         return f"logs no {names.ACCURACY_TEST}"
-    if finite.FLAG in run.data.tags.get(names.TAG_FLAGS, "").split(",") or not all(map(_is_finite, _norms(run))):
+    points = history(store, run, names.ACCURACY_TEST)
+    last = max(point.step for point in points)
+    accuracy = [point.value for point in points if point.step == last][-1]
+    if (
+        not _is_finite(accuracy)
+        or finite.FLAG in run.data.tags.get(names.TAG_FLAGS, "").split(",")
+        or not all(map(_is_finite, _norms(run)))
+    ):
         return "diverged"
     if not 0 <= accuracy <= 1:
         return f"has an accuracy of {accuracy:g}, not in [0, 1]"
     planned = cells.count(run.data.params.get("epochs"))
-    last = max(point.step for point in store.get_metric_history(run.info.run_id, names.ACCURACY_TEST))
     if planned is not None and last < planned - 1:  # some count their epochs from 0
         return f"ended at epoch {last} of {planned}"
     return ""

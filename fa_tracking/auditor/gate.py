@@ -26,8 +26,6 @@ PASSES, FAILS, NO_VERDICT, LEFT_OUT = "passes", "fails", "no verdict", "left out
 
 NOT_FINITE = "n"
 FULL_EVIDENCE = "full"
-READ_BY_AN_AUDIT = (names.ACCURACY_TEST, names.residual_norm(0))
-"""Metrics that every epoch of a training loop logs: a later point of one means that training went on."""
 
 
 @dataclass(frozen=True)
@@ -200,16 +198,35 @@ class _Judge:
         except (KeyError, ValueError, OverflowError):
             return "it does not say when it was audited"
         own = _measured(tags) if names.TAG_EVALUATED in tags else {}
-        watched = own.keys() if own else READ_BY_AN_AUDIT
-        logged = [m for m in run.data.to_proto().metrics if m.key in watched and m.timestamp > audited]
-        # MLflow logs what its evaluator has measured after the verdict
-        if any(m.key not in own or not _same(m.value, own[m.key]) for m in logged):
+        read = [m for m in run.data.to_proto().metrics if _is_read_by_an_audit(m.key)]
+        late = [m for m in read if m.timestamp > audited]
+        if names.TAG_EVALUATED in tags:  # MLflow logs what its evaluator has measured after the verdict
+            late = [m for m in late if m.key in own and not _same(m.value, own[m.key])]
+        elif (epoch := _epoch(tags)) is not None:  # a time before the run's own says nothing of when it was logged
+            late += [m for m in read if m.step > epoch and m.timestamp < (run.info.start_time or 0)]
+        if late:
             return "it has logged an epoch since"
-        known = tags.get(names.TAG_CONTROL_RUNS, "").split(",")
-        unseen = [c for c in self._controls.of(run).runs if c not in known]
+        known = list(filter(None, tags.get(names.TAG_CONTROL_RUNS, "").split(",")))
+        controls = self._controls.of(run).runs
+        if gone := [c for c in known if c not in controls and len(c) == 32]:
+            return f"its frozen control {', '.join(gone)} is none any more"
+        unseen = [c for c in controls if c not in known]
         with store_errors():
             late = [c for c in unseen if (self._store.get_run(c).info.end_time or 0) > audited]
         return f"its frozen control {', '.join(late)} has ended since" if late else ""
+
+
+def _is_read_by_an_audit(key: str) -> bool:
+    """Whether a later point of a metric means that there is more to judge."""
+    return key == names.ACCURACY_TEST or key.startswith(names.OF_DIAGNOSTICS)
+
+
+def _epoch(tags: Mapping[str, str]) -> int | None:
+    """The epoch that a verdict is of; None where its tag cannot be read."""
+    try:
+        return int(untrusted.parse_json(tags[names.TAG_MEASURED])["epoch"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _milliseconds(audited_at: str) -> int:

@@ -1,6 +1,7 @@
 """Reads what a run logged, and makes of each epoch the report that these numbers allow."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
+from fa_tracking import cells
 from fa_tracking.auditor.control import Control, is_frozen
 from fa_tracking.errors import FATrackError
 from fa_tracking.protocol.diagnostics import Reference
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+_LAYER = re.compile("0|[1-9][0-9]*")
 DEEPEST = 9999
 """The last layer that is read: a report holds every layer up to the deepest that a run names."""
 
@@ -154,7 +157,7 @@ def is_read(key: str) -> bool:
 def _by_layer(found: Mapping[str, float], name: Callable[[int], str]) -> dict[int, float]:
     prefix = name(0)[:-1]
     layers = {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
-    return {_layer(layer): value for layer, value in layers.items() if layer.isdecimal()}
+    return {_layer(layer): value for layer, value in layers.items() if _LAYER.fullmatch(layer)}
 
 
 def _layer(number: str) -> int:
@@ -169,8 +172,8 @@ def depth(run: "Run", values: Mapping[int, Mapping[str, float]]) -> int | None:
         grads = _by_layer(found, names.grad_norm)
         if grads and grads[max(grads)] == found.get(names.DEEPEST_GRAD_NORM):
             return max(grads)
-    depth = run.data.params.get("depth", "")
-    return _layer(depth) if depth.isdecimal() else None
+    depth = cells.count(run.data.params.get("depth"))
+    return None if depth is None else _layer(str(depth))
 
 
 def _given(run: "Run") -> dict[str, float]:

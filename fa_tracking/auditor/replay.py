@@ -177,8 +177,7 @@ def _replay_run(
         return Replayed(*known, problem=str(error))
     if not reports:
         return Replayed(*known, problem="no diagnostics were logged: there is nothing to replay")
-    epochs = run.data.params.get("epochs", "")
-    planned = int(epochs) if epochs.isdecimal() else None
+    planned = cells.count(run.data.params.get("epochs"))
     seen = _Seen(log, reports, max(log.values))
     diagnostics = {d.FLAG: seen.first(d, Patience(abort.patience)) for d in catalogue()}
     accuracy = log.accuracy(seen.final_epoch)

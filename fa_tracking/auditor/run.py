@@ -261,8 +261,8 @@ def _notes(run: "Run", epoch: int) -> str:
     parts = [p.get("architecture"), p.get("dataset"), f"epoch {epoch}", f"seed {p['seed']}" if "seed" in p else None]
     if {"depth", "width"} <= p.keys():
         parts.insert(1, f"{p['depth']} blocks, d = {p['width']}")
-    if p.get("penalty", "0") not in ("0", "0.0"):
-        parts.append(f"λ = {p['penalty']}")
+    if (penalty := cells.meaning(p, "penalty") or "0") != "0":
+        parts.append(f"λ = {penalty}")
     parts += [*cells.in_words(p), cells.contradiction(p)]
     if aborted := run.data.tags.get(names.TAG_ABORTED_AT):
         parts.append(f"aborted at epoch {aborted} of {p.get('epochs')}")

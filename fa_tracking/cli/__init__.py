@@ -46,6 +46,10 @@ def _one_line() -> Iterator[None]:
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "fa-track"
         raise _OneLine(f"{error.format_message()} See {command} --help.", error.exit_code) from error
+    except Exception as error:
+        if "duckdb" in sys.modules and isinstance(error, sys.modules["duckdb"].Error):  # such as a file cut short
+            raise _OneLine(f"the database could not be read: {str(error).splitlines()[0]}", 1) from error
+        raise
 
 
 class _OneLine(click.ClickException):

@@ -23,7 +23,7 @@ FREE = ("method", "architecture", "dataset")
 
 RUNS = """
 select
-    r.* replace (coalesce(r.cell, '') as cell), coalesce(cast(r.seed as varchar), r.run_id) as sample,
+    r.* replace (coalesce(r.cell, '') as cell), sample_of(r.run_id, r.seed) as sample,
     a.* exclude (run_id), a.run_id is not null as is_audited,
     coalesce(a.fires_n, false) or coalesce(not isfinite(a.headline_accuracy), false) as is_diverged,
     (select arg_max(value, step) from metrics m where m.run_id = r.run_id and key = $accuracy) as last_accuracy,

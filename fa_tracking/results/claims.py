@@ -5,7 +5,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 HOLDS, WALKED_BACK, MIXED, NO_EVIDENCE = "holds", "walked back", "mixed", "no evidence"
 VERDICT = "holds"
 """The column that a condition becomes, in an evidence summary."""
+OUTCOME, ROW = '"fa-track: outcome"', '"fa-track: row"'
+"""The same, and the number of a row, while a claim is asked: a query's own columns may be called anything."""
 
 
 class Claim(BaseModel):
@@ -180,13 +182,13 @@ def _check(
     if "$experiment" in claim.sql and experiment is None:
         raise UsageError(f"the query {claim.query!r} needs an experiment")
     chosen = _chosen(connection, claim, experiment)
-    kind = chosen.types[chosen.columns.index(VERDICT)]
+    kind = chosen.types[-1]
     if str(kind) != "BOOLEAN":
         raise UsageError(f"holds: {claim.holds!r} is no condition: it gives {kind}")
-    counts = ", ".join(f"count(*) filter ({VERDICT} is {value})" for value in ("true", "false", "null"))
+    counts = ", ".join(f"count(*) filter ({OUTCOME} is {value})" for value in ("true", "false", "null"))
     with sql_errors():
         true, false, unmeasured = chosen.aggregate(counts).fetchall()[0]
-        shown = chosen.project(", ".join((*claim.show, VERDICT)))
+        shown = chosen.project(", ".join((*claim.show, f"{OUTCOME} as {VERDICT}")))
         rows = tuple(shown.fetchall())
         runs = runs_behind(connection, chosen, experiment)
     verdict = MIXED if true and false else HOLDS if true else WALKED_BACK if false else NO_EVIDENCE
@@ -196,27 +198,56 @@ def _check(
 
 
 def _chosen(connection: "DuckDBPyConnection", claim: Claim, experiment: str | None) -> "DuckDBPyRelation":
-    """The rows that a claim is about, with its condition as the column ``VERDICT``."""
+    """The rows that a claim is about, with its condition as the last column, ``OUTCOME``.
+
+    DuckDB has NaN above all numbers, so that it would fulfil many a condition: where one rests on a NaN it is NULL, for
+    it is asked of a copy of the rows in which NaN is NULL.
+    """
     sql = claim.sql.strip().rstrip(";")
     params = {"experiment": experiment} if experiment else None
     conditions = {"where": claim.where, "holds": claim.holds}
     parts = {"query": f"from ({sql}\n)"} | {name: f"select ({part}\n)" for name, part in conditions.items()}
     for name, part in parts.items():
         _refuse_malformed(connection, name, part)
-    rows = f"(select * from ({sql}\n) where ({claim.where}\n))"
-    found = run_sql(connection, f"from {rows}", params)
-    holds = f"({claim.holds}\n)"
-    if numbers := _rests_on(claim.holds, found):
-        is_nan = " or ".join(f"isnan({name})" for name in numbers)
-        holds = f"case when {is_nan} then null else {holds} end"
-    return run_sql(connection, f"select *, {holds} as {VERDICT} from {rows}", params)
+    asked = run_sql(connection, f"from ({sql}\n)", params)
+    kinds = zip(asked.columns, asked.types, strict=True)
+    columns = [(f'"{name.replace(chr(34), 2 * chr(34))}"', kind) for name, kind in kinds]
+    clean = ", ".join(f"{_measured(name, kind)} as {name}" for name, kind in columns)
+    return run_sql(
+        connection,
+        f"""
+        with told as materialized (select *, row_number() over () as {ROW} from ({sql}
+        )),
+        clean as (select {clean}, {ROW} from told),
+        kept as (select {ROW} from told where ({claim.where}
+        )),
+        held as (
+            select {ROW}, ({claim.holds}
+            ) as {OUTCOME} from (select * from clean semi join kept using ({ROW}) where ({claim.where}
+            ))
+        )
+        select told.* exclude ({ROW}), held.{OUTCOME}
+        from told semi join kept using ({ROW}) left join held using ({ROW}) order by told.{ROW}
+        """,
+        params,
+    )
 
 
-def _rests_on(condition: str, rows: "DuckDBPyRelation") -> list[str]:
-    """The floating-point columns that a condition names: NaN, which DuckDB has above all numbers, measures nothing."""
-    named = {name.lower() for name in re.findall(r"\w+", condition)}
-    kinds = zip(rows.columns, rows.types, strict=True)
-    return [f'"{name}"' for name, kind in kinds if str(kind) in ("DOUBLE", "FLOAT") and name.lower() in named]
+def _measured(value: str, kind: Any) -> str:
+    """The SQL of a value of a DuckDB type without its NaN."""
+    match kind.id:
+        case "double" | "float":
+            return f"if(isnan({value}), null, {value})"
+        case "list" | "array":
+            inner = _measured("told_value", kind.children[0][1])
+            return value if inner == "told_value" else f"list_transform({value}, lambda told_value: {inner})"
+        case "struct":
+            inside = [(f'"{name}"', child) for name, child in kind.children]
+            said = [(name, _measured(f"{value}.{name}", child)) for name, child in inside]
+            if all(part == f"{value}.{name}" for name, part in said):
+                return value
+            return f"struct_pack({', '.join(f'{name} := {part}' for name, part in said)})"
+    return value
 
 
 def _refuse_malformed(connection: "DuckDBPyConnection", name: str, sql: str) -> None:
@@ -250,7 +281,11 @@ def read_history(path: Path) -> dict[str, Held]:
     if not path.exists():
         return {}
     try:
-        return {key: Held(**held) for key, held in untrusted.read_json(path).items()}
+        found = {key: Held(**held) for key, held in untrusted.read_json(path).items()}
+        values = [(field.name, getattr(held, field.name)) for held in found.values() for field in fields(held)]
+        if not all(isinstance(value, int if name == "n" else str) for name, value in values):
+            raise TypeError
+        return found
     except (OSError, ValueError, TypeError, AttributeError):
         raise UsageError(f"{path} is no record of claims: restore it, or delete it to begin anew") from None
 
@@ -291,7 +326,11 @@ def summary(title: str, checked: Sequence[Checked]) -> str:
 
 def _evidence(number: int, checked: Checked) -> str:
     claim = checked.claim
-    runs = "not told by the query" if checked.runs is None else ", ".join(run[:8] for run in checked.runs) or "none"
+    runs = (
+        "not told by the query"
+        if checked.runs is None
+        else markdown_escaped(", ".join(run[:8] for run in checked.runs)) or "none"
+    )
     query = "SQL of the file of claims" if " " in claim.query.strip() else f"query {_code(claim.query)}"
     experiment = claim.experiment if "$experiment" in claim.sql else "all experiments"
     said = markdown_escaped(checked.note) if checked.note else f"{_code(claim.holds)} is {checked.counted}"
@@ -302,7 +341,8 @@ def _evidence(number: int, checked: Checked) -> str:
     ]
     if claim.show and checked.rows:
         cells = [["–" if value is None else markdown_escaped(short(value)) for value in row] for row in checked.rows]
-        lines.append(pipe_table(checked.columns, cells, numeric_columns(checked.columns, checked.rows)).rstrip())
+        columns = [markdown_escaped(name) for name in checked.columns]
+        lines.append(pipe_table(columns, cells, numeric_columns(checked.columns, checked.rows)).rstrip())
     return "\n\n".join(lines) + "\n"
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 SELECTED = """
-select r.run_id, r.sample, r.cell, r.state,
+select r.run_id, r.sample, r.cell, if(bool_or(r.is_audited) over () and not r.is_audited, 'not audited', r.state),
     (select arg_max(m.value, m.step) from metrics m where m.run_id = r.run_id and m.key = $metric) as value
 from runs_of(coalesce($experiment, '~*')) r
 where len($conditions) = (
@@ -56,7 +56,7 @@ class Cell:
 
     Attributes:
         runs: those behind the values, as in the query ``cross_seed``: neither aborted nor diverged.
-        left_out: how many of its runs were aborted, and how many diverged.
+        left_out: how many of its runs were aborted, diverged or, where any of the experiment is, not audited.
     """
 
     selection: str

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fa_tracking import catalogue, cells
 from fa_tracking.errors import FATrackError, UsageError
-from fa_tracking.results.foreign import shut_off
+from fa_tracking.results.foreign import opened, shut_off
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -75,7 +75,7 @@ def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
         folders = [] if Path(path).is_file() else find_folders(path)
         if not folders:
             _refuse_other_files(Path(path))
-        connection = open_folders(folders) if folders else duckdb.connect(str(path), read_only=True)
+        connection = open_folders(folders) if folders else opened(Path(path))
         if folders:
             create_views(connection)
         shut_off(connection)

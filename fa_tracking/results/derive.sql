@@ -3,18 +3,18 @@
 
 update runs set
     method = p.method, architecture = p.architecture, dataset = p.dataset, optimizer = p.optimizer,
-    definition = try_cast(p.definition as integer), rule_definition = try_cast(p.rule_definition as integer),
+    definition = try_cast(whole_in(p.definition) as integer), rule_definition = try_cast(whole_in(p.rule_definition) as integer),
     labels = p.labels,
-    expansion = try_cast(p.expansion as integer), alpha = try_cast(p.alpha as double),
-    lr_schedule = p.lr_schedule, lr_warmup = try_cast(p.lr_warmup as integer),
-    momentum = try_cast(p.momentum as double), clip_norm = try_cast(p.clip_norm as double),
+    expansion = try_cast(whole_in(p.expansion) as integer), alpha = number_in(p.alpha),
+    lr_schedule = p.lr_schedule, lr_warmup = try_cast(whole_in(p.lr_warmup) as integer),
+    momentum = number_in(p.momentum), clip_norm = number_in(p.clip_norm),
     credit_normalisation = p.credit_normalisation, credit_index = p.credit_index,
-    width = try_cast(p.width as integer), depth = try_cast(p.depth as integer), seed = try_cast(p.seed as bigint),
-    epochs = try_cast(p.epochs as integer), batch_size = try_cast(p.batch_size as integer),
-    lr = try_cast(p.lr as double), weight_decay = try_cast(p.weight_decay as double),
-    penalty = try_cast(p.penalty as double), augmentation = p.augmentation,
+    width = try_cast(whole_in(p.width) as integer), depth = try_cast(whole_in(p.depth) as integer), seed = whole_in(p.seed),
+    epochs = try_cast(whole_in(p.epochs) as integer), batch_size = try_cast(whole_in(p.batch_size) as integer),
+    lr = number_in(p.lr), weight_decay = number_in(p.weight_decay),
+    penalty = number_in(p.penalty), augmentation = p.augmentation,
     trainable_blocks = coalesce(
-        blocks_in(p.trainable_blocks), if(truth_in(p.frozen_blocks), 0, try_cast(p.depth as integer))
+        blocks_in(p.trainable_blocks), if(truth_in(p.frozen_blocks), 0, try_cast(whole_in(p.depth) as integer))
     ),
     frozen_blocks = coalesce(blocks_in(p.trainable_blocks) = 0, truth_in(p.frozen_blocks))
 from (

@@ -14,7 +14,7 @@ from fa_tracking import cells
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.codes import Codes
 from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_line
-from fa_tracking.results.foreign import refuse_what_is_no_table, shut_off
+from fa_tracking.results.foreign import opened, refuse_what_is_no_table, shut_off
 from fa_tracking.results.parquet import ORDERS
 from fa_tracking.results.sources import LABELLED, Progress, Snapshot, Source, open_source, unseen
 from fa_tracking.scratch import scratch
@@ -98,6 +98,7 @@ def _bring_up_to_date(
     full: bool,
     progress: Progress,
 ) -> Exported:
+    shut_off(connection)
     allow_memory(connection, found.runs.num_rows)
     for name in ("runs", "params", "tags"):
         connection.register(f"arriving_{name}", _typed(getattr(found, name)))
@@ -324,11 +325,16 @@ def refuse_other_files(database: Path) -> None:
         raise UsageError(f"{str(database)!r} is no file name for a database")
     if not database.parent.is_dir():
         raise FATrackError(f"the folder {database.parent} for the database does not exist")
+    log = database.with_name(f"{database.name}.wal")
+    if log.exists():
+        raise UsageError(
+            f"{log} holds what was not yet written into {database}: another process is writing it, or was killed; open "
+            "it once with DuckDB, or delete the .wal"
+        )
     if not database.is_file():
         return
     try:
-        with duckdb.connect(str(database), read_only=True) as connection:
-            shut_off(connection)
+        with opened(database) as connection:
             is_made_here = bool(
                 connection.execute(
                     "select 1 from duckdb_columns() where table_name = 'exports' and column_name = 'source'"
@@ -360,6 +366,7 @@ def replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
     """A connection to a copy of ``database``, new where there is none, that takes its place at the end."""
     import duckdb
 
+    database = database.resolve()  # of a link, the file that it leads to
     try:
         with ExitStack() as stack:
             aside = stack.enter_context(scratch(database.parent))
@@ -375,8 +382,10 @@ def replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
                     connection.execute("insert into schema_digest values ($1)", [_digest(_schema())])
                 allow_memory(connection, 0)
                 yield connection
+            if not is_new:
+                shutil.copymode(database, fresh)
             if is_odd:
-                fresh = Path(shutil.copyfile(fresh, aside / fresh.name))
+                fresh = Path(shutil.copy(fresh, aside / fresh.name))
             fresh.replace(database)
     except (duckdb.Error, OSError) as error:
         raise FATrackError(f"the database {database} could not be written: {first_line(error)}") from error

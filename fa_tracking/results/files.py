@@ -1,6 +1,8 @@
 """Writes a file, or several together, whole or not at all."""
 
-import shutil
+import os
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,15 +18,26 @@ def write_whole(path: Path, content: bytes) -> None:
         FATrackError: it cannot be written; what was there is still there.
     """
     target = path.resolve()
-    part = target.with_name(target.name + ".part")
     try:
-        part.write_bytes(content)
-        if target.exists():
-            shutil.copymode(target, part)
-        part.replace(target)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", dir=target.parent)  # of nobody else's name
+        part = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            part.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
+            part.replace(target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise FATrackError(f"{path} could not be written: {error.strerror or error}") from error
+
+
+def _umask() -> int:
+    """What a new file's mode leaves out here; the system tells it only to who sets it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Opens folders of the tables as Parquet: views over files that stay where they are and are read at each query."""
 
 import glob
+import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -87,7 +88,8 @@ def _refuse_part(connection: "DuckDBPyConnection", folder: Path) -> None:
         if found is not None and found[0] != count
     ]
     experiments = {part.parent.name for part in folder.glob("*/experiment=*/*.parquet")}
-    lacking = [
+    flat = [f"no {table}" for table in ORDERS if not experiments and not (folder / f"{table}.parquet").is_file()]
+    lacking = flat + [
         f"no {table} of {name.partition('=')[2]}"
         for table in ORDERS
         for name in sorted(experiments)
@@ -129,11 +131,23 @@ def every_part(folders: Iterable[Path]) -> list[str]:
 
 
 def _parts(folder: Path, table: str) -> list[Path]:
-    return sorted([*folder.glob(f"{table}.parquet"), *folder.glob(f"{table}/*/*.parquet")])
+    """The files of a table in a folder.
+
+    Raises:
+        UsageError: one leads out of the folder, which is to be read alone.
+    """
+    found = sorted([*folder.glob(f"{table}.parquet"), *folder.glob(f"{table}/*/*.parquet")])
+    home = folder.resolve()
+    for part in found:
+        if not part.resolve().is_relative_to(home):
+            raise UsageError(f"{part} is a link that leads out of {folder}: put a copy of the file in its place")
+    return found
 
 
 def _read(parts: Iterable[str], also: str = "") -> str:
-    return f"read_parquet({texts(parts)}, hive_partitioning = true, hive_types_autocast = false{also})"
+    return (
+        f"read_parquet({texts(map(literal_glob, parts))}, hive_partitioning = true, hive_types_autocast = false{also})"
+    )
 
 
 def _tables(connection: "DuckDBPyConnection") -> list[str]:
@@ -159,6 +173,11 @@ def _refuse_doubles(connection: "DuckDBPyConnection", folders: Sequence[Path]) -
                 f"the {what} {found[0]!r} stands in several of the {len(folders)} folders: `fa-track merge` makes one "
                 "database of them, in which they are told apart"
             )
+
+
+def literal_glob(path: str) -> str:
+    """A path as a pattern that names it alone."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", path)
 
 
 def texts(values: Iterable[str]) -> str:

@@ -113,6 +113,8 @@ def verify(path: Path, text: str, answers: Answers) -> Verified:
         (begins, ends), (start, end) = each.whole, each.value
         old = text[start:end]
         new, problem = (None, each.problem) if each.problem else _recomputed(each, answers, is_latex)
+        if new is not None and each.kind == "fa-table":
+            new = new.replace("\n", "\n" + _indented(text, begins))
         if new is not None and "\r\n" in text:
             new = new.replace("\n", "\r\n")
         shown = _first_difference(old, new) if each.kind == "fa-table" and new is not None else (old, new or "")
@@ -121,6 +123,12 @@ def verify(path: Path, text: str, answers: Answers) -> Verified:
         done = max(done, ends)  # a malformed macro may stand within another one
     unmarked = [(line, numbers) for line, cells in rows if (numbers := _numbers(cells[1:]))] if found else []
     return Verified(findings, unmarked, "".join([*fresh, text[done:]]), [_line(text, at) for at in left_out])
+
+
+def _indented(text: str, at: int) -> str:
+    """What the lines of a quotation or list item begin with, by the line in which a marker begins."""
+    begins = text.rfind("\n", 0, at) + 1
+    return re.sub(r"[^\s>]", " ", text[begins:at])
 
 
 def _line(text: str, at: int) -> int:
@@ -135,8 +143,8 @@ def _in_markdown(text: str) -> tuple[list[Marker], list[int], Rows]:
     """The markers, where those begin that are left out, and the rows of tables."""
     comments = list(_COMMENT.finditer(text))
     page = hidden.markdown(text, [comment.span() for comment in comments])
-    shown = [comment for place, comment in enumerate(comments) if place in page.shown]
-    found = list(_markdown_markers(shown, text))
+    shown = [(place, comment) for place, comment in enumerate(comments) if place in page.shown]
+    found = list(_markdown_markers(shown, page))
     left_out = [c.start() for place, c in enumerate(comments) if place not in page.shown and not c["close"]]
     tables = [(_line(text, m.whole[0]), _line(text, m.whole[1])) for m in found if m.kind == "fa-table"]
     opens = {place for place, comment in enumerate(comments) if not comment["close"]}
@@ -154,7 +162,7 @@ def _outside(cell: Sequence[str | int], opens: Collection[int]) -> str:
     for piece in cell:
         if isinstance(piece, int):
             is_marked = piece in opens
-        elif not is_marked:
+        elif not is_marked and piece != hidden.OTHER:
             texts.append(piece)
     return " ".join(texts)
 
@@ -163,12 +171,12 @@ def _in_latex(text: str) -> tuple[list[Marker], list[int], Rows]:
     """The same of LaTeX."""
     spans = hidden.latex(text)
     plain = _blanked(text, spans)
-    found = list(_latex_markers(plain))
+    found = list(_latex_markers(plain, text))
     left_out = [
         macro.start()
         for begins, ends in spans
         for macro in _MACRO.finditer(text, begins, ends)
-        if _ARGUMENTS.match(text, macro.end())
+        if re.match(r"\s*\{", text[macro.end() : ends])
     ]
     rows = list(_latex_rows(_blanked(plain, [marker.whole for marker in found])))
     return found, left_out, rows
@@ -210,35 +218,29 @@ _COMMENT = re.compile(
 )
 
 
-_NO_VALUE = re.compile(r"\n[ \t>]*\r?\n|`|~~~|\n[ \t>]*(?:#|[-*+][ \t]|\d+[.)][ \t]|\|)")
-"""A blank line, code, or what begins a list, a heading or a table: a value has none of it."""
-_NO_ROW = re.compile(r"^[ \t>]*[^|\s>][^|\r\n]*$", re.M)
-"""A line of text that is no row of a table."""
-
-
-def _markdown_markers(comments: Iterable[re.Match[str]], text: str) -> Iterator[Marker]:
-    opened: re.Match[str] | None = None
-    for comment in comments:
+def _markdown_markers(comments: Iterable[tuple[int, re.Match[str]]], page: hidden.Page) -> Iterator[Marker]:
+    """Pairs of comments, an opening and a closing one, that hold a value, or a table, and nothing else."""
+    opened: tuple[int, re.Match[str]] | None = None
+    for place, comment in comments:
         closes = bool(comment["close"]) and bool(comment["end"])
-        if opened and closes and comment["kind"] == opened["kind"]:
-            body = " ".join(opened["body"].split())
-            value = text[opened.end() : comment.start()]
-            if (_NO_ROW if opened["kind"] == "fa-table" else _NO_VALUE).search(value):
-                yield _malformed(opened, "is not closed where its value ends")
-                opened = None
-                continue
-            yield Marker(opened["kind"], (opened.start(), comment.end()), (opened.end(), comment.start()), body)
+        if opened and closes and comment["kind"] == opened[1]["kind"]:
+            head = opened[1]
+            if (opened[0], place) in (page.tables if head["kind"] == "fa-table" else page.values):
+                body = " ".join(head["body"].split())
+                yield Marker(head["kind"], (head.start(), comment.end()), (head.end(), comment.start()), body)
+            else:
+                yield _malformed(head, "is not closed where its value ends")
             opened = None
             continue
         if opened:
-            yield _malformed(opened, "is not closed")
+            yield _malformed(opened[1], "is not closed")
         opened = None
         if comment["close"] or not comment["colon"] or not comment["end"]:
             yield _malformed(comment, "closes nothing" if closes else "is malformed")
         else:
-            opened = comment
+            opened = (place, comment)
     if opened:
-        yield _malformed(opened, "is not closed")
+        yield _malformed(opened[1], "is not closed")
 
 
 def _malformed(found: re.Match[str], what: str) -> Marker:
@@ -249,16 +251,22 @@ def _malformed(found: re.Match[str], what: str) -> Marker:
 
 
 _MACRO = re.compile(r"\\fa(?![A-Za-z@])")
-_DEFINITION = re.compile(r"\\(?:(?:re)?newcommand|providecommand|def)\s*\*?\s*\{?\s*$")
+_DEFINITION = re.compile(
+    r"(?<!\\)(?:\\\\)*\\(?:(?:re)?newcommand|providecommand|[egx]?def|(?:New|Renew|Provide|Declare)DocumentCommand"
+    r"|DeclareRobustCommand)\s*\*?\s*\{?\s*$"
+)
+_NO_VALUE = re.compile(r"[\r\n][ \t]*\r?\n|\r[ \t]*\r|(?<!\\)%|\\par(?![a-zA-Z])|\\begin|\\item")
+"""A paragraph's end, a comment, or what begins something else: a value has none of it."""
 _ARGUMENTS = re.compile(r"\s*\{([^{}]*)\}\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 
 
-def _latex_markers(text: str) -> Iterator[Marker]:
+def _latex_markers(text: str, whole: str) -> Iterator[Marker]:
+    """The macros of a text without comments and verbatim; ``whole`` has these."""
     for macro in _MACRO.finditer(text):
         if _DEFINITION.search(text, max(0, macro.start() - 40), macro.start()):
             continue
         found = _ARGUMENTS.match(text, macro.end())
-        if found and not re.search(r"\n[ \t]*\r?\n", found[3]):
+        if found and not _NO_VALUE.search(whole[found.start(3) : found.end(3)]):
             body = " ".join(f"{found[1]} {found[2]}".replace("\\", "").split())
             yield Marker("latex", (macro.start(), found.end()), found.span(3), body)
         else:

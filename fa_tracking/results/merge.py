@@ -117,7 +117,7 @@ def _refuse_unfit(path: Path, database: Path) -> None:
 def _open(connection: "DuckDBPyConnection", path: Path, name: str) -> str:
     """Attach an export under a name; nothing is read from its tables yet."""
     if path.is_file():
-        quoted = str(path).replace("'", "''")
+        quoted = str(path.absolute()).replace("'", "''")
         connection.execute(f"attach '{quoted}' as {name} (read_only)")
         return name
     (home,) = connection.execute("select current_database()").fetchone() or ("",)
@@ -205,7 +205,7 @@ def _take(connection: "DuckDBPyConnection", source: str, key: str, path: Path, s
         return Merged(label, uri, len(ids), "held" if held == newest else "older")
     if lost := _lost(connection, source, key):
         raise UsageError(
-            f"{path} does not tell how much it should hold (exports.parquet), lacks {lost} of the runs of {uri} that "
+            f"{path} does not tell how much it should hold (exports.parquet), lacks rows of {uri} ({lost}) that "
             "the database has: copy all of it"
         )
     renamed = _rename(connection, key, label, ids)
@@ -229,12 +229,27 @@ def _take(connection: "DuckDBPyConnection", source: str, key: str, path: Path, s
     return Merged(label, uri, len(ids), "newer" if held else "new", len(renamed))
 
 
-def _lost(connection: "DuckDBPyConnection", source: str, key: str) -> int:
-    """How many runs of a store the database has and a folder lacks that does not tell how many it should hold."""
+def _lost(connection: "DuckDBPyConnection", source: str, key: str) -> str:
+    """What of a store the database has more of than a folder that does not tell how much it should hold."""
     if connection.execute("select 1 from arriving.exports where source = $1", [source]).fetchone():
-        return 0  # held against its counts when it was opened
-    (held,) = connection.execute("select count(*) from runs where source = $1", [key]).fetchone() or (0,)
-    return int(held) - _shared(connection, source, key)
+        return ""  # held against its counts when it was opened
+    counted = "select count(*) from {0}{1} semi join (from {0}runs where source = $1) using (run_id)"
+    lost = []
+    for table in ORDERS:
+        (held,) = connection.execute(counted.format("main.", table), [key]).fetchone() or (0,)
+        (arriving,) = connection.execute(counted.format("arriving.", table), [source]).fetchone() or (0,)
+        missing = held - arriving - (_laboratories(connection, key) if table == "params" else 0)
+        if missing > 0:
+            lost.append(f"{missing} {table}")
+    return ", ".join(lost)
+
+
+def _laboratories(connection: "DuckDBPyConnection", key: str) -> int:
+    """How many runs of a store were given the param that names their laboratory."""
+    of_store = "(from runs where source = $1) using (run_id)"
+    asked = f"select count(*) from params semi join {of_store} where key = '{names.LABORATORY}'"
+    (found,) = connection.execute(asked, [key]).fetchone() or (0,)
+    return int(found)
 
 
 def _newest(connection: "DuckDBPyConnection", schema: str, source: str) -> datetime | None:

@@ -50,7 +50,7 @@ def write_parquet(database: str | Path, folder: str | Path) -> int:
         with scratch(folder.absolute().parent) as aside:
             fresh = aside / "new"
             with duckdb.connect() as connection:  # of its own: what this process has open of the file may not write
-                quoted = str(database).replace("'", "''")
+                quoted = str(Path(database).absolute()).replace("'", "''")
                 connection.execute(f"attach '{quoted}' as held (read_only)")
                 connection.execute("use held")
                 written = _write(connection, fresh)
@@ -101,11 +101,19 @@ def refuse_other_folders(folder: str | Path) -> None:
         raise UsageError(f"{folder} holds other things than a copy of a database: give --parquet a new folder")
 
 
+def _holds_data_alone(part: Path) -> bool:
+    return part.is_dir() and all(p.name == "data.parquet" for p in part.iterdir())
+
+
 def _is_copy(folder: Path) -> bool:
     """Whether all that it holds could have been written here, so that nothing of anybody else's is lost."""
     whole = {f"{table}.parquet" for table in WHOLE}
     return folder.is_dir() and all(
         entry.name in whole
-        or (entry.is_dir() and entry.name in ORDERS and all(p.name.startswith("experiment=") for p in entry.iterdir()))
+        or (
+            entry.is_dir()
+            and entry.name in ORDERS
+            and all(p.name.startswith("experiment=") and _holds_data_alone(p) for p in entry.iterdir())
+        )
         for entry in folder.iterdir()
     )

@@ -193,6 +193,8 @@ def plain(value: Any) -> Any:
     """A value that JSON and CSV can carry without losing anything."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, float):
+        return value + 0.0  # zero has no sign
     return value if value is None or isinstance(value, bool | int | float | str | list) else str(value)
 
 
@@ -226,7 +228,7 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 def _shorter(value: Any) -> str:
     """A value where room is short: three digits, the head of a verdict, the first eight letters of a run id."""
     if isinstance(value, float) and math.isfinite(value):
-        return f"{value:.3g}"
+        return f"{value:z.3g}"
     text = short(value)
     if text.startswith("MIXED: "):
         return "MIXED " + " ".join(f"{n}{_MARKS[verdict]}" for n, verdict in _COUNTED.findall(text))

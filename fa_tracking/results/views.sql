@@ -2,8 +2,8 @@
 -- database file, so that any DuckDB client can ask what the catalogue asks: select * from cells_of('~*').
 -- asked: the name of an experiment, or a tilde and a pattern of names, such as '~reproduction*'; '~*' asks for all.
 
-create or replace macro is_asked(experiment, asked) as
-experiment = asked or starts_with(asked, '~') and experiment glob substr(asked, 2);
+create or replace macro is_asked(named, asked) as
+named = asked or starts_with(asked, '~') and named glob substr(asked, 2) and asked not in (select r.experiment from runs r);
 
 -- A param's value in its one spelling: 1e-3, 1.0E-3 and 0.001 are one, True, true and 1 are, and 4 and 4.0. Those of a key in
 -- words are names of choices. fa_tracking/cells.py reads them alike.
@@ -16,15 +16,16 @@ create or replace macro is_number(said) as
 regexp_full_match(said, '[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?')
 and length(regexp_replace(regexp_replace(said, '[eE].*', ''), '[^0-9]', '', 'g')) <= 15
 and isfinite(try_cast(said as double));
+create or replace macro bare(said) as trim(said, ' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13));
 create or replace macro plain_text(said) as case
-    when lower(said) = 'true' then '1'
-    when lower(said) = 'false' then '0'
+    when lower(said) in ('true', 'yes', 'on') then '1'
+    when lower(said) in ('false', 'no', 'off') then '0'
     when regexp_full_match(said, '[+]?inf(inity)?', 'i') then 'inf'
     when regexp_full_match(said, '-inf(inity)?', 'i') then '-inf'
     when is_number(said) then of_number(try_cast(said as double))
     else said
 end;
-create or replace macro plain(value, key) as if(key in $words, lower(trim(value)), plain_text(trim(value)));
+create or replace macro plain(value, key) as if(key in $words, lower(bare(value)), plain_text(bare(value)));
 
 -- A part of a cell's name, which ends where it ends.
 create or replace macro quoted(said) as if(regexp_full_match(said, '[^\s="'']+'), said, cast(to_json(said) as varchar));
@@ -57,10 +58,17 @@ create or replace macro interval_of(mean, sd, n) as {
 
 -- A number of blocks and a truth as a param says them; NULL where it cannot be read. fa_tracking/cells.py reads them alike.
 create or replace macro blocks_in(said) as if(
-    regexp_full_match(plain_text(trim(said)), '[0-9]{1,9}') and lower(trim(said)) not in ('true', 'false'),
-    try_cast(plain_text(trim(said)) as integer), null
+    regexp_full_match(plain_text(bare(said)), '[0-9]{1,9}') and lower(bare(said)) not in ('true', 'yes', 'on', 'false', 'no', 'off'),
+    try_cast(plain_text(bare(said)) as integer), null
 );
-create or replace macro truth_in(said) as case plain_text(trim(said)) when '1' then true when '0' then false end;
+create or replace macro truth_in(said) as case plain_text(bare(said)) when '1' then true when '0' then false end;
+
+-- A whole number and any as a param says them; NULL where it says none, for a cast rounds 0.1 to 0 and reads 1_000.
+create or replace macro whole_in(said) as
+if(regexp_full_match(plain_text(bare(said)), '-?[0-9]{1,18}'), try_cast(plain_text(bare(said)) as bigint), null);
+create or replace macro number_in(said) as if(
+    is_number(bare(said)) or plain_text(bare(said)) in ('inf', '-inf'), try_cast(plain_text(bare(said)) as double), null
+);
 
 create or replace macro says_blocks(key, value) as key = 'trainable_blocks' and blocks_in(value) is not null
 or key = 'frozen_blocks' and truth_in(value) is not null;
@@ -145,7 +153,7 @@ create or replace macro judged_margin(margin_pp) as margin_pp + 2e-5;
 
 -- Runs of one seed are one sample, also where it is no whole number; a run without a seed is its own.
 create or replace macro sample_of(run, seed) as coalesce(
-    cast(seed as varchar), (select plain_text(trim(value)) from params where run_id = run and key = 'seed'), run
+    cast(seed as varchar), (select plain_text(bare(value)) from params where run_id = run and key = 'seed'), run
 );
 
 -- The finished runs beside their audits. sample: see sample_of. state:

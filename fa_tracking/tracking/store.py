@@ -114,7 +114,9 @@ def missing(tracking_uri: str | None) -> Path | None:
     import mlflow
 
     place = address.place(tracking_uri or mlflow.get_tracking_uri())
-    return None if place is None or place.exists() else place
+    if place is None or place.is_dir():
+        return None
+    return None if place.is_file() and place.stat().st_size else place  # of an empty file MLflow would make a store
 
 
 def must_be_here(uri: str) -> None:
@@ -319,12 +321,12 @@ def trainings(store: "MlflowClient", experiment_ids: list[str]) -> "list[Run]":
     """
     found = list(search_runs(store, experiment_ids))
     parents = {(run.info.experiment_id, run.data.tags.get(names.TAG_PARENT)) for run in found}
-    return [
-        run
-        for run in found
-        if (run.info.experiment_id, run.info.run_id) not in parents
-        or trains(run.data.tags, run.data.metrics, bool(run.outputs and run.outputs.model_outputs))
-    ]
+    return [run for run in found if (run.info.experiment_id, run.info.run_id) not in parents or is_training(run)]
+
+
+def is_training(run: "Run") -> bool:
+    """Whether a run that others are nested in is a training itself."""
+    return trains(run.data.tags, run.data.metrics, bool(run.outputs and run.outputs.model_outputs))
 
 
 def trains(tags: Collection[str], metrics: Collection[str], has_models: bool) -> bool:

@@ -40,7 +40,7 @@ IN_LIST = 500
 FEW = 0.2
 """Up to this share of the runs, metrics are asked for run by run, by MLflow's own index; above it all are read."""
 
-OF_DIAGNOSTICS = " or ".join(f"m.key like '{prefix}%'" for prefix in names.OF_DIAGNOSTICS)
+OF_DIAGNOSTICS = " or ".join(f"m.key like '{prefix.replace('_', '!_')}%' escape '!'" for prefix in names.OF_DIAGNOSTICS)
 ACTIVE = f"""
 from runs r join experiments e on e.experiment_id = r.experiment_id
 left join (
@@ -64,7 +64,7 @@ select r.run_uuid as run_id, e.name as experiment, r.name as run_name, r.status 
     r.end_time as end_time, r.artifact_uri as artifact_uri
 """
 POINTS = "select run_uuid as run_id, key, step, value, is_nan, timestamp from metrics"
-COUNTS = "select run_uuid as run_id, count(*) as points, max(timestamp) as newest from metrics group by run_uuid"
+COUNTS = "select run_uuid as run_id, count(*) as points from metrics group by run_uuid"
 
 
 READ = {
@@ -120,12 +120,10 @@ class SqlSource:
         return Snapshot(runs, params, tags)
 
     def marks(self, snapshot: Snapshot, known: Mapping[str, str], progress: Progress = unseen) -> dict[str, str]:
-        """SQLite: the newest row that had been written when the run was read; else how many points a run has."""
+        """How many points a run has: a point is never taken back, so that a run has changed where it has more."""
         run_ids = snapshot.runs["run_id"].to_pylist()
         with _connection(self._uri) as connection:
-            if self._is_sqlite:
-                return _row_marks(connection, run_ids, known)
-            found = {row["run_id"]: f"{row['points']} {row['newest']}" for row in connection.table(COUNTS).to_pylist()}
+            found = {row["run_id"]: str(row["points"]) for row in connection.table(COUNTS).to_pylist()}
         return {run: found.get(run, "none") for run in run_ids}
 
     def metrics(self, run_ids: Sequence[str], progress: Progress = unseen) -> "Iterator[pa.Table]":
@@ -141,19 +139,6 @@ class SqlSource:
                 chosen = ", ".join(map(_quoted, run_ids[start : start + IN_LIST]))
                 yield from connection.batches(f"{POINTS} where run_uuid in ({chosen})")
                 progress(min(start + IN_LIST, len(run_ids)), len(run_ids))
-
-
-def _row_marks(connection: "_Reader", run_ids: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
-    top = connection.table("select coalesce(max(rowid), 0) as top from metrics").to_pylist()[0]["top"]
-    before = {run: int(known[run]) for run in run_ids if known.get(run, "").isdigit()}
-    if not before or max(before.values()) > top:  # rows have been renumbered: no mark can be trusted
-        return dict.fromkeys(run_ids, str(top))
-    newer = f"""
-        select run_uuid as run_id, max(rowid) as top from metrics not indexed
-        where rowid > {min(before.values())} group by run_uuid
-    """
-    grown = {row["run_id"]: row["top"] for row in connection.table(newer).to_pylist()}
-    return {run: known[run] if run in before and grown.get(run, 0) <= before[run] else str(top) for run in run_ids}
 
 
 def _by_batches(connection: "_Reader", progress: Progress) -> "Iterator[pa.Table]":
