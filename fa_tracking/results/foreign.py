@@ -26,8 +26,12 @@ def opened(path: Path) -> "DuckDBPyConnection":
     """
     import duckdb
 
-    off: dict[str, str | bool | int | float | list[str]] = dict.fromkeys(SETTINGS, "false")
-    return duckdb.connect(str(path.absolute()), read_only=True, config=off)
+    named = str(path.absolute())
+    # DuckDB takes what stands behind a question mark for no part of a file's name, and looks elsewhere for its log
+    off: dict[str, str | bool | int | float | list[str]] = {} if "?" in named else dict.fromkeys(SETTINGS, "false")
+    connection = duckdb.connect(named, read_only=True, config=off)
+    shut_off(connection)
+    return connection
 
 
 def shut_off(connection: "DuckDBPyConnection") -> None:
