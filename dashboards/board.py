@@ -13,9 +13,8 @@ import pandas as pd
 from dashboards import theme
 from fa_tracking.results.publication import MISSING, mean_and_sd
 from fa_tracking.results.report import DIAGNOSTICS, MARKS
-from fa_tracking.results.sources import id_in_store, store_of
+from fa_tracking.results.sources import address, id_in_store, store_of
 from fa_tracking.results.tables import short
-from fa_tracking.tracking import address
 from fa_tracking.untrusted import one_line
 
 QUERY = "board"

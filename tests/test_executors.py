@@ -16,7 +16,7 @@ import pytest
 from fa_tracking import executors
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.executors import Needs, Problem
-from fa_tracking.tracking import names, store
+from fa_tracking.tracking import address, names, store
 
 LONGEST = 420
 """Seconds after which a cluster that hangs fails the test."""
@@ -67,9 +67,9 @@ def test_a_slurm_that_is_not_there_or_misunderstood_is_one_line(slurm: None, tmp
 
 
 def test_a_store_that_another_machine_cannot_mean_is_refused(workspace: Path) -> None:
-    assert store.absolute("sqlite:///mlflow.db") == f"sqlite:///{workspace}/mlflow.db"
-    assert store.absolute("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
-    assert store.absolute("sqlite:///a.db?timeout=9") == f"sqlite:///{workspace}/a.db?timeout=9"
+    assert address.absolute("sqlite:///mlflow.db") == f"sqlite:///{workspace}/mlflow.db"
+    assert address.absolute("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
+    assert address.absolute("sqlite:///a.db?timeout=9") == f"sqlite:///{workspace}/a.db?timeout=9"
     for nowhere, named in ((f"sqlite:///{workspace}/nowhere.db", "/nowhere.db"), ("sqlite://", "sqlite://")):
         with pytest.raises(FATrackError, match=rf"has no file \S*{named}: several processes need a store"):
             store.must_be_here(nowhere)

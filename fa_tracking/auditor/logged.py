@@ -172,8 +172,8 @@ def depth(run: "Run", values: Mapping[int, Mapping[str, float]]) -> int | None:
         grads = _by_layer(found, names.grad_norm)
         if grads and grads[max(grads)] == found.get(names.DEEPEST_GRAD_NORM):
             return max(grads)
-    depth = cells.count(run.data.params.get("depth"))
-    return None if depth is None else _layer(str(depth))
+    depth = cells.plain(run.data.params.get("depth", ""))
+    return _layer(depth) if _LAYER.fullmatch(depth) else None
 
 
 def _given(run: "Run") -> dict[str, float]:
