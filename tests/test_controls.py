@@ -242,3 +242,31 @@ def test_no_value_merges_two_cells(
     assert named[runs[0]] == named[runs[2]] != named[runs[1]]
     assert named[runs[0]] == cells.named(MlflowClient(store).get_run(runs[0]).data.params)
     assert sorted(len(cell.runs) for cell in gate(request.node.name, Requirement(), store).cells) == [1, 2]
+
+
+@pytest.mark.parametrize("key", ["optimizer.name", "model/name", "data.root", "feedback.node"])
+def test_the_last_part_of_a_name_alone_makes_no_param_an_aside(store: str, make: Make, key: str) -> None:
+    run_id = make(1, 0.5, **{key: "adam"})
+    fit = frozen(make, 2, 0.495, **{key: "adam"})
+    frozen(make, 1, 0.2, **{key: "sgd"})
+    assert control(store, run_id).runs == (fit,)
+
+
+@pytest.mark.parametrize("says", ["1.0", "1e0", " True", "True\r", "yes", "on"])
+def test_a_frozen_run_is_found_however_it_says_so(store: str, make: Make, says: str) -> None:
+    run_id = make(1, 0.5)
+    assert control(store, run_id).runs == () and control(store, run_id).accuracy is None
+    found = frozen(make, 1, 0.4, frozen_blocks=says)
+    assert control(store, run_id).runs == (found,)
+
+
+def test_a_run_that_only_holds_nested_ones_is_nobodys_control(store: str, make: Make) -> None:
+    run_id = make(1, 0.5)
+    client = MlflowClient(store)
+    home = client.get_run(run_id).info.experiment_id
+    parent = str(client.create_run(home).info.run_id)
+    said = {**client.get_run(run_id).data.params, "frozen_blocks": "True"}
+    client.log_batch(parent, [Metric(names.ACCURACY_TEST, 0.8, 1, 3)], [Param(k, v) for k, v in said.items()])
+    client.set_terminated(parent)
+    child = frozen(make, 1, 0.4, tags={"mlflow.parentRunId": parent})
+    assert control(store, run_id).runs == (child,)

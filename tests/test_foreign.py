@@ -82,6 +82,8 @@ DISGUISES = {
     "a macro in the place of a function": (
         "create macro lower(x) as (select any_value(content) from read_text('{secret}.txt'))"
     ),
+    "the same in capitals": "create macro \"TO_JSON\"(x) as (select any_value(content) from read_text('{secret}.txt'))",
+    "a macro of a name of their own": "create macro theirs(x) as x",
     "a table macro in the place of a table": (
         "drop table marks; create macro marks() as table select * from read_text('{secret}.txt')"
     ),
@@ -195,3 +197,50 @@ def test_a_folder_that_does_not_say_how_much_it_holds_replaces_nothing_but_can_b
 
 def test_a_whole_copy_is_read_and_merged(copy: Path, tmp_path: Path) -> None:
     assert merge([f"them={copy}"], tmp_path / "ours.duckdb")[0].runs == 4
+
+
+@pytest.mark.parametrize("name", ["md:x.duckdb", "postgres:host=127.0.0.1 port=9", "sqlite:x", "s3:x", "duckdb:x"])
+def test_a_files_name_is_no_address(theirs: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(theirs.parent)
+    theirs.rename(theirs.parent / name)
+    done = CliRunner().invoke(main, ["query", "runs", "--experiment", "a", "--format", "csv", "--db", name])
+    assert done.exit_code == 0 and len(done.stdout.splitlines()) == 3, done.stderr
+    done = CliRunner().invoke(main, ["merge", f"lab={name}", "--db", "ours.duckdb"])
+    assert done.exit_code == 0, done.stderr
+    assert merge([f"lab={theirs.parent / name}"], "ours.duckdb")[0].what == "held"
+
+
+def test_a_folder_is_read_alone_whatever_links_stand_in_it(copy: Path, tmp_path: Path) -> None:
+    part = copy / "params/experiment=a/data.parquet"
+    part.rename(tmp_path / "outside.parquet")
+    part.symlink_to(tmp_path / "outside.parquet")
+    for call in (lambda: connect(copy), lambda: merge([f"l={copy}"], tmp_path / "ours.duckdb")):
+        with pytest.raises(UsageError, match="leads out of"):
+            call()
+
+
+def test_a_folder_with_the_letters_of_a_pattern_is_itself(copy: Path, tmp_path: Path) -> None:
+    other = tmp_path / "v1"
+    shutil.copytree(copy, other)
+    (other / "runs/experiment=a/data.parquet").unlink()
+    odd = copy.rename(tmp_path / "v[1]")
+    with connect(odd) as connection:
+        assert run_sql(connection, "select count(*) from runs").fetchall() == [(4,)]
+
+
+def test_what_is_not_yet_written_into_a_database_is_not_lost(theirs: Path, exported: Path) -> None:
+    log = theirs.with_name(f"{theirs.name}.wal")
+    log.write_bytes(b"something")
+    before = theirs.read_bytes()
+    with pytest.raises(UsageError, match="not yet written"):
+        export(theirs, f"sqlite:///{exported.parent}/mlflow.db")
+    assert theirs.read_bytes() == before and log.exists()
+
+
+def test_a_database_that_is_cut_short_is_one_line(theirs: Path, tmp_path: Path) -> None:
+    whole = theirs.read_bytes()
+    for share in (0.2, 0.5, 0.9):
+        theirs.write_bytes(whole[: int(len(whole) * share)])
+        done = CliRunner().invoke(main, ["merge", str(theirs), "--db", str(tmp_path / "ours.duckdb")])
+        assert done.exit_code in (1, 2) and len(done.stderr.splitlines()) == 1
+        assert not (tmp_path / "ours.duckdb").exists()

@@ -127,6 +127,18 @@ TABLE = "<!-- fa-table: cross_seed[experiment=reproduction] method,n -->"
         f"a {OPEN}777\n- an item\n- another <!-- /fa -->\n",
         f"a {OPEN}777\n# A heading\n<!-- /fa -->\n",
         f"> a {OPEN}777\n>\n> prose <!-- /fa -->\n",
+        f"| a | b |\n|---|---|\n| {OPEN}777 | prose <!-- /fa --> |\n",
+        f"a {OPEN}777\n> quoted prose\n\n<!-- /fa -->\n",
+        f"a {OPEN}777\n===\n\nmore <!-- /fa -->\n",
+        f"a {OPEN}777\n***\n\nmore <!-- /fa -->\n",
+        f"a {OPEN}777\n<div>prose</div>\n\n<!-- /fa -->\n",
+        f"a {OPEN}777\r\rA paragraph.\r\rMore <!-- /fa -->\r",
+        f"a [b {OPEN}777](url) <!-- /fa -->\n",
+        f"a {OPEN}777 ![image](url) <!-- /fa -->\n",
+        f"a {OPEN}777 <!-- to do --> more <!-- /fa -->\n",
+        f"{TABLE}\n\nThe prose P(a|b) matters.\n\n<!-- /fa-table -->\n",
+        f"{TABLE}\n## Results | discussion\n\n<!-- /fa-table -->\n",
+        f"{TABLE}\n| a |\n|---|\n| 1 |\n\n| b |\n|---|\n| 2 |\n\n<!-- /fa-table -->\n",
         f"{TABLE}\n| method | n |\n|---|---|\n\nA paragraph.\n\n<!-- /fa-table -->\n",
         f"{TABLE}\n\n```\ncode\n```\n<!-- /fa-table -->\n",
     ],
@@ -160,3 +172,43 @@ def test_a_number_in_code_is_not_warned_of_and_one_in_a_table_within_a_list_is(a
     listed = "- x\n\n" + "".join(f"  {line}\n" for line in rows.splitlines())
     found = verified(answers, f"{STALE}\n\n{rows}\n{listed}")
     assert found.unmarked == [(6, ["4"]), (13, ["4"])]
+
+
+@pytest.mark.parametrize("begins", ["> ", "  ", "> > "])
+def test_a_table_stays_in_its_quotation_or_list(answers: Answers, begins: str) -> None:
+    head = "- x\n\n" if begins == "  " else ""
+    text = head + f"{begins}{TABLE}\n{begins}| old |\n{begins}<!-- /fa-table -->\n"
+    written = verified(answers, text).text
+    lines = written.removeprefix(head).splitlines()
+    assert len(lines) > 4 and all(line.startswith(begins) for line in lines)
+    assert not verified(answers, written).findings[0].stale
+
+
+def test_a_comment_of_several_lines_and_a_document_with_a_mark_of_byte_order_are_read(answers: Answers) -> None:
+    several = STALE.replace("<!-- fa: ", "<!-- fa:\n").replace(" d -->", "\nd -->")
+    found = verified(answers, f"\ufeff```\ncode\n```\n\nText {several} more\n\n> quoted {STALE}\n")
+    assert [f.stale for f in found.findings] == [True, True] and not found.left_out
+
+
+def test_numbers_that_look_like_those_of_the_reader_are_text(answers: Answers) -> None:
+    found = verified(answers, f"`{STALE}` <!--fa0.--> <!--fa1.--> <!--fa{'9' * 5000}.-->\n")
+    assert not found.findings and found.left_out == [1]
+
+
+@pytest.mark.parametrize(
+    "text", [f"a \\\\def {LATEX}\n", f"\\url|a%20b| {LATEX}\n", f"\\href[x]{{a%b}}{{z}} {LATEX}\n"]
+)
+def test_what_looks_like_a_definition_or_a_comment_in_latex_is_none(answers: Answers, text: str) -> None:
+    assert [f.stale for f in verified(answers, text, "paper.tex").findings] == [True]
+
+
+@pytest.mark.parametrize("command", ["\\gdef", "\\DeclareRobustCommand", "\\NewDocumentCommand"])
+def test_a_definition_of_the_macro_is_no_marker(answers: Answers, command: str) -> None:
+    assert not verified(answers, f"{command}{{\\fa}}[3]{{#3}}\n", "paper.tex").findings
+
+
+@pytest.mark.parametrize("value", ["777\\par more", "777% keep this\n", "777\n\n more"])
+def test_a_value_of_latex_ends_where_its_paragraph_or_line_ends(answers: Answers, value: str) -> None:
+    text = LATEX.replace("777", value)
+    found = verified(answers, text, "paper.tex")
+    assert found.text == text and found.findings[0].problem

@@ -15,6 +15,7 @@ from servers import tracking_server
 import fa_tracking
 from fa_tracking.auditor import logged
 from fa_tracking.auditor.gate import Requirement, gate
+from fa_tracking.results.compare import compare
 from fa_tracking.results.database import ask, connect, find_query, run_sql
 from fa_tracking.results.export import Exported, export
 from fa_tracking.tracking import store as stores
@@ -261,3 +262,43 @@ def test_the_gate_finds_an_epoch_that_came_a_moment_after_the_verdict(store: str
     assert "has logged an epoch since" in judged.why
     fa_tracking.audit("e", store, pictures=False)
     assert gate("e", asked, store).passed
+
+
+def test_the_gate_looks_at_every_layer_and_at_what_became_of_the_control(store: str) -> None:
+    run_id, client = run(store), MlflowClient(store)
+    asked = Requirement(verdicts=(), allow_partial=True)
+    fa_tracking.audit("e", store, pictures=False)
+    assert gate("e", asked, store).passed
+    late = int(time.time() * 1000) + 1000
+    client.log_batch(run_id, metrics=[Metric("residual_norm/h1", 1e9, late, 3)])
+    assert "has logged an epoch since" in gate("e", asked, store).runs[0].why
+
+
+def test_a_point_that_takes_the_row_of_a_deleted_one_is_exported(store: str, tmp_path: Path) -> None:
+    first, second, database = run(store), run(store, seed=2), tmp_path / "r.duckdb"
+    exported(store, database)
+    with sqlite3.connect(tmp_path / "mlflow.db") as held:  # as `mlflow gc` leaves it
+        for table in ("metrics", "latest_metrics", "params", "tags", "runs"):
+            held.execute(f"delete from {table} where run_uuid = ?", [second])
+    log(store, first, [("accuracy/test", 0.9, 99, 9), ("residual_norm/h1", 99.0, 99, 9)])
+    run(store, seed=3)
+    exported(store, database)
+    with connect(database) as connection:
+        asked = "select max(step) from metrics where run_id = $run"
+        assert run_sql(connection, asked, {"run": first}).fetchall() == [(9,)]
+
+
+def test_seeds_that_are_not_whole_are_seeds_and_unaudited_runs_are_in_no_comparison(store: str, tmp_path: Path) -> None:
+    for seed, more in (("0.1", 0.0), ("0.2", 0.01), ("0.3", 0.02), ("1_000", 0.03), ("1000", 0.04)):
+        run(store, [("accuracy/test", 0.5 + more, 9, 3)], seed=seed)
+        run(store, [("accuracy/test", 0.6 + 2 * more, 9, 3)], seed=seed, method="bp")
+    fa_tracking.audit("e", store, pictures=False)
+    run(store, [("accuracy/test", 0.99, 9, 3)], seed=7)
+    run(store, [("accuracy/test", 0.01, 9, 3)], seed=7, method="bp")
+    exported(store, tmp_path / "r.duckdb")
+    with connect(tmp_path / "r.duckdb") as connection:
+        answer = ask(connection, find_query("cross_seed"), {"experiment": "e"})
+        rows = [dict(zip(answer.columns, found, strict=True)) for found in answer.fetchall()]
+        assert [row["n"] for row in rows] == [5, 5]
+        compared = compare(connection, "accuracy/test", "method=dfa", "method=bp", "e")
+        assert compared.difference.n_a == 5 and compared.difference.mean == pytest.approx(-0.12)

@@ -60,7 +60,7 @@ def open_folders(folders: Sequence[Path]) -> "DuckDBPyConnection":
     if len(folders) > 1:
         _refuse_doubles(connection, folders)
     readable = [part for table in _tables(connection) for part in paths(folders, table)]
-    connection.execute(f"set allowed_paths = {texts(readable)}")
+    connection.execute(f"set allowed_paths = {texts([*readable, *map(literal_glob, readable)])}")
     return connection
 
 

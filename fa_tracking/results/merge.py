@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, connect, create_views
 from fa_tracking.results.export import allow_memory, fits, refuse_other_files, replacing
-from fa_tracking.results.folders import create_tables, every_part, find_folders, texts
+from fa_tracking.results.folders import create_tables, every_part, find_folders, literal_glob, texts
 from fa_tracking.results.foreign import refuse_what_is_no_table, shut_off
 from fa_tracking.results.parquet import ORDERS, WHOLE
 from fa_tracking.results.sources import LABELLED, id_in_store, store_of
@@ -83,7 +83,7 @@ def merge(
         create_views(connection)
         opened = [_open(connection, path, f"export_{number}") for number, (_, path) in enumerate(given)]
         readable = [part for _, path in given if not path.is_file() for part in every_part(find_folders(path))]
-        connection.execute(f"set allowed_paths = {texts(readable)}")
+        connection.execute(f"set allowed_paths = {texts([*readable, *map(literal_glob, readable)])}")
         shut_off(connection)
         done = []
         for name, (label, path) in zip(opened, given, strict=True):
