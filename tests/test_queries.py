@@ -416,7 +416,7 @@ def test_penalty_rescue_holds_each_seed_against_its_control(answer: Any) -> None
 
 
 def test_width_scaling_has_the_seeds_of_what_was_trained_at_two_widths(answer: Any) -> None:
-    rows = answer("width_scaling", "[mi]*")
+    rows = answer("width_scaling", "~[mi]*")
     assert {(r["method"], r["width"]) for r in rows} == {(m, d) for m in ("bp", "dfa", "fa") for d in (256, 512)}
     for method, width, experiment in (("dfa", 256, "main"), ("dfa", 512, "it's [two]"), ("bp", 512, "it's [two]")):
         runs = by_cell(RUNS, experiment)[method, width, 0.0, False]
@@ -435,7 +435,7 @@ def test_width_scaling_has_the_seeds_of_what_was_trained_at_two_widths(answer: A
 
 def test_a_pattern_asks_several_experiments_and_an_exact_name_with_its_letters_one(answer: Any) -> None:
     assert {r["width"] for r in answer("cross_seed", "it's [two]")} == {512}
-    rows = {cell_in(r): r for r in answer("cross_width", "[mi]*")}
+    rows = {cell_in(r): r for r in answer("cross_width", "~[mi]*")}
     wide, narrow = rows["dfa", 512, 0.0, False], rows["dfa", 256, 0.0, False]
     change, spread, pairs = less(accuracies("dfa", width=512, experiment="it's [two]"), accuracies("dfa"))
     assert (wide["change_pp"], wide["change_sd"], wide["n_pairs"]) == (close(change), close(spread), pairs)
@@ -724,10 +724,10 @@ def test_every_run_is_listed_whatever_its_status(answer: Any) -> None:
 
 
 def test_architectures_and_depths_stand_beside_each_other(answer: Any) -> None:
-    rows = {(r["method"], r["width"]): r for r in answer("cross_architecture", "[mi]*") if r["penalty"] == 0}
+    rows = {(r["method"], r["width"]): r for r in answer("cross_architecture", "~[mi]*") if r["penalty"] == 0}
     assert rows["dfa", 512]["n_architectures"] == 1 and not rows["dfa", 512]["same_verdict"]
     assert rows["ep", 256]["same_verdict"]
-    rows = {(cell_in(r), r["depth"]): r for r in answer("cross_depth", "[dm]*")}
+    rows = {(cell_in(r), r["depth"]): r for r in answer("cross_depth", "~[dm]*")}
     deep = rows[("bp", 256, 0.01, False), 8]
     change, spread, pairs = less({1: 0.52, 3: 0.5}, accuracies("bp", 0.01))
     assert (deep["change_pp"], deep["change_sd"], deep["n_pairs"]) == (close(change), close(spread), pairs)

@@ -107,5 +107,5 @@ def without_password(uri: str) -> str:
 
 def without_login(uri: str) -> str:
     """The address alone, which is all that urllib takes."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    login, sign, _ = urlsplit(uri).netloc.rpartition("@")
+    return uri.replace(f"{login}{sign}", "", 1) if sign else uri
