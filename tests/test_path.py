@@ -174,8 +174,8 @@ def test_data_that_is_not_at_hand_takes_no_verdict_away(workspace: Path, uri: st
 
 
 def test_a_diverged_or_unmatched_control_is_no_baseline(workspace: Path, uri: str) -> None:
-    good = train(tiny("bp", epochs=1), "diverged", uri)
-    train(tiny("bp", epochs=1, frozen_blocks=True, lr=1e30), "diverged", uri)
+    good = train(tiny("bp", epochs=1, width=12), "diverged", uri)  # of a width that no other run of this store has
+    train(tiny("bp", epochs=1, width=12, frozen_blocks=True, lr=1e30), "diverged", uri)
     report = next(a.report for a in fa_tracking.audit("diverged", uri).runs if a.run_id == good)
     assert report is not None and report.frozen_baseline_undercut is None
     assert re.fullmatch(r"no control is whole; left out: \w{32} diverged", report.control_note)
