@@ -15,6 +15,7 @@ from conftest import Cli
 
 from fa_tracking.cli import main
 from fa_tracking.results.database import connect, create_views
+from fa_tracking.results.files import write_whole
 from fa_tracking.results.provenance import TABLES, cite, digest
 from fa_tracking.results.publication import mean_and_sd
 from fa_tracking.results.reference import spell
@@ -359,3 +360,39 @@ def test_a_claims_title_and_sentence_are_no_markup(database: Path, cli: Cli) -> 
 )
 def test_what_rounds_to_zero_has_no_sign(value: float, form: str, said: str) -> None:
     assert spell(value, form) == said
+
+
+NAN = {
+    'select 1.0::double as "a ""b", 0 as holds': '"a ""b" > 0.5',
+    "select [[1.0::double, 'nan'::double]] as l": "list_max(l[1]) <= 1",
+    """select {'x': 1.0::double, 'y "z': 'nan'::double} as s""": "s.x > 0.5",
+}
+
+
+@pytest.mark.parametrize("query", NAN)
+def test_a_claim_asks_for_columns_of_any_name_and_kind(database: Path, cli: Cli, query: str) -> None:
+    whole = {"claims": [{"sentence": "s", "query": query, "holds": NAN[query]}]}
+    (database.parent / "kinds.yaml").write_text(json.dumps(whole))
+    done = cli("claims", "check", "kinds.yaml", "-o", "kinds.md")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "true on 1 of 1" in (database.parent / "kinds.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "query", ["select 'nan'::double as a", "select ['nan'::double] as a", "select {'a': 'nan'::double} as a"]
+)
+def test_a_claim_on_a_nan_of_any_kind_is_not_measured(database: Path, cli: Cli, query: str) -> None:
+    value = {"[": "a[1]", "{": "a.a"}.get(query.split()[1][0], "a")
+    whole = {"claims": [{"sentence": "s", "query": query, "holds": f"{value} > 0.5"}]}
+    (database.parent / "kinds.yaml").write_text(json.dumps(whole))
+    assert cli("claims", "check", "kinds.yaml").returncode == 3
+
+
+def test_a_file_beside_a_document_is_nobodys_to_overwrite(database: Path, tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "a.md.part").symlink_to(tmp_path / "victim")
+    (tmp_path / "a.md").write_text("old")
+    (tmp_path / "a.md").chmod(0o600)
+    write_whole(tmp_path / "a.md", b"new")
+    assert (tmp_path / "victim").read_text() == "mine" and (tmp_path / "a.md").read_text() == "new"
+    assert (tmp_path / "a.md").stat().st_mode & 0o777 == 0o600 and len(list(tmp_path.iterdir())) == 3

@@ -211,7 +211,7 @@ def _chosen(connection: "DuckDBPyConnection", claim: Claim, experiment: str | No
         _refuse_malformed(connection, name, part)
     asked = run_sql(connection, f"from ({sql}\n)", params)
     kinds = zip(asked.columns, asked.types, strict=True)
-    columns = [(f'"{name.replace(chr(34), 2 * chr(34))}"', kind) for name, kind in kinds]
+    columns = [(_quoted(name), kind) for name, kind in kinds]
     clean = ", ".join(f"{_measured(name, kind)} as {name}" for name, kind in columns)
     return run_sql(
         connection,
@@ -233,17 +233,22 @@ def _chosen(connection: "DuckDBPyConnection", claim: Claim, experiment: str | No
     )
 
 
-def _measured(value: str, kind: Any) -> str:
-    """The SQL of a value of a DuckDB type without its NaN."""
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _measured(value: str, kind: Any, depth: int = 0) -> str:
+    """The SQL of a value of a DuckDB type without its NaN; ``depth``: of the lists that it stands in."""
     match kind.id:
         case "double" | "float":
             return f"if(isnan({value}), null, {value})"
         case "list" | "array":
-            inner = _measured("told_value", kind.children[0][1])
-            return value if inner == "told_value" else f"list_transform({value}, lambda told_value: {inner})"
+            each = f"each_{depth}"
+            inner = _measured(each, kind.children[0][1], depth + 1)
+            return value if inner == each else f"list_transform({value}, lambda {each}: {inner})"
         case "struct":
-            inside = [(f'"{name}"', child) for name, child in kind.children]
-            said = [(name, _measured(f"{value}.{name}", child)) for name, child in inside]
+            inside = [(_quoted(name), child) for name, child in kind.children]
+            said = [(name, _measured(f"{value}.{name}", child, depth)) for name, child in inside]
             if all(part == f"{value}.{name}" for name, part in said):
                 return value
             return f"struct_pack({', '.join(f'{name} := {part}' for name, part in said)})"
@@ -315,7 +320,7 @@ def summary(title: str, checked: Sequence[Checked]) -> str:
             markdown_escaped(c.claim.sentence),
             c.verdict,
             c.counted,
-            c.last_held.date if c.last_held else "no record",
+            markdown_escaped(c.last_held.date) if c.last_held else "no record",
         ]
         for i, c in enumerate(checked, 1)
     ]

@@ -1,8 +1,8 @@
 """Writes a file, or several together, whole or not at all."""
 
 import os
-import stat
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,25 +19,19 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     target = path.resolve()
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", dir=target.parent)  # of nobody else's name
-        part = Path(name)
+        part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}")
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # nobody else's file, nor a link to one
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
-            part.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
+            if target.exists():
+                shutil.copymode(target, part)
             part.replace(target)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise FATrackError(f"{path} could not be written: {error.strerror or error}") from error
-
-
-def _umask() -> int:
-    """What a new file's mode leaves out here; the system tells it only to who sets it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 @contextmanager
