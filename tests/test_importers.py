@@ -5,6 +5,7 @@ import math
 import re
 import sqlite3
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,7 @@ def test_the_accuracy_at_the_end_is_the_last_epochs_own_where_it_has_one(tmp_pat
         ({"log": [{"loss": 1}]}, "entry 1 of 'log' has no 'epoch'"),
         ({"log": [{"epoch": 1.5, "loss": 1}]}, "not an integer"),
         ({"log": [{"epoch": 10**20, "loss": 1}]}, "is not between 0 and"),
-        ({"log": [*EPOCHS, EPOCHS[0]]}, "epoch 1 stands in it twice"),
+        ({"log": [*EPOCHS, {**EPOCHS[0], "loss": 1.0}]}, "epoch 1 stands in it twice, with 'loss' 2.0 and 1.0"),
         (
             {"log": [{"epoch": 1, "test_acc": 31}]},
             'with [metrics] "accuracy/test" = { key = "test_acc", scale = 0.01 }',
@@ -359,3 +360,198 @@ def test_the_document_s_log_and_map_are_read(tmp_path: Path) -> None:
     wanted = {"method": "dfa", "seed": "3", "architecture": "vit", "penalty": "0", "depth": "4"}
     assert mapped.params == {**wanted, "run.config.shape.0": "64"}
     assert {"accuracy/test", "residual_norm/h4", "grad_norm/g2", "diagnostics/stability"} <= set(mapped.metrics)
+
+
+ROWS = [{"epoch": 1, "test_acc": 0.25, "h_2_norm": 40.0}, {"epoch": 2, "test_acc": 0.31, "h_2_norm": 4e8}]
+COLUMNS = {"test_acc": [0.25, 0.31], "h_2_norm": [40.0, 4e8]}
+AS_ROWS = {"accuracy/test": [(1, 0.25), (2, 0.31)], "residual_norm/h2": [(1, 40.0), (2, 4e8)]}
+AT_STEPS = {"accuracy/test": [(10, 0.25), (20, 0.31)], "residual_norm/h2": [(10, 40.0), (20, 4e8)]}
+SHAPES: dict[str, tuple[Any, dict[str, list[tuple[int, float]]]]] = {
+    "list": (ROWS, AS_ROWS),
+    "epochs": ({"seed": 1, "epoch_1": ROWS[0], "epoch_2": ROWS[1]}, AS_ROWS),
+    "numbers": ({"1": {k: v for k, v in ROWS[0].items() if k != "epoch"}, "2": ROWS[1]}, AS_ROWS),
+    "below_a_key": ({"config": {"lr": 0.1}, "results": {"Epoch 1": ROWS[0], "Epoch 2": ROWS[1]}}, AS_ROWS),
+    "columns": (COLUMNS, AS_ROWS),
+    "nested_columns": ({"a": {"b": {"c": [1, 2]}}, **COLUMNS}, AS_ROWS | {"a.b.c": [(1, 1.0), (2, 2.0)]}),
+    "keras": (
+        {"epoch": [0, 1], "params": {"verbose": 1}, "history": COLUMNS},
+        {key: [(step - 1, value) for step, value in series] for key, series in AS_ROWS.items()},
+    ),
+    "frame": ({key: dict(zip("12", values, strict=True)) for key, values in COLUMNS.items()}, AS_ROWS),
+    "sacred": ({key: {"steps": [10, 20], "timestamps": [], "values": v} for key, v in COLUMNS.items()}, AT_STEPS),
+    "sacred_mongo": ([{"name": key, "steps": [10, 20], "values": v} for key, v in COLUMNS.items()], AT_STEPS),
+    "trainer": (
+        {
+            "global_step": 20,
+            "log_history": [
+                {"epoch": 0.5, "step": 10, "h_2_norm": 40.0},
+                {"epoch": 0.5, "step": 10, "test_acc": 0.25},
+                {"epoch": 1.0, "step": 20, "test_acc": 0.31, "h_2_norm": None},
+                {"epoch": 1.0, "step": 20, "test_acc": 0.31, "h_2_norm": 4e8},
+            ],
+        },
+        AT_STEPS,
+    ),
+}
+TEXTS: dict[str, tuple[str, str, dict[str, list[tuple[int, float]]]]] = {
+    "lines.jsonl": ("json", '{"args": {"lr": 0.1}}\n' + "\n".join(map(json.dumps, ROWS)) + '\n{"ep', AS_ROWS),
+    "lines.json": ("json", "\ufeff" + "\n\n".join(map(json.dumps, ROWS)), AS_ROWS),
+    "table.csv": ("csv", "epoch,test_acc,h_2_norm\r\n1,0.25,40.0\r\n2,.31,4e8\r\n3,0.4", AS_ROWS),
+    "europe.csv": ("csv", "# made by hand\nepoch;test_acc;h_2_norm\n1;0.25;40.0\n2;0.31;4e8\n", AS_ROWS),
+    "frame.csv": ("csv", ",test_acc,h_2_norm\n1,0.25,40\n2,0.31,4e8\n", AS_ROWS),
+    "lightning.csv": ("csv", "epoch,step,h_2_norm,test_acc\n0,10,40,\n0,10,,0.25\n0,20,4e8,\n1,20,,0.31\n", AT_STEPS),
+    "lightning_by_epoch.csv": ("csv", "epoch,step,h_2_norm,test_acc\n1,9,40,\n1,10,,0.25\n2,20,4e8,0.31\n", AS_ROWS),
+}
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Imported]]:
+    """Every shape of a log in one store, and what became of each."""
+    folder = tmp_path_factory.mktemp("shapes")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    for name, (log, _) in SHAPES.items():
+        (folder / f"{name}.json").write_text(json.dumps(log))
+    for name, (_, text, _) in TEXTS.items():
+        (folder / name).write_bytes(text.encode())
+    found = [each for form in ("json", "csv") for each in import_logs(form, [folder], "shapes", uri)]
+    return uri, {Path(each.source).name.removesuffix(".json"): each for each in found}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [(name, expected) for name, (_, expected) in SHAPES.items()]
+    + [(name.removesuffix(".json"), expected) for name, (_, _, expected) in TEXTS.items()],
+)
+def test_every_shape_of_a_log_gives_the_same_numbers(
+    name: str, expected: dict[str, list[tuple[int, float]]], shapes: tuple[str, dict[str, Imported]]
+) -> None:
+    uri, found = shapes
+    assert found[name].state == "imported", found[name].problem
+    assert {key: history(uri, found[name].run_id, key) for key in expected} == expected
+
+
+def test_what_stands_beside_the_rows_or_is_the_same_in_all_of_them_is_a_param(tmp_path: Path) -> None:
+    lines = [
+        {"step": i, "test_acc": 0.1 * i, "lr": 0.1 / i, "width": 128, "dataset": "x", "augment": True} for i in (1, 2)
+    ]
+    path = tmp_path / "lines.jsonl"
+    path.write_text('{"method": "dfa"}\n' + "\n".join(map(json.dumps, lines)))
+    (done,) = import_logs("json", [path], "x", dry_run=True)
+    assert done.params == {"method": "dfa", "width": "128", "dataset": "x", "augment": "True"}
+    assert set(done.metrics) == {"accuracy/test", "lr"}
+    path.write_text("\n".join(json.dumps({**line, "seed": i}) for i, line in enumerate(lines)))
+    (mixed,) = import_logs("json", [path], "x", dry_run=True)
+    assert mixed.problem == "'seed' is 0 and 1: it holds several trainings; write a file for each"
+
+
+def test_an_export_of_weights_and_biases_is_a_run_for_each_of_its_own(tmp_path: Path, uri: str) -> None:
+    columns = [f"{run} - test_acc{end}" for run in ("dfa_s1", "bp - s2") for end in ("", "__MIN", "__MAX")]
+    text = ",".join(f'"{name}"' for name in ["Step", *columns])
+    path = tmp_path / "chart.csv"
+    path.write_text(f"{text}\n1,0.2,0.2,0.2,,,\n2,0.3,0.3,0.3,0.5,0.4,0.6\n")
+    fields = tmp_path / "map.toml"
+    fields.write_text("path = '/(?P<method>[a-z]+)[^/]*s(?P<seed>\\d+)$'")
+    dfa, bp = import_logs("csv", [path], "wandb", uri, map_file=fields)
+    assert history(uri, dfa.run_id, "accuracy/test") == [(1, 0.2), (2, 0.3)]
+    assert history(uri, bp.run_id, "accuracy/test") == [(2, 0.5)]
+    assert [run_of(uri, each).data.params for each in (dfa, bp)] == [
+        {"method": "dfa", "seed": "1"},
+        {"method": "bp", "seed": "2"},
+    ]
+    assert run_of(uri, dfa).info.run_name == "dfa_s1"
+    assert any("'test_acc' is an average at 1 of its 2 steps" in note for note in bp.notes)
+    assert [each.state for each in import_logs("csv", [path], "wandb", uri, map_file=fields)] == ["skipped", "skipped"]
+
+
+def test_an_accuracy_on_held_out_data_stands_in_for_the_test_accuracy_and_the_run_says_so(
+    tmp_path: Path, uri: str
+) -> None:
+    path = tmp_path / "history.json"
+    path.write_text(json.dumps({"loss": [2.0, 1.0], "accuracy": [0.5, 0.6], "val_accuracy": [0.25, 0.31]}))
+    (done,) = import_logs("json", [path], "keras", uri)
+    assert history(uri, done.run_id, "accuracy/test") == [(1, 0.25), (2, 0.31)]
+    assert run_of(uri, done).data.tags["fa.import_notes"] == "the accuracy is its val_accuracy"
+    (tested,) = import_logs("json", [written(tmp_path, log=[{**ROWS[0], "val_acc": 0.9}], depth=2)], "keras", uri)
+    assert history(uri, tested.run_id, "val_acc") == [(1, 0.9)]
+    assert "fa.import_notes" in run_of(uri, tested).data.tags  # of its final accuracy alone
+    assert "val_acc" not in run_of(uri, tested).data.tags["fa.import_notes"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        (
+            "a.json",
+            '{"epoch_1": {"loss": 1}, "epoch_01": {"loss": 2}}',
+            "epoch 1 stands in it twice, with 'loss' 1 and 2",
+        ),
+        ("a.json", '{"loss": [1, 2], "test_acc": [0.1]}', "'loss' has 2 values and 'test_acc' has 1"),
+        ("a.json", '{"one": [{"epoch": 1}], "two": [{"epoch": 1}]}', "'one' and 'two' may each be the epochs"),
+        ("a.json", '{"one": 1, "two": {"three": "x"}}', "has no 'log': it holds 'one', 'two'; a --map says which"),
+        ("a.json", '{"x": {"steps": [1, 2], "values": [1]}}', "'x' has 2 steps and 1 values"),
+        ("a.json", "[[1, 0.5], [2, 0.6]]", "entry 1 of the list is a list, not an object"),
+        ("a.json", "[]", "is empty: there is no epoch"),
+        ("a.jsonl", '{"epoch": 1, "test_acc": 1}\n{oops}\n{"epoch": 2, "test_acc": 1}', "line 2 is no JSON"),
+        ("a.jsonl", '{"epoch": 1, "test_acc": 1}\n[]', "line 2 is no object"),
+        ("a.jsonl", '{"epoch": 1, "test_acc": 1}\n{"epoch": 1, "test_acc": 0.5}', "epoch 1 stands in it twice"),
+        ("a.csv", "1,2.2\n2,2.1\n", "its first line has no names of columns: it holds '1', '2.2'"),
+        ("a.csv", "epoch,epoch\n1,2\n", "the column 'epoch' stands in it twice"),
+        ("a.csv", "epoch,test_acc\n1,2,3\n2,0.5\n", "row 1 has 3 cells, and there are 2 columns"),
+        ("a.csv", "epoch,test_acc\n", "there is no row below the names"),
+        ("a.csv", "", "is empty: there is no row"),
+        ("a.csv", "name,test_acc\na,0.1\nb,0.2\n", "has no 'epoch'; a --map says what it is called"),
+        (
+            "a.csv",
+            "epoch,val_x\n1,0.1\n",
+            "holds nothing that an audit reads, no test accuracy and no norm: it holds 'val_x'",
+        ),
+    ],
+)
+def test_a_log_that_is_not_understood_says_what_it_holds(name: str, text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    (done,) = import_logs("csv" if name.endswith("csv") else "json", [path], "x", dry_run=True)
+    assert done.problem and says in done.problem and "\n" not in done.problem
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_a_shape_that_nobody_knows_shows_lines_of_python_that_write_one_that_is_read(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(f"odd.{form}").write_text('{"one": "x"}' if form == "json" else "1,2\n3,4\n")
+    odd = CliRunner().invoke(main, ["import", form, f"odd.{form}", "--experiment", "x", "--dry-run"])
+    assert odd.exit_code == 1
+    example = re.search(r"written by:\n\n((?:    .*\n){5})\n", odd.stderr)
+    assert example, odd.stderr
+    exec(textwrap.dedent(example[1]), {})
+    (done,) = import_logs(form, [f"dfa_42.{form}"], "x", dry_run=True)
+    assert (done.state, done.epochs, (done.params or {})["method"]) == ("found", 30, "dfa"), done.problem
+
+
+def test_what_a_library_writes_beside_its_log_is_no_log_of_its_own(tmp_path: Path) -> None:
+    for name, text in {
+        "hf/trainer_state.json": json.dumps({"log_history": ROWS}),
+        "hf/all_results.json": "{}",
+        "hf/checkpoint-9/trainer_state.json": "{}",
+        "killed/checkpoint-9/trainer_state.json": "{}",
+        "killed/checkpoint-10/trainer_state.json": json.dumps({"log_history": ROWS}),
+        "killed/checkpoint-10/config.json": "{}",
+        "sacred/1/metrics.json": json.dumps({"test_acc": {"steps": [1], "values": [0.5]}}),
+        "sacred/1/config.json": '{"seed": 7, "net": {"width": 64}}',
+        "sacred/1/run.json": "{}",
+        "plain/config.json": json.dumps(ROWS),
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = {
+        Path(each.source).relative_to(tmp_path).as_posix(): each
+        for each in import_logs("json", [tmp_path], "x", dry_run=True)
+    }
+    assert set(found) == {
+        "hf/trainer_state.json",
+        "killed/checkpoint-10/trainer_state.json",
+        "plain/config.json",
+        "sacred/1/metrics.json",
+    }
+    assert found["sacred/1/metrics.json"].params == {"seed": "7", "net.width": "64"}

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import PurePath
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 import click
@@ -138,6 +139,8 @@ def _say_notes(found: "Sequence[Imported]") -> None:
     for each in found:
         if each.problem:
             say(f"{one_line(each.source)}: {one_line(each.problem)}")
+    for example in dict.fromkeys(each.example for each in found if each.example):
+        say(f"a log that is read is written by:\n\n{indent(example, '    ')}\n")
 
 
 def _table(found: "Sequence[Imported]") -> str:

@@ -5,14 +5,15 @@ A format offers
     NAME                 as ``fa-track import NAME`` spells it
     TITLE                what it reads, in a line
     PATTERN              which files of a folder are meant, for a message
-    find(path)           the logs at or below a path, a log a run
-    read(log, fields)    what stands in it, under its own names, as a ``_standard.Raw``
+    EXAMPLE              lines of Python that write such a log
+    find(path)           the logs at or below a path
+    read(log, fields)    what stands in it, under its own names: a ``_standard.Raw`` for each training
 
 and leaves the names to ``_standard`` and the writing to ``_write``.
 """
 
 import glob
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,8 @@ from fa_tracking import catalogue
 from fa_tracking.errors import FATrackError, UsageError
 
 if TYPE_CHECKING:
-    from fa_tracking.importers._standard import Log
+    from fa_tracking.importers._fields import Fields
+    from fa_tracking.importers._standard import Given, Log
     from fa_tracking.importers._write import Destination
 
 Progress = Callable[[int, int], None]
@@ -44,6 +46,7 @@ class Imported:
         metrics: the names under which its numbers stand.
         points: how many numbers.
         notes: what a reader of the run must know.
+        example: lines of Python that write what is expected, where the log has a shape that no reader knows.
     """
 
     source: str
@@ -55,6 +58,7 @@ class Imported:
     points: int | None = None
     notes: tuple[str, ...] = ()
     problem: str | None = None
+    example: str | None = None
 
 
 def formats() -> dict[str, ModuleType]:
@@ -100,7 +104,7 @@ def import_logs(
         FATrackError: the store does not answer, or the format needs a package that is not installed.
     """
     from fa_tracking.importers import _fields
-    from fa_tracking.importers._standard import Given, standard
+    from fa_tracking.importers._standard import Given
     from fa_tracking.importers._write import Destination
 
     if form not in formats():
@@ -112,15 +116,42 @@ def import_logs(
     destination = Destination(tracking_uri, experiment, [Path(map_file)] if map_file else [])
     results = []
     for done, source in enumerate(found, start=1):
-        try:
-            log = standard(source, reader.read(source, fields), fields, given)
-        except FATrackError as error:
-            results.append(Imported(str(source), FAILED, problem=str(error)))
-        else:
-            results.append(_told(log, FOUND) if dry_run else _take(destination, log, replace))
+        for log in _read(reader, source, fields, given):
+            if isinstance(log, Imported):
+                results.append(log)
+            else:
+                results.append(_told(log, FOUND) if dry_run else _take(destination, log, replace))
         if progress:
             progress(done, len(found))
     return results
+
+
+def _read(reader: ModuleType, source: Path, fields: "Fields", given: "Given") -> Iterator["Log | Imported"]:
+    """The logs of a file or folder, and what became of each that is bad."""
+    from fa_tracking.importers._standard import standard
+
+    try:
+        parts = reader.read(source, fields)
+    except FATrackError as error:
+        yield _failed(reader, str(source), error)
+        return
+    for raw in parts:
+        try:
+            yield standard(source, raw, fields, given)
+        except FATrackError as error:
+            yield _failed(reader, _named(source, raw.part), error)
+
+
+def _failed(reader: ModuleType, source: str, error: FATrackError) -> Imported:
+    from fa_tracking.importers._standard import UnknownShapeError
+
+    return Imported(
+        source, FAILED, problem=str(error), example=reader.EXAMPLE if isinstance(error, UnknownShapeError) else None
+    )
+
+
+def _named(source: Path, part: str) -> str:
+    return f"{source} [{part}]" if part else str(source)
 
 
 def _take(destination: "Destination", log: "Log", replace: bool) -> Imported:
@@ -137,13 +168,15 @@ def _take(destination: "Destination", log: "Log", replace: bool) -> Imported:
             destination.delete(old)
         return _told(log, IMPORTED, run_id)
     except FATrackError as error:
-        return Imported(str(log.source), FAILED, problem=str(error))
+        return Imported(_named(log.source, log.part), FAILED, problem=str(error))
 
 
 def _told(log: "Log", state: str, run_id: str | None = None, *further: str) -> Imported:
     points = sum(map(len, log.points.values()))
     notes = further if state == SKIPPED else (*log.notes, *further)
-    return Imported(str(log.source), state, run_id, log.params, log.epochs, tuple(log.points), points, notes)
+    return Imported(
+        _named(log.source, log.part), state, run_id, log.params, log.epochs, tuple(log.points), points, notes
+    )
 
 
 def _find(reader: ModuleType, paths: Iterable[str | Path]) -> list[Path]:

@@ -113,7 +113,9 @@ _LAYERS = {"h": RESIDUAL, "g": GRAD}
 _PARAMS = {**dict(zip(names.PARAMS, names.PARAMS, strict=True)), "lam": "penalty"}
 _METRICS = {
     "test_acc": names.ACCURACY_TEST,
+    "test_accuracy": names.ACCURACY_TEST,
     "train_acc": names.ACCURACY_TRAIN,
+    "train_accuracy": names.ACCURACY_TRAIN,
     "loss": names.LOSS_TRAIN,
     names.ACCURACY_TEST: names.ACCURACY_TEST,
     names.ACCURACY_TRAIN: names.ACCURACY_TRAIN,

@@ -46,7 +46,18 @@ WHOLE = (
     "lr_warmup",
     names.TRAINABLE_BLOCKS,
 )
+HELD_OUT = {
+    f"{split}{between}{accuracy}"
+    for split in ("val", "valid", "validation", "eval")
+    for between in ("_", "/", ".")
+    for accuracy in ("acc", "accuracy")
+}
+"""What libraries call the accuracy on the data that they were given to test on."""
 TRUTH = {"true": "True", "1": "True", "1.0": "True", "false": "False", "0": "False", "0.0": "False"}
+
+
+class UnknownShapeError(FATrackError):
+    """A log whose shape no reader knows; the format's ``EXAMPLE`` shows what is expected."""
 
 
 class Point(NamedTuple):
@@ -59,7 +70,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Raw:
-    """What stands in a log.
+    """What stands in a log, or in one part of it.
 
     Attributes:
         files: what it was read from, by the path that each gets among the artifacts.
@@ -67,6 +78,7 @@ class Raw:
         points: of any type by key.
         steps: every step, also one at which nothing was measured.
         notes: what the reader of the format has to say.
+        part: the name of the training, where the log holds several.
     """
 
     files: dict[str, Path]
@@ -74,6 +86,7 @@ class Raw:
     points: dict[str, list[Point]]
     steps: frozenset[int]
     notes: tuple[str, ...] = ()
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,11 +119,13 @@ class Log:
     """A log as a run of ours: every point's value is a float.
 
     Attributes:
+        part: the name of the training, where the log holds several.
         given: what of it was said by hand.
-        contradiction: between its accuracies, in the words of the run's report; empty where there is none.
+        said: what the run's report must say of its accuracy; empty where that is plain.
     """
 
     source: Path
+    part: str
     sha256: str
     files: dict[str, Path]
     params: dict[str, str]
@@ -118,7 +133,7 @@ class Log:
     epochs: int
     given: dict[str, Any]
     notes: tuple[str, ...]
-    contradiction: str
+    said: str
 
 
 def standard(source: Path, raw: Raw, fields: Fields, given: Given) -> Log:
@@ -131,29 +146,44 @@ def standard(source: Path, raw: Raw, fields: Fields, given: Given) -> Log:
     if wrong := [step for step in raw.steps if not 0 <= step <= LARGEST_STEP]:
         raise FATrackError(f"epoch {wrong[0]} is not between 0 and {LARGEST_STEP}")
     params, by_hand = _params(source, raw, fields, given, notes)
-    points = _points(raw, fields, _depth(params), given, notes)
-    contradiction = _final_accuracy(raw, fields, points, notes) if raw.steps else ""
+    held_out = _held_out(raw, fields)
+    points = _points(raw, fields, _depth(params), given, notes, held_out)
+    said = [f"the accuracy is its {held_out}"] if held_out else []
+    if held_out:
+        notes.append(f"its {held_out!r} is taken as the test accuracy, as it has no other; a --map says otherwise")
+    if raw.steps and (contradiction := _final_accuracy(raw, fields, points, notes)):
+        said.append(contradiction)
     if not points:
-        raise FATrackError(f"there is no number in any of its {len(raw.steps)} epochs")
-    if not any(name == names.ACCURACY_TEST or name.startswith(DIAGNOSED) for name in points):
-        raise FATrackError(
-            "holds nothing that an audit reads: no test accuracy, no norm; a --map says what they are called"
+        raise UnknownShapeError(
+            f"there is no number in any of its {len(raw.steps)} epochs: it holds {listed(raw.points)}"
         )
+    if not any(name == names.ACCURACY_TEST or name.startswith(DIAGNOSED) for name in points):
+        raise UnknownShapeError(f"holds nothing that an audit reads, no test accuracy and no norm: {_instead(raw)}")
     if missing := [key for key in ("method", "seed") if key not in params]:
         give = " ".join(f"--param {key}=…" for key in missing)
         notes.append(f"it says no {' and '.join(missing)}, which the comparison of seeds needs: {give}, or a --map")
     handed = _handed(given, by_hand, points, notes)
     return Log(
         source,
-        _sha256(raw.files.values()),
+        raw.part,
+        _sha256(raw.files.values(), raw.part),
         raw.files,
         params,
         points,
         len(raw.steps),
         handed,
         tuple(notes),
-        contradiction,
+        ", ".join(said),
     )
+
+
+def _instead(raw: Raw) -> str:
+    """What a log holds in place of what an audit reads, and how a map says what is meant."""
+    said = f"it holds {listed(raw.points)}; a --map says what they are called"
+    accuracy = next((key for key in raw.points if "acc" in key.lower()), None)
+    if accuracy:
+        said += f', such as [metrics] "{names.ACCURACY_TEST}" = "{accuracy}" where that is on the test data'
+    return said
 
 
 def _handed(given: Given, params: list[str], points: dict[str, list[Point]], notes: list[str]) -> dict[str, Any]:
@@ -171,7 +201,7 @@ def _params(source: Path, raw: Raw, fields: Fields, given: Given, notes: list[st
     found: dict[str, str] = {}
     origin: dict[str, str] = {}
     left_out, renamed = [], []
-    for key, value in [*raw.params.items(), *_of_the_path(source, fields, notes)]:
+    for key, value in [*raw.params.items(), *_of_the_path(source, raw.part, fields, notes)]:
         if key == fields.final_accuracy.key or fields.ignores(key) or value is None:
             continue
         name = fields.param(key) or safe(key)
@@ -195,10 +225,10 @@ def _params(source: Path, raw: Raw, fields: Fields, given: Given, notes: list[st
     return params, by_hand
 
 
-def _of_the_path(source: Path, fields: Fields, notes: list[str]) -> list[tuple[str, str]]:
+def _of_the_path(source: Path, part: str, fields: Fields, notes: list[str]) -> list[tuple[str, str]]:
     if fields.path is None:
         return []
-    found = re.search(fields.path, source.absolute().as_posix())
+    found = re.search(fields.path, "/".join(filter(None, [source.absolute().as_posix(), part])))
     if found is None:
         notes.append("its path does not match the map's `path`")
     return [(key, value) for key, value in found.groupdict().items() if value is not None] if found else []
@@ -230,14 +260,25 @@ def _depth(params: dict[str, str]) -> int | None:
     return int(text)
 
 
-def _points(raw: Raw, fields: Fields, depth: int | None, given: Given, notes: list[str]) -> dict[str, list[Point]]:
+def _held_out(raw: Raw, fields: Fields) -> str | None:
+    """The one accuracy on held-out data, where the log has none on test data."""
+    known = {found[0] for key in raw.points if (found := fields.metric(key)) and not fields.ignores(key)}
+    if names.ACCURACY_TEST in known or raw.params.get(fields.final_accuracy.key) is not None:
+        return None
+    keys = [key for key in raw.points if key.lower() in HELD_OUT and not (fields.ignores(key) or fields.metric(key))]
+    return keys[0] if len(keys) == 1 else None
+
+
+def _points(
+    raw: Raw, fields: Fields, depth: int | None, given: Given, notes: list[str], held_out: str | None
+) -> dict[str, list[Point]]:
     found: dict[str, list[Point]] = {}
     origin: dict[str, str] = {}
     not_numbers, never, renamed = [], [], []
     for key, series in raw.points.items():
         if fields.ignores(key):
             continue
-        known = fields.metric(key)
+        known = (names.ACCURACY_TEST, 1.0) if key == held_out else fields.metric(key)
         name, scale = known or (safe(key), 1.0)
         name = _layered(name, key, depth)
         if _is_gradient(name):
@@ -386,12 +427,20 @@ def _final_accuracy(raw: Raw, fields: Fields, points: dict[str, list[Point]], no
 
 
 def _listed(says: str, keys: list[str]) -> list[str]:
-    shown = ", ".join(map(repr, keys[:8])) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
-    return [f"{says}: {shown}"] if keys else []
+    return [f"{says}: {listed(keys)}"] if keys else []
 
 
-def _sha256(files: Iterable[Path]) -> str:
-    """Of one file its own; of several, of their sorted digests, so that moving or renaming them changes nothing."""
+def listed(keys: Iterable[str]) -> str:
+    """The first eight keys, and how many there are beyond."""
+    every = [f"{key!r:.60}" for key in keys]
+    return ", ".join(every[:8]) + (f" and {len(every) - 8} more" if len(every) > 8 else "")
+
+
+def _sha256(files: Iterable[Path], part: str) -> str:
+    """Of one file its own; of several, of their sorted digests, so that moving or renaming them changes nothing.
+
+    Of a part, that of the file's digest and the part's name.
+    """
     digests = []
     for path in files:
         try:
@@ -399,4 +448,5 @@ def _sha256(files: Iterable[Path]) -> str:
                 digests.append(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError as error:
             raise FATrackError(f"{path.name} cannot be read: {error.strerror}") from None
-    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+    whole = [*sorted(digests), part] if part else sorted(digests)
+    return whole[0] if len(whole) == 1 else hashlib.sha256("\n".join(whole).encode()).hexdigest()

@@ -57,10 +57,10 @@ class Destination:
         tags = {names.TAG_IMPORTED_FROM: _where(log), names.TAG_IMPORTED_SHA256: log.sha256}
         if log.given:
             tags[names.TAG_GIVEN] = json.dumps(log.given)
-        if log.contradiction:
-            tags[names.TAG_IMPORT_NOTES] = log.contradiction
+        if log.said:
+            tags[names.TAG_IMPORT_NOTES] = log.said
         with store.store_errors():
-            run = self._client.create_run(self._experiment, tags=tags, run_name=log.source.resolve().name)
+            run = self._client.create_run(self._experiment, tags=tags, run_name=log.part or log.source.resolve().name)
             try:
                 self._fill(run.info.run_id, log)
                 self._client.set_terminated(run.info.run_id, "FINISHED")
@@ -115,7 +115,7 @@ class Destination:
 
 
 def _where(log: Log) -> str:
-    return str(log.source.resolve())
+    return f"{log.source.resolve()} [{log.part}]" if log.part else str(log.source.resolve())
 
 
 def _pieces(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

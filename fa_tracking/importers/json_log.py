@@ -1,67 +1,120 @@
-"""JSON logs, one file a run: an object with a list of epochs, each an object of numbers."""
+"""JSON logs and JSON lines, one file a run, in the shapes that ``_shapes`` knows."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fa_tracking.errors import FATrackError
+from fa_tracking.importers import _rows, _shapes, _texts
 from fa_tracking.importers._fields import Fields
-from fa_tracking.importers._standard import Point, Raw, as_number
+from fa_tracking.importers._standard import Raw, UnknownShapeError
 
 NAME = "json"
-TITLE = "Per-epoch JSON logs, one file a run."
-PATTERN = "*.json"
+TITLE = "JSON logs and JSON lines, one file a run."
+PATTERN = "*.json, *.jsonl or *.ndjson"
+EXAMPLE = """\
+import json
+epochs = []
+for epoch in range(1, 31):  # your own training, with what it measures
+    epochs.append({"epoch": epoch, "test_acc": 0.31, "h_0_norm": 8.7, "h_4_norm": 70.0, "g_4_norm": 1e-5})
+json.dump({"method": "dfa", "seed": 42, "depth": 4, "log": epochs}, open("dfa_42.json", "w"))"""
 
-LARGEST = 2**28
-"""Bytes: no log of the epochs of a training is longer."""
+_SUFFIXES = {".json", ".jsonl", ".ndjson"}
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
 def find(path: Path) -> Iterator[Path]:
-    yield from sorted(path.rglob(PATTERN)) if path.is_dir() else [path]
+    """The logs; of what a library writes beside its log, nothing."""
+    if not path.is_dir():
+        yield path
+        return
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES and not file.is_dir())
+    names: dict[Path, set[str]] = {}
+    for file in found:
+        names.setdefault(file.parent, set()).add(file.name)
+    for file in found:
+        if not _is_companion(file, names):
+            yield file
 
 
-def read(path: Path, fields: Fields) -> Raw:
+def _is_companion(file: Path, names: dict[Path, set[str]]) -> bool:
+    """Whether a file stands beside the log of Hugging Face's trainer or of Sacred, or is an earlier state of it."""
+    here = names[file.parent]
+    if "trainer_state.json" in here:
+        return file.name != "trainer_state.json" or _is_earlier(file.parent, names)
+    return file.name in ("config.json", "run.json", "info.json") and {"metrics.json", "run.json"} <= here
+
+
+def _is_earlier(folder: Path, names: dict[Path, set[str]]) -> bool:
+    """Whether a checkpoint's folder stands beside a later one, or below the end of its training."""
+    own = _CHECKPOINT.fullmatch(folder.name)
+    if own is None:
+        return False
+    later = (
+        _CHECKPOINT.fullmatch(other.name)
+        for other, held in names.items()
+        if other.parent == folder.parent and "trainer_state.json" in held
+    )
+    ended = "trainer_state.json" in names.get(folder.parent, set())
+    return ended or any(int(match[1]) > int(own[1]) for match in later if match)
+
+
+def read(path: Path, fields: Fields) -> list[Raw]:
     """Read a log.
 
     Raises:
-        FATrackError: the file is no such log; the message says where and why.
+        UnknownShapeError: it has none of the shapes.
+        FATrackError: it contradicts itself, or cannot be read; the message says where and why.
     """
+    if path.suffix.lower() in (".csv", ".tsv"):
+        raise FATrackError("is a table: fa-track import csv reads it")
     try:
-        found = _object(path)
-        entries = _entries(found, fields)
-        lists = fields.lists()
-        params = {key: v for key, v in _flat(found, lists, fields.log).items() if key != fields.log}
-        points: dict[str, list[Point]] = {}
-        steps: set[int] = set()
-        for number, entry in enumerate(entries, start=1):
-            flat = _flat(entry, lists) if isinstance(entry, dict) else {}
-            step = _epoch(flat, number, fields)
-            if step in steps:
-                raise FATrackError(f"epoch {step} stands in it twice")
-            steps.add(step)
-            for key, value in flat.items():
-                if key != fields.epoch:
-                    points.setdefault(key, []).append(Point(step, value))
+        text = _texts.read(path)
+        rows, notes = _parsed(text, fields)
+        params, points, steps, more = _rows.points(rows, fields)
     except RecursionError:
         raise FATrackError("its objects are nested too deeply") from None
-    return Raw({path.name: path}, params, points, frozenset(steps))
+    config = _texts.beside(path, "config.json", notes) if path.name == "metrics.json" else {}
+    return [Raw({path.name: path}, config | params, points, steps, (*notes, *more))]
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _parsed(text: str, fields: Fields) -> tuple[_shapes.Rows, list[str]]:
     try:
-        if not path.is_file():
-            raise FATrackError("is no regular file")
-        if path.stat().st_size > LARGEST:
-            raise FATrackError(f"has {path.stat().st_size} bytes: a log of epochs has {LARGEST} at most")
-        found = json.loads(path.read_bytes(), object_pairs_hook=_each_once)
-    except OSError as error:
-        raise FATrackError(f"cannot be read: {error.strerror}") from None
+        return _shapes.found_in(json.loads(text, object_pairs_hook=_each_once), fields), []
+    except json.JSONDecodeError as error:
+        lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        if len(lines) < 2 or not _is_object(lines[0][1]):
+            raise UnknownShapeError(f"is no JSON: {error}") from None
     except ValueError as error:
         raise FATrackError(f"is no JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise FATrackError(f"holds {_kind(found)}, not an object with a list of epochs")
-    return found
+    return _lines(lines)
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _lines(lines: list[tuple[int, str]]) -> tuple[_shapes.Rows, list[str]]:
+    """The rows of JSON lines; a last line that was cut off, as where a training was killed, is left out."""
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    for number, line in lines:
+        try:
+            row = json.loads(line, object_pairs_hook=_each_once)
+        except ValueError as error:
+            if number != lines[-1][0]:
+                raise FATrackError(f"line {number} is no JSON: {error}") from None
+            notes.append(f"its last line, {number}, is cut off or damaged, and is not imported")
+            continue
+        if not isinstance(row, dict):
+            raise FATrackError(f"line {number} is no object")
+        rows.append(row)
+    return _shapes.Rows(rows, "its lines", {}, headed=True), notes
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -70,57 +123,3 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
     return found
-
-
-def _entries(found: dict[str, Any], fields: Fields) -> list[Any]:
-    entries: Any = found
-    for part in [fields.log] if fields.log in found else fields.log.split("."):
-        if not isinstance(entries, dict) or part not in entries:
-            keys = ", ".join(map(repr, list(found)[:12])) or "nothing"
-            raise FATrackError(f"has no {fields.log!r}: it holds {keys}; a --map says which key holds the epochs")
-        entries = entries[part]
-    if not isinstance(entries, list):
-        raise FATrackError(f"{fields.log!r} is {_kind(entries)}, not a list of epochs")
-    if not entries:
-        raise FATrackError(f"{fields.log!r} is empty: there is no epoch")
-    for number, entry in enumerate(entries, start=1):
-        if not isinstance(entry, dict):
-            raise FATrackError(f"entry {number} of {fields.log!r} is {_kind(entry)}, not an object")
-    return entries
-
-
-def _epoch(flat: dict[str, Any], number: int, fields: Fields) -> int:
-    if fields.epoch not in flat:
-        raise FATrackError(f"entry {number} of {fields.log!r} has no {fields.epoch!r}; a --map says what it is called")
-    value = flat[fields.epoch]
-    step = None if isinstance(value, str) else as_number(value)
-    if step is None or not step.is_integer():
-        raise FATrackError(f"entry {number} of {fields.log!r}: {fields.epoch!r} is {value!r:.40}, not an integer")
-    return int(step)
-
-
-def _flat(found: dict[str, Any], lists: set[str], whole: str | None = None) -> dict[str, Any]:
-    """Every value by its path, dots between the keys; ``lists`` are taken apart, ``whole`` is not.
-
-    Raises:
-        FATrackError: two values have the same path.
-    """
-    flat: dict[str, Any] = {}
-    waiting = [(key, value) for key, value in reversed(found.items())]
-    while waiting:
-        path, value = waiting.pop()
-        inner = value if isinstance(value, dict) else None
-        if isinstance(value, list) and path in lists:
-            inner = {str(index): each for index, each in enumerate(value)}
-        if inner is not None and path != whole:
-            waiting += [(f"{path}.{key}", each) for key, each in reversed(inner.items())]
-        elif path in flat:
-            raise FATrackError(f"the path {path!r} stands in it twice")
-        else:
-            flat[path] = value
-    return flat
-
-
-def _kind(value: Any) -> str:
-    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number")

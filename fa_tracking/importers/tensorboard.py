@@ -48,7 +48,7 @@ def _is_beside(folder: Path) -> bool:
     return _ADD_HPARAMS.fullmatch(folder.name) is not None and any(folder.parent.glob(PATTERN))
 
 
-def read(path: Path, fields: Fields) -> Raw:
+def read(path: Path, fields: Fields) -> list[Raw]:
     """Read the events of a run, with the hyperparameters that ``add_hparams`` wrote beside them.
 
     Raises:
@@ -58,7 +58,7 @@ def read(path: Path, fields: Fields) -> Raw:
     files = _files(path)
     for file in files.values():
         reading.take(file)
-    return Raw(files, reading.params, reading.points, reading.steps(), tuple(reading.notes()))
+    return [Raw(files, reading.params, reading.points, reading.steps(), tuple(reading.notes()))]
 
 
 def _files(path: Path) -> dict[str, Path]:
