@@ -16,6 +16,7 @@ from fa_tracking.results.report import DIAGNOSTICS, MARKS
 from fa_tracking.results.sources import address, id_in_store, store_of
 from fa_tracking.results.tables import short
 from fa_tracking.untrusted import one_line
+from fa_tracking.verdicts import OTHER_THRESHOLDS, head
 
 QUERY = "board"
 """Whose rows they are."""
@@ -31,8 +32,8 @@ Row = Mapping[str, Any]
 
 def state(verdict: str) -> str:
     """A verdict without its reasons."""
-    head = verdict.partition(":")[0]
-    return {"needs walk-back": "flagged"}.get(head, head)
+    said = head(verdict)
+    return {"needs walk-back": "flagged"}.get(said, said)
 
 
 def cells(rows: pd.DataFrame, runs: list[dict[str, Any]], mlflow_url: str | None) -> list[dict[str, Any]]:
@@ -83,6 +84,7 @@ def _run(run: Row, several: bool, mlflow_url: str | None) -> dict[str, Any]:
         state=run["state"],
         flags=(run["flags"] or "").replace(",", " "),
         verdict=run["verdict"],
+        is_under_others=OTHER_THRESHOLDS in run["verdict"],
         remarks=", ".join(filter(None, remarks)),
         accuracy=number(run["accuracy"]),
         measured=[

@@ -22,6 +22,7 @@ from fa_tracking.results.database import DEFAULT_DATABASE, Query, ask, connect, 
 from fa_tracking.results.files import write_whole
 from fa_tracking.results.sources import Progress, unseen
 from fa_tracking.untrusted import one_line
+from fa_tracking.verdicts import caveats
 
 PNG_PPI = 300
 """Pixels to the inch of a PNG where it stands as large as the PDF."""
@@ -90,7 +91,8 @@ def draw(name: str, experiment: str, answer: Answer) -> Drawn:
     few, left_out = thinned(rows)
     description = one_line(" ".join(filter(None, [chart.describe(rows), left_out])))
     with debug_mode(False):  # validated once, as a whole
-        whole = theme.styled(_saying(left_out, chart.draw(few)))
+        said = [left_out, *caveats(rows["verdict"].dropna() if "verdict" in rows else ())]
+        whole = theme.styled(_saying([line for line in said if line], chart.draw(few)))
     with alt.data_transformers.enable(max_rows=None):  # Altair's limit is for notebooks; here the page packs the rows
         specification = _as_json(whole.to_dict())
     _leave_out_empty_layers(specification, specification["datasets"])
@@ -99,12 +101,12 @@ def draw(name: str, experiment: str, answer: Answer) -> Drawn:
     return Drawn(name, chart.TITLE, query, sql, rows, specification, description)
 
 
-def _saying(left_out: str, chart: Any) -> Any:
-    """The chart with a line above its panels on what it does not show."""
-    if not left_out:
+def _saying(lines: list[str], chart: Any) -> Any:
+    """The chart with lines above its panels, on what it does not show and what a reader must know."""
+    if not lines:
         return chart
     said = chart.title.text if isinstance(chart.title, alt.TitleParams) else []
-    return chart.properties(title=theme.caption(*said, left_out))
+    return chart.properties(title=theme.caption(*said, *lines))
 
 
 def _as_json(value: Any) -> Any:

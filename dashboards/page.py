@@ -26,6 +26,7 @@ from fa_tracking.results.report import DIAGNOSTICS
 from fa_tracking.results.sources import Progress, unseen
 from fa_tracking.results.tables import numeric_columns, short
 from fa_tracking.untrusted import one_line
+from fa_tracking.verdicts import caveats
 
 FILTERS = ("experiment", "method", "architecture", "width", "seed", "state")
 """What a page chooses runs by; those that have one value are not offered."""
@@ -93,6 +94,7 @@ def page(experiment: str, answer: Answer, mlflow_url: str | None = None, progres
             n_cells=len(cells),
             n_shown=sum(len(cell["runs"]) for cell in shown),
             folded=len(runs) >= FOLDED_FROM,
+            caveats=caveats(rows["verdict"]),
             measured=list(zip(DIAGNOSTICS, board.MEASURED.values(), board.thresholds(rows), strict=True)),
             stores=board.stores(rows, mlflow_url),
             mlflow=board.MLFLOW_URL,

@@ -8,6 +8,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from fa_tracking.verdicts import head
+
 FULL_WIDTH, COLUMN_WIDTH = 720, 345
 """Units that a figure is wide, across a page of two columns and across one of these; text of 11 is then of 7.7 pt."""
 PRINT_SCALE = 7.0 * 72 / FULL_WIDTH
@@ -197,8 +199,8 @@ def shifts(rows: pd.DataFrame, by: list[str]) -> pd.Series:
 
 def state(verdict: str) -> str:
     """Which of ``STATES`` a verdict is."""
-    known = {HEALTHY: HEALTHY, UNKNOWN: UNKNOWN}
-    return known.get(verdict, INCONCLUSIVE if verdict.startswith(INCONCLUSIVE) else FLAGGED)
+    said = head(verdict)
+    return said if said in STATES else FLAGGED
 
 
 def verdict_marks(states: pd.Series, field: str = "state") -> dict[str, Any]:

@@ -13,7 +13,10 @@ select
     c.flags as cell_flags, c.verdict as cell_verdict,
     r.seed, r.run_name, r.status, r.aborted_at, a.evidence,
     a.headline_accuracy as accuracy, a.max_block_growth as growth, a.deepest_grad_norm as grad_norm, a.stability,
-    a.margin_pp, a.fires_a, a.fires_b, a.fires_c, a.fires_d, a.flags, coalesce(a.verdict, 'not audited') as verdict,
+    a.margin_pp, a.fires_a, a.fires_b, a.fires_c, a.fires_d, a.flags,
+    shown_verdict(
+        a.verdict, a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp
+    ) as verdict,
     measured.value ->> '$.kinds' as kinds, measured.value ->> '$.inexact' as inexact,
     a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp,
     r.source, e.exported_at, greatest(r.start_time, r.end_time, a.audited_at) as changed_at, r.run_id

@@ -11,7 +11,11 @@ with lost as (
     from metrics where not isfinite(value) group by run_id
 ),
 found as (
-    select r.*, a.verdict, l.* exclude (run_id)
+    select
+        r.*, shown_verdict(
+            a.verdict, a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp
+        ) as verdict,
+        l.* exclude (run_id)
     from runs r left join audits a using (run_id) left join lost l using (run_id)
     where is_asked(r.experiment, $experiment)
         and (l.run_id is not null or a.fires_n or not isfinite(a.headline_accuracy))
@@ -25,6 +29,6 @@ accuracies as (
 select
     method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, seed, status, aborted_at,
     first_epoch, first_metric, coalesce(n_metrics, 0) as n_metrics, coalesce(n_points, 0) as n_points,
-    last_epoch, accuracy_before, coalesce(verdict, 'not audited') as verdict, run_id
+    last_epoch, accuracy_before, verdict, run_id
 from found left join accuracies using (run_id)
 order by method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, seed, run_id;

@@ -9,7 +9,9 @@ with accuracies as (
 select
     experiment, method, architecture, width, depth, dataset, epochs, penalty, frozen_blocks, seed, status, aborted_at,
     date_trunc('second', start_time) as start_time, epoch(end_time - start_time) / 60 as minutes, last_epoch, accuracy,
-    coalesce(verdict, 'not audited') as verdict, run_id
-from runs left join accuracies using (run_id) left join audits using (run_id)
+    shown_verdict(
+        a.verdict, a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp
+    ) as verdict, run_id
+from runs left join accuracies using (run_id) left join audits a using (run_id)
 where is_asked(experiment, $experiment)
 order by experiment, start_time, run_id;

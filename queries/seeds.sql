@@ -9,7 +9,7 @@ with verdicts as (
     select
         cell, sample, state,
         arg_max(verdict, list_position(
-            ['trustworthy', 'not audited', 'inconclusive', 'needs walk-back'], split_part(verdict, ':', 1)
+            ['trustworthy', 'not audited', 'inconclusive', 'needs walk-back'], split_part(split_part(verdict, ':', 1), ' (', 1)
         )) as verdict
     from runs_of($experiment) group by cell, sample, state
 ),

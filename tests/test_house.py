@@ -36,6 +36,7 @@ SHARED = {
     "fa_tracking.catalogue",
     "fa_tracking.scratch",
     "fa_tracking.untrusted",
+    "fa_tracking.verdicts",
 }
 
 MAY_IMPORT = {

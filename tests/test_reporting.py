@@ -285,7 +285,8 @@ def test_every_deviation_is_said_with_its_run(deviating: Mapping[str, str]) -> N
 
 def test_a_mean_is_of_the_seeds_that_count_and_the_verdict_of_all_that_ended(deviating: Mapping[str, str]) -> None:
     shown = Report(run_report("--experiment", "odd").stdout)
-    verdict, accuracy = shown.texts(SHOWN).splitlines()
+    verdict, others, accuracy = shown.texts(SHOWN).splitlines()
+    assert "1 × trustworthy (other thresholds)" in verdict and "judged under others than the protocol's" in others
     assert verdict.startswith("Verdict: MIXED: 8 × trustworthy, 1 × needs walk-back: x, 1 × not audited, 1 × trustw")
     values = [statistics.mean([0.5, 0.7]), 0.8, 0.6, 0.5, 0.5, 0.5, 0.5, 0.5]  # seeds 1 to 3 and 8 to 12
     spread = re.search(r"Test accuracy: (\S+ ± \S+), a share in \[0, 1\] \(n = 8,", accuracy)

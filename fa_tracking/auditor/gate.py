@@ -13,6 +13,7 @@ from fa_tracking.errors import UsageError
 from fa_tracking.protocol.diagnostics import Kind, catalogue
 from fa_tracking.tracking import names
 from fa_tracking.tracking.store import LARGEST, find_experiment, reader, store_errors, trainings
+from fa_tracking.verdicts import caveats, head, marked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -72,6 +73,7 @@ class Judged:
     Attributes:
         outcome: ``PASSES``, ``FAILS``, ``NO_VERDICT`` or ``LEFT_OUT``.
         why: empty where it passes.
+        caveats: what a reader of its verdict must know, a line each.
         unmeasured: letters of the diagnostics that its audit could not measure, such as d without a frozen control.
         seconds: from its start to its end; None: it has not ended.
     """
@@ -84,6 +86,7 @@ class Judged:
     why: str
     unmeasured: tuple[str, ...]
     seconds: float | None
+    caveats: tuple[str, ...] = ()
 
     @property
     def offends(self) -> bool:
@@ -158,7 +161,8 @@ class _Judge:
         self._last: dict[tuple[tuple[str, str], ...], Run] = {_key(r): r for r in runs if r.info.status == "FINISHED"}
 
     def __call__(self, run: "Run") -> Judged:
-        outcome, why = self._of(run)
+        verdict = shown_verdict(run.data.tags)
+        outcome, why = self._of(run, verdict)
         fired = _fired(run.data.tags, self._requirement.allow_partial)
         ended = run.info.end_time
         seconds = (ended - run.info.start_time) / 1000 if ended and run.info.start_time else None
@@ -166,15 +170,15 @@ class _Judge:
             run_id=run.info.run_id,
             run_name=run.info.run_name or "",
             seed=cells.meaning(run.data.params, cells.SEED),
-            verdict=run.data.tags.get(names.TAG_VERDICT),
+            verdict=verdict,
             outcome=outcome,
             why=why,
             unmeasured=tuple(flag for flag, fires in fired.items() if fires is None),
             seconds=seconds,
+            caveats=tuple(caveats([verdict] if verdict else [])),
         )
 
-    def _of(self, run: "Run") -> tuple[str, str]:
-        verdict = run.data.tags.get(names.TAG_VERDICT)
+    def _of(self, run: "Run", verdict: str | None) -> tuple[str, str]:
         if is_frozen(run) and not self._requirement.controls:
             return LEFT_OUT, "frozen control"
         if run.info.status != "FINISHED":
@@ -214,6 +218,17 @@ class _Judge:
         with store_errors():
             late = [c for c in unseen if (self._store.get_run(c).info.end_time or 0) > audited]
         return f"its frozen control {', '.join(late)} has ended since" if late else ""
+
+
+def shown_verdict(tags: Mapping[str, str]) -> str | None:
+    """A run's verdict with the mark of other thresholds than the protocol's; None where it has none."""
+    if names.TAG_VERDICT not in tags:
+        return None
+    try:
+        used = dict(untrusted.parse_json(tags[names.TAG_THRESHOLDS]))
+    except (KeyError, TypeError, ValueError):
+        used = {}
+    return marked(tags[names.TAG_VERDICT], used)
 
 
 def _is_read_by_an_audit(key: str) -> bool:
@@ -266,8 +281,8 @@ def _falls_short(tags: Mapping[str, str], verdict: str, requirement: Requirement
 
 def _head(verdict: str) -> str:
     """The one of ``VERDICTS`` that a verdict is; trustworthy has no more words, the others have."""
-    head, more, _ = verdict.partition(":")
-    return "" if bool(more) == (head == VERDICTS[0]) else head.removeprefix("needs ")
+    said = head(verdict)
+    return "" if (":" in verdict) == (said == VERDICTS[0]) else said.removeprefix("needs ")
 
 
 def _fired(tags: Mapping[str, str], allow_inexact: bool) -> dict[str, bool | None]:

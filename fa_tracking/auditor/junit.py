@@ -54,6 +54,8 @@ def _case(gate: Gate, cell: Cell, run: Judged) -> ET.Element:
         case.set("time", f"{run.seconds:.3f}")
     if run.outcome in ELEMENTS:
         _say(case, ELEMENTS[run.outcome], run.why, run.outcome)
+    if run.caveats:
+        ET.SubElement(case, "system-out").text = _text("\n".join(run.caveats))
     return case
 
 

@@ -39,8 +39,13 @@ def page(report: Report, title: str, drawn: "Sequence[Picture] | None", further:
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
         f"<h1>{_shown(title)}</h1><p>{_shown('; '.join([report.notes, *report.remarks]))}</p>"
         f'<p class="verdict {"good" if good else "bad"}">{"✓" if good else "⚑"} {_shown(report.verdict)}</p>'
+        f"{_notes(report.caveats)}"
         f"{_pictures(drawn)}{''.join(map(_section, sections))}</body></html>\n"
     )
+
+
+def _notes(lines: Sequence[str]) -> str:
+    return "".join(f'<p class="note">{_shown(line)}</p>' for line in lines)
 
 
 def _pictures(drawn: "Sequence[Picture] | None") -> str:

@@ -167,7 +167,8 @@ def _note(report: Report, text: str) -> str:
     rows = [(f"⚑ {s.heading}" if s.flag else s.heading, s.lines[0]) for s in fired_first]
     whole = "\n".join(textwrap.fill(line, NOTE_WIDTH, subsequent_indent=" " * 8) for line in text.splitlines())
     fence = notes.fence(whole)
-    head = f"**{report.verdict}**\n\n{notes.table(('diagnostic', 'measured'), rows)}"
+    said = "".join(f"{notes.literal(caveat)}\n\n" for caveat in report.caveats)
+    head = f"**{report.verdict}**\n\n{said}{notes.table(('diagnostic', 'measured'), rows)}"
     return _cut(f"{head}\nThe whole report:\n\n{fence}\n{whole}", f"\n{fence}\n")
 
 

@@ -45,6 +45,7 @@ def conclude(found: "Audit", differing: "Differences", is_shown: bool) -> None:
     """Show the rows, count, and name the command that writes."""
     if is_shown:
         show(changes(differing))
+        show("".join(f"{line}\n" for caveat in _caveats(found) for line in _wrapped(caveat, "", "  ")))
     kept = sum(not a.withdrawn for a in found.problems)
     parts = [f"{len(differing.changes)} of {differing.verdicts} verdicts would change"]
     parts += [f"{_runs(differing.never_audited)} never audited"] if differing.never_audited else []
@@ -57,6 +58,11 @@ def conclude(found: "Audit", differing: "Differences", is_shown: bool) -> None:
         say(f"next: {typed('audit', '--experiment', waiting[0])}{further}")
     else:
         say(f"next: {typed('export')}, then {typed('query', 'cross_seed')}")
+
+
+def _caveats(found: "Audit") -> list[str]:
+    """What a reader of the new verdicts must know."""
+    return list(dict.fromkeys(caveat for a in found.runs if a.report for caveat in a.report.caveats))
 
 
 def _runs(number: int) -> str:

@@ -1,6 +1,6 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
-def as_usage(error: "ValidationError") -> click.UsageError:
-    """What is wrong with a value, as wrong usage of its option; of values that contradict each other, without one."""
+def as_usage(error: "ValidationError", options: Mapping[str, str] | None = None) -> click.UsageError:
+    """What is wrong with a value, as wrong usage of its option; of values that contradict each other, without one.
+
+    Args:
+        options: the option of each field, where it has another name.
+    """
     first = error.errors()[0]
     if not first["loc"]:
         return click.UsageError(f"{first['msg'].removeprefix('Value error, ')}.")
-    return click.BadParameter(f"{first['msg']}, got {first['input']!r}.", param_hint=f"{first['loc'][0]}")
+    return click.BadParameter(
+        f"{first['msg']}, got {first['input']!r}.",
+        param_hint=(options or {}).get(str(first["loc"][0]), str(first["loc"][0])),
+    )
 
 
 def thresholds(command: Callable[..., None]) -> Callable[..., None]:
@@ -47,7 +54,8 @@ def thresholds(command: Callable[..., None]) -> Callable[..., None]:
         try:
             chosen = DiagnosticThresholds(**{field: v for field, v in values.items() if v is not None})
         except ValidationError as error:
-            raise as_usage(error) from error
+            hints = {field: f"--{option.replace('_', '-')}" for option, field in fields.items()}
+            raise as_usage(error, hints) from error
         command(*args, thresholds=chosen, **given)
 
     return with_thresholds

@@ -182,13 +182,15 @@ def audit_table(result: "Audit") -> str:
             "partial: judged by what it logged; why no checkpoint was measured: audit/report.txt",
             MARKS_EXPLAINED,
         ]
+    lines += dict.fromkeys(caveat for report in reports for caveat in report.caveats)
     columns = ("run", "epoch", "accuracy", "(a)_growth", "(b)_‖g‖", "(c)_cosine", "(d)_margin_pp", "verdict")
     return table(columns, rows) + legend(lines)
 
 
 def _verdict(report: "Report") -> str:
     from fa_tracking.protocol.partial import PartialReport
-    from fa_tracking.protocol.report import TRUSTWORTHY
+    from fa_tracking.protocol.report import TRUSTWORTHY, other_thresholds
 
     said = "✓" if report.verdict == TRUSTWORTHY else f"⚑ {' '.join(report.flags)}" if report.flags else "? inconclusive"
+    said += " †" if other_thresholds(report.thresholds) else ""
     return f"{said} partial" if isinstance(report, PartialReport) else said

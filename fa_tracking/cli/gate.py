@@ -111,6 +111,9 @@ def _summarise(found: "Gate") -> None:
         f"gate {'passed' if found.passed else 'failed'}: {passing} of {len(judged)} runs pass ({found.requirement})"
         + (f"; left out: {counts}" if left_out else "")
     )
+    for caveat in dict.fromkeys(caveat for r in judged for caveat in r.caveats):
+        about = sum(caveat in r.caveats for r in judged)
+        say(f"{about} of {len(judged)} runs: {caveat}")
     unmeasured = Counter(flag for r in judged if r.outcome == PASSES for flag in r.unmeasured)
     for flag, runs in sorted(unmeasured.items()):
         say(f"not measured in {runs} of the {passing} that pass: {flag}; with --forbid {flag} they would not")

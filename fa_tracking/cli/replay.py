@@ -55,6 +55,7 @@ def command(
       fa-track replay --experiment dfa_penalty --explosion-ratio 20 --abort-on a --patience 2
     """
     from fa_tracking.auditor.replay import replay
+    from fa_tracking.protocol.report import other_thresholds
 
     with progress("replay") as update:
         result = replay(experiment, tracking_uri, thresholds, tuple(abort_on.split(",")), patience, update)
@@ -64,7 +65,7 @@ def command(
         found = {"runs": [asdict(r) for r in result.runs], "savings": [asdict(s) for s in result.savings]}
         click.echo(json.dumps(_plain(found), indent=2))
     else:
-        click.echo(replay_tables(result), nl=False)
+        click.echo(replay_tables(result) + legend(other_thresholds(thresholds)), nl=False)
     if not result.runs:
         say(f"the experiment {experiment!r} has no run: nothing was replayed")
     say_next("audit", why="the verdicts")

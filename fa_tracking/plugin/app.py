@@ -28,9 +28,11 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import run_wsgi_app
 
+from fa_tracking.auditor.gate import shown_verdict
 from fa_tracking.errors import FATrackError
 from fa_tracking.tracking import lock, names
 from fa_tracking.tracking.store import trains
+from fa_tracking.verdicts import OTHER_THRESHOLDS, caveats, head
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -95,9 +97,11 @@ def _pages(mlflow: "WSGIApplication") -> Flask:
     def experiments() -> str:
         found = list(_experiments(mlflow))
         counts: dict[str, Counter[str]] = defaultdict(Counter)
+        said: dict[str, list[str]] = defaultdict(list)
         for run in _runs(mlflow, [e["experiment_id"] for e in found]):
             counts[run["info"]["experiment_id"]][_standing(run)] += 1
-        return _list([(e, counts[e["experiment_id"]]) for e in found if e["experiment_id"] in counts])
+            said[run["info"]["experiment_id"]].append(shown_verdict(_tags(run)) or "")
+        return _list([(e, counts[e["experiment_id"]]) for e in found if e["experiment_id"] in counts], said=said)
 
     @pages.get("/<experiment_id>")
     def experiment(experiment_id: str) -> "str | AnyResponse":
@@ -136,7 +140,11 @@ def _pages(mlflow: "WSGIApplication") -> Flask:
     return pages
 
 
-def _list(rows: list[tuple[dict[str, Any], Counter[str]]], title: str = "") -> str:
+def _list(
+    rows: list[tuple[dict[str, Any], Counter[str]]], title: str = "", said: dict[str, list[str]] | None = None
+) -> str:
+    """The experiments with their counts; ``said``: the verdicts of each, by its id."""
+    verdicts = said or {}
     others = sorted({standing for _, counts in rows for standing in counts} - set(VERDICTS))
     return render_template(
         "experiments.html",
@@ -144,6 +152,8 @@ def _list(rows: list[tuple[dict[str, Any], Counter[str]]], title: str = "") -> s
         title=title,
         columns=[*VERDICTS, *others],
         marks=VERDICTS,
+        others={name for name, found in verdicts.items() if any(OTHER_THRESHOLDS in verdict for verdict in found)},
+        caveats=caveats(verdict for found in verdicts.values() for verdict in found),
         server=f"{request.host_url.rstrip('/')}{_prefix()}",
         now=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
     )
@@ -151,11 +161,15 @@ def _list(rows: list[tuple[dict[str, Any], Counter[str]]], title: str = "") -> s
 
 def _standing(run: dict[str, Any]) -> str:
     """The head of a run's verdict; of a run without one that has not finished, its status."""
-    tags = {tag["key"]: tag["value"] for tag in run["data"].get("tags", ())}
+    tags = _tags(run)
     if names.TAG_VERDICT in tags:
-        return tags[names.TAG_VERDICT].partition(":")[0]
+        return head(tags[names.TAG_VERDICT])
     status = run["info"]["status"]
     return "not audited" if status == "FINISHED" else status.lower()
+
+
+def _tags(run: dict[str, Any]) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in run["data"].get("tags", ())}
 
 
 def _experiments(mlflow: "WSGIApplication") -> Iterator[dict[str, Any]]:
@@ -167,7 +181,7 @@ def _runs(mlflow: "WSGIApplication", experiment_ids: list[str]) -> Iterator[dict
     if not experiment_ids:
         return
     found = list(_every(mlflow, "runs", {"experiment_ids": experiment_ids, "max_results": PAGE_OF_RUNS}))
-    tags = {run["info"]["run_id"]: {t["key"]: t["value"] for t in run["data"].get("tags", ())} for run in found}
+    tags = {run["info"]["run_id"]: _tags(run) for run in found}
     parents = {found_tags.get(names.TAG_PARENT) for found_tags in tags.values()}
     for run in found:
         run_id, own = run["info"]["run_id"], tags[run["info"]["run_id"]]

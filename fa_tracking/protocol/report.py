@@ -21,6 +21,7 @@ from fa_tracking.protocol.diagnostics import (
     residual_norm,
 )
 from fa_tracking.protocol.functional_report import Functional
+from fa_tracking.verdicts import THRESHOLDS, WALK_BACK, WEAK
 
 STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
@@ -35,7 +36,6 @@ def is_share(accuracy: float | None) -> float | None:
 Accuracy = Annotated[float | None, AfterValidator(is_share)]
 
 TRUSTWORTHY = "trustworthy"
-WALK_BACK = "needs walk-back: "
 INCONCLUSIVE = "inconclusive: not measured: "
 FUNCTIONAL = "functional measures of credit"
 NOT_BP = "inconclusive: the reference gradient is not BP's"
@@ -48,14 +48,23 @@ class DiagnosticThresholds:
     Attributes:
         g_norm_floor: (b) fires below this ‖g_L‖, at mean reduction over a batch of 128.
         h_norm_explosion_ratio: (a) fires above this per-block growth.
-        stability_drift_ceiling: (c) fires above this mean pairwise cosine.
+        stability_drift_ceiling: (c) fires above this mean pairwise cosine, in [-1, 1].
         frozen_acc_margin_pp: (d) fires below this margin, in percentage points.
     """
 
-    g_norm_floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-7
-    h_norm_explosion_ratio: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 50.0
-    stability_drift_ceiling: Annotated[float, Field(allow_inf_nan=False)] = 0.30
-    frozen_acc_margin_pp: Annotated[float, Field(allow_inf_nan=False)] = 2.0
+    g_norm_floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = THRESHOLDS["g_norm_floor"]
+    h_norm_explosion_ratio: Annotated[float, Field(ge=0, allow_inf_nan=False)] = THRESHOLDS["h_norm_explosion_ratio"]
+    stability_drift_ceiling: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] = THRESHOLDS[
+        "stability_drift_ceiling"
+    ]
+    frozen_acc_margin_pp: Annotated[float, Field(allow_inf_nan=False)] = THRESHOLDS["frozen_acc_margin_pp"]
+
+
+def other_thresholds(thresholds: DiagnosticThresholds) -> list[str]:
+    """Which thresholds are not the protocol's, in a line; none where all are."""
+    used = vars(thresholds)
+    others = [f"{name} {used[name]:g}, not {value:g}" for name, value in THRESHOLDS.items() if used[name] != value]
+    return [f"† under other thresholds than the protocol's: {'; '.join(others)}"] if others else []
 
 
 class Section(NamedTuple):
@@ -71,6 +80,7 @@ class Verdict:
 
     method_name: str
     notes: str
+    thresholds: DiagnosticThresholds = DiagnosticThresholds()
     remarks: tuple[str, ...] = ()
     reference: Reference | None = None
     protocol_version: str = VERSION
@@ -99,6 +109,12 @@ class Verdict:
         required = {d.FLAG for d in catalogue() if d.REQUIRED}
         known = all(kind is Kind.EXACT for flag, kind in self.kinds.items() if flag in required)
         return TRUSTWORTHY if known else self.inconclusive()
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader of the verdict must know, a line each."""
+        weak = [WEAK] if self.flags == (direction_stability.FLAG,) else []
+        return (*weak, *other_thresholds(self.thresholds))
 
     def wording(self, diagnostic: ModuleType) -> str:
         """What the verdict says where ``diagnostic`` fires."""
@@ -151,7 +167,7 @@ class Verdict:
             lines += ["", section.heading, *(f"    {line}" for line in section.lines)]
             if section.flag:
                 lines.append(f"    FLAG: {section.flag}")
-        return "\n".join([*lines, "", f"VERDICT: {self.verdict}"])
+        return "\n".join([*lines, "", f"VERDICT: {self.verdict}", *(f"    {caveat}" for caveat in self.caveats)])
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fa_tracking import catalogue, cells
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.foreign import opened, shut_off
+from fa_tracking.verdicts import OTHER_THRESHOLDS, THRESHOLDS
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -102,7 +103,9 @@ def create_views(connection: "DuckDBPyConnection") -> None:
     views = files("fa_tracking.results").joinpath("views.sql").read_text(encoding="utf-8")
     absent = ", ".join(f"'{key}': '{value}'" for key, value in cells.ABSENT.items())
     words = ", ".join(f"'{key}'" for key in cells.WORDS)
-    connection.execute(views.replace("$absent", f"map {{{absent}}}").replace("$words", f"({words})"))
+    filled = {"absent": f"map {{{absent}}}", "words": f"({words})", "other_thresholds": f"'{OTHER_THRESHOLDS}'"}
+    filled |= {name: repr(value) for name, value in THRESHOLDS.items()}
+    connection.execute(re.sub(rf"\$({'|'.join(filled)})\b", lambda found: filled[found[1]], views))
 
 
 @cache

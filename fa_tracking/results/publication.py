@@ -14,6 +14,7 @@ from fa_tracking.results.reference import Answers, Reference
 from fa_tracking.results.tables import markdown_escaped, numeric_columns, pipe_table, render, short, without_noise
 from fa_tracking.tracking import names
 from fa_tracking.untrusted import one_line
+from fa_tracking.verdicts import caveats
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation
@@ -40,7 +41,15 @@ _LATEX = str.maketrans(
         **{c: f"\\{c}" for c in "&%$#_{}"},
         **{"‖": r"$\|$", "±": r"$\pm$", "×": r"$\times$", "λ": r"$\lambda$", "Γ": r"$\Gamma$"},
         **{"<": r"\textless{}", ">": r"\textgreater{}", "\N{REPLACEMENT CHARACTER}": "?"},
-        **{"≥": r"$\geq$", "≤": r"$\leq$", "−": "$-$", "·": r"$\cdot$", "–": "--", "…": r"\dots{}"},
+        **{
+            "≥": r"$\geq$",
+            "≤": r"$\leq$",
+            "−": "$-$",
+            "·": r"$\cdot$",
+            "–": "--",
+            "…": r"\dots{}",
+            "†": r"\textdagger{}",
+        },
     }
 )
 
@@ -146,6 +155,7 @@ def _table(answers: Answers, reference: Reference, rows: "DuckDBPyRelation", col
         _number_behind(rows),
         *(said for pattern, said in UNITS.items() if any(re.search(pattern, c) for c in columns or rows.columns)),
         "±: sample standard deviation over the seeds" if any("±" in cell for row in cells for cell in row) else "",
+        *caveats(value for row in found for value in row if isinstance(value, str)),
         f"{MISSING}: not measured" if any(MISSING in row for row in cells) else "",
         f"In every row: {', '.join(everywhere)}" if everywhere else "",
         f"Experiment {experiment or 'all'}, database digest {digest(answers.connection, experiment)}",

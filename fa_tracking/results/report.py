@@ -14,6 +14,7 @@ from fa_tracking.results.publication import MISSING, Table, mean_and_sd
 from fa_tracking.results.statistics import LEVEL, Summary, summarise
 from fa_tracking.results.tables import short
 from fa_tracking.tracking import names
+from fa_tracking.verdicts import caveats
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -94,6 +95,7 @@ def _section(cell: Cell, protocol: Mapping[str, float]) -> list[Block]:
     return [
         Heading(cell.name, 2),
         f"Verdict: {_verdict(cell)}.",
+        *caveats(_said(run) for run in cell.planned),
         *_headline(cell),
         Heading("Configuration", 3),
         _configuration(cell),

@@ -8,6 +8,7 @@ from fa_tracking.results.database import DEFAULT_DATABASE, ask, connect, find_qu
 from fa_tracking.results.publication import mean_and_sd
 from fa_tracking.results.tables import short
 from fa_tracking.tracking import names, notes, store
+from fa_tracking.verdicts import caveats
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -66,6 +67,7 @@ def note(connection: "DuckDBPyConnection", experiment: str) -> str:
     counts = run_sql(connection, VERDICTS, {"experiment": experiment}).fetchall()
     said = "".join(f"- {runs} × {notes.literal(verdict)}\n" for verdict, runs in counts)
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    said += "".join(f"\n{notes.literal(caveat)}\n" for caveat in caveats(verdict for verdict, _ in counts))
     above = f"**{sum(runs for _, runs in counts)} finished runs in {len(cells)} cells**\n\n{said}\n"
     below = f"\nThe charts: the artifact {names.DASHBOARD} of this run. Made {made} by FA-Track.\n"
     room = names.TAG_LIMIT - len(above) - len(below)

@@ -11,6 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 from fa_tracking.untrusted import one_line, printable
+from fa_tracking.verdicts import OTHER_THRESHOLDS, caveats, head
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation
@@ -32,7 +33,9 @@ def render(answer: "DuckDBPyRelation", form: str = "table", width: int = WIDTH) 
         case "md":
             return _markdown(columns, rows)
         case "table":
-            return text_table(columns, rows, width)
+            said = caveats(value for row in rows for value in row if isinstance(value, str))
+            below = "".join(f"{textwrap.fill(line, width)}\n" for line in said)
+            return text_table(columns, rows, width) + (f"\n{below}" if below else "")
     raise ValueError(f"no format {form!r}; there are: {', '.join(FORMATS)}")
 
 
@@ -220,7 +223,9 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity|nan
 _MARKDOWN = re.compile(r"[\\`*\[\]~$#]|(?<!\w)_|_(?!\w)")
 _VERDICTS = {"trustworthy": "✓ trustworthy", "needs walk-back": "⚑ walk back", "inconclusive": "? inconclusive"}
 _MARKS = {"trustworthy": "✓", "needs walk-back": "⚑", "inconclusive": "?", "not audited": "–"}
-_LEGEND = "✓ trustworthy   ⚑ needs walk-back   ? inconclusive   – not audited"
+_LEGEND = "✓ trustworthy   ⚑ needs walk-back   ? inconclusive   – not audited   † other thresholds"
+_OTHER = "†"
+"""Behind a shortened verdict under other thresholds than the protocol's."""
 _COUNTED = re.compile(rf"(\d+) × ({'|'.join(_MARKS)})")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -231,11 +236,17 @@ def _shorter(value: Any) -> str:
         return f"{value:z.3g}"
     text = short(value)
     if text.startswith("MIXED: "):
-        return "MIXED " + " ".join(f"{n}{_MARKS[verdict]}" for n, verdict in _COUNTED.findall(text))
-    return text[:8] if _RUN_ID.fullmatch(text) else _VERDICTS.get(text.partition(":")[0], text)
+        counts = " ".join(f"{n}{_MARKS[verdict]}" for n, verdict in _COUNTED.findall(text))
+        return f"MIXED {counts}{_OTHER if OTHER_THRESHOLDS in text else ''}"
+    short_verdict = _VERDICTS.get(head(text))
+    if short_verdict and OTHER_THRESHOLDS in text:
+        return f"{short_verdict}{_OTHER}"
+    return text[:8] if _RUN_ID.fullmatch(text) else short_verdict or text
 
 
 def _shortest(value: Any) -> str:
     """The same, and of a verdict its mark alone."""
     text = _shorter(value)
-    return text[0] if text in _VERDICTS.values() else text.removeprefix("MIXED ")
+    if text.removesuffix(_OTHER) in _VERDICTS.values():
+        return text[0] + (_OTHER if text.endswith(_OTHER) else "")
+    return text.removeprefix("MIXED ")

@@ -151,6 +151,17 @@ if(isfinite(at_chance) and not isnan(grad_norm), greatest(grad_norm, at_chance),
 -- What (d) is judged by: two accuracies that were once held in float32 are off by up to 2e-5 percentage points together.
 create or replace macro judged_margin(margin_pp) as margin_pp + 2e-5;
 
+-- A verdict as it is shown: marked where its audit had other thresholds than the protocol's. The thresholds of the protocol
+-- and the mark are filled in from fa_tracking/protocol.
+create or replace macro shown_verdict(verdict, growth, floor, ceiling, margin) as coalesce(
+    verdict || if(
+        coalesce(growth <> $h_norm_explosion_ratio, false) or coalesce(floor <> $g_norm_floor, false)
+        or coalesce(ceiling <> $stability_drift_ceiling, false) or coalesce(margin <> $frozen_acc_margin_pp, false),
+        $other_thresholds, ''
+    ),
+    'not audited'
+);
+
 -- Runs of one seed are one sample, also where it is no whole number; a run without a seed is its own.
 create or replace macro sample_of(run, seed) as coalesce(
     cast(seed as varchar), (select plain_text(bare(value)) from params where run_id = run and key = 'seed'), run
@@ -164,7 +175,9 @@ select
     sample_of(r.run_id, r.seed) as sample,
     a.headline_accuracy as accuracy, a.control_accuracy, a.margin_pp, a.max_block_growth as growth, a.stream_growth,
     a.deepest_grad_norm as grad_norm, a.grad_gain, a.chance_error, a.reference, a.stability, a.flags,
-    coalesce(a.verdict, 'not audited') as verdict,
+    shown_verdict(
+        a.verdict, a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp
+    ) as verdict,
     a.run_id is not null as is_audited,
     coalesce(a.fires_n, false) or coalesce(not isfinite(a.headline_accuracy), false) as is_diverged,
     case when is_diverged then 'diverged' when r.aborted_at is not null then 'aborted' else 'complete' end as state,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking.protocol.diagnostics import Reference, grad_norm
+from fa_tracking.verdicts import DRIFT
 
 if TYPE_CHECKING:
     from fa_tracking.protocol.partial import Report
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 ORDER = 3
 FLAG = "c"
 TITLE = "cross-batch direction stability"
-WORDING = "BP grad direction is drift-dominated"
+WORDING = DRIFT
 REQUIRED = True
 
 MIN_BATCHES = 8
