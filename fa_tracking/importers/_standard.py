@@ -400,3 +400,7 @@ def _sha256(files: Iterable[Path]) -> str:
         except OSError as error:
             raise FATrackError(f"{path.name} cannot be read: {error.strerror}") from None
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+
+
+class UnknownShape(FATrackError):  # noqa: N818  the shape is no failure of its own
+    """A log whose shape no reader knows; the format's EXAMPLE shows what is expected."""
