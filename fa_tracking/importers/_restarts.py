@@ -22,11 +22,13 @@ class Part:
         file: its name.
         restart: the step from which on the session log declares void what was written before; None: nothing.
         values: tag and point in the order in which they were written.
+        results: those that are results of hyperparameters, which are written at step 0 at any time.
     """
 
     file: str
     restart: int | None = None
     values: list[tuple[str, Point]] = field(default_factory=list)
+    results: list[tuple[str, Point]] = field(default_factory=list)
 
 
 class _Written(NamedTuple):
@@ -40,67 +42,57 @@ class Course:
     Args:
         parts: of all files, in the order in which they were begun.
         is_judged: whether an audit reads a tag.
-        results: tags that may hold a result of hyperparameters, which is written at step 0 at any time.
 
     Attributes:
         points: by tag. Of several values at a step the last has the latest time.
+        steps: every step; that of the results of hyperparameters, 0, is none where there are others.
         notes: what does not count, and why.
 
     Raises:
         FATrackError: the files hold two trainings.
     """
 
-    def __init__(self, parts: Sequence[Part], is_judged: Callable[[str], bool], results: Collection[str]) -> None:
+    def __init__(self, parts: Sequence[Part], is_judged: Callable[[str], bool]) -> None:
         self.notes: list[str] = []
         self._live: dict[str, list[_Written]] = defaultdict(list)
         self._free: dict[str, list[_Written]] = defaultdict(list)
-        """Those that no step is expected of."""
-        self._results = results
+        """Of tags that count their steps anew."""
+        self._results: dict[str, list[_Written]] = defaultdict(list)
         self._is_judged = is_judged
         self._anew = self._counted_anew([value for part in parts for value in part.values])
-        self._left_out: set[str] = set()
         for part in parts:
             if part.restart is not None and (voided := self._void(part.restart)):
                 self.notes.append(f"its restart at step {part.restart} voids {_counted(voided)}")
+            for tag, point in part.results:
+                self._results[tag].append(_Written(part.file, point))
             for piece in self._pieces(part):
                 self._join(piece.file, self._sorted_out(piece))
-        self._leave_results_out()
         self._tell_of_tags(parts)
-        tags = dict.fromkeys(tag for part in parts for tag, _ in part.values)
-        found = {tag: [*self._free[tag], *self._live[tag]] for tag in tags}
-        self.points = {tag: _in_time([each.point for each in written]) for tag, written in found.items() if written}
+        measured = {tag: found for tag, found in [*self._live.items(), *self._free.items()] if found}
+        found = {tag: found for tag, found in self._results.items() if found} | measured
+        self.points = {tag: _in_time([each.point for each in written]) for tag, written in found.items()}
+        self.steps = frozenset(each.point.step for written in (measured or found).values() for each in written)
 
     def _sorted_out(self, piece: Part) -> dict[str, list[Point]]:
         """The points by tag of which steps are expected; the others are put aside."""
         series: dict[str, list[Point]] = defaultdict(list)
         for tag, point in piece.values:
-            is_result = self._may_be_result(tag, point)
-            if is_result and (series[tag] or self._live[tag]):
-                self._left_out.add(tag)
-            elif is_result or tag in self._anew:
+            if tag in self._anew:
                 self._free[tag].append(_Written(piece.file, point))
             else:
                 series[tag].append(point)
-        return {tag: points for tag, points in series.items() if points}
-
-    def _leave_results_out(self) -> None:
-        """Where a tag has steps of its own, what stands at step 0 before training is no measurement."""
-        if any(each.point.step == 0 for tag, found in self._live.items() if tag not in self._results for each in found):
-            return
-        for tag in self._results:
-            if self._free[tag] and self._live[tag]:
-                self._left_out.add(tag)
-                self._free[tag] = []
+        return series
 
     def _tell_of_tags(self, parts: Sequence[Part]) -> None:
         merged = {
             tag
             for part in parts
-            for tag, found in self._by_tag(part.values).items()
+            for tag, found in _by_tag(part.values).items()
             if self._is_judged(tag) and not _turns(found) and found != sorted(found, key=lambda each: each[1].step)
         }
+        left_out = {tag for tag, found in self._results.items() if found and (self._live[tag] or self._free[tag])}
         told = {
-            "not imported at step 0, where it is the result that hyperparameters are given": self._left_out,
+            "not imported at step 0, where it is the result of hyperparameters": left_out,
             "counts its steps anew while others go on, so that of several values at a step the last counts": self._anew,
             "goes back to steps that it had left out, and is put in order": merged,
         }
@@ -171,8 +163,8 @@ class Course:
     def _void(self, step: int, tags: Collection[str] | None = None) -> list[_Written]:
         """Take the points from ``step`` on out, of ``tags`` or of all that there is."""
         voided: list[_Written] = []
-        for kept in (self._live, self._free):
-            for tag in kept if tags is None else tags:
+        for kept in (self._live, self._free, self._results):
+            for tag in list(kept) if tags is None else tags:
                 voided += [each for each in kept[tag] if each.point.step >= step]
                 kept[tag] = [each for each in kept[tag] if each.point.step < step]
         return voided
@@ -181,7 +173,7 @@ class Course:
         """A part, cut where one of its tags goes back to an earlier step and contradicts what it said there."""
         values = part.values
         while True:
-            turns = (_turns(found) for tag, found in self._by_tag(values).items() if tag not in self._anew)
+            turns = (_turns(found) for tag, found in _by_tag(values).items() if tag not in self._anew)
             first = min((at for found in turns for at, _ in found), default=len(values))
             yield Part(part.file, values=values[:first])
             if first == len(values):
@@ -190,7 +182,7 @@ class Course:
 
     def _counted_anew(self, values: Sequence[tuple[str, Point]]) -> set[str]:
         """The tags that begin again while one that an audit reads goes on, such as the batches of each epoch."""
-        series = self._by_tag(values)
+        series = _by_tag(values)
         judged = [_Steps(found) for tag, found in series.items() if self._is_judged(tag)]
         return {
             tag
@@ -198,17 +190,6 @@ class Course:
             if not self._is_judged(tag)
             and any(is_to_start and any(steps.goes_on(at) for steps in judged) for at, is_to_start in _turns(found))
         }
-
-    def _by_tag(self, values: Sequence[tuple[str, Point]]) -> dict[str, list[tuple[int, Point]]]:
-        """The points of each tag, each with its place."""
-        series: dict[str, list[tuple[int, Point]]] = defaultdict(list)
-        for at, (tag, point) in enumerate(values):
-            if not self._may_be_result(tag, point):
-                series[tag].append((at, point))
-        return series
-
-    def _may_be_result(self, tag: str, point: Point) -> bool:
-        return tag in self._results and point.step == 0
 
 
 class _Steps:
@@ -222,6 +203,14 @@ class _Steps:
         """Whether all its steps from a place on are later than all before it."""
         cut = bisect_left(self._places, at)
         return 0 < cut < len(self._steps) and max(self._steps[:cut]) < min(self._steps[cut:])
+
+
+def _by_tag(values: Sequence[tuple[str, Point]]) -> dict[str, list[tuple[int, Point]]]:
+    """The points of each tag, each with its place."""
+    series: dict[str, list[tuple[int, Point]]] = defaultdict(list)
+    for at, (tag, point) in enumerate(values):
+        series[tag].append((at, point))
+    return series
 
 
 def _turns(found: Sequence[tuple[int, Point]]) -> list[tuple[int, bool]]:

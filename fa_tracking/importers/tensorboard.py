@@ -113,7 +113,7 @@ def read(path: Path, fields: Fields) -> Raw:
     course = reading.course()
     beside = reading.take_beside(path) if path.is_dir() else {}
     notes = (*reading.notes(), *course.notes)
-    return Raw({**files, **beside}, reading.params, course.points, reading.steps(course.points), notes)
+    return Raw({**files, **beside}, reading.params, course.points, course.steps, notes)
 
 
 class _Reading:
@@ -124,7 +124,8 @@ class _Reading:
         self._fields = fields
         self._origin: dict[str, str] = {}
         self._parts: list[tuple[float, list[Part]]] = []
-        self._results = {HP_METRIC}
+        self._declared: set[str] = set()
+        """The results of hyperparameters that the file at hand has named and not given yet."""
         self._plugins: dict[str, str] = {}
         self._others: dict[str, str] = {}
         self._further: list[str] = []
@@ -140,6 +141,7 @@ class _Reading:
 
         count, began = 0, math.inf
         parts = [Part(name)]
+        self._declared = set()
         below = run not in (file, file.parent)
         try:
             for event in _events(file):
@@ -171,7 +173,7 @@ class _Reading:
             tags = ", ".join(f"{tag!r} ({kind})" for tag, kind in list(self._others.items())[:12])
             more = f" and {len(self._others) - 12} more" if len(self._others) > 12 else ""
             raise UnknownShape(f"holds no scalar, but {tags}{more}" if tags else "holds no scalar, nor anything else")
-        return Course(parts, self._is_judged, self._results)
+        return Course(parts, self._is_judged)
 
     def take_beside(self, run: Path) -> dict[str, Path]:
         """Read the hyperparameters that Lightning and Hydra wrote as files; the files by name.
@@ -206,12 +208,6 @@ class _Reading:
             return empty
         return empty if found is None else found
 
-    def steps(self, points: dict[str, list[Point]]) -> frozenset[int]:
-        """Every step; that at which only the results of hyperparameters stand, as 0, is none where there are others."""
-        every = {(tag, point.step) for tag, series in points.items() for point in series}
-        trained = {step for tag, step in every if step or tag not in self._results}
-        return frozenset(trained or {step for _, step in every})
-
     def notes(self) -> Iterator[str]:
         yield from self._further
         for kind in sorted(set(self._others.values())):
@@ -227,13 +223,15 @@ class _Reading:
         if plugin == "hparams":
             for key, given in _hparams(value).items():
                 self._param(key, given, part.file)
-            self._results |= _results(value)
+            self._declared |= _results(value)
         elif plugin == "scalars" and value.WhichOneof("value") == "tensor":
             if not self._fields.ignores(tag):
                 time = int(event.wall_time * 1000) if math.isfinite(event.wall_time) and event.wall_time >= 0 else None
                 found = tensor_util.make_ndarray(value.tensor)
                 number = found.item() if found.size == 1 else found.tolist()
-                part.values.append((tag, Point(event.step, number, time)))
+                is_result = event.step == 0 and (tag == HP_METRIC or tag in self._declared)
+                (part.results if is_result else part.values).append((tag, Point(event.step, number, time)))
+                self._declared.discard(tag)
         else:
             self._others[tag] = plugin or str(value.WhichOneof("value"))
 
