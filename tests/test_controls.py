@@ -101,6 +101,16 @@ def test_an_epoch_counted_from_0_ends_a_training_too(make: Make, store: str) -> 
     assert control(store, run).runs == (whole,)
 
 
+def test_a_control_that_is_tested_less_often_than_measured_is_whole_and_its_step_is_named(
+    make: Make, store: str
+) -> None:
+    run, whole = make(epochs=5), frozen(make, 1, 0.35, epochs=5)
+    assert "ended at epoch 3 of 5" in control(store, run).note
+    MlflowClient(store).log_metric(whole, names.residual_norm(2), 1.0, step=5)
+    said = f"the accuracy of {whole} is of step 3, the last before 5"
+    assert control(store, run) == Control(0.35, (whole,), said)
+
+
 @pytest.mark.parametrize(
     ("mine", "theirs"),
     [

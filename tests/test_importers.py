@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import Cli
@@ -18,10 +19,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 import fa_tracking
+from fa_tracking.auditor.gate import Requirement, gate
 from fa_tracking.cli import main
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.importers import Imported, import_logs
-from fa_tracking.results.export import LARGEST
+from fa_tracking.results.database import ask, connect, find_query
+from fa_tracking.results.export import LARGEST, export
 
 EPOCHS = [
     {"epoch": 1, "test_acc": 0.25, "h_L_norm": 40.0, "g_2_norm": 1e-5, "loss": 2.0, "temperature": 0.5},
@@ -337,6 +340,259 @@ def test_a_cut_event_file_gives_what_is_whole_and_says_so(tmp_path: Path) -> Non
     assert any("cut off or damaged" in note for note in cut.notes)
     file.write_text("no event file at all")
     assert "is no TensorBoard event file" in str(import_logs("tensorboard", [file], "cut", dry_run=True)[0].problem)
+
+
+Series = dict[str, list[tuple[int, float]]]
+
+
+def wrote(folder: Path, points: Series, purge: int | None = None, suffix: str = "") -> Path:
+    """An event file by PyTorch's writer, one tag after the other."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    before = set(folder.glob("*"))
+    with SummaryWriter(str(folder), purge_step=purge, filename_suffix=suffix) as writer:
+        for tag, series in points.items():
+            for step, value in series:
+                writer.add_scalar(tag, value, step, walltime=1e9 + step)
+    (file,) = set(folder.glob("*")) - before
+    return file
+
+
+def course(slope: float, *steps: int) -> list[tuple[int, float]]:
+    return [(step, round(slope * step, 6)) for step in steps]
+
+
+def tried(path: Path, **how: Any) -> Imported:
+    (found,) = import_logs("tensorboard", [path], "tried", dry_run=True, **how)
+    return found
+
+
+def read_back(path: Path) -> Series:
+    """What counts of a folder's scalars, for the import."""
+    from fa_tracking.importers import tensorboard
+    from fa_tracking.importers._fields import Fields
+
+    points = tensorboard.read(path, Fields()).points
+    return {tag: [(p.step, round(p.value, 6)) for p in found] for tag, found in points.items()}
+
+
+@pytest.mark.parametrize("restarts", [[5], [5, 3], [7, 2, 4], [0], [9]])
+def test_a_declared_restart_voids_what_tensorboard_voids(restarts: list[int], tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    files = [wrote(tmp_path, {"test_acc": course(0.1, *range(1, 7)), "h_4_norm": course(8, 0, 3, 6)})]
+    for number, start in enumerate(restarts, start=2):
+        files.append(wrote(tmp_path, {"test_acc": course(0.1 / number, *range(start, start + 4))}, purge=start))
+    for number, file in enumerate(files):
+        file.rename(tmp_path / f"events.out.tfevents.{number}")  # TensorBoard reads them by name
+    shown = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0}).Reload()
+    assert read_back(tmp_path) == {
+        tag: [(each.step, round(each.value, 6)) for each in found]
+        for tag in shown.Tags()["scalars"]
+        if (found := shown.Scalars(tag))
+    }
+
+
+def test_a_declared_restart_is_told_with_what_it_voids(tmp_path: Path) -> None:
+    wrote(tmp_path, {"test_acc": course(0.1, *range(1, 7))})
+    wrote(tmp_path, {"test_acc": course(0.09, *range(5, 9))}, purge=5)
+    assert "its restart at step 5 voids 2 points of steps 5 to 6" in tried(tmp_path).notes
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"test_acc": course(0.1, *range(1, 7))}, {"test_acc": course(0.2, 1, 2, 3)}),
+        ({"test_acc": course(0.1, 1, 2, 3)}, {"test_acc": course(0.2, *range(7))}),  # begins before the first
+        ({"test_acc": course(0.1, 5, 10)}, {"test_acc": course(0.1, 4, 8)}),  # not one step in common
+        ({"test_acc": course(0.1, 1), "h_4_norm": course(9, 1)}, {"test_acc": course(0.2, 1, 2), "h_4_norm": [(1, 2)]}),
+        ({"test_acc": [(0, 0.1), (1, 0.2), (2, 0.3)]}, {"test_acc": [(0, 0.1), (1, 0.25), (2, 0.3)]}),  # one seed
+    ],
+)
+def test_two_trainings_of_one_folder_are_refused_and_each_file_is_one(
+    first: Series, second: Series, tmp_path: Path
+) -> None:
+    files = [wrote(tmp_path, first, suffix=".first"), wrote(tmp_path, second, suffix=".second")]
+    problem = str(tried(tmp_path).problem)
+    assert all(file.name in problem for file in files) and "\n" not in problem
+    assert "import the file that is meant by its own name" in problem
+    assert [read_back(file) for file in files] == [first, second]
+
+
+def test_two_trainings_of_one_file_are_refused_and_what_is_no_measurement_can_be_ignored(tmp_path: Path) -> None:
+    file = wrote(tmp_path, {"loss": [*course(1, 1, 2, 3), *course(2, 1, 2)], "test_acc": course(0.1, 3)})
+    (tmp_path / "map.toml").write_text('ignore = ["loss"]')
+    assert f"{file.name} holds two trainings: 'loss' is at steps 1 to 3" in str(tried(tmp_path).problem)
+    assert tried(tmp_path, map_file=tmp_path / "map.toml").metrics == ("accuracy/test",)
+
+
+def test_a_restart_that_nothing_declares_voids_the_tags_that_go_back_and_says_so(tmp_path: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    first = wrote(
+        tmp_path / "two", {"test_acc": course(0.1, *range(1, 7)), "h_4_norm": course(8, 2, 4, 6)}, suffix=".a"
+    )
+    second = wrote(tmp_path / "two", {"test_acc": course(0.09, 4, 5), "h_4_norm": course(7, 4)}, suffix=".b")
+    assert read_back(tmp_path / "two") == {
+        "test_acc": [*course(0.1, 1, 2, 3), *course(0.09, 4, 5)],
+        "h_4_norm": [*course(8, 2), *course(7, 4)],
+    }
+    (note,) = (note for note in tried(tmp_path / "two").notes if "restart" in note)
+    assert note.startswith(f"{second.name} goes back to step 4 of {first.name}, and no session log says why")
+    assert "voids 5 points of steps 4 to 6" in note and "import each file by its own name" in note
+
+    with SummaryWriter(str(tmp_path / "one")) as writer:
+        for step, value in [*course(0.1, 1, 2, 3, 4), *course(0.05, 3, 4, 5)]:
+            writer.add_scalar("test_acc", value, step)
+            writer.add_scalar("h_4_norm", value * 10, step)
+    assert [step for step, _ in read_back(tmp_path / "one")["h_4_norm"]] == [1, 2, 3, 4, 5]
+    assert read_back(tmp_path / "one")["test_acc"] == [*course(0.1, 1, 2), *course(0.05, 3, 4, 5)]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [{"h_4_norm": course(8, 1, 2, 3)}, {"test_acc": course(0.1, 1, 2, 3)}],  # a writer for training, one for tests
+        [{"test_acc": course(0.1, 1, 2)}, {"test_acc": course(0.1, 1, 2, 3)}],  # a copy that goes on
+        [{"test_acc": course(0.1, 1, 2)}, {"test_acc": course(0.2, 3, 4)}],
+        [{"test_acc": course(0.1, 1, 2), "loss": course(1, 2)}, {"loss": course(2, 2)}],  # a last evaluation, once more
+        [{"test_acc": course(0.1, 1, 2), "epoch": [(1, 0), (2, 0), (3, 1), (2, 0), (4, 1)]}],  # by two loops in turn
+        [{"test_acc": [(1, 0.1), (1, 0.3), (2, 0.2)]}],
+    ],
+)
+def test_what_contradicts_nothing_is_one_training(files: list[Series], tmp_path: Path) -> None:
+    wanted: Series = {}
+    for number, points in enumerate(files):
+        wrote(tmp_path, points, suffix=f".{number}")
+        for tag, series in points.items():
+            wanted[tag] = [
+                *wanted.get(tag, []),
+                *(each for each in series if number == 0 or each not in wanted.get(tag, [])),
+            ]
+    assert read_back(tmp_path) == wanted
+    assert not [note for note in tried(tmp_path).notes if "void" in note]
+
+
+def test_a_counter_of_batches_that_begins_anew_each_epoch_is_no_second_training(tmp_path: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path)) as writer:
+        for epoch in (1, 2, 3, 4):
+            for batch in range(3):
+                writer.add_scalar("loss/batch", epoch + batch, batch)
+            if epoch % 2 == 0:
+                writer.add_scalar("test_acc", 0.1 * epoch, epoch)
+    assert len(read_back(tmp_path)["loss/batch"]) == 12
+    assert any("'loss/batch': counts its steps anew" in note for note in tried(tmp_path).notes)
+
+
+def test_the_last_of_several_values_at_a_step_counts_also_within_one_millisecond(tmp_path: Path, uri: str) -> None:
+    wrote(tmp_path, {"test_acc": [(1, 0.1), (1, 0.9), (1, 0.3)]})
+    (done,) = import_logs("tensorboard", [tmp_path], "twice", uri)
+    assert run_of(uri, done).data.metrics["accuracy/test"] == pytest.approx(0.3)
+    assert len(history(uri, done.run_id, "accuracy/test")) == 3
+
+
+def test_what_add_scalars_writes_belongs_to_the_run_above(tmp_path: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path / "run")) as writer:
+        for epoch in (1, 2):
+            writer.add_scalars("net/acc", {"train": 0.3 * epoch, "test/1": 0.2 * epoch}, epoch)
+            writer.add_scalar("test_acc", 0.25, epoch)
+    wrote(tmp_path / "run" / "net_acc_study", {"test_acc": course(0.1, 1)})  # a run that is only called so
+    own, other = import_logs("tensorboard", [tmp_path], "scalars", dry_run=True)
+    assert (Path(own.source).name, Path(other.source).name) == ("run", "net_acc_study")
+    assert set(own.metrics) == {"accuracy/test", "net/acc/train", "net/acc/test/1"}
+    assert read_back(tmp_path / "run")["net/acc/train"] == course(0.3, 1, 2)
+
+
+def test_results_of_hyperparameters_are_no_measurement_at_step_0(tmp_path: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    for name, at in (("below", None), ("beside", ".")):
+        with SummaryWriter(str(tmp_path / name)) as writer:
+            for step in range(3):
+                writer.add_scalar("test_acc", 0.1 + 0.1 * step, step)
+            writer.add_hparams({"lr": 0.5}, {"test_acc": 0.9}, run_name=at)
+        assert read_back(tmp_path / name)["test_acc"] == [(0, 0.1), (1, 0.2), (2, 0.3)]
+        assert tried(tmp_path / name).params == {"lr": "0.5"}
+
+
+def test_two_sets_of_hyperparameters_are_a_contradiction(tmp_path: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path)) as writer:
+        writer.add_scalar("test_acc", 0.5, 1)
+        for lr in (0.1, 0.2):
+            writer.add_hparams({"lr": lr}, {"best": lr}, run_name=f"{lr}")
+    assert "'lr' is 0.1 in 0.1/" in str(tried(tmp_path).problem)
+
+
+def test_lightning_s_and_hydra_s_files_give_params_that_the_events_lack(tmp_path: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    job = tmp_path / "0"
+    folder = job / "lightning_logs" / "version_0"
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_scalar("test_acc", 0.5, 1)
+        writer.add_hparams({"depth": 4}, {"best": 0.5})
+    (folder / "hparams.yaml").write_text("depth: 4\nmethod: dfa\nlr: 0.01\nnone: null\nmodel:\n  width: 64\n")
+    (job / ".hydra").mkdir()
+    (job / ".hydra" / "overrides.yaml").write_text("- method=bp\n- +seed=3\n- ~dropout\n- optim.name=sgd\n")
+    found = tried(folder)
+    assert found.params == {"depth": "4", "method": "dfa", "lr": "0.01", "seed": "3", "optim.name": "sgd"}
+    assert any("'model'" in note for note in found.notes)
+    (folder / "hparams.yaml").write_text("depth: 5\n")
+    assert "'depth' is 4.0 in " in str(tried(folder).problem) and "5 in hparams.yaml" in str(tried(folder).problem)
+    (folder / "hparams.yaml").write_text("a: !!python/object/apply:pathlib.PosixPath [x]\n")
+    broken = tried(folder)
+    assert broken.problem is None and any("hparams.yaml is not imported" in note for note in broken.notes)
+
+
+def test_a_folder_without_a_scalar_says_what_it_holds_and_the_example_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from fa_tracking.importers import tensorboard
+
+    with SummaryWriter(str(tmp_path / "texts")) as writer:
+        writer.add_text("note", "x", 1)
+        writer.add_histogram("grad/layer1", np.arange(9.0), 1)
+    problem = str(tried(tmp_path / "texts").problem)
+    assert "'note/text_summary' (text)" in problem and "'grad/layer1' (histograms)" in problem
+    monkeypatch.chdir(tmp_path)
+    exec(tensorboard.EXAMPLE, {})
+    assert len(tensorboard.EXAMPLE.splitlines()) == 5
+    assert tried(tmp_path / "runs").metrics == ("accuracy/test", "residual_norm/h4")
+
+
+def test_an_accuracy_between_the_diagnostics_is_taken_with_its_step(tmp_path: Path, uri: str) -> None:
+    norms = {
+        "h_0_norm": [(step, 1.0) for step in range(4, 30, 5)],
+        "h_4_norm": [(step, 2.0) for step in range(4, 30, 5)],
+    }
+    wrote(tmp_path, {**norms, "test_acc": [(0, math.nan), (9, 0.35), (19, 0.5), (39, 0.75)]})
+    given = {"method": "dfa", "depth": "4", "seed": "1"}
+    import_logs("tensorboard", [tmp_path], "between", uri, control_accuracy=0.4, params=given)
+    (audited,) = fa_tracking.audit("between", uri, pictures=False).runs
+    assert audited.report and (audited.epoch, audited.report.headline_acc) == (29, 0.5)
+    assert audited.report.notes.endswith("accuracy of step 19, the last before 29")
+    (replayed,) = fa_tracking.replay("between", uri).runs
+    assert (replayed.stop.epoch, replayed.diagnostics["d"].epoch) == (4, 9)
+    assert (replayed.diagnostics["d"].accuracy, replayed.final_accuracy) == (pytest.approx(0.35), 0.75)
+    assert math.isnan(replayed.stop.accuracy or 0)
+    export("between.duckdb", uri)
+    with connect("between.duckdb") as connection:
+        answer = ask(connection, find_query("first_flag"), {"experiment": "between"})
+        asked = dict(zip(answer.columns, answer.fetchall()[0], strict=True))
+        (headline,) = connection.sql("select headline_accuracy from audits").fetchall()[0]
+    assert headline == 0.5
+    assert (asked["not_finite_epoch"], asked["first_epoch"], asked["final_accuracy"]) == (4, 4, 0.75)
+    assert math.isnan(asked["accuracy_at_first"])
+    (cell,) = gate("between", Requirement(allow_partial=True), uri).cells
+    assert "since" not in cell.runs[0].why
 
 
 def test_without_tensorboard_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

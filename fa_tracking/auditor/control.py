@@ -112,10 +112,17 @@ def _why_unfit(store: "MlflowClient", run: "Run") -> str:
         return "diverged"
     if not 0 <= accuracy <= 1:
         return f"has an accuracy of {accuracy:g}, not in [0, 1]"
-    planned = cells.count(run.data.params.get("epochs"))
-    if planned is not None and last < planned - 1:  # some count their epochs from 0
-        return f"ended at epoch {last} of {planned}"
+    planned, ended = cells.count(run.data.params.get("epochs")), _ended(run)
+    if planned is not None and ended < planned - 1:  # some count their epochs from 0
+        return f"ended at epoch {ended} of {planned}"
     return ""
+
+
+def _ended(run: "Run") -> int:
+    """The last epoch of which an audit reads a number: some test less often than they measure."""
+    return max(
+        m.step for m in run.data.to_proto().metrics if m.key.startswith((names.ACCURACY_TEST, *names.OF_DIAGNOSTICS))
+    )
 
 
 def _norms(run: "Run") -> list[float]:
@@ -162,7 +169,13 @@ def _differences(controls: Sequence["Run"], run: "Run") -> list[str]:
         for key in _apart(controls, run)
     ]
     notes = [] if controls[0].info.experiment_id == run.info.experiment_id else ["its runs stand in another experiment"]
-    return [*notes, *([f"it differs in {', '.join(apart)}"] if apart else [])]
+    tested = [(c, m.step) for c in controls for m in c.data.to_proto().metrics if m.key == names.ACCURACY_TEST]
+    earlier = [
+        f"the accuracy of {c.info.run_id} is of step {step}, the last before {_ended(c)}"
+        for c, step in tested
+        if step < _ended(c)
+    ]
+    return [*notes, *([f"it differs in {', '.join(apart)}"] if apart else []), *earlier]
 
 
 def _average(runs: Collection["Run"], notes: Sequence[str]) -> Control:

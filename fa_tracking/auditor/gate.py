@@ -207,7 +207,8 @@ class _Judge:
         if names.TAG_EVALUATED in tags:  # MLflow logs what its evaluator has measured after the verdict
             late = [m for m in late if m.key in own and not _same(m.value, own[m.key])]
         elif (epoch := _epoch(tags)) is not None:  # a time before the run's own says nothing of when it was logged
-            late += [m for m in read if m.step > epoch and m.timestamp < (run.info.start_time or 0)]
+            measured = [m for m in read if m.key != names.ACCURACY_TEST]  # an accuracy alone is no epoch of an audit
+            late += [m for m in measured if m.step > epoch and m.timestamp < (run.info.start_time or 0)]
         if late:
             return "it has logged an epoch since"
         known = list(filter(None, tags.get(names.TAG_CONTROL_RUNS, "").split(",")))

@@ -2,9 +2,11 @@
 
 import math
 import re
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
@@ -61,14 +63,24 @@ class Log:
         return sorted(epoch for epoch, found in self.values.items() if found.keys() - {names.ACCURACY_TEST})
 
     def accuracy(self, epoch: int) -> float | None:
-        return self.values[epoch].get(names.ACCURACY_TEST)
+        """The last test accuracy that was logged at or before ``epoch``: some test less often than they measure."""
+        of = self._accuracy_epoch(epoch)
+        return None if of is None else self.values[of][names.ACCURACY_TEST]
+
+    def _accuracy_epoch(self, epoch: int) -> int | None:
+        before = bisect_right(self._tested, epoch)
+        return self._tested[before - 1] if before else None
+
+    @cached_property
+    def _tested(self) -> list[int]:
+        return sorted(epoch for epoch, found in self.values.items() if names.ACCURACY_TEST in found)
 
     def report(self, epoch: int, control: Control, thresholds: DiagnosticThresholds, notes: str = "") -> PartialReport:
         """What is known of the network at ``epoch``.
 
         Args:
             control: of the run; where it has no accuracy, one that was given by hand takes its place.
-            notes: the report has them before those of the import.
+            notes: the report has them before that of an accuracy of an earlier epoch, and those of the import.
 
         Raises:
             FATrackError: a number is impossible, such as a negative norm.
@@ -88,6 +100,8 @@ class Log:
             control = Control(used["control_accuracy"], (), f"given by hand, no run is behind it; {control.note}")
         if grads and "grad_batch" in self.given:
             used["grad_batch"] = self.given["grad_batch"]
+        tested = self._accuracy_epoch(epoch)
+        earlier = "" if tested in (None, epoch) else f"accuracy of step {tested}, the last before {epoch}"
         extra = {k for k in found if k.startswith(names.DIAGNOSTICS)} - SCALARS.keys() - {names.ALIGNMENT_MISSING}
         try:
             return PartialReport.from_layers(
@@ -95,7 +109,7 @@ class Log:
                 grads,
                 self.depth,
                 method_name=self.run.data.params.get("method", ""),
-                notes=", ".join(filter(None, [notes, self.run.data.tags.get(names.TAG_IMPORT_NOTES)])),
+                notes=", ".join(filter(None, [notes, earlier, self.run.data.tags.get(names.TAG_IMPORT_NOTES)])),
                 headline_acc=self.accuracy(epoch),
                 frozen_baseline_acc=control.accuracy,
                 thresholds=thresholds,

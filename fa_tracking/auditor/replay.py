@@ -37,7 +37,7 @@ class Fired:
     Attributes:
         epoch: None: never.
         kind: of the evidence at that epoch; where it never fires, the weakest that there is at any epoch.
-        accuracy: at that epoch; None where it was not logged.
+        accuracy: at that epoch, or the last before it; None where none was logged by then.
         saved: the share of the logged epochs that stopping there saves; None without an epoch.
     """
 

@@ -3,12 +3,16 @@
 import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fa_tracking import untrusted
 from fa_tracking.errors import FATrackError
-from fa_tracking.importers._fields import Fields
-from fa_tracking.importers._standard import Point, Raw
+from fa_tracking.importers._fields import Fields, safe
+from fa_tracking.importers._restarts import Course, Part
+from fa_tracking.importers._standard import DIAGNOSED, Point, Raw, UnknownShapeError
+from fa_tracking.tracking import names
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -17,12 +21,25 @@ if TYPE_CHECKING:
 NAME = "tensorboard"
 TITLE = "TensorBoard event files, one folder a run."
 PATTERN = "*tfevents*"
+EXAMPLE = """\
+from torch.utils.tensorboard import SummaryWriter
+with SummaryWriter("runs/dfa_seed7") as writer:
+    for epoch in (1, 2):
+        writer.add_scalar("test_acc", 0.2 * epoch, epoch)
+        writer.add_scalar("h_4_norm", 40.0**epoch, epoch)
+"""
 
 HP_METRIC = "hp_metric"
 """What Lightning writes at step 0 where no result of the hyperparameters is given."""
 
 _ADD_HPARAMS = re.compile(r"\d+\.\d+")
 """The folder of the time of day in which PyTorch's ``add_hparams`` writes beside the run's own events."""
+
+LIGHTNING = "hparams.yaml"
+"""What Lightning writes beside the events."""
+
+HYDRA = ".hydra/overrides.yaml"
+"""What Hydra writes into the folder of its job, which is that of the events or up to two above."""
 
 
 def find(path: Path) -> Iterator[Path]:
@@ -40,95 +57,205 @@ def find(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    folders = {file.parent for file in path.rglob(PATTERN)}
-    yield from sorted(folder for folder in folders if not _is_beside(folder))
+    yield from (folder for folder in _folders(path) if _run_above(folder) is None)
 
 
-def _is_beside(folder: Path) -> bool:
-    return _ADD_HPARAMS.fullmatch(folder.name) is not None and any(folder.parent.glob(PATTERN))
+def _folders(path: Path) -> list[Path]:
+    return sorted({file.parent for file in path.rglob(PATTERN)})
+
+
+def _run_above(folder: Path) -> Path | None:
+    """The folder of the run whose ``add_hparams`` or ``add_scalars`` wrote ``folder``."""
+    for above in folder.parents[:3]:
+        if any(above.glob(PATTERN)):
+            is_beside = above == folder.parent and _ADD_HPARAMS.fullmatch(folder.name)
+            return above if is_beside or _is_of_add_scalars(folder, above) else None
+    return None
+
+
+def _is_of_add_scalars(folder: Path, above: Path) -> bool:
+    """Whether all its tags are such as ``add_scalars`` writes below a run, into a folder of the tag and the sub-tag."""
+    from tensorboard.compat.tensorflow_stub.errors import DataLossError
+
+    found = False
+    for file in sorted(folder.glob(PATTERN)):
+        with suppress(FATrackError, DataLossError):  # reading it says what is wrong with it
+            for event in _events(file):
+                found = found or bool(event.summary.value)
+                if not all(_sub_tag(folder, above, value.tag) for value in event.summary.value):
+                    return False
+    return found
+
+
+def _sub_tag(folder: Path, above: Path, tag: str) -> str | None:
+    """What ``add_scalars`` added to ``tag`` for the name of ``folder``; None where it did not make that name."""
+    name = folder.relative_to(above).as_posix()
+    start = f"{tag.replace('/', '_')}_"
+    return name.removeprefix(start) if name.startswith(start) else None
 
 
 def read(path: Path, fields: Fields) -> list[Raw]:
-    """Read the events of a run, with the hyperparameters that ``add_hparams`` wrote beside them.
+    """Read the events of a run, with what ``add_hparams`` and ``add_scalars`` wrote below it, and its hyperparameters.
 
     Raises:
-        FATrackError: a file is no event file, or holds no scalar.
+        FATrackError: a file is no event file; the files hold no scalar or two trainings, or contradict each other in a
+            hyperparameter.
     """
-    reading = _Reading()
-    files = _files(path)
-    for file in files.values():
-        reading.take(file)
-    return [Raw(files, reading.params, reading.points, reading.steps(), tuple(reading.notes()))]
-
-
-def _files(path: Path) -> dict[str, Path]:
-    if not path.is_dir():
-        return {path.name: path}
-    beside = [folder for folder in path.iterdir() if folder.is_dir() and _is_beside(folder)]
-    files = [file for folder in [path, *beside] for file in sorted(folder.glob(PATTERN))]
-    return {file.relative_to(path).as_posix(): file for file in files}
+    reading = _Reading(fields)
+    if path.is_dir():
+        folders = [folder for folder in _folders(path) if folder == path or _run_above(folder) == path]
+        events = [file for folder in folders for file in sorted(folder.glob(PATTERN))]
+        files = {file.relative_to(path).as_posix(): file for file in events}
+    else:
+        files = {path.name: path}
+    for name, file in files.items():
+        reading.take(name, file, path)
+    course = reading.course()
+    beside = reading.take_beside(path) if path.is_dir() else {}
+    notes = (*reading.notes(), *course.notes)
+    return [Raw({**files, **beside}, reading.params, course.points, course.steps, notes)]
 
 
 class _Reading:
     """What the event files of a run have told so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, fields: Fields) -> None:
         self.params: dict[str, Any] = {}
-        self.points: dict[str, list[Point]] = {}
-        self._results = {HP_METRIC}
+        self._fields = fields
+        self._origin: dict[str, str] = {}
+        self._parts: list[tuple[float, list[Part]]] = []
+        self._declared: set[str] = set()
+        """The results of hyperparameters that the file at hand has named and not given yet."""
         self._plugins: dict[str, str] = {}
         self._others: dict[str, str] = {}
-        self._damaged: list[str] = []
+        self._further: list[str] = []
 
-    def take(self, file: Path) -> None:
-        """Read one file.
+    def take(self, name: str, file: Path, run: Path) -> None:
+        """Read one file of the run in the folder ``run``, or that is the run.
 
         Raises:
-            FATrackError: it holds no event.
+            FATrackError: it holds no event, or a hyperparameter that another file contradicts.
         """
+        from tensorboard.compat.proto.event_pb2 import SessionLog
         from tensorboard.compat.tensorflow_stub.errors import DataLossError
 
-        count = 0
+        count, began = 0, math.inf
+        parts = [Part(name)]
+        self._declared = set()
+        below = run not in (file, file.parent)
         try:
             for event in _events(file):
+                if not count and math.isfinite(event.wall_time):
+                    began = event.wall_time
                 count += 1
+                if event.session_log.status == SessionLog.START:
+                    parts.append(Part(name, event.step))
                 for value in event.summary.value:
-                    self._value(event, value)
+                    sub = _sub_tag(file.parent, run, value.tag) if below else None
+                    self._value(parts[-1], event, value, f"{value.tag}/{sub}" if sub else value.tag)
         except DataLossError:
             if not count:
                 raise FATrackError(f"{file.name} is no TensorBoard event file") from None
-            self._damaged.append(
+            self._further.append(
                 f"{file.name}: what follows its event {count} is cut off or damaged, and is not imported"
             )
+        self._parts.append((began, parts))
 
-    def steps(self) -> frozenset[int]:
-        """Every step; that at which only the results of hyperparameters stand, as 0, is none where there are others."""
-        every = {(tag, point.step) for tag, series in self.points.items() for point in series}
-        trained = {step for tag, step in every if step or tag not in self._results}
-        return frozenset(trained or {step for _, step in every})
+    def course(self) -> Course:
+        """The points that count.
+
+        Raises:
+            UnknownShapeError: there is none.
+            FATrackError: they are of two trainings.
+        """
+        parts = [part for _, each in sorted(self._parts, key=lambda began: began[0]) for part in each]
+        if "scalars" not in self._plugins.values():
+            tags = ", ".join(f"{tag!r} ({kind})" for tag, kind in list(self._others.items())[:12])
+            more = f" and {len(self._others) - 12} more" if len(self._others) > 12 else ""
+            raise UnknownShapeError(
+                f"holds no scalar, but {tags}{more}" if tags else "holds no scalar, nor anything else"
+            )
+        return Course(parts, self._is_judged)
+
+    def take_beside(self, run: Path) -> dict[str, Path]:
+        """Read the hyperparameters that Lightning and Hydra wrote as files; the files by name.
+
+        Raises:
+            FATrackError: what Lightning wrote contradicts the events.
+        """
+        found = {}
+        lightning = run / LIGHTNING
+        if lightning.is_file():
+            found[LIGHTNING] = lightning
+            for key, value in self._yaml(lightning, {}).items():
+                self._param(str(key), value, LIGHTNING)
+        whole = run.absolute()
+        hydra = next((file for above in (whole, *whole.parents[:2]) if (file := above / HYDRA).is_file()), None)
+        if hydra is not None:
+            found[HYDRA] = hydra
+            for text in self._yaml(hydra, []):
+                key, _, value = str(text).lstrip("+").partition("=")
+                if value and not key.startswith("~"):  # which takes a key away
+                    self.params.setdefault(key, value)
+        return found
+
+    def _yaml(self, file: Path, empty: Any) -> Any:
+        """What a file holds; ``empty``, and a note, where that is of another kind."""
+        try:
+            found = untrusted.read_yaml(file)
+            if found is not None and not isinstance(found, type(empty)):
+                raise ValueError("it holds something else than hyperparameters")
+        except (OSError, ValueError) as error:
+            self._further.append(f"{file.name} is not imported: {error}")
+            return empty
+        return empty if found is None else found
 
     def notes(self) -> Iterator[str]:
-        yield from self._damaged
+        yield from self._further
         for kind in sorted(set(self._others.values())):
             tags = [tag for tag, other in self._others.items() if other == kind]
             more = f" and {len(tags) - 8} more" if len(tags) > 8 else ""
-            yield f"not imported, as they are {kind}: {', '.join(map(repr, tags[:8]))}{more}"
+            yield f"not imported, as they are of the kind {kind!r}: {', '.join(map(repr, tags[:8]))}{more}"
 
-    def _value(self, event: "Event", value: "Summary.Value") -> None:
+    def _value(self, part: Part, event: "Event", value: "Summary.Value", tag: str) -> None:
         from tensorboard.util import tensor_util
 
         # a tag says only once, with its first value, what kind of thing it is
-        plugin = self._plugins.setdefault(value.tag, value.metadata.plugin_data.plugin_name)
+        plugin = self._plugins.setdefault(tag, value.metadata.plugin_data.plugin_name)
         if plugin == "hparams":
-            self.params |= _hparams(value)
-            self._results |= _results(value)
+            for key, given in _hparams(value).items():
+                self._param(key, given, part.file)
+            self._declared |= _results(value)
         elif plugin == "scalars" and value.WhichOneof("value") == "tensor":
-            time = int(event.wall_time * 1000) if math.isfinite(event.wall_time) and event.wall_time >= 0 else None
-            found = tensor_util.make_ndarray(value.tensor)
-            number = found.item() if found.size == 1 else found.tolist()
-            self.points.setdefault(value.tag, []).append(Point(event.step, number, time))
+            if not self._fields.ignores(tag):
+                time = int(event.wall_time * 1000) if math.isfinite(event.wall_time) and event.wall_time >= 0 else None
+                found = tensor_util.make_ndarray(value.tensor)
+                number = found.item() if found.size == 1 else found.tolist()
+                is_result = event.step == 0 and (tag == HP_METRIC or tag in self._declared)
+                (part.results if is_result else part.values).append((tag, Point(event.step, number, time)))
+                self._declared.discard(tag)
         else:
-            self._others[value.tag] = f"of the kind {plugin or value.WhichOneof('value')!r}"
+            self._others[tag] = plugin or str(value.WhichOneof("value"))
+
+    def _param(self, key: str, value: Any, file: str) -> None:
+        """Take a hyperparameter; the first that gives it counts.
+
+        Raises:
+            FATrackError: another file gives another value.
+        """
+        if value is None or self._fields.ignores(key):
+            return
+        known = self.params.setdefault(key, value)
+        origin = self._origin.setdefault(key, file)
+        if known != value and str(known) != str(value):
+            raise FATrackError(
+                f"{key!r} is {known!r:.40} in {origin} and {value!r:.40} in {file} (a --map can `ignore` it)"
+            )
+
+    def _is_judged(self, tag: str) -> bool:
+        """Whether an audit reads a tag."""
+        name, _ = self._fields.metric(tag) or (safe(tag), 1.0)
+        return name == names.ACCURACY_TEST or name.startswith(DIAGNOSED)
 
 
 def _events(file: Path) -> "Iterator[Event]":

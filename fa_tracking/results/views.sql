@@ -353,8 +353,9 @@ from last_layers_of(asked)
 group by run_id;
 
 -- The epoch at which each flag first fires in an audited run, by its audit's thresholds, and the accuracy at these epochs
--- and the last. What is not finite is looked for where a report looks for it: in the accuracy, the diagnostics and the norms
--- of every layer. Of a run whose reference gradient is not that of its loss, nothing of gradients counts.
+-- and the last: as in a report, the last that was logged by then. What is not finite is looked for where a report looks
+-- for it: in that accuracy, the diagnostics and the norms of every layer. Of a run whose reference gradient is not that of
+-- its loss, nothing of gradients counts.
 create or replace macro first_flags_of(asked) as table
 with judged as (
     select run_id, run_id in (select run_id from tags where key = 'fa.reference_gradient') as is_blind
@@ -362,7 +363,9 @@ with judged as (
 ),
 by_epoch as (
     select
-        run_id, step, bool_or(not isfinite(value) and key <> 'diagnostics/chance_error') as is_lost,
+        run_id, step, bool_or(value is not null and key <> 'accuracy/test') as is_judged,
+        bool_or(not isfinite(value) and key not in ('accuracy/test', 'diagnostics/chance_error')) as is_lost,
+        any_value(value) filter (key = 'accuracy/test') as accuracy,
         any_value(value) filter (key = 'diagnostics/max_block_growth') as growth,
         any_value(value) filter (key = 'diagnostics/stream_growth') as stream_growth,
         any_value(value) filter (key = 'diagnostics/deepest_grad_norm') as grad_norm,
@@ -382,9 +385,17 @@ by_epoch as (
     )
     group by run_id, step
 ),
+course as (
+    select * replace (
+        last_value(accuracy ignore nulls) over (
+            partition by run_id order by step rows between unbounded preceding and current row
+        ) as accuracy
+    ) from by_epoch
+),
 firsts as (
     select
-        run_id, max(step) as final_epoch, min(step) filter (is_lost) as n_epoch,
+        run_id, max(step) as final_epoch,
+        min(step) filter (is_judged and (is_lost or not isfinite(e.accuracy))) as n_epoch,
         min(step) filter (
             judged_growth(e.growth, e.stream_growth) > h_norm_explosion_ratio and not isnan(e.growth)
         ) as a_epoch,
@@ -392,7 +403,7 @@ firsts as (
             judged_grad(e.grad_norm, at_chance(e.grad_gain, e.chance_error)) < g_norm_floor
         ) as b_epoch,
         min(step) filter (e.stability > stability_drift_ceiling and not isnan(e.stability)) as c_epoch
-    from by_epoch e join runs_of(asked) using (run_id)
+    from course e join runs_of(asked) using (run_id)
     group by run_id
 ),
 found as (
@@ -403,13 +414,10 @@ found as (
 ),
 reached as (
     select run_id, map_from_entries(list((step, accuracy))) as accuracy_at
-    from (
-        select run_id, step, value as accuracy
-        from metrics semi join (
-            select run_id, unnest([a_epoch, b_epoch, c_epoch, n_epoch, final_epoch]) as step from found
-        ) using (run_id, step)
-        where key = 'accuracy/test'
-    )
+    from course semi join (
+        select run_id, unnest([a_epoch, b_epoch, c_epoch, n_epoch, final_epoch]) as step from found
+    ) using (run_id, step)
+    where accuracy is not null
     group by run_id
 )
 select * from found left join reached using (run_id);
