@@ -5,7 +5,7 @@ import pkgutil
 from pathlib import Path
 from types import ModuleType
 
-from fa_tracking.errors import UsageError
+from fa_tracking.errors import UsageError, no_such
 
 
 def names(package: ModuleType) -> list[str]:
@@ -22,7 +22,7 @@ def load(package: ModuleType, name: str) -> ModuleType:
     known = names(package)
     if name not in known:
         kind = package.__name__.rpartition(".")[2]
-        raise UsageError(f"no {kind.removesuffix('s')} named {name!r}; there are: {', '.join(known)}")
+        raise UsageError(no_such(kind.removesuffix("s"), name, known))
     return importlib.import_module(f"{package.__name__}.{name}")
 
 

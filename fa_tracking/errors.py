@@ -1,5 +1,8 @@
 """The two errors a user may meet; the command line prints their message as one line and exits with their code."""
 
+import difflib
+from collections.abc import Iterable
+
 LONGEST = 2000
 """Characters of a message: what is wrong may be a name of any length, or one of 100,000 experiments."""
 
@@ -34,3 +37,16 @@ class UsageError(FATrackError):
     """What was asked for does not exist or makes no sense: an unknown experiment, a missing folder."""
 
     exit_code = 2
+
+
+def no_such(what: str, name: str, known: Iterable[str]) -> str:
+    """Say that there is no ``what`` named ``name``, which is meant if one is near, and what there is."""
+    names = list(known)
+    return f"no {what} named {name!r}{meant(name, names)}; there are: {', '.join(names) or 'none'}"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` of the nearest known name; empty where none is near."""
+    by_lower = {each.lower(): each for each in reversed([*known])}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""

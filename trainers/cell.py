@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fa_tracking import catalogue
-from fa_tracking.errors import UsageError
+from fa_tracking.errors import UsageError, no_such
 from trainers import data, methods, models
 from trainers.augmentation import AUGMENTATIONS
 from trainers.config import RunConfig
@@ -48,9 +48,9 @@ def cell_of(config: RunConfig, dataset: data.Dataset, device: str = "cpu") -> Ce
     """
     model, rule = build(config, dataset)
     if config.optimizer not in OPTIMIZERS:
-        raise UsageError(f"no optimizer named {config.optimizer!r}; there are: {', '.join(OPTIMIZERS)}")
+        raise UsageError(no_such("optimizer", config.optimizer, OPTIMIZERS))
     if config.augmentation not in AUGMENTATIONS:
-        raise UsageError(f"no augmentation named {config.augmentation!r}; there are: {', '.join(AUGMENTATIONS)}")
+        raise UsageError(no_such("augmentation", config.augmentation, AUGMENTATIONS))
     try:
         augment, draw = AUGMENTATIONS[config.augmentation], generator(config.seed, "augmentation")
         augment(dataset.train.inputs[:1], dataset.normalisation, draw)

@@ -3,8 +3,8 @@
 ``digit_pairs`` (20,000 training and 4,000 test pairs of handwritten digits, labelled by their sum modulo 10) and
 ``digits`` come with scikit-learn; ``teacher`` is labelled by a fixed random residual network, for ``student_net``.
 Their samples are rows of features; networks of images take them as 16 × 8 (one digit above the other), 8 × 8 and 8 × 8
-pixels. ``cifar10``, ``cifar100`` and ``fashion_mnist`` are read by torchvision from ``--data-dir``. Any other name is a
-folder in ``--data-dir``, or that folder itself, with ``train.parquet`` and ``test.parquet``: a struct column with
+pixels. ``cifar10``, ``cifar100``, ``fashion_mnist`` and ``mnist`` are read by torchvision from ``--data-dir``. Any
+other name is a folder in ``--data-dir``, or that folder itself, with ``train.parquet`` and ``test.parquet``: a struct column with
 encoded image ``bytes`` and an integer label column, as the Hugging Face hub lays images out. Of several such columns
 it is ``label``, ``labels`` or ``fine_label`` (CIFAR-100's 100 classes), else the first.
 """
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.errors import FATrackError, UsageError, no_such
 from fa_tracking.protocol.batches import Normalisation
 from trainers.datasets import EMBEDDED, TORCHVISION
 
@@ -123,9 +123,11 @@ def _reader(name: str, data_dir: str | None, download: bool) -> Callable[[str], 
     if name in EMBEDDED:
         return _READERS[name]
     if data_dir is None:
-        known = ", ".join([*EMBEDDED, *TORCHVISION])
+        if name in TORCHVISION:
+            raise UsageError(f"the data set {name!r} needs --data-dir (or {DATA_VARIABLE}), the folder that holds it")
         raise UsageError(
-            f"data set {name!r} needs --data-dir (or {DATA_VARIABLE}); without a folder there are: {known}"
+            f"{no_such('data set', name, EMBEDDED)}; with --data-dir (or {DATA_VARIABLE}) also: "
+            f"{', '.join(TORCHVISION)}, and any folder that holds train.parquet and test.parquet"
         )
     folder = Path(data_dir)
     if not folder.is_dir():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fa_tracking import catalogue, executors
-from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.errors import FATrackError, UsageError, no_such
 from fa_tracking.executors import Needs, Problem, as_line
 from fa_tracking.tracking import address, names, recover, store
 from trainers import claim
@@ -344,7 +344,7 @@ def _check(configs: Sequence[RunConfig], data_dir: str | None) -> None:
             ("augmentation", config.augmentation, AUGMENTATIONS),
         ):
             if name not in known:
-                raise UsageError(f"no {kind} named {name!r}; there are: {', '.join(known)}")
+                raise UsageError(no_such(kind, name, known))
     for dataset in {config.dataset for config in configs}:
         data.check(dataset, data_dir)
 

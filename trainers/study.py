@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fa_tracking import cells, untrusted
-from fa_tracking.errors import UsageError
+from fa_tracking.errors import UsageError, no_such
 from trainers.config import RunConfig
 
 STUDIES = Path(__file__).parent / "studies"
@@ -103,7 +103,7 @@ def load(name: str) -> Study:
     if not path.is_file():
         path = Path(name)
     if not path.is_file():
-        raise UsageError(f"no study named {name!r}; there are: {', '.join(studies())}; or give the path of a YAML file")
+        raise UsageError(f"{no_such('study', name, studies())}; or give the path of a YAML file")
     try:
         return Study.model_validate(untrusted.read_yaml(path))
     except (OSError, ValueError) as error:

@@ -9,11 +9,13 @@ import click
 
 from fa_tracking import catalogue
 from fa_tracking.cli._encoding import spell_out
+from fa_tracking.cli._stop import STOPPED
+from fa_tracking.cli._suggest import Suggesting
 from fa_tracking.errors import FATrackError
 from fa_tracking.untrusted import one_line
 
 
-class CommandFolder(click.Group):
+class CommandFolder(Suggesting):
     """The commands are the files of this folder; a file offers ``command``, and ``ORDER`` in the listing."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -46,6 +48,9 @@ def _one_line() -> Iterator[None]:
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "fa-track"
         raise _OneLine(f"{error.format_message()} See {command} --help.", error.exit_code) from error
+    except (KeyboardInterrupt, click.exceptions.Abort) as error:
+        click.echo("stopped", err=True)
+        raise click.exceptions.Exit(STOPPED) from error
     except Exception as error:
         if "duckdb" in sys.modules and isinstance(error, sys.modules["duckdb"].Error):  # such as a file cut short
             raise _OneLine(f"the database could not be read: {str(error).splitlines()[0]}", 1) from error
@@ -68,7 +73,7 @@ def main() -> None:
     """Track, audit and compare feedback-alignment runs: a verdict on every run, a database of all of them.
 
     Data goes to stdout, progress and messages to stderr. Exit codes: 0 done, 1 failure, 2 wrong usage, 3 an audit
-    or gate found what it was told to fail on.
+    or gate found what it was told to fail on, 130 stopped by Ctrl-C.
 
     \b
     Example:

@@ -60,6 +60,21 @@ def typed(*words: str) -> str:
     return shlex.join(line)
 
 
+def resume_words(run_id: str) -> list[str]:
+    """``resume RUN_ID`` with the options of this command that `resume` takes and that were given."""
+    context = click.get_current_context()
+    known = {option.name for option in _command(["resume"]).params} - {*CARRIED}
+    words = ["resume", run_id]
+    for option in context.command.params:
+        name = option.name or ""
+        if name not in known or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        is_flag = isinstance(option, click.Option) and option.is_flag
+        if isinstance(option, click.Option):
+            words += [option.opts[-1]] if is_flag else [option.opts[-1], str(context.params[name])]
+    return words
+
+
 def _asked(words: Sequence[str]) -> list[str]:
     """A pattern of experiments is given by an option of its own."""
     line = [*words]

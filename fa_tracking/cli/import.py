@@ -12,6 +12,7 @@ import click
 
 from fa_tracking.cli import _options
 from fa_tracking.cli._show import progress, say, table, typed
+from fa_tracking.cli._suggest import Suggesting
 from fa_tracking.untrusted import one_line
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 ORDER = 2.7
 
 
-class Formats(click.Group):
+class Formats(Suggesting):
     """The subcommands are the files of `fa_tracking/importers/`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

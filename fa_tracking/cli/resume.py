@@ -4,6 +4,7 @@ import click
 
 from fa_tracking.cli import _options
 from fa_tracking.cli._show import progress, say, say_next
+from fa_tracking.cli._train import Watched
 
 ORDER = 2.8
 
@@ -25,15 +26,17 @@ def command(run_id: str, data_dir: str | None, tracking_uri: str | None, **while
     """
     from trainers.loop import resume
 
-    epochs: list[int] = []
-    with progress(f"run {run_id}") as update:
-
-        def each_epoch(epoch: int, of: int, accuracy: float) -> None:
-            epochs.append(epoch)
-            update(epoch, of)
-
-        experiment = resume(run_id, tracking_uri, data_dir, progress=each_epoch, **while_training)
-    click.echo(run_id)
-    if epochs:
-        say(f"went on from epoch {epochs[0] - 1}" if epochs[0] else "no training state was saved: begun anew")
+    watched = Watched()
+    with progress(f"run {run_id}") as update, watched.stoppable():
+        experiment = resume(
+            run_id,
+            tracking_uri,
+            data_dir,
+            progress=watched.each_epoch(update),
+            started=watched.start,
+            **while_training,
+        )
+    if watched.first is not None:
+        say(f"went on from epoch {watched.first - 1}" if watched.first else "no training state was saved: begun anew")
+    watched.say_accuracy()
     say_next("audit", "--experiment", experiment)

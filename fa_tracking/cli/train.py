@@ -7,6 +7,7 @@ import click
 
 from fa_tracking.cli import _complete, _options
 from fa_tracking.cli._show import progress, say, say_next
+from fa_tracking.cli._train import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -92,15 +93,9 @@ def command(
     from trainers.loop import train
 
     config = config_of(params)
-    reached = 0
-    with progress(f"{config.method}, seed {config.seed}") as update:
-
-        def each_epoch(epoch: int, epochs: int, accuracy: float) -> None:
-            nonlocal reached
-            reached = epoch
-            update(epoch, epochs)
-
-        run_id = train(
+    watched = Watched()
+    with progress(f"{config.method}, seed {config.seed}") as update, watched.stoppable():
+        train(
             config,
             experiment,
             tracking_uri,
@@ -108,16 +103,20 @@ def command(
             download,
             checkpoint_every,
             threads,
-            each_epoch,
+            watched.each_epoch(update),
             abort=abort,
             state_seconds=state_seconds,
+            started=watched.start,
             device=device,
             functional=functional,
         )
-    click.echo(run_id)
-    if abort and reached < config.epochs:
+    if abort and watched.epoch is not None and watched.epoch < config.epochs:
         held = f"{' or '.join(abort.flags)} fired {_times(abort.patience)}"
-        say(f"stopped at epoch {reached} of {config.epochs}: {held}; saved: every metric, the checkpoint of this epoch")
+        say(
+            f"stopped at epoch {watched.epoch} of {config.epochs}: {held}; saved: every metric, the checkpoint of "
+            "this epoch"
+        )
+    watched.say_accuracy()
     say_next("audit", "--experiment", experiment)
 
 

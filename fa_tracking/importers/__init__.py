@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from fa_tracking import catalogue
-from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.errors import FATrackError, UsageError, no_such
 
 if TYPE_CHECKING:
     from fa_tracking.importers._fields import Fields
@@ -108,7 +108,7 @@ def import_logs(
     from fa_tracking.importers._write import Destination
 
     if form not in formats():
-        raise UsageError(f"no log format named {form!r}; there are: {', '.join(formats())}")
+        raise UsageError(no_such("log format", form, formats()))
     reader = formats()[form]
     given = Given(h0_norm, control_accuracy, grad_batch, dict(params or {}))
     fields = _fields.load(Path(map_file)) if map_file else _fields.Fields()

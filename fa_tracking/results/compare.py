@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking.errors import UsageError
+from fa_tracking.errors import UsageError, meant
 from fa_tracking.results.database import refuse_unknown, run_sql
 from fa_tracking.results.statistics import INCONCLUSIVE, LEVEL, Difference, Summary, difference, holm, summarise
 from fa_tracking.results.tables import without_noise
@@ -161,7 +161,10 @@ def _cell_of(connection: "DuckDBPyConnection", metric: str, text: str, experimen
     if not rows:
         known = {key for (key,) in run_sql(connection, "select distinct key from asked_params()").fetchall()}
         if unknown := [key for key, _ in _parse(text) if key not in known]:
-            raise UsageError(f"no run has a param named {' or '.join(unknown)}; there are: {', '.join(sorted(known))}")
+            near = meant(unknown[0], known)
+            raise UsageError(
+                f"no run has a param named {' or '.join(unknown)}{near}; there are: {', '.join(sorted(known))}"
+            )
         raise UsageError(
             f'no finished run matches {text!r}; `fa-track sql "select distinct cell from runs"` lists cells'
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking import catalogue, cells
-from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.errors import FATrackError, UsageError, meant, no_such
 from fa_tracking.results.foreign import opened, shut_off
 from fa_tracking.verdicts import OTHER_THRESHOLDS, THRESHOLDS
 
@@ -121,7 +121,7 @@ def find_query(name: str) -> Query:
         UsageError: there is none; the message lists what there is.
     """
     if name not in queries():
-        raise UsageError(f"no query named {name!r}; there are: {', '.join(queries())}")
+        raise UsageError(no_such("query", name, queries()))
     return queries()[name]
 
 
@@ -183,7 +183,8 @@ def refuse_unknown(connection: "DuckDBPyConnection", experiment: str) -> None:
         else:
             advice = "`fa-track export` brings it up to date"
         said = f"{experiment.removeprefix(PATTERN)!r}" if experiment.startswith(PATTERN) else f"{experiment!r}"
-        raise UsageError(f"the database holds no experiment {said}; it holds: {names} ({advice})")
+        near = meant(experiment, [name for name, _ in known])
+        raise UsageError(f"the database holds no experiment {said}{near}; it holds: {names} ({advice})")
 
 
 def run_sql(connection: "DuckDBPyConnection", sql: str, params: Mapping[str, Any] | None = None) -> "DuckDBPyRelation":

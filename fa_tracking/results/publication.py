@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking.errors import UsageError
+from fa_tracking.errors import UsageError, meant
 from fa_tracking.results.database import find_query
 from fa_tracking.results.provenance import digest
 from fa_tracking.results.reference import Answers, Reference
@@ -137,7 +137,10 @@ def _exponent(value: float) -> int:
 def _refuse_unknown(reference: Reference, rows: "DuckDBPyRelation", columns: Sequence[str]) -> None:
     for column in columns:
         if column not in rows.columns:
-            raise UsageError(f"{reference.query} has no column {column!r}; there are: {', '.join(rows.columns)}")
+            raise UsageError(
+                f"{reference.query} has no column {column!r}{meant(column, rows.columns)}; "
+                f"there are: {', '.join(rows.columns)}"
+            )
 
 
 def _table(answers: Answers, reference: Reference, rows: "DuckDBPyRelation", columns: Sequence[str] | None) -> Table:

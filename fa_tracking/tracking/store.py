@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.errors import FATrackError, UsageError, no_such
 from fa_tracking.scratch import scratch
 from fa_tracking.tracking import address, lock, names, schema
 
@@ -235,7 +235,8 @@ def find_experiment(store: "MlflowClient", name: str) -> "Experiment":
             return experiment
     known = sorted(e.name for e in all_experiments(store))
     deleted = " (it was deleted: `mlflow experiments restore` brings it back)" if experiment is not None else ""
-    raise UsageError(f"no experiment named {name!r} in {store.tracking_uri}{deleted}; there are: {', '.join(known)}")
+    said = no_such("experiment", name, known).replace(f"{name!r}", f"{name!r} in {store.tracking_uri}{deleted}", 1)
+    raise UsageError(said)
 
 
 def all_experiments(store: "MlflowClient") -> "Iterator[Experiment]":
