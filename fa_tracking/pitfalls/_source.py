@@ -189,7 +189,7 @@ class Source:
     def _given(self) -> dict[tuple[Function | None, str], list[ast.expr]]:
         found: dict[tuple[Function | None, str], list[ast.expr]] = defaultdict(list)
         for target, value in self._assignments():
-            for part in ast.walk(target):
+            for part in _places(target):
                 if name := dotted(part):
                     # an attribute such as self.cos is set in one method and used in another
                     found[None if "." in name else self.function(target), name].append(value)
@@ -342,6 +342,13 @@ def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.ex
             yield from zip(names, values, strict=True)
         case _:
             yield target, value
+
+
+def _places(target: ast.AST) -> Iterator[ast.AST]:
+    """The parts of a target that are given something; an index is not."""
+    yield target
+    for part in [target.value] if isinstance(target, ast.Subscript) else ast.iter_child_nodes(target):
+        yield from _places(part)
 
 
 def _gives_eps(call: ast.Call, position: int) -> bool:

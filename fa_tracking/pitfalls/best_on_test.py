@@ -1,0 +1,239 @@
+"""The best epoch by test accuracy flatters
+
+The highest of many test accuracies is above the accuracy of any one of them: the test split has picked what it then
+judges, and the more often one looks, the higher it gets. Two methods evaluated at different intervals are no longer
+compared. Here: networks that learn random labels, so that nothing can be above chance; the best of forty looks, beside
+the same network on labels that it was not picked by.
+"""
+
+import ast
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fa_tracking.pitfalls import Outcome
+from fa_tracking.pitfalls._source import dotted, last_name, split
+
+if TYPE_CHECKING:
+    from fa_tracking.pitfalls._source import Source
+
+ORDER = 14
+CURE = "the last epoch's accuracy"
+FIX = "report the last epoch, or pick the epoch on a validation split and read its test accuracy once"
+
+LOOKS, TESTED_ON, FRESH = 40, 64, 4096
+
+TEST = {"test", "te", "tst", "testing"}
+OTHER_SPLIT = {"val", "valid", "validation", "dev", "train", "tr", "training"}
+SCORE = {
+    *("acc", "accs", "accuracy", "accuracies", "score", "scores", "auc", "top", "correct", "perf", "f", "bleu"),
+    *("performance", "precision", "recall", "result", "results", "metric"),
+}
+ERROR = {"err", "errs", "error", "errors", "loss", "losses", "perplexity", "ppl", "mse", "rmse", "mae"}
+BEST = {"best", "max", "highest", "top", "peak", "record", "min", "lowest"}
+HIGHEST = {"max", "amax", "nanmax", "argmax", "nanargmax", "maximum", "fmax"}
+LOWEST = {"min", "amin", "nanmin", "argmin", "nanargmin", "minimum", "fmin"}
+NOT_REPORTED = {
+    *("ylim", "set_ylim", "xlim", "set_xlim", "axis", "linspace", "arange", "range", "hist", "plot", "annotate", "text"),
+    *("axhline", "axvline", "hlines", "vlines", "fill_between", "scatter", "bar", "set_yticks", "yticks", "Normalize"),
+}
+STEPS = 4
+
+
+def reproduce() -> Outcome:
+    import torch
+
+    from fa_tracking.pitfalls._tiny import CLASSES, INPUTS
+
+    generator = torch.Generator().manual_seed(0)
+    x, fresh = (torch.randn(n, INPUTS, generator=generator) for n in (TESTED_ON, FRESH))
+    y, other = (torch.randint(CLASSES, (n,), generator=generator) for n in (TESTED_ON, FRESH))
+    looks = [torch.randn(INPUTS, CLASSES, generator=generator) for _ in range(LOOKS)]
+    tested = [((x @ w).argmax(dim=1) == y).double().mean().item() for w in looks]
+    best = looks[tested.index(max(tested))]
+    true = ((fresh @ best).argmax(dim=1) == other).double().mean().item()
+    return Outcome({"accuracy": true}, {"best on test": max(tested)}, max(tested) > 1.5 * true and true < 0.12)
+
+
+def find(source: "Source") -> Iterator[tuple[ast.AST, str]]:
+    for node in source.nodes:
+        if _keeps_best(source, node) or (isinstance(node, ast.Call) and _is_best_of_all(source, node)):
+            yield node, "the best of many looks at the test split: it picks what it then judges"
+
+
+def _keeps_best(source: "Source", node: ast.AST) -> bool:
+    """``if test_acc > best: best = test_acc``, ``best = max(best, test_acc)``; over the rounds of a loop."""
+    match node:
+        case ast.Compare(left=left, ops=[ast.Gt() | ast.GtE()], comparators=[right]):
+            new, kept, words = left, right, SCORE
+        case ast.Compare(left=left, ops=[ast.Lt() | ast.LtE()], comparators=[right]):
+            new, kept, words = left, right, ERROR
+        case _:
+            return isinstance(node, ast.Call) and _is_running_best(source, node)
+    if not _is_kept(source, node, new, kept):
+        new, kept, words = kept, new, SCORE if words is ERROR else ERROR
+        if not _is_kept(source, node, new, kept):
+            return False
+    return _is_repeated(source, node, kept) and _is_on_test(source, new, words)
+
+
+def _is_kept(source: "Source", test: ast.AST, new: ast.expr, kept: ast.expr) -> bool:
+    """Whether what is compared with is the best so far: named so, or given the new value where it is better."""
+    if not (dotted(kept) or isinstance(kept, ast.Subscript)):
+        return False
+    branch = next((up for up in source.parents(test) if isinstance(up, ast.If) and test in ast.walk(up.test)), None)
+    same = {ast.dump(new), *(ast.dump(value) for value in source.given(new))}
+    for statement in branch.body if branch else ():
+        for part in ast.walk(statement):
+            if isinstance(part, ast.Assign):
+                for target, value in _assigned(part):
+                    if _is_same(target, kept) and (_is_same(value, new) or ast.dump(value) in same):
+                        return True
+    flagged = source.parent(test)
+    is_flag = isinstance(flagged, ast.Assign) and any(BEST & split(dotted(target)) for target in flagged.targets)
+    return is_flag and bool(BEST & source.words(ast.walk(kept)))
+
+
+def _assigned(node: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
+    for target in node.targets:
+        match target, node.value:
+            case ast.Tuple(elts=names), ast.Tuple(elts=values) if len(names) == len(values):
+                yield from zip(names, values, strict=True)
+            case _:
+                yield target, node.value
+
+
+def _is_same(a: ast.expr, b: ast.expr) -> bool:
+    return ast.unparse(_plain(a)) == ast.unparse(_plain(b))
+
+
+def _plain(node: ast.expr) -> ast.expr:
+    """``acc`` of ``float(acc)`` and of ``acc.item()``."""
+    while isinstance(node, ast.Call):
+        if dotted(node.func) in ("float", "int", "round", "copy.deepcopy") and node.args:
+            node = node.args[0]
+        elif isinstance(node.func, ast.Attribute) and node.func.attr in ("item", "copy", "clone") and not node.args:
+            node = node.func.value
+        else:
+            break
+    return node
+
+
+def _is_running_best(source: "Source", call: ast.Call) -> bool:
+    """``best = max(best, test_acc)``."""
+    name, statement = last_name(call), source.parent(call)
+    while isinstance(statement, ast.Call):
+        statement = source.parent(statement)
+    if name not in HIGHEST | LOWEST or len(call.args) != 2 or not isinstance(statement, ast.Assign):
+        return False
+    for kept, new in (call.args, call.args[::-1]):
+        if any(_is_same(target, kept) for target, _ in _assigned(statement)):
+            words = SCORE if name in HIGHEST else ERROR
+            return _is_repeated(source, call, kept) and _is_on_test(source, new, words)
+    return False
+
+
+def _is_repeated(source: "Source", node: ast.AST, kept: ast.expr) -> bool:
+    """Whether the best outlives the line: a loop goes over it, or an object, a dictionary or the module keeps it."""
+    function = source.function(node)
+    looped = any(isinstance(up, ast.For | ast.While) and source.function(up) is function for up in source.parents(node))
+    outlives = isinstance(kept, ast.Attribute | ast.Subscript) or any(
+        dotted(kept) in part.names
+        for part in ast.walk(function or ast.Pass())
+        if isinstance(part, ast.Global | ast.Nonlocal)
+    )
+    return looped or outlives
+
+
+def _is_on_test(source: "Source", node: ast.expr, words: set[str]) -> bool:
+    """Whether a value is of the test split: by its own name, else by the nearest origin that names a split."""
+    own = source.words(ast.walk(node)) - {"best"}
+    if _split_of(own):
+        return _split_of(own) == "test" and bool((words | {"test"}) & own) and not _contradicts(own, words)
+    if _contradicts(own, words):
+        return False
+    seen: set[str] = set()
+    level = deque([node])
+    for _ in range(STEPS):
+        further = [v for each in level for p in ast.walk(each) for v in _given_once(source, p, seen)]
+        named = {w for v in further for w in source.words(ast.walk(v)) | _called(v)}
+        if found := _split_of(named):
+            return found == "test"
+        level = deque(further)
+    function = source.function(node)
+    return bool(function and _split_of(split(function.name)) == "test" and "epoch" in split(ast.unparse(function.args)))
+
+
+def _contradicts(own: set[str], words: set[str]) -> bool:
+    """Higher is no better of an error."""
+    other = ERROR if words is SCORE else SCORE
+    return bool(other & own) and not words & own
+
+
+def _given_once(source: "Source", node: ast.AST, seen: set[str]) -> list[ast.expr]:
+    name = dotted(node)
+    if not name or name in seen:
+        return []
+    seen.add(name)
+    return list(source.given(node))
+
+
+def _called(node: ast.AST) -> set[str]:
+    """The names of keyword arguments: ``test(test_loader=x)``."""
+    return {word for part in ast.walk(node) if isinstance(part, ast.keyword) for word in split(part.arg or "")}
+
+
+def _split_of(words: set[str]) -> str:
+    """The split that words speak of; validation and training speak against the test split."""
+    if {word for word in words if word in OTHER_SPLIT or word.startswith(("valid", "train"))}:
+        return "other"
+    return "test" if TEST & words or any(word.startswith("test") for word in words) else ""
+
+
+def _is_best_of_all(source: "Source", call: ast.Call) -> bool:
+    """``max(test_accs)``, ``np.argmax(history["test_acc"])``, where it is kept, printed or returned."""
+    name = last_name(call)
+    match call:
+        case ast.Call(func=ast.Attribute(value=values), args=[]) if not source.is_module(values):
+            pass
+        case ast.Call(args=[values]):
+            pass
+        case _:
+            return False
+    if name not in HIGHEST | LOWEST or isinstance(values, ast.Tuple | ast.List | ast.Constant):
+        return False
+    words = SCORE if name in HIGHEST else ERROR
+    own = source.words(ast.walk(values))
+    if _split_of(own) != "test" or not words & own or _contradicts(own, words):
+        return False
+    return _is_reported(source, call) and not _is_picked_on_validation(source, call)
+
+
+def _is_reported(source: "Source", call: ast.Call) -> bool:
+    below: ast.AST = call
+    for above in source.parents(call):
+        match above:
+            case ast.Call() if last_name(above) in NOT_REPORTED:
+                return False
+            case ast.Assert() | ast.Compare() | ast.Slice():
+                return False
+            case ast.BinOp() if not isinstance(above.op, ast.Mult | ast.Mod | ast.Add | ast.Sub):
+                return False
+            case ast.Assign(targets=[target]):
+                named = source.words(ast.walk(target))
+                return not {"y", "x", "lim", "ymax", "ymin"} & named and bool((BEST | SCORE | ERROR | TEST) & named)
+            case ast.stmt():
+                return not isinstance(above, ast.If | ast.While | ast.For) or below in above.body
+        below = above
+    return False
+
+
+def _is_picked_on_validation(source: "Source", call: ast.Call) -> bool:
+    """Whether the function also picks an epoch on the validation split: then that is the result."""
+    function = source.function(call)
+    for node in ast.walk(function) if function else ():
+        if isinstance(node, ast.Call) and last_name(node) in ("argmax", "argmin", "nanargmax", "nanargmin", "index"):
+            words = source.words(part for part in ast.walk(node))
+            if _split_of(words) == "other" and not {"train", "training", "tr"} & words:
+                return True
+    return False
