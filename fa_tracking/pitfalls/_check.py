@@ -124,7 +124,8 @@ def _parsed(path: str, cell: int | None, content: bytes, first: int) -> Piece:
 def _findings(path: str, pieces: list[Piece]) -> list[Finding]:
     """The cells of a notebook share their names, so they are read as one module."""
     for piece in pieces:
-        ast.increment_lineno(piece.tree, piece.first)
+        if piece.first:
+            ast.increment_lineno(piece.tree, piece.first)
     source = Source(ast.Module([statement for piece in pieces for statement in piece.tree.body], []))
     lines = [line for piece in pieces for line in piece.lines]
     found: dict[tuple[int, int, str], Finding] = {}

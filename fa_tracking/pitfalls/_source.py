@@ -79,9 +79,13 @@ class Source:
         """The innermost function around a node."""
         return next((above for above in self.parents(node) if isinstance(above, Function)), None)
 
+    def named(self, node: ast.AST) -> list[Callable]:
+        """The functions, methods and lambdas of the file that a name may mean, by its last part alone."""
+        return self._callables.get(dotted(node).rpartition(".")[2], [])
+
     def callees(self, call: ast.Call) -> list[Callable]:
-        """The functions, methods and lambdas of the file that a call may mean, by their name alone."""
-        return self._callables.get(dotted(call.func).rpartition(".")[2], [])
+        """What a call may mean."""
+        return self.named(call.func)
 
     def callers(self, function: Callable) -> list[ast.Call]:
         """The calls in the file that may mean a function."""
@@ -345,10 +349,17 @@ def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.ex
 
 
 def _places(target: ast.AST) -> Iterator[ast.AST]:
-    """The parts of a target that are given something; an index is not."""
-    yield target
-    for part in [target.value] if isinstance(target, ast.Subscript) else ast.iter_child_nodes(target):
-        yield from _places(part)
+    """The names of a target that are given something: not an index, and not what an attribute is set of."""
+    match target:
+        case ast.Subscript(value=whole):
+            yield from _places(whole)
+        case ast.Tuple(elts=each) | ast.List(elts=each):
+            for one in each:
+                yield from _places(one)
+        case ast.Starred(value=one):
+            yield from _places(one)
+        case _:
+            yield target
 
 
 def _gives_eps(call: ast.Call, position: int) -> bool:

@@ -184,7 +184,8 @@ def _called(node: ast.AST) -> set[str]:
 
 
 def _split_of(words: set[str]) -> str:
-    """The split that words speak of; validation and training speak against the test split."""
+    """The split that words speak of; validation and training speak against the test split, to validate does not."""
+    words = words - {"validate"}
     if {word for word in words if word in OTHER_SPLIT or word.startswith(("valid", "train"))}:
         return "other"
     return "test" if TEST & words or any(word.startswith("test") for word in words) else ""

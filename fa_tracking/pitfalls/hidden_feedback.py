@@ -9,6 +9,7 @@ itself, and reads 1. Here: two layers with such a hook between them.
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
@@ -56,71 +57,75 @@ def reproduce() -> Outcome:
     return Outcome({"cos(.grad, BP)": 1.0}, {"cos(.grad, BP)": seen}, abs(seen) < 0.5)
 
 
+@dataclass(frozen=True)
+class Hook:
+    """A function that is put on a tensor, and the name of its argument that is the gradient."""
+
+    function: Callable
+    gradient: str
+
+
 def find(source: "Source") -> Iterator[tuple[ast.AST, str]]:
     for node, hook in _hooks(source):
         if any(_is_feedback(source, hook, value) for value in _given_back(source, hook)):
             yield node, "the hook puts feedback in the gradient's place: no .grad below is the loss's gradient"
 
 
-def _hooks(source: "Source") -> Iterator[tuple[ast.expr, Callable]]:
-    """Every place where a hook is put on a tensor, with the function where the file shows it."""
+def _hooks(source: "Source") -> Iterator[tuple[ast.expr, Hook]]:
+    """Every place where a hook is put on a tensor, where the file shows its function."""
     for call in source.calls():
         if last_name(call) == "register_hook" and isinstance(call.func, ast.Attribute):
             given = [*call.args[-1:], *(k.value for k in call.keywords if k.arg == "hook")]
-            for function in (f for each in given for f in _meant(source, each)):
-                yield call, function
+            for hook in (found for each in given for found in _meant(source, each)):
+                yield call, hook
     for function in source.walk(ast.FunctionDef):  # @h.register_hook
         for decorator in function.decorator_list:
             if isinstance(decorator, ast.Attribute) and decorator.attr == "register_hook":
-                yield decorator, function
+                yield decorator, _hook(function)
 
 
-def _meant(source: "Source", node: ast.expr, steps: int = 2) -> list[Callable]:
+def _meant(source: "Source", node: ast.expr, steps: int = 2) -> list[Hook]:
     """The function that an expression is, or that the call of a factory returns."""
     match node:
         case ast.Lambda():
-            return [node]
+            return [_hook(node)]
         case ast.Name() | ast.Attribute():
-            named = source.callees(ast.Call(node, [], []))
+            named = source.named(node)
             values = source.given(node) if steps and not named else ()
-            return [*named, *(f for value in values for f in _meant(source, value, steps - 1))]
-        case ast.Call(args=[inside, *_]) if last_name(node) == "partial":
-            return _meant(source, inside, steps)
+            return [*map(_hook, named), *(hook for value in values for hook in _meant(source, value, steps - 1))]
+        case ast.Call(args=[inside, *bound]) if last_name(node) == "partial":
+            return [_hook(found.function, len(bound)) for found in _meant(source, inside, steps)]
         case ast.Call() if steps:
-            return [f for value in source.returned(node) for f in _meant(source, value, steps - 1)]
+            return [hook for value in source.returned(node) for hook in _meant(source, value, steps - 1)]
     return []
 
 
-def _given_back(source: "Source", hook: Callable) -> Iterator[ast.expr]:
+def _hook(function: Callable, bound: int = 0) -> Hook:
+    names = [name for name in parameters(function) if name not in ("self", "cls")]
+    return Hook(function, next(iter(names[bound:]), ""))
+
+
+def _given_back(source: "Source", hook: Hook) -> Iterator[ast.expr]:
     """What a hook returns, or writes into the gradient."""
-    results = source.results(hook)
-    for result in results:
+    for result in source.results(hook.function):
         yield from [result.body, result.orelse] if isinstance(result, ast.IfExp) else [result]
-    gradient = _gradient(hook)
-    for node in ast.walk(hook):
+    for node in ast.walk(hook.function):
         match node:
             case ast.Assign(targets=[ast.Subscript(value=target) | ast.Attribute(value=target, attr="data")]):
-                if dotted(target) in gradient:
+                if dotted(target) == hook.gradient:
                     yield node.value
             case ast.Call(func=ast.Attribute(value=target, attr=method), args=[value]) if method in IN_PLACE:
-                if dotted(target).partition(".")[0] in gradient:
+                if dotted(target).partition(".")[0] == hook.gradient:
                     yield value
 
 
-def _gradient(hook: Callable) -> set[str]:
-    """The argument that is the gradient: the first without a default that is not self, of a partial the last."""
-    names = [name for name in parameters(hook) if name not in ("self", "cls")]
-    required = len(names) - len(hook.args.defaults)
-    return {*names[:1], *names[max(required - 1, 0) : required]}
-
-
-def _is_feedback(source: "Source", hook: Callable, value: ast.expr) -> bool:
+def _is_feedback(source: "Source", hook: Hook, value: ast.expr) -> bool:
     """A product that the gradient has no part in, or that a feedback matrix has; or something named so, in its place."""
-    parts = list(_within(source, hook, value))
-    gradient = _gradient(hook)
+    parts = list(_within(source, hook.function, value))
     is_product = any(_is_product(part) for part in parts)
     names = [part for part in parts if isinstance(part, ast.Name | ast.Attribute) and dotted(part)]
-    takes_gradient = any(dotted(name).partition(".")[0] in gradient for name in names if _is_value(source, name))
+    own = (name for name in names if dotted(name).partition(".")[0] == hook.gradient)
+    takes_gradient = any(_is_value(source, name) for name in own)
     named = any(_is_feedback_name(name) for name in names)
     return (is_product and (named or not takes_gradient)) or (named and not takes_gradient)
 

@@ -88,7 +88,7 @@ def _is_module(source: "Source", node: ast.expr, steps: int = 3) -> bool:
         return _is_list(source, node.value, steps) or _makes_module(source, node.value, steps)
     if isinstance(node, ast.Call):
         return _makes_module(source, node, steps)
-    if known:
+    if known and not all(_is_unknown(source, made) for _, made in known):
         return bool(steps) and any(
             _is_list(source, made, steps - 1) if of_list else _makes_module(source, made, steps - 1)
             for of_list, made in known
@@ -97,6 +97,14 @@ def _is_module(source: "Source", node: ast.expr, steps: int = 3) -> bool:
         return annotation.rpartition(".")[2] in ("Module", "Sequential")
     last = dotted(node).rpartition(".")[2]
     return last != "self" and bool(MODULES & _ends(last)) and dotted(node) != "self"
+
+
+def _is_unknown(source: "Source", node: ast.expr) -> bool:
+    """Whether it comes from a class or a function that the file does not show: ``Net(10)``."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        return False
+    elsewhere = source.name(node.func).partition(".")[0] not in ("torch", "numpy", "jax", "torchvision")
+    return elsewhere and not _makes_module(source, node, 0) and node.func.id[:1].isupper()
 
 
 def _elements(source: "Source", node: ast.expr, value: ast.expr) -> Iterator[tuple[bool, ast.expr]]:

@@ -133,7 +133,8 @@ def _written_out(source: "Source", node: ast.BinOp) -> ast.expr | None:
 
 def _over_runs(source: "Source", spread: ast.expr, node: ast.expr) -> bool:
     """By what the values are named, and by what the loop that gathers them goes over."""
-    words = source.words(ast.walk(node))
+    one = {part.id for up in source.parents(spread) if isinstance(up, ast.For) for part in _names(up.target)}
+    words = source.words(part for part in ast.walk(node) if not (isinstance(part, ast.Name) and part.id in one))
     over = _looped(source, spread, node)
     if _singular(over) & RUN:
         return True
@@ -142,6 +143,10 @@ def _over_runs(source: "Source", spread: ast.expr, node: ast.expr) -> bool:
     if OVER_RUNS & words or (SPLIT & words and SCORE & words):
         return bool(_singular(words) & RUN) or not _is_of_one_run(node)
     return False
+
+
+def _names(node: ast.AST) -> Iterator[ast.Name]:
+    return (part for part in ast.walk(node) if isinstance(part, ast.Name))
 
 
 def _singular(words: set[str]) -> set[str]:
