@@ -78,26 +78,27 @@ class Reader:
 
     def _norms(self, node: ast.expr, steps: int = 2) -> int:
         """How many norms are multiplied."""
+        found = 0
         match node:
             case ast.Call() if last_name(node) in NORMS:
-                return 1
+                found = 1
             case ast.Call(args=[inside, *_]) if last_name(node) in ROOTS:
-                return self._squares(inside)
+                found = self._squares(inside)
             case ast.BinOp(op=ast.Pow(), left=inside, right=ast.Constant(value=0.5)):
-                return self._squares(inside)
+                found = self._squares(inside)
             case ast.BinOp(op=ast.Mult(), left=left, right=right):
-                return self._norms(left, steps) + self._norms(right, steps)
+                found = self._norms(left, steps) + self._norms(right, steps)
             case ast.BinOp(op=ast.Add(), left=left, right=right) | ast.IfExp(body=left, orelse=right):
-                return max(self._norms(left, steps), self._norms(right, steps))
+                found = max(self._norms(left, steps), self._norms(right, steps))
             case ast.Call() if last_name(node) in LIMITS | SAME:
-                return max((self._norms(each, steps) for each in _operands(node)), default=0)
+                found = max((self._norms(each, steps) for each in _operands(node)), default=0)
             case ast.Subscript(value=inside):
-                return self._norms(inside, steps)
+                found = self._norms(inside, steps)
             case ast.Name() | ast.Attribute() if dotted(node):
                 values = self._source.given(node) if steps else ()
                 named = bool(NORM_NAMES & split(dotted(node).rpartition(".")[2]))
-                return max((self._norms(value, steps - 1) for value in values), default=int(named))
-        return 0
+                found = max((self._norms(value, steps - 1) for value in values), default=int(named))
+        return found
 
     def _squares(self, node: ast.expr) -> int:
         """How many sums of squares are multiplied; eps may be added."""
@@ -109,21 +110,22 @@ class Reader:
         return int(any(_is_sum_of_squares(part) for part in ast.walk(node)))
 
     def _has_eps(self, node: ast.expr, steps: int = 2) -> bool:
+        found = False
         match node:
             case ast.BinOp(op=ast.Add(), left=left, right=right):
-                return self._is_eps(left) or self._is_eps(right)
+                found = self._is_eps(left) or self._is_eps(right)
             case ast.BinOp(left=left, right=right) | ast.IfExp(body=left, orelse=right):
-                return self._has_eps(left, steps) or self._has_eps(right, steps)
+                found = self._has_eps(left, steps) or self._has_eps(right, steps)
             case ast.Call() if last_name(node) in LIMITS:
                 operands = _operands(node)
-                return any(map(self._is_eps, operands)) or any(self._has_eps(each, steps) for each in operands)
+                found = any(map(self._is_eps, operands)) or any(self._has_eps(each, steps) for each in operands)
             case ast.Call() if last_name(node) in ROOTS | SAME:
-                return any(self._has_eps(each, steps) for each in _operands(node))
+                found = any(self._has_eps(each, steps) for each in _operands(node))
             case ast.Subscript(value=inside):
-                return self._has_eps(inside, steps)
+                found = self._has_eps(inside, steps)
             case ast.Name() | ast.Attribute() if steps and dotted(node):
-                return any(self._has_eps(value, steps - 1) for value in self._source.given(node))
-        return False
+                found = any(self._has_eps(value, steps - 1) for value in self._source.given(node))
+        return found
 
     def _is_eps(self, node: ast.expr, steps: int = 3) -> bool:
         """A small number, or a name for one that is not known to be 0 or negligible."""
@@ -178,6 +180,9 @@ class Reader:
                             return [left, right]
                         case ast.Call() if last_name(inside) in ("mul", "multiply"):
                             return _operands(inside)[-2:]
+                        case ast.Call() if inside is not node:
+                            if factors := self._factors(inside):
+                                return factors
         return []
 
 

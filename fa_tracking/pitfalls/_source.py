@@ -28,7 +28,7 @@ COSINE_MODULES = {"torch.nn.CosineSimilarity", "torch.nn.modules.distance.Cosine
 
 GRADIENT = {"grad", "grads", "gradient", "gradients", "credit", "credits", "delta", "deltas"}
 ORIGIN = {"bp", "fa", "dfa", "backprop", "autograd", "local", "true", "ref", "reference", "exact", "feedback", "ep"}
-"""Where a gradient named g comes from: g_bp, g_local."""
+"""Where a gradient named g, dW or update comes from: g_bp, dW_fa, local_update."""
 COSINE = {"cos", "cosine", "cosines", "cossim", "alignment", "alignments"}
 GAMMA = {"gamma", "gammas"}
 LAYER = {"layer", "layers", "block", "blocks"}
@@ -282,7 +282,9 @@ class Source:
 
     def _is_of_gradient(self, node: ast.AST) -> bool:
         words = self.words([node])
-        return bool(GRADIENT & words) or ("g" in words and bool(ORIGIN & words))
+        return bool(GRADIENT & words) or bool(
+            ORIGIN & words and ({"g", "update", "updates"} & words or {"d", "w"} <= words)
+        )
 
     def traced(self, node: ast.AST, calls: int = 2) -> Iterator[ast.AST]:
         """The origins of an expression, and of what the arguments among them are given by the helper's callers."""
@@ -340,9 +342,9 @@ def _argument(function: Callable, call: ast.Call, name: str) -> list[ast.expr]:
 def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
     """Each name with its own value where as many are assigned at once: ``a, b = x, y``."""
     match target, value:
-        case (ast.Tuple(elts=names) | ast.List(elts=names)), (ast.Tuple(elts=values) | ast.List(elts=values)) if (
-            len(names) == len(values) and not any(isinstance(each, ast.Starred) for each in (*names, *values))
-        ):
+        case ((ast.Tuple(elts=names) | ast.List(elts=names)), (ast.Tuple(elts=values) | ast.List(elts=values))) if len(
+            names
+        ) == len(values) and not any(isinstance(each, ast.Starred) for each in (*names, *values)):
             yield from zip(names, values, strict=True)
         case _:
             yield target, value

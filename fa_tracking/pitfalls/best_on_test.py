@@ -7,7 +7,6 @@ the same network on labels that it was not picked by.
 """
 
 import ast
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -34,9 +33,24 @@ BEST = {"best", "max", "highest", "top", "peak", "record", "min", "lowest"}
 HIGHEST = {"max", "amax", "nanmax", "argmax", "nanargmax", "maximum", "fmax"}
 LOWEST = {"min", "amin", "nanmin", "argmin", "nanargmin", "minimum", "fmin"}
 NOT_REPORTED = {
-    *("ylim", "set_ylim", "xlim", "set_xlim", "axis", "linspace", "arange", "range", "hist", "plot", "annotate", "text"),
+    *(
+        "ylim",
+        "set_ylim",
+        "xlim",
+        "set_xlim",
+        "axis",
+        "linspace",
+        "arange",
+        "range",
+        "hist",
+        "plot",
+        "annotate",
+        "text",
+    ),
     *("axhline", "axvline", "hlines", "vlines", "fill_between", "scatter", "bar", "set_yticks", "yticks", "Normalize"),
 }
+EVALUATES = {"evaluate", "eval", "score", "accuracy", "validate"}
+EPOCHS = {"epoch", "epochs", "checkpoint", "checkpoints", "iteration", "iterations", "step", "steps", "round", "rounds"}
 STEPS = 4
 
 
@@ -57,7 +71,8 @@ def reproduce() -> Outcome:
 
 def find(source: "Source") -> Iterator[tuple[ast.AST, str]]:
     for node in source.nodes:
-        if _keeps_best(source, node) or (isinstance(node, ast.Call) and _is_best_of_all(source, node)):
+        of_all = isinstance(node, ast.Call | ast.Subscript) and _is_best_of_all(source, node)
+        if of_all or _keeps_best(source, node):
             yield node, "the best of many looks at the test split: it picks what it then judges"
 
 
@@ -89,13 +104,23 @@ def _is_kept(source: "Source", test: ast.AST, new: ast.expr, kept: ast.expr) -> 
                 for target, value in _assigned(part):
                     if _is_same(target, kept) and (_is_same(value, new) or ast.dump(value) in same):
                         return True
+    chosen = source.parent(test)
+    if isinstance(chosen, ast.IfExp) and chosen.test is test:
+        statement, pair = source.parent(chosen), (chosen.body, chosen.orelse)
+        kinds = any(_is_same(a, new) and _is_same(b, kept) for a, b in (pair, pair[::-1]))
+        return kinds and isinstance(statement, ast.Assign) and any(_is_same(t, kept) for t in statement.targets)
     flagged = source.parent(test)
     is_flag = isinstance(flagged, ast.Assign) and any(BEST & split(dotted(target)) for target in flagged.targets)
     return is_flag and bool(BEST & source.words(ast.walk(kept)))
 
 
 def _assigned(node: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """Each place with its value; of a dictionary each entry is a place."""
     for target in node.targets:
+        if isinstance(node.value, ast.Dict):
+            for key, value in zip(node.value.keys, node.value.values, strict=True):
+                if key is not None:
+                    yield ast.Subscript(target, key, ast.Load()), value
         match target, node.value:
             case ast.Tuple(elts=names), ast.Tuple(elts=values) if len(names) == len(values):
                 yield from zip(names, values, strict=True)
@@ -148,20 +173,26 @@ def _is_repeated(source: "Source", node: ast.AST, kept: ast.expr) -> bool:
 def _is_on_test(source: "Source", node: ast.expr, words: set[str]) -> bool:
     """Whether a value is of the test split: by its own name, else by the nearest origin that names a split."""
     own = source.words(ast.walk(node)) - {"best"}
-    if _split_of(own):
-        return _split_of(own) == "test" and bool((words | {"test"}) & own) and not _contradicts(own, words)
     if _contradicts(own, words):
         return False
-    seen: set[str] = set()
-    level = deque([node])
-    for _ in range(STEPS):
-        further = [v for each in level for p in ast.walk(each) for v in _given_once(source, p, seen)]
-        named = {w for v in further for w in source.words(ast.walk(v)) | _called(v)}
-        if found := _split_of(named):
-            return found == "test"
-        level = deque(further)
+    if _split_of(own):
+        return _split_of(own) == "test"
+    if found := _split_of(_nearest_split(source, node)):
+        return found == "test"
     function = source.function(node)
     return bool(function and _split_of(split(function.name)) == "test" and "epoch" in split(ast.unparse(function.args)))
+
+
+def _nearest_split(source: "Source", node: ast.expr) -> set[str]:
+    """The words of the nearest origins of a value that name a split."""
+    seen: set[str] = set()
+    level = [node]
+    for _ in range(STEPS):
+        level = [v for each in level for part in ast.walk(each) for v in _given_once(source, part, seen)]
+        named = {word for v in level for word in source.words(ast.walk(v)) | _keywords(v)}
+        if _split_of(named):
+            return named
+    return set()
 
 
 def _contradicts(own: set[str], words: set[str]) -> bool:
@@ -178,7 +209,7 @@ def _given_once(source: "Source", node: ast.AST, seen: set[str]) -> list[ast.exp
     return list(source.given(node))
 
 
-def _called(node: ast.AST) -> set[str]:
+def _keywords(node: ast.AST) -> set[str]:
     """The names of keyword arguments: ``test(test_loader=x)``."""
     return {word for part in ast.walk(node) if isinstance(part, ast.keyword) for word in split(part.arg or "")}
 
@@ -191,26 +222,69 @@ def _split_of(words: set[str]) -> str:
     return "test" if TEST & words or any(word.startswith("test") for word in words) else ""
 
 
-def _is_best_of_all(source: "Source", call: ast.Call) -> bool:
+def _is_best_of_all(source: "Source", node: ast.Call | ast.Subscript) -> bool:
     """``max(test_accs)``, ``np.argmax(history["test_acc"])``, where it is kept, printed or returned."""
-    name = last_name(call)
-    match call:
+    name, values = _extreme(source, node)
+    if values is None or isinstance(values, ast.Tuple | ast.List | ast.Constant):
+        return False
+    words = SCORE if name in HIGHEST else ERROR
+    keys = [k.value for k in node.keywords if k.arg == "key"] if isinstance(node, ast.Call) else []
+    own = source.words(part for each in (values, *keys) for part in ast.walk(each))
+    if _contradicts(own, words) or not _is_reported(source, node) or _is_picked_on_validation(source, node):
+        return False
+    if _split_of(own):
+        is_test = _split_of(own) == "test" or (_is_keras_validation(values) and _validates_on_test(source))
+        if not is_test or words & own:
+            return is_test
+    made = own if _split_of(own) else _nearest_split(source, values)
+    scored = (words | EVALUATES) & (own | made | source.words(source.origins(values)))
+    return _split_of(made) == "test" and bool(scored) and _is_over_epochs(source, values)
+
+
+def _extreme(source: "Source", node: ast.Call | ast.Subscript) -> tuple[str, ast.expr | None]:
+    """Which extreme is taken, and of what; ``sorted(x)[-1]`` is a maximum too."""
+    match node:
+        case ast.Subscript(
+            value=ast.Call(func=ast.Name(id="sorted"), args=[values], keywords=[]), slice=ast.Constant(value=0)
+        ):
+            return "min", values
+        case ast.Subscript(value=ast.Call(func=ast.Name(id="sorted"), args=[values], keywords=[]), slice=ast.UnaryOp()):
+            return "max", values
         case ast.Call(func=ast.Attribute(value=values), args=[]) if not source.is_module(values):
             pass
         case ast.Call(args=[values]):
             pass
         case _:
-            return False
-    if name not in HIGHEST | LOWEST or isinstance(values, ast.Tuple | ast.List | ast.Constant):
-        return False
-    words = SCORE if name in HIGHEST else ERROR
-    own = source.words(ast.walk(values))
-    if _split_of(own) != "test" or not words & own or _contradicts(own, words):
-        return False
-    return _is_reported(source, call) and not _is_picked_on_validation(source, call)
+            return "", None
+    name = last_name(node) if isinstance(node, ast.Call) else ""
+    return name, values if name in HIGHEST | LOWEST else None
 
 
-def _is_reported(source: "Source", call: ast.Call) -> bool:
+def _is_over_epochs(source: "Source", values: ast.expr) -> bool:
+    """Whether the list was filled in a loop over epochs or checkpoints, or over numbers."""
+    made = [values, *source.given(values)]
+    loops: list[ast.For | ast.comprehension] = [
+        p for v in made for p in ast.walk(v) if isinstance(p, ast.comprehension)
+    ]
+    for value in made:
+        around = [up for up in source.parents(value) if isinstance(up, ast.For)]
+        loops += around[:1]
+    heads = [(loop.iter, source.words([*ast.walk(loop.target), *ast.walk(loop.iter)])) for loop in loops]
+    return any((isinstance(over, ast.Call) and dotted(over.func) == "range") or EPOCHS & words for over, words in heads)
+
+
+def _is_keras_validation(values: ast.expr) -> bool:
+    keys = [part.value for part in ast.walk(values) if isinstance(part, ast.Constant)]
+    return any(isinstance(key, str) and key.startswith("val_") for key in keys)
+
+
+def _validates_on_test(source: "Source") -> bool:
+    """``model.fit(…, validation_data=(x_test, y_test))``."""
+    given = [k.value for call in source.calls() for k in call.keywords if k.arg == "validation_data"]
+    return any(_split_of(source.words(ast.walk(value))) == "test" for value in given)
+
+
+def _is_reported(source: "Source", call: ast.expr) -> bool:
     below: ast.AST = call
     for above in source.parents(call):
         match above:
@@ -229,7 +303,7 @@ def _is_reported(source: "Source", call: ast.Call) -> bool:
     return False
 
 
-def _is_picked_on_validation(source: "Source", call: ast.Call) -> bool:
+def _is_picked_on_validation(source: "Source", call: ast.expr) -> bool:
     """Whether the function also picks an epoch on the validation split: then that is the result."""
     function = source.function(call)
     for node in ast.walk(function) if function else ():

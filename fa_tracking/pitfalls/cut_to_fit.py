@@ -25,7 +25,19 @@ CLASSES, WIDTH = 10, 64
 ALIKE = {"cos", "cosine", "cossim", "angle", "alignment", "align", "similarity", "sim"}
 SEQUENCES = {
     *("audio", "wave", "waveform", "wav", "signal", "signals", "frame", "frames", "token", "tokens", "text", "texts"),
-    *("seq", "seqs", "sequence", "sequences", "time", "trajectory", "series", "spectrum", "spectrogram", "word", "words"),
+    *(
+        "seq",
+        "seqs",
+        "sequence",
+        "sequences",
+        "time",
+        "trajectory",
+        "series",
+        "spectrum",
+        "spectrogram",
+        "word",
+        "words",
+    ),
     *("sentence", "sentences", "query", "queries", "emb", "embs", "embedding", "embeddings", "history", "steps"),
 }
 """What has a beginning: its first entries may well be compared."""
@@ -116,35 +128,42 @@ def _is_cut(source: "Source", node: ast.AST, steps: int = DEPTH) -> bool:
 def _ends(node: ast.AST) -> list[ast.expr]:
     """Where a slice ends: ``n`` of ``x[:n]``, of ``x[:n, :m]`` and of ``x.narrow(0, 0, n)``."""
     match node:
-        case ast.Subscript(slice=ast.Slice(lower=None, upper=ast.expr() as end)):
+        case ast.Subscript(slice=ast.Slice(upper=ast.expr() as end) as whole) if _from_the_start(whole):
             return [end]
         case ast.Subscript(slice=ast.Tuple(elts=axes)):
-            return [a.upper for a in axes if isinstance(a, ast.Slice) and a.lower is None and a.upper is not None]
+            return [a.upper for a in axes if isinstance(a, ast.Slice) and _from_the_start(a) and a.upper is not None]
         case ast.Call() if last_name(node) in CUTTERS:
             return [*node.args[-2:], *(k.value for k in node.keywords)]
     return []
 
 
+def _from_the_start(node: ast.Slice) -> bool:
+    return node.lower is None or (isinstance(node.lower, ast.Constant) and node.lower.value == 0)
+
+
 def _fits(source: "Source", end: ast.expr, cut: ast.AST, steps: int = 2) -> bool:
     """Whether an end is the smaller of two sizes, or the size of another vector."""
+    found = False
     match end:
         case ast.Call(args=[ast.List(elts=sizes) | ast.Tuple(elts=sizes)]) | ast.Call(args=[_, _, *_] as sizes) if (
             last_name(end) in ("min", "minimum", "amin")
         ):
-            return len(sizes) > 1 and all(_is_size(source, size) for size in sizes)
+            found = len(sizes) > 1 and all(_is_size(source, size) for size in sizes)
         case ast.Call(args=[ast.GeneratorExp(elt=size) | ast.ListComp(elt=size)]) if last_name(end) == "min":
-            return _is_size(source, size)
+            found = _is_size(source, size)
+        case ast.Call(args=[ast.Call(func=ast.Name(id="map"), args=[size, *_])]) if last_name(end) == "min":
+            found = dotted(size) == "len"
         case ast.Call(args=[inside]) if dotted(end.func) == "int":
-            return _fits(source, inside, cut, steps)
+            found = _fits(source, inside, cut, steps)
         case ast.Tuple(elts=[*each]):
-            return any(_fits(source, one, cut, steps) for one in each)
+            found = any(_fits(source, one, cut, steps) for one in each)
         case ast.IfExp(body=body, orelse=orelse):
-            return _is_size(source, body) and _is_size(source, orelse)
+            found = _is_size(source, body) and _is_size(source, orelse)
         case ast.Name() if steps:
-            return any(_fits(source, value, cut, steps - 1) for value in source.given(end))
+            found = any(_fits(source, value, cut, steps - 1) for value in (*source.given(end), *source.passed(end)))
         case ast.Call() | ast.Subscript() | ast.Attribute() if _is_size(source, end) and isinstance(cut, ast.Subscript):
-            return _of(end) != "" and _of(end) != dotted(cut.value).partition(".")[0]
-    return False
+            found = _of(end) != "" and _of(end) != dotted(cut.value).partition(".")[0]
+    return found
 
 
 def _is_size(source: "Source", node: ast.expr, steps: int = 1) -> bool:

@@ -36,7 +36,10 @@ REPEATED = {"seed", "run", "trial", "sample", "batch", "epoch", "step", "episode
 """What a mean may well go over, in the singular."""
 OTHER = {"method", "dataset", "image", "pair", "query", "sentence", "token", "time", "iteration", "repeat"}
 """What else the values of a dictionary or of a loop may stand for."""
-BY_LAYER = {"parameters", "modules", "children", "weights", "feedbacks", "matrices", "hidden", "hiddens", "depth"}
+BY_LAYER = {
+    *("parameters", "params", "param", "modules", "children", "weights", "feedbacks", "matrices", "hidden", "hiddens"),
+    *("depth", "grads", "gradients", "updates"),
+}
 """Lists, and methods of a model, that hold one entry a layer."""
 INDEX = {"l", "lyr"}
 """Names that a loop gives the number of a layer."""
@@ -94,21 +97,27 @@ def _is_mean_over_layers(source: "Source", call: ast.Call) -> bool:
         comprehensions = [part for part in ast.walk(each) if isinstance(part, ast.ListComp | ast.GeneratorExp)]
         for comprehension in comprehensions:
             loops = comprehension.generators
-            if _is_cosine(source, comprehension.elt) and any(_goes_over_layers(source, loop) for loop in loops):
+            elt = comprehension.elt
+            if _is_cosine(source, elt) and any(_goes_over_layers(source, loop, elt) for loop in loops):
                 return True
             if any(_are_values_of_layers(source, loop.iter) for loop in loops):
                 return True
         # a list that a loop appends to; the loop around the mean itself repeats the whole
-        if isinstance(each, ast.Call) and last_name(each) == "append" and each.args and _is_cosine(source, each.args[0]):
+        if (
+            isinstance(each, ast.Call)
+            and last_name(each) == "append"
+            and each.args
+            and _is_cosine(source, each.args[0])
+        ):
             around = set(source.parents(call))
             loops_of = [above for above in source.parents(each) if isinstance(above, ast.For) and above not in around]
-            if any(_goes_over_layers(source, loop) for loop in loops_of):
+            if any(_goes_over_layers(source, loop, each.args[0]) for loop in loops_of):
                 return True
     return False
 
 
 def _are_values_of_layers(source: "Source", node: ast.AST) -> bool:
-    """``angles.values()``, where the dictionary is named after cosines or comes from what is: by layer, or it says so."""
+    """``angles.values()``, where the dictionary is named after cosines or comes from what is so named."""
     match node:
         case ast.Call(func=ast.Attribute(attr="values", value=mapping), args=[]):
             words = source.words(source.origins(mapping))
@@ -118,7 +127,17 @@ def _are_values_of_layers(source: "Source", node: ast.AST) -> bool:
     return False
 
 
-def _goes_over_layers(source: "Source", loop: ast.For | ast.comprehension) -> bool:
+def _goes_over_layers(source: "Source", loop: ast.For | ast.comprehension, value: ast.expr) -> bool:
+    """Whether a loop goes over layers, or over a dictionary of cosines that the value is read from."""
+    mapping = loop.iter
+    if isinstance(mapping, ast.Call) and last_name(mapping) in ("items", "keys"):
+        mapping = mapping.func.value if isinstance(mapping.func, ast.Attribute) else mapping
+    read = last_name(loop.iter) == "items" if isinstance(loop.iter, ast.Call) else False
+    read = read or any(isinstance(p, ast.Subscript) and ast.dump(p.value) == ast.dump(mapping) for p in ast.walk(value))
+    if read and dotted(mapping):
+        named = source.words(source.origins(mapping))
+        if (COSINE | GAMMA) & named and not _is_other(named):
+            return True
     words = source.words([*ast.walk(loop.target), *ast.walk(loop.iter)])
     names = {part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name)}
     return bool((LAYER | BY_LAYER) & words or INDEX & names) and not _is_other(words)
@@ -153,7 +172,7 @@ def _summed_over_layers(source: "Source", statement: ast.AugAssign | ast.Assign)
     if not name or value is None or LOSS & split(name) or not _is_cosine(source, value):
         return None
     loops = [above for above in source.parents(statement) if isinstance(above, ast.For)]
-    if not any(_goes_over_layers(source, loop) for loop in loops[:1]):
+    if not any(_goes_over_layers(source, loop, value) for loop in loops[:1]):
         return None
     if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Div) and not _is_quotient(source, value):
         return statement  # mean += (cos - mean) / n, mean += cos / n

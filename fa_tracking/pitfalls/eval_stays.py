@@ -71,8 +71,7 @@ def _is_train_false(call: ast.Call) -> bool:
 def _is_trained(source: "Source", call: ast.Call) -> bool:
     """Not a teacher, a frozen part or one that no optimizer of the file holds."""
     receiver = call.func.value if isinstance(call.func, ast.Attribute) else call
-    last = dotted(receiver).rpartition(".")[2]
-    if not last or OTHERS & split(last):
+    if not isinstance(receiver, ast.Name | ast.Attribute | ast.Subscript) or OTHERS & source.words(ast.walk(receiver)):
         return False
     if any(isinstance(v, ast.Call) and last_name(v) in MEMBERS for v in source.given(receiver)):
         return False
@@ -91,8 +90,13 @@ def _trains_on(source: "Source", call: ast.Call) -> Iterator[bool]:
         if _leaves(source, way, loop) or _is_last_round(source, way, loop):
             continue
         nodes = _reached(source, loop, DEPTH)
-        trains = any(isinstance(node, ast.Call) and last_name(node) == "backward" for node in nodes)
+        trains = any(isinstance(node, ast.Call) and _is_step(source, node) for node in nodes)
         yield trains and not any(_puts_back(source, node) for node in nodes) and not _only_judges(source, call, loop)
+
+
+def _is_step(source: "Source", call: ast.Call) -> bool:
+    """``loss.backward()``, ``torch.autograd.grad(…)``."""
+    return last_name(call) == "backward" or source.name(call.func) == "torch.autograd.grad"
 
 
 def _loops(source: "Source", node: ast.AST, depth: int) -> Iterator[tuple[ast.For | ast.While, ast.AST]]:
@@ -161,11 +165,13 @@ def _puts_back(source: "Source", node: ast.AST) -> bool:
 
 def _only_judges(source: "Source", call: ast.Call, loop: ast.AST) -> bool:
     """Whether the loop calls the network, and only without gradients: as it does a teacher."""
-    receiver = dotted(call.func.value) if isinstance(call.func, ast.Attribute) else ""
-    uses = [node for node in ast.walk(loop) if isinstance(node, ast.Call) and dotted(node.func) == receiver]
+    receiver = ast.dump(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+    uses = [node for node in ast.walk(loop) if isinstance(node, ast.Call) and ast.dump(node.func) == receiver]
     return bool(uses) and all(_is_without_gradients(source, use) for use in uses)
 
 
 def _is_without_gradients(source: "Source", node: ast.AST) -> bool:
-    managers = [item.context_expr for above in source.parents(node) if isinstance(above, ast.With) for item in above.items]
+    managers = [
+        item.context_expr for above in source.parents(node) if isinstance(above, ast.With) for item in above.items
+    ]
     return any(isinstance(m, ast.Call) and last_name(m) in ("no_grad", "inference_mode") for m in managers)

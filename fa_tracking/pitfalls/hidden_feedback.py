@@ -1,9 +1,9 @@
 """A Tensor hook can replace the gradient unseen
 
 What a function given to ``tensor.register_hook`` returns takes the gradient's place in all that lies below. Where it
-returns an error times a feedback matrix, every ``.grad`` below is the feedback's, and so is what ``torch.autograd.grad``
-calls the gradient: nothing in the module list says so, a comparison with "backpropagation" compares the method with
-itself, and reads 1. Here: two layers with such a hook between them.
+returns an error times a feedback matrix, every ``.grad`` below is the feedback's, and so is the gradient that
+``torch.autograd.grad`` gives: nothing in the list of modules says so, and a comparison with "backpropagation" compares
+the method with itself and reads 1. Here: two layers with such a hook between them.
 """
 
 import ast
@@ -26,7 +26,10 @@ PRODUCTS = {
     *("matmul", "mm", "mv", "bmm", "einsum", "dot", "tensordot", "linear", "addmm", "baddbmm", "inner", "outer"),
     *("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "conv1d_input", "conv2d_input"),
 }
-FEEDBACK = {"feedback", "feedbacks", "fb", "fa", "dfa", "fixed", "random", "backward", "err", "error", "errors", "delta"}
+FEEDBACK = {
+    *("feedback", "feedbacks", "fb", "fa", "dfa", "fixed", "random", "backward", "err", "error", "errors", "delta"),
+    "sign",  # of the weights, as in sign symmetry
+}
 MATRIX = re.compile(r"[BR](s|_?\d+|_[a-z0-9]+|fb)?|e")
 """The field's own names: B, B1, B_l for the feedback, e for the error."""
 IN_PLACE = {"copy_", "set_"}
@@ -120,7 +123,7 @@ def _given_back(source: "Source", hook: Hook) -> Iterator[ast.expr]:
 
 
 def _is_feedback(source: "Source", hook: Hook, value: ast.expr) -> bool:
-    """A product that the gradient has no part in, or that a feedback matrix has; or something named so, in its place."""
+    """A product without the gradient, or with a feedback matrix; or what is named feedback, in the gradient's place."""
     parts = list(_within(source, hook.function, value))
     is_product = any(_is_product(part) for part in parts)
     names = [part for part in parts if isinstance(part, ast.Name | ast.Attribute) and dotted(part)]

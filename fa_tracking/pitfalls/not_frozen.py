@@ -27,6 +27,7 @@ MODULES = {
 """What a name ends in that stands for a module, where the file does not show what it is given."""
 LISTS = {"children", "modules", "layers", "blocks", "convs", "fcs", "linears", "heads"}
 MEMBERS = {"modules", "children", "named_modules", "named_children"}
+HOLDERS = {f"torch.nn.{name}" for name in ("ModuleList", "ModuleDict", "Sequential")}
 TENSORS = {"Parameter", "Buffer", "UninitializedParameter"}
 MAKERS = {"from_pretrained", "create_model"}
 KEPT = {"to", "cuda", "cpu", "float", "double", "half", "eval", "train", "apply"}
@@ -136,21 +137,23 @@ def _makes_module(source: "Source", node: ast.expr, steps: int) -> bool:
 
 def _is_list(source: "Source", node: ast.expr, steps: int) -> bool:
     """Whether what it holds are modules: ``net.children()``, ``[self.conv1, self.fc]``, ``model.layers``."""
+    found = False
     match node:
         case ast.List(elts=each) | ast.Tuple(elts=each):
-            return bool(each) and all(_is_module(source, one, steps) for one in each)
+            found = bool(each) and all(_is_module(source, one, steps) for one in each)
         case ast.Call(args=[inside, *_]) if dotted(node.func) in ("list", "enumerate", "reversed", "tuple"):
-            return _is_list(source, inside, steps)
+            found = _is_list(source, inside, steps)
+        case ast.Call(func=ast.Attribute(value=inside, attr="items" | "values")) | ast.Subscript(value=inside):
+            found = _is_list(source, inside, steps)
         case ast.Call():
-            return last_name(node) in MEMBERS or source.name(node.func) in ("torch.nn.ModuleList", "torch.nn.Sequential")
-        case ast.Subscript(value=inside):
-            return _is_list(source, inside, steps)
+            found = last_name(node) in MEMBERS or source.name(node.func) in HOLDERS
+        case ast.ListComp(elt=made):
+            found = _makes_module(source, made, steps)
         case ast.Name() | ast.Attribute():
             values = [v for v in source.given(node) if not isinstance(source.parent(v), ast.Expr) and not _is_empty(v)]
-            if values and steps:
-                return any(_is_list(source, value, steps - 1) for value in values)
-            return not values and dotted(node).rpartition(".")[2] in LISTS
-    return False
+            found = any(_is_list(source, value, steps - 1) for value in values) if steps else False
+            found = found or (not values and dotted(node).rpartition(".")[2] in LISTS)
+    return found
 
 
 def _is_class_of_modules(source: "Source", name: str, steps: int = 3) -> bool:

@@ -38,11 +38,15 @@ STEPS = 20
 OVER_RUNS = {"acc", "accs", "accuracy", "accuracies", "seed", "seeds", "trial", "trials", "runs"}
 RUN = {"run", "seed", "trial", "repeat", "replicate", "repetition"}
 WHOLE = {
-    *("population", "individual", "genome", "generation", "chromosome", "swarm", "particle", "agent", "member"),
-    *("task", "class", "label", "category", "inner", "outer", "layer", "sample", "example", "image", "pixel", "client"),
-    *("batch", "epoch", "step", "minibatch"),
+    *("population", "pop", "individual", "ind", "genome", "generation", "chromosome", "swarm", "particle", "agent"),
+    *("member", "candidate", "cand", "offspring", "parent", "species", "island", "task", "inner", "outer"),
 }
-"""What is there as a whole, or lies within one run, in the singular: its spread is no estimate over seeds."""
+"""What is there as a whole, in the singular: its spread is that of a population."""
+WITHIN = {
+    *("class", "label", "category", "layer", "sample", "example", "image", "pixel", "client"),
+    *("batch", "minibatch", "loader", "dataloader", "epoch", "step"),
+}
+"""What lies within one run: its spread says nothing over seeds."""
 ONE_RUNS = {"metrics", "metric", "log", "logs", "aux", "history", "info", "summary"}
 """Dictionaries that hold the values of one run."""
 COUNT = {"n", "num", "number", "count", "counts", "size", "len", "length", "seeds", "runs", "trials", "samples", "reps"}
@@ -71,10 +75,10 @@ def find(source: "Source") -> Iterator[tuple[ast.AST, str]]:
             yield call, "the spread in a standard error is divided by n, not by n − 1"
         elif _over_runs(source, call, values):
             yield call, "the standard deviation over runs is divided by n, not by n − 1"
-    for division in source.walk(ast.BinOp):
-        values = _written_out(source, division)
-        if values is not None and _over_runs(source, division, values):
-            yield division, "the variance over runs is divided by n, not by n − 1"
+    for node in source.nodes:
+        values = _written_out(source, node)
+        if values is not None and _over_runs(source, node, values):
+            yield node, "the variance over runs is divided by n, not by n − 1"
 
 
 def _values(source: "Source", call: ast.Call) -> ast.expr | None:
@@ -111,37 +115,47 @@ def _is_numpy(source: "Source", node: ast.expr, steps: int = 2) -> bool:
     return False
 
 
-def _written_out(source: "Source", node: ast.BinOp) -> ast.expr | None:
-    """The values of ``sum((v - mean) ** 2 for v in values) / len(values)``."""
+def _written_out(source: "Source", node: ast.AST) -> ast.expr | None:
+    """The values of ``sum((v - mean) ** 2 for v in values) / len(values)`` and of ``((v - v.mean()) ** 2).mean()``."""
     match node:
         case ast.BinOp(
-            op=ast.Div(),
-            left=ast.Call(
-                func=ast.Name(id="sum"),
-                args=[
-                    ast.GeneratorExp(
-                        elt=ast.BinOp(op=ast.Pow(), left=ast.BinOp(op=ast.Sub()), right=ast.Constant(value=2)),
-                        generators=[loop],
-                    )
-                ],
-            ),
-            right=right,
-        ) if _is_count(source, right):
-            return loop.iter
+            op=ast.Div(), left=ast.Call(func=ast.Name(id="sum"), args=[ast.GeneratorExp() as all_of]), right=n
+        ):
+            value = _deviation(source, all_of.elt)
+            loop = all_of.generators[0]
+            is_spread = value is not None and ast.unparse(value) == ast.unparse(loop.target)
+            return loop.iter if is_spread and _is_count(source, n) else None
+        case ast.Call(func=ast.Attribute(attr="mean", value=inside), args=[]) | ast.Call(args=[inside]) if (
+            last_name(node) == "mean"
+        ):
+            return _deviation(source, inside)
     return None
 
 
-def _over_runs(source: "Source", spread: ast.expr, node: ast.expr) -> bool:
+def _deviation(source: "Source", node: ast.expr) -> ast.expr | None:
+    """What the mean is taken off of, and the rest squared."""
+    match node:
+        case ast.BinOp(op=ast.Pow(), left=ast.BinOp(op=ast.Sub(), left=value, right=mean), right=ast.Constant(value=2)):
+            made = [mean, *source.given(mean)]
+            means = any(isinstance(each, ast.Call) and last_name(each) in ("mean", "fmean") for each in made)
+            sums = any("sum(" in ast.unparse(each) and "len(" in ast.unparse(each) for each in made)
+            return value if means or sums or {"mean", "m", "mu", "avg", "average"} & split(dotted(mean)) else None
+    return None
+
+
+def _over_runs(source: "Source", spread: ast.AST, node: ast.expr) -> bool:
     """By what the values are named, and by what the loop that gathers them goes over."""
     one = {part.id for up in source.parents(spread) if isinstance(up, ast.For) for part in _names(up.target)}
     words = source.words(part for part in ast.walk(node) if not (isinstance(part, ast.Name) and part.id in one))
     over = _looped(source, spread, node)
     if _singular(over) & RUN:
         return True
-    if _singular(words | over) & WHOLE:
+    origins = source.words(source.origins(node))
+    if _singular(words | over) & WITHIN or _singular(words | over | origins) & WHOLE:
         return False
     if OVER_RUNS & words or (SPLIT & words and SCORE & words):
-        return bool(_singular(words) & RUN) or not _is_of_one_run(node)
+        values = [*source.given(node)] or [node]
+        return bool(_singular(words) & RUN) or not all(map(_is_of_one_run, values))
     return False
 
 
@@ -153,15 +167,21 @@ def _singular(words: set[str]) -> set[str]:
     return {word if word == "class" else word.removesuffix("s").removesuffix("se") for word in words} | words
 
 
-def _looped(source: "Source", spread: ast.expr, node: ast.expr) -> set[str]:
+def _looped(source: "Source", spread: ast.AST, node: ast.expr) -> set[str]:
     """The words of what the loops around the values, and not around the spread, go over."""
-    loops: list[ast.AST] = [part for part in source.origins(node) if isinstance(part, ast.comprehension)]
+    parts = list(source.origins(node))
+    loops: list[ast.AST] = [part for part in parts if isinstance(part, ast.comprehension)]
     around = set(source.parents(spread))
     for made in (value for part in ast.walk(node) for value in source.given(part)):
         if _gathers(source, made):
             loops += [up for up in source.parents(made) if isinstance(up, ast.For) and up not in around]
-    heads = [part for loop in loops if isinstance(loop, ast.comprehension | ast.For) for part in (loop.target, loop.iter)]
-    return source.words(part for head in heads for part in ast.walk(head))
+    heads = [
+        part for loop in loops if isinstance(loop, ast.comprehension | ast.For) for part in (loop.target, loop.iter)
+    ]
+    mapped = [
+        over for part in parts if isinstance(part, ast.Call) and last_name(part) == "map" for over in part.args[1:]
+    ]
+    return source.words(part for head in (*heads, *mapped) for part in ast.walk(head))
 
 
 def _gathers(source: "Source", made: ast.expr) -> bool:
@@ -185,17 +205,27 @@ def _in_standard_error(source: "Source", call: ast.Call) -> bool:
 
 
 def _uses(source: "Source", call: ast.Call) -> Iterator[ast.expr]:
-    """Where the name that the spread is given is read in the same function."""
-    for statement in source.parents(call):
-        if not isinstance(statement, ast.Assign | ast.AnnAssign):
-            continue
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        names = [dotted(part) for target in targets for part in ast.walk(target) if dotted(part)]
-        for node in source.walk(ast.Name):
-            same = node.id in names and source.function(node) is source.function(call)
-            if same and isinstance(node.ctx, ast.Load) and call in _made_alone(source, node):
+    """Where the name or the key that the spread is given is read in the same function."""
+    function = source.function(call)
+    here = [node for node in source.nodes if isinstance(node, ast.Name | ast.Subscript) and _is_read(node)]
+    for node in (node for node in here if source.function(node) is function):
+        if isinstance(node, ast.Name):
+            if call in _made_alone(source, node):
                 yield node
-        return
+        elif isinstance(node.slice, ast.Constant):
+            for made in source.given(node.value):
+                if isinstance(made, ast.Dict):
+                    kept = {k.value: _bare(v) for k, v in zip(made.keys, made.values, strict=True) if _is_text(k)}
+                    if kept.get(node.slice.value) is call:
+                        yield node
+
+
+def _is_read(node: ast.Name | ast.Subscript) -> bool:
+    return isinstance(node.ctx, ast.Load)
+
+
+def _is_text(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant)
 
 
 def _made_alone(source: "Source", node: ast.Name) -> list[ast.expr]:
@@ -212,7 +242,7 @@ def _bare(node: ast.expr) -> ast.expr:
 def _divides_by_root(source: "Source", node: ast.expr, is_variance: bool) -> bool:
     """Whether the spread, or a multiple of it, is divided by the root of a count."""
     above, below = source.parent(node), node
-    while isinstance(above, ast.BinOp) and isinstance(above.op, ast.Mult) or _is_float(above):
+    while (isinstance(above, ast.BinOp) and isinstance(above.op, ast.Mult)) or _is_float(above):
         if isinstance(above, ast.BinOp) and any(map(_is_drawn, ast.walk(above))):
             return False
         above, below = source.parent(above) if above else None, above if isinstance(above, ast.expr) else below
@@ -231,7 +261,9 @@ def _is_float(node: ast.AST | None) -> bool:
 
 def _is_drawn(node: ast.AST) -> bool:
     """Random numbers that are scaled are weights, not an error."""
-    return isinstance(node, ast.Call) and bool({"rand", "randn", "random", "normal", "uniform"} & split(dotted(node.func)))
+    return isinstance(node, ast.Call) and bool(
+        {"rand", "randn", "random", "normal", "uniform"} & split(dotted(node.func))
+    )
 
 
 def _under_root(node: ast.expr) -> ast.expr | None:
@@ -247,8 +279,12 @@ def _under_root(node: ast.expr) -> ast.expr | None:
 def _is_count(source: "Source", node: ast.expr) -> bool:
     """How many values there are; n − 1 is not."""
     match node:
-        case ast.Call(args=[each, *rest]) if dotted(node.func) in ("max", "float"):
+        case ast.Call(args=[each, *rest]) if last_name(node) in ("max", "maximum", "float"):
             return any(_is_count(source, one) for one in (each, *rest))
+        case ast.Call(args=[each, *_]) if last_name(node) in ("sum", "count_nonzero"):
+            return any(
+                isinstance(part, ast.Call) and last_name(part) in ("isnan", "isfinite") for part in ast.walk(each)
+            )
         case ast.Call():
             return last_name(node) in ("len", "numel", "size")
         case ast.Subscript(value=ast.Attribute(attr="shape")) | ast.Attribute(attr="size"):
