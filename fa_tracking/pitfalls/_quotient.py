@@ -56,7 +56,8 @@ class Reader:
         above = self._source.parent(node)
         if isinstance(above, ast.BinOp) and isinstance(above.op, ast.Div) and above.left is node:
             return  # a @ b / a.norm() / b.norm() is one quotient
-        dot, divisors = node.left, [node.right]
+        dot: ast.expr = node.left
+        divisors = [node.right]
         while isinstance(dot, ast.BinOp) and isinstance(dot.op, ast.Div):
             dot, divisors = dot.left, [*divisors, dot.right]
         if sum(map(self._norms, divisors)) >= 2 and (product := self._dot(dot)):

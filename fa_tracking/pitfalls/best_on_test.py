@@ -106,9 +106,9 @@ def _is_kept(source: "Source", test: ast.AST, new: ast.expr, kept: ast.expr) -> 
                         return True
     chosen = source.parent(test)
     if isinstance(chosen, ast.IfExp) and chosen.test is test:
-        statement, pair = source.parent(chosen), (chosen.body, chosen.orelse)
-        kinds = any(_is_same(a, new) and _is_same(b, kept) for a, b in (pair, pair[::-1]))
-        return kinds and isinstance(statement, ast.Assign) and any(_is_same(t, kept) for t in statement.targets)
+        place, pair = source.parent(chosen), (chosen.body, chosen.orelse)
+        is_choice = any(_is_same(a, new) and _is_same(b, kept) for a, b in (pair, pair[::-1]))
+        return is_choice and isinstance(place, ast.Assign) and any(_is_same(t, kept) for t in place.targets)
     flagged = source.parent(test)
     is_flag = isinstance(flagged, ast.Assign) and any(BEST & split(dotted(target)) for target in flagged.targets)
     return is_flag and bool(BEST & source.words(ast.walk(kept)))

@@ -160,15 +160,8 @@ def _is_cosine(source: "Source", node: ast.AST) -> bool:
 
 def _summed_over_layers(source: "Source", statement: ast.AugAssign | ast.Assign) -> ast.AST | None:
     """Where ``total += cos`` in a loop over layers becomes a mean: the division, or the statement of a running mean."""
-    match statement:
-        case ast.AugAssign(target=target, op=ast.Add(), value=value):
-            pass
-        case ast.Assign(targets=[target], value=ast.BinOp(op=ast.Add(), left=left, right=right)):
-            here = dotted(target)
-            value = right if dotted(left) == here else left if dotted(right) == here else None
-        case _:
-            return None
-    name = dotted(target)
+    target, value = _added(statement)
+    name = dotted(target) if target else ""
     if not name or value is None or LOSS & split(name) or not _is_cosine(source, value):
         return None
     loops = [above for above in source.parents(statement) if isinstance(above, ast.For)]
@@ -177,6 +170,17 @@ def _summed_over_layers(source: "Source", statement: ast.AugAssign | ast.Assign)
     if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Div) and not _is_quotient(source, value):
         return statement  # mean += (cos - mean) / n, mean += cos / n
     return next((use for use in source.nodes if _divides(source, use, name, statement)), None)
+
+
+def _added(statement: ast.AugAssign | ast.Assign) -> tuple[ast.expr | None, ast.expr | None]:
+    """The total and what is added to it: of ``total += x``, ``total = total + x``."""
+    match statement:
+        case ast.AugAssign(target=target, op=ast.Add(), value=value):
+            return target, value
+        case ast.Assign(targets=[target], value=ast.BinOp(op=ast.Add(), left=left, right=right)):
+            here = dotted(target)
+            return target, right if dotted(left) == here else left if dotted(right) == here else None
+    return None, None
 
 
 def _is_quotient(source: "Source", node: ast.AST) -> bool:

@@ -38,14 +38,14 @@ def reproduce() -> Outcome:
 
     noticed = {}
     for puts_back in (True, False):
-        net = torch.nn.Sequential(torch.nn.BatchNorm1d(16))
+        net = torch.nn.BatchNorm1d(16)
         for epoch in range(EPOCHS):
             if puts_back or epoch == 0:
                 net.train()
             for batch in range(BATCHES):
                 net(data(8, seed=batch)[0])
             net.eval()
-        noticed[puts_back] = float(net[0].num_batches_tracked)
+        noticed[puts_back] = float(net.state_dict()["num_batches_tracked"])
     expected, seen = noticed[True], noticed[False]
     return Outcome({"batches": expected}, {"batches": seen}, (expected, seen) == (EPOCHS * BATCHES, BATCHES))
 

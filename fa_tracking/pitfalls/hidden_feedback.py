@@ -47,7 +47,7 @@ def reproduce() -> Outcome:
     below = torch.randn(INPUTS, WIDTH, generator=generator, requires_grad=True)
     above, matrix = torch.randn(WIDTH, CLASSES, generator=generator), torch.randn(CLASSES, WIDTH, generator=generator)
     x, y = data(64, seed=1)
-    gradients = []
+    gradients: list[torch.Tensor] = []
     for hooked in (False, True):
         h = torch.tanh(x @ below)
         logits = h @ above

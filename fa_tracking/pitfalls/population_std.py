@@ -214,18 +214,18 @@ def _uses(source: "Source", call: ast.Call) -> Iterator[ast.expr]:
                 yield node
         elif isinstance(node.slice, ast.Constant):
             for made in source.given(node.value):
-                if isinstance(made, ast.Dict):
-                    kept = {k.value: _bare(v) for k, v in zip(made.keys, made.values, strict=True) if _is_text(k)}
-                    if kept.get(node.slice.value) is call:
-                        yield node
+                if isinstance(made, ast.Dict) and any(_bare(value) is call for value in _entries(made, node.slice)):
+                    yield node
 
 
 def _is_read(node: ast.Name | ast.Subscript) -> bool:
     return isinstance(node.ctx, ast.Load)
 
 
-def _is_text(node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Constant)
+def _entries(mapping: ast.Dict, key: ast.Constant) -> list[ast.expr]:
+    """What a dictionary holds under a key."""
+    pairs = zip(mapping.keys, mapping.values, strict=True)
+    return [value for k, value in pairs if isinstance(k, ast.Constant) and k.value == key.value]
 
 
 def _made_alone(source: "Source", node: ast.Name) -> list[ast.expr]:
