@@ -992,6 +992,8 @@ MISSED = {
                 best_test_acc = test_acc
         """,
         "best = max(val_accs)",
+        "scores = results['mean_test_score'][kept]\nbest = np.nanargmax(scores)",
+        "best = max(cv_test_scores)",
         "test_acc = test_accs[int(np.argmax(val_accs))]",
         "plt.ylim(0, max(test_accs))",
         "worst = max(test_losses)",

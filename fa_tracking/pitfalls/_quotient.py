@@ -56,10 +56,7 @@ class Reader:
         above = self._source.parent(node)
         if isinstance(above, ast.BinOp) and isinstance(above.op, ast.Div) and above.left is node:
             return  # a @ b / a.norm() / b.norm() is one quotient
-        dot: ast.expr = node.left
-        divisors = [node.right]
-        while isinstance(dot, ast.BinOp) and isinstance(dot.op, ast.Div):
-            dot, divisors = dot.left, [*divisors, dot.right]
+        dot, divisors = _numerator(node), _divisors(node)
         if sum(map(self._norms, divisors)) >= 2 and (product := self._dot(dot)):
             yield Quotient(node, product, any(map(self._has_eps, divisors)))
 
@@ -185,6 +182,19 @@ class Reader:
                             if factors := self._factors(inside):
                                 return factors
         return []
+
+
+def _numerator(node: ast.expr) -> ast.expr:
+    """``x`` of ``x / a / b``."""
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        node = node.left
+    return node
+
+
+def _divisors(node: ast.expr) -> list[ast.expr]:
+    """``a`` and ``b`` of ``x / a / b``."""
+    is_division = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
+    return [*_divisors(node.left), node.right] if isinstance(node, ast.BinOp) and is_division else []
 
 
 def _operands(call: ast.Call) -> list[ast.expr]:

@@ -51,6 +51,7 @@ NOT_REPORTED = {
 }
 EVALUATES = {"evaluate", "eval", "score", "accuracy", "validate"}
 EPOCHS = {"epoch", "epochs", "checkpoint", "checkpoints", "iteration", "iterations", "step", "steps", "round", "rounds"}
+CROSS = {"cv", "fold", "folds", "cross", "grid"}
 STEPS = 4
 
 
@@ -173,7 +174,7 @@ def _is_repeated(source: "Source", node: ast.AST, kept: ast.expr) -> bool:
 def _is_on_test(source: "Source", node: ast.expr, words: set[str]) -> bool:
     """Whether a value is of the test split: by its own name, else by the nearest origin that names a split."""
     own = source.words(ast.walk(node)) - {"best"}
-    if _contradicts(own, words):
+    if _contradicts(own, words) or _is_cross_validated(source, node):
         return False
     if _split_of(own):
         return _split_of(own) == "test"
@@ -193,6 +194,13 @@ def _nearest_split(source: "Source", node: ast.expr) -> set[str]:
         if _split_of(named):
             return named
     return set()
+
+
+def _is_cross_validated(source: "Source", node: ast.expr) -> bool:
+    """Whether the "test" is a fold that is held back of the training split, as scikit-learn calls it."""
+    parts = list(source.origins(node, steps=2))
+    texts = {part.value for part in parts if isinstance(part, ast.Constant)} | {dotted(part) for part in parts}
+    return bool(CROSS & source.words(parts)) or "mean_test_score" in texts
 
 
 def _contradicts(own: set[str], words: set[str]) -> bool:
@@ -231,6 +239,8 @@ def _is_best_of_all(source: "Source", node: ast.Call | ast.Subscript) -> bool:
     keys = [k.value for k in node.keywords if k.arg == "key"] if isinstance(node, ast.Call) else []
     own = source.words(part for each in (values, *keys) for part in ast.walk(each))
     if _contradicts(own, words) or not _is_reported(source, node) or _is_picked_on_validation(source, node):
+        return False
+    if _is_cross_validated(source, values):
         return False
     if _split_of(own):
         is_test = _split_of(own) == "test" or (_is_keras_validation(values) and _validates_on_test(source))
