@@ -960,6 +960,32 @@ MISSED = {
         """,
         "for path in paths:\n    model = load(path)\n    model.eval()\n    print(accuracy(model))",
         """
+        def train(model):
+            for x, y in loader:
+                loss_of(model(x), y).backward()
+            model.eval()
+        for seed in seeds:
+            net = Net(seed)
+            train(net)
+        """,
+        """
+        for seed in seeds:
+            model = Net(seed)
+            for x, y in loader:
+                loss_of(model(x), y).backward()
+            model.eval()
+        """,
+        """
+        class Trainer:
+            def fit(self):
+                for x, y in self.loader:
+                    self.loss_of(self.model(x), y).backward()
+                self.model.eval()
+        for seed in seeds:
+            trainer = Trainer(seed)
+            trainer.fit()
+        """,
+        """
         for epoch in range(3):
             loss_of(model(x)).backward()
             if done(epoch):
@@ -994,6 +1020,8 @@ MISSED = {
         "best = max(val_accs)",
         "scores = results['mean_test_score'][kept]\nbest = np.nanargmax(scores)",
         "best = max(cv_test_scores)",
+        "for x in grid:\n    testy = f(x)\n    if testy < besty:\n        besty = testy",
+        "last = max(m.step for m in history(run, ACCURACY_TEST))",
         "test_acc = test_accs[int(np.argmax(val_accs))]",
         "plt.ylim(0, max(test_accs))",
         "worst = max(test_losses)",
@@ -1027,6 +1055,8 @@ MISSED = {
         "c = F.cosine_similarity(out.detach(), model.hidden[: out.shape[0], :].mm(fb))",
         "n = min(batch, len(a))\nc = cosine(a[:n], b[:n])",
         "c = cosine(w[1:], w[:-1])",
+        "c = cosine(credits, directions[: len(credits)])",
+        "def f(a: list[int], b: list[int]):\n    n = min(len(a), len(b))\n    return cosine(a[:n], b[:n])",
         "if len(w) != len(b):\n    raise ValueError\nc = cosine(w, b)",
     ],
     "hidden_feedback": [

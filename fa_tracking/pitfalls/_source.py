@@ -116,7 +116,7 @@ class Source:
         around = (above for above in self.parents(node) if isinstance(above, Callable)) if name else iter(())
         for function in around:
             if name in parameters(function):
-                return [given for call in self.callers(function) for given in _argument(function, call, name)]
+                return [given for call in self.callers(function) for given in argument(function, call, name)]
         return []
 
     def returned(self, call: ast.Call) -> list[ast.expr]:
@@ -331,7 +331,7 @@ def _words(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
 
 
-def _argument(function: Callable, call: ast.Call, name: str) -> list[ast.expr]:
+def argument(function: Callable, call: ast.Call, name: str) -> list[ast.expr]:
     """What a call gives an argument of the function that it means."""
     names = parameters(function)
     is_method = isinstance(call.func, ast.Attribute) and names[:1] in (["self"], ["cls"])

@@ -7,6 +7,7 @@ the same network on labels that it was not picked by.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,10 @@ FIX = "report the last epoch, or pick the epoch on a validation split and read i
 LOOKS, TESTED_ON, FRESH = 40, 64, 4096
 
 TEST = {"test", "te", "tst", "testing"}
+TOGETHER = re.compile(
+    r"test(set|loader|data|dataset|dataloader|ds|dl|iter|split|acc|accs|err|error|loss|score|accuracy)s?"
+)
+"""Words that are written as one: testloader, not testy."""
 OTHER_SPLIT = {"val", "valid", "validation", "dev", "train", "tr", "training"}
 SCORE = {
     *("acc", "accs", "accuracy", "accuracies", "score", "scores", "auc", "top", "correct", "perf", "f", "bleu"),
@@ -227,7 +232,7 @@ def _split_of(words: set[str]) -> str:
     words = words - {"validate"}
     if {word for word in words if word in OTHER_SPLIT or word.startswith(("valid", "train"))}:
         return "other"
-    return "test" if TEST & words or any(word.startswith("test") for word in words) else ""
+    return "test" if TEST & words or any(TOGETHER.fullmatch(word) for word in words) else ""
 
 
 def _is_best_of_all(source: "Source", node: ast.Call | ast.Subscript) -> bool:
@@ -237,7 +242,7 @@ def _is_best_of_all(source: "Source", node: ast.Call | ast.Subscript) -> bool:
         return False
     words = SCORE if name in HIGHEST else ERROR
     keys = [k.value for k in node.keywords if k.arg == "key"] if isinstance(node, ast.Call) else []
-    own = source.words(part for each in (values, *keys) for part in ast.walk(each))
+    own = source.words(part for each in (_element(values), *keys) for part in ast.walk(each))
     if _contradicts(own, words) or not _is_reported(source, node) or _is_picked_on_validation(source, node):
         return False
     if _is_cross_validated(source, values):
@@ -249,6 +254,11 @@ def _is_best_of_all(source: "Source", node: ast.Call | ast.Subscript) -> bool:
     made = own if _split_of(own) else _nearest_split(source, values)
     scored = (words | EVALUATES) & (own | made | source.words(source.origins(values)))
     return _split_of(made) == "test" and bool(scored) and _is_over_epochs(source, values)
+
+
+def _element(values: ast.expr) -> ast.expr:
+    """What an extreme is taken of: of ``h["acc"] for h in history`` the entry, not the list."""
+    return values.elt if isinstance(values, ast.GeneratorExp | ast.ListComp) else values
 
 
 def _extreme(source: "Source", node: ast.Call | ast.Subscript) -> tuple[str, ast.expr | None]:

@@ -65,7 +65,8 @@ def find(source: "Source") -> Iterator[tuple[ast.AST, str]]:
     for node, vectors in _compared(source):
         if _is_of_rows(source, node, vectors) or _speaks_of_sequences(source, node, vectors):
             continue
-        if any(_is_cut(source, vector) for vector in vectors):
+        known = isinstance(node, ast.BinOp) or any(map(_is_one_row, _parts(source, vectors))) or _axis(node) == "0"
+        if any(_is_cut(source, vector, known) for vector in vectors):
             yield node, "vectors cut to one length: their entries do not belong together"
 
 
@@ -88,10 +89,21 @@ def _is_of_rows(source: "Source", node: ast.expr, vectors: list[ast.expr]) -> bo
     """Cosines of the rows of two arrays, as torch's are unless told otherwise: what is cut are samples."""
     if not isinstance(node, ast.Call):
         return False
+    axis = _axis(node)
+    per_row = axis in ("-1", "1") if axis else source.name(node.func) in COSINE_FUNCTIONS
+    return per_row and not any(map(_is_one_row, _parts(source, vectors)))
+
+
+def _axis(node: ast.expr) -> str:
+    """The axis that a cosine is told, as it is written; empty where it is told none."""
+    if not isinstance(node, ast.Call):
+        return ""
     axes = [*node.args[2:3], *(k.value for k in node.keywords if k.arg in ("dim", "axis"))]
-    per_row = ast.unparse(axes[0]) in ("-1", "1") if axes else source.name(node.func) in COSINE_FUNCTIONS
-    parts = (part for vector in vectors for part in source.origins(vector, steps=2))
-    return per_row and not any(_is_one_row(part) for part in parts)
+    return ast.unparse(axes[0]) if axes else ""
+
+
+def _parts(source: "Source", vectors: list[ast.expr]) -> list[ast.AST]:
+    return [part for vector in vectors for part in source.origins(vector, steps=2)]
 
 
 def _is_one_row(node: ast.AST) -> bool:
@@ -108,21 +120,34 @@ def _is_one_row(node: ast.AST) -> bool:
 
 def _speaks_of_sequences(source: "Source", node: ast.expr, vectors: list[ast.expr]) -> bool:
     function = source.function(node)
-    words = source.words(part for vector in vectors for part in source.origins(vector, steps=2))
+    words = source.words(_parts(source, vectors))
     return bool(SEQUENCES & (words | (split(function.name) if function else set())))
 
 
-def _is_cut(source: "Source", node: ast.AST, steps: int = DEPTH) -> bool:
-    """Whether a vector, or what it was made of, ends where another one does."""
+def _is_cut(source: "Source", node: ast.AST, known: bool, steps: int = DEPTH) -> bool:
+    """Whether a vector, or what it was made of, ends where another one does.
+
+    Args:
+        known: it is known to be a vector; the length of another array may else be a number of samples.
+    """
     for part in ast.walk(node):
-        if any(_fits(source, end, part) for end in _ends(part)):
+        if any(_fits(source, end, part, known) for end in _ends(part)) and not _is_list(source, part):
             return True
         if not steps:
             continue
         made = [*source.given(part), *(source.returned(part) if isinstance(part, ast.Call) else ())]
-        if any(_is_cut(source, value, steps - 1) for value in made):
+        if any(_is_cut(source, value, known, steps - 1) for value in made):
             return True
     return False
+
+
+def _is_list(source: "Source", node: ast.AST) -> bool:
+    """Whether what is cut is an argument that is said to be a list: no matrix was flattened."""
+    function = source.function(node)
+    name = dotted(node.value) if isinstance(node, ast.Subscript) else ""
+    arguments = [part for part in ast.walk(function.args) if isinstance(part, ast.arg)] if function and name else []
+    said = [ast.unparse(each.annotation) for each in arguments if each.arg == name and each.annotation]
+    return any(text.startswith(("list", "List", "Sequence")) for text in said)
 
 
 def _ends(node: ast.AST) -> list[ast.expr]:
@@ -141,7 +166,7 @@ def _from_the_start(node: ast.Slice) -> bool:
     return node.lower is None or (isinstance(node.lower, ast.Constant) and node.lower.value == 0)
 
 
-def _fits(source: "Source", end: ast.expr, cut: ast.AST, steps: int = 2) -> bool:
+def _fits(source: "Source", end: ast.expr, cut: ast.AST, known: bool, steps: int = 2) -> bool:
     """Whether an end is the smaller of two sizes, or the size of another vector."""
     found = False
     match end:
@@ -154,16 +179,26 @@ def _fits(source: "Source", end: ast.expr, cut: ast.AST, steps: int = 2) -> bool
         case ast.Call(args=[ast.Call(func=ast.Name(id="map"), args=[size, *_])]) if last_name(end) == "min":
             found = dotted(size) == "len"
         case ast.Call(args=[inside]) if dotted(end.func) == "int":
-            found = _fits(source, inside, cut, steps)
+            found = _fits(source, inside, cut, known, steps)
         case ast.Tuple(elts=[*each]):
-            found = any(_fits(source, one, cut, steps) for one in each)
+            found = any(_fits(source, one, cut, known, steps) for one in each)
         case ast.IfExp(body=body, orelse=orelse):
             found = _is_size(source, body) and _is_size(source, orelse)
         case ast.Name() if steps:
-            found = any(_fits(source, value, cut, steps - 1) for value in (*source.given(end), *source.passed(end)))
-        case ast.Call() | ast.Subscript() | ast.Attribute() if _is_size(source, end) and isinstance(cut, ast.Subscript):
+            found = any(
+                _fits(source, value, cut, known, steps - 1) for value in (*source.given(end), *source.passed(end))
+            )
+        case ast.Call() | ast.Subscript() | ast.Attribute() if isinstance(cut, ast.Subscript) and (
+            _counts_entries(end) or (known and _is_size(source, end))
+        ):
             found = _of(end) != "" and _of(end) != dotted(cut.value).partition(".")[0]
     return found
+
+
+def _counts_entries(node: ast.expr) -> bool:
+    """``x.numel()`` and ``x.size``: not of the first axis alone."""
+    is_call = isinstance(node, ast.Call) and last_name(node) == "numel"
+    return is_call or (isinstance(node, ast.Attribute) and node.attr == "size")
 
 
 def _is_size(source: "Source", node: ast.expr, steps: int = 1) -> bool:

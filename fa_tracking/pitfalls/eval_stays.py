@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
-from fa_tracking.pitfalls._source import Function, dotted, last_name, split
+from fa_tracking.pitfalls._source import Callable, Function, argument, dotted, last_name, parameters, split
 
 if TYPE_CHECKING:
     from fa_tracking.pitfalls._source import Source
@@ -86,7 +86,8 @@ def _is_trained(source: "Source", call: ast.Call) -> bool:
 
 def _trains_on(source: "Source", call: ast.Call) -> Iterator[bool]:
     """For every loop that comes to the call again: whether it trains, and does not call train()."""
-    for loop, way in _loops(source, call, DEPTH):
+    receiver = dotted(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+    for loop, way in _loops(source, call, receiver, DEPTH):
         if _leaves(source, way, loop) or _is_last_round(source, way, loop):
             continue
         nodes = _reached(source, loop, DEPTH)
@@ -99,15 +100,32 @@ def _is_step(source: "Source", call: ast.Call) -> bool:
     return last_name(call) == "backward" or source.name(call.func) == "torch.autograd.grad"
 
 
-def _loops(source: "Source", node: ast.AST, depth: int) -> Iterator[tuple[ast.For | ast.While, ast.AST]]:
-    """The loops around a node, and around the calls of the function that it stands in."""
+def _loops(source: "Source", node: ast.AST, receiver: str, depth: int) -> Iterator[tuple[ast.For | ast.While, ast.AST]]:
+    """The loops around a node, and around the calls of its function, that come back with the same network."""
     for above in source.parents(node):
-        if isinstance(above, ast.For | ast.While):
+        if isinstance(above, ast.For | ast.While) and not _is_made_in(above, receiver):
             yield above, node
-        if isinstance(above, Function | ast.Lambda):
-            for caller in source.callers(above) if depth else ():
-                yield from _loops(source, caller, depth - 1)
+        if isinstance(above, Function):
+            if receiver.partition(".")[0] in parameters(above) or not _is_made_in(above, receiver):
+                for caller in source.callers(above) if depth else ():
+                    for passed in _passed(above, caller, receiver):
+                        yield from _loops(source, caller, passed, depth - 1)
             return
+
+
+def _passed(function: Callable, caller: ast.Call, receiver: str) -> list[str]:
+    """What the caller of a function calls the network that the function calls ``receiver``."""
+    root = receiver.partition(".")[0]
+    if root == "self" and isinstance(caller.func, ast.Attribute):
+        return [receiver if dotted(caller.func.value) == "self" else dotted(caller.func.value)]
+    return [dotted(given) for given in argument(function, caller, root)] if root in parameters(function) else [receiver]
+
+
+def _is_made_in(node: ast.AST, receiver: str) -> bool:
+    """Whether a network is made anew inside: the next round has another one, which trains until told otherwise."""
+    names = {receiver.rsplit(".", cut)[0] for cut in range(receiver.count(".") + 1)} if receiver else set()
+    places = (part for part in ast.walk(node) if isinstance(part, ast.Name | ast.Attribute))
+    return any(isinstance(place.ctx, ast.Store) and dotted(place) in names for place in places)
 
 
 def _leaves(source: "Source", node: ast.AST, loop: ast.AST) -> bool:
