@@ -56,19 +56,29 @@ def _is_skipped(folder: Path) -> bool:
     return folder.name.startswith(".") or folder.name in SKIPPED or (folder / "pyvenv.cfg").is_file()
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A file's code, or that of a notebook's cell; ``first`` counts the lines of the cells before it."""
+
+    cell: int | None
+    tree: ast.Module
+    lines: list[bytes]
+    first: int
+
+
 def check(path: Path) -> tuple[list[Finding], list[str]]:
     """The findings of one file in the order of its lines, and what of it could not be read, a line each."""
-    found: list[Finding] = []
+    pieces: list[Piece] = []
     problems = []
     try:
         for cell, code in _pieces(path):
             try:
-                found += _check(str(path), cell, code)
+                pieces.append(_parsed(str(path), cell, code, sum(len(piece.lines) for piece in pieces)))
             except FATrackError as error:
                 problems.append(str(error))
     except FATrackError as error:
         problems.append(str(error))
-    return found, problems
+    return _findings(str(path), pieces), problems
 
 
 def _pieces(path: Path) -> Iterator[tuple[int | None, bytes]]:
@@ -100,7 +110,7 @@ def _nothing(line: re.Match[str]) -> str:
     return re.sub(r"[%!?].*", "pass", line[0])
 
 
-def _check(path: str, cell: int | None, content: bytes) -> list[Finding]:
+def _parsed(path: str, cell: int | None, content: bytes, first: int) -> Piece:
     try:
         with warnings.catch_warnings(action="ignore"):
             tree = ast.parse(content)
@@ -108,15 +118,26 @@ def _check(path: str, cell: int | None, content: bytes) -> list[Finding]:
         where = f"{path}:cell {cell}" if cell else path
         line = getattr(error, "lineno", None)
         raise FATrackError(f"{where}{f':{line}' if line else ''}: no Python {_VERSION}: {_message(error)}") from None
-    source, lines = Source(tree), content.splitlines()
-    found = []
+    return Piece(cell, tree, content.splitlines(), first)
+
+
+def _findings(path: str, pieces: list[Piece]) -> list[Finding]:
+    """The cells of a notebook share their names, so they are read as one module."""
+    for piece in pieces:
+        if piece.first:
+            ast.increment_lineno(piece.tree, piece.first)
+    source = Source(ast.Module([statement for piece in pieces for statement in piece.tree.body], []))
+    lines = [line for piece in pieces for line in piece.lines]
+    found: dict[tuple[int, int, str], Finding] = {}
     for name, pitfall in catalogue().items():
         for node, reason in pitfall.find(source) if hasattr(pitfall, "find") else ():
             if not any(IGNORE.search(_text(line)) for line in lines[node.lineno - 1 : node.end_lineno]):
+                piece = next(piece for piece in reversed(pieces) if piece.first < node.lineno)
                 line = lines[node.lineno - 1]
-                column = len(_text(line[: node.col_offset])) + 1
-                found.append(Finding(path, cell, node.lineno, column, name, _text(line).strip(), reason, pitfall.FIX))
-    return sorted(found, key=lambda f: (f.line, f.column))
+                column, number = len(_text(line[: node.col_offset])) + 1, node.lineno - piece.first
+                finding = Finding(path, piece.cell, number, column, name, _text(line).strip(), reason, pitfall.FIX)
+                found.setdefault((node.lineno, column, name), finding)
+    return [found[where] for where in sorted(found)]
 
 
 def _text(line: bytes) -> str:

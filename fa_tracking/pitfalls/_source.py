@@ -3,20 +3,32 @@
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from fa_tracking.pitfalls._quotient import Quotient
 
 Node = TypeVar("Node", bound=ast.AST)
 
-CUSTOMARY = {"np": "numpy", "jnp": "jax.numpy", "nn": "torch.nn", "F": "torch.nn.functional"}
+CUSTOMARY = {
+    "np": "numpy",
+    "jnp": "jax.numpy",
+    "nn": "torch.nn",
+    "F": "torch.nn.functional",
+    "tf": "tensorflow",
+    "optim": "torch.optim",
+}
 """What a name stands for that the file does not import itself: in a notebook's later cell, or by a star import."""
 
 COSINE_FUNCTIONS = {"torch.nn.functional.cosine_similarity", "torch.cosine_similarity"}
 COSINE_MODULES = {"torch.nn.CosineSimilarity", "torch.nn.modules.distance.CosineSimilarity"}
 
 GRADIENT = {"grad", "grads", "gradient", "gradients", "credit", "credits", "delta", "deltas"}
+ORIGIN = {"bp", "fa", "dfa", "backprop", "autograd", "local", "true", "ref", "reference", "exact", "feedback", "ep"}
+"""Where a gradient named g, dW or update comes from: g_bp, dW_fa, local_update."""
 COSINE = {"cos", "cosine", "cosines", "cossim", "alignment", "alignments"}
 GAMMA = {"gamma", "gammas"}
 LAYER = {"layer", "layers", "block", "blocks"}
@@ -26,6 +38,7 @@ VIEWS = {"data", "T", "mT"}
 """Attributes that are the tensor itself, seen otherwise."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+Callable = Function | ast.Lambda
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,57 @@ class Source:
     def function(self, node: ast.AST) -> Function | None:
         """The innermost function around a node."""
         return next((above for above in self.parents(node) if isinstance(above, Function)), None)
+
+    def named(self, node: ast.AST) -> list[Callable]:
+        """The functions, methods and lambdas of the file that a name may mean, by its last part alone."""
+        return self._callables.get(dotted(node).rpartition(".")[2], [])
+
+    def callees(self, call: ast.Call) -> list[Callable]:
+        """What a call may mean."""
+        return self.named(call.func)
+
+    def callers(self, function: Callable) -> list[ast.Call]:
+        """The calls in the file that may mean a function."""
+        return self._calls_of.get(function, [])
+
+    @cached_property
+    def _callables(self) -> dict[str, list[Callable]]:
+        found: dict[str, list[Callable]] = defaultdict(list)
+        for node in self.nodes:
+            match node:
+                case ast.FunctionDef() | ast.AsyncFunctionDef():
+                    found[node.name].append(node)
+                case ast.Assign(targets=[target], value=ast.Lambda() as made) if dotted(target):
+                    found[dotted(target).rpartition(".")[2]].append(made)
+        return dict(found)
+
+    @cached_property
+    def _calls_of(self) -> dict[Callable, list[ast.Call]]:
+        found: dict[Callable, list[ast.Call]] = defaultdict(list)
+        for call in self.calls():
+            for function in self.callees(call):
+                found[function].append(call)
+        return dict(found)
+
+    def passed(self, node: ast.AST) -> list[ast.expr]:
+        """What the calls in the file give a name that is an argument of the function or the lambda around it."""
+        name = node.id if isinstance(node, ast.Name) else ""
+        around = (above for above in self.parents(node) if isinstance(above, Callable)) if name else iter(())
+        for function in around:
+            if name in parameters(function):
+                return [given for call in self.callers(function) for given in argument(function, call, name)]
+        return []
+
+    def returned(self, call: ast.Call) -> list[ast.expr]:
+        """What the functions of the file that a call may mean return."""
+        return [value for function in self.callees(call) for value in self.results(function)]
+
+    def results(self, function: Callable) -> list[ast.expr]:
+        """What a function returns."""
+        if isinstance(function, ast.Lambda):
+            return [function.body]
+        returns = (node for node in ast.walk(function) if isinstance(node, ast.Return))
+        return [node.value for node in returns if node.value is not None and self.function(node) is function]
 
     def name(self, node: ast.AST) -> str:
         """``torch.nn.functional.cosine_similarity`` of ``F.cosine_similarity``; empty where it is no plain name."""
@@ -129,7 +193,7 @@ class Source:
     def _given(self) -> dict[tuple[Function | None, str], list[ast.expr]]:
         found: dict[tuple[Function | None, str], list[ast.expr]] = defaultdict(list)
         for target, value in self._assignments():
-            for part in ast.walk(target):
+            for part in _places(target):
                 if name := dotted(part):
                     # an attribute such as self.cos is set in one method and used in another
                     found[None if "." in name else self.function(target), name].append(value)
@@ -139,7 +203,7 @@ class Source:
         for node in self.nodes:
             match node:
                 case ast.Assign(targets=targets, value=value):
-                    yield from ((target, value) for target in targets)
+                    yield from (pair for target in targets for pair in _pairs(target, value))
                 case (
                     ast.AnnAssign(target=target, value=ast.expr() as value) | ast.AugAssign(target=target, value=value)
                 ):
@@ -177,6 +241,12 @@ class Source:
     def cosines(self) -> list[Cosine]:
         return list(self._cosines())
 
+    @cached_property
+    def quotients(self) -> list["Quotient"]:
+        from fa_tracking.pitfalls._quotient import Reader
+
+        return list(Reader(self).quotients())
+
     def _cosines(self) -> Iterator[Cosine]:
         for call in self.calls():
             if self.name(call.func) in COSINE_FUNCTIONS:
@@ -197,16 +267,50 @@ class Source:
         return [m for m in (function, *self.given(function)) if isinstance(m, ast.Call)]
 
     def is_gradient(self, call: ast.Call) -> bool:
-        """Whether the arguments, or the function that the call stands in, are named after gradients."""
-        function = self.function(call)
-        words = self.words(part for argument in call.args for part in self.origins(argument))
-        return bool(GRADIENT & (words | (split(function.name) if function else set())))
+        """Whether the arguments, or the function that the call stands in, are named after gradients.
+
+        Where they are arguments of a helper, what the helper is called with counts.
+        """
+        return self.are_gradients(call, call.args)
+
+    def are_gradients(self, node: ast.expr, parts: Sequence[ast.expr]) -> bool:
+        """Whether the parts of an expression, or the function that it stands in, are named after gradients."""
+        function = self.function(node)
+        if function and GRADIENT & split(function.name):
+            return True
+        return any(self._is_of_gradient(each) for part in parts for each in self.traced(part))
+
+    def _is_of_gradient(self, node: ast.AST) -> bool:
+        words = self.words([node])
+        return bool(GRADIENT & words) or bool(
+            ORIGIN & words and ({"g", "update", "updates"} & words or {"d", "w"} <= words)
+        )
+
+    def traced(self, node: ast.AST, calls: int = 2) -> Iterator[ast.AST]:
+        """The origins of an expression, and of what the arguments among them are given by the helper's callers."""
+        parts = list(self.origins(node))
+        yield from parts
+        if calls:
+            for part in parts:
+                for value in self.passed(part):
+                    yield from self.traced(value, calls - 1)
 
     def is_cosine(self, node: ast.AST, words: Iterable[str] = COSINE) -> bool:
         return bool(set(words) & self.words(self.origins(node)))
 
     def is_layered(self, node: ast.AST) -> bool:
         return bool(LAYER & self.words(self.origins(node)))
+
+
+def parameters(function: Callable) -> list[str]:
+    """The names of a function's arguments, in order."""
+    arguments = function.args
+    return [argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+
+
+def last_name(call: ast.Call) -> str:
+    """``norm`` of ``torch.linalg.norm(x)`` and of ``x.flatten().norm()``."""
+    return getattr(call.func, "attr", getattr(call.func, "id", ""))
 
 
 def dotted(node: ast.AST) -> str:
@@ -225,6 +329,39 @@ def split(name: str) -> set[str]:
 
 def _words(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+
+
+def argument(function: Callable, call: ast.Call, name: str) -> list[ast.expr]:
+    """What a call gives an argument of the function that it means."""
+    names = parameters(function)
+    is_method = isinstance(call.func, ast.Attribute) and names[:1] in (["self"], ["cls"])
+    given = dict(zip(names[is_method:], call.args, strict=False)) | {k.arg: k.value for k in call.keywords if k.arg}
+    return [given[name]] if name in given and not isinstance(given[name], ast.Starred) else []
+
+
+def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """Each name with its own value where as many are assigned at once: ``a, b = x, y``."""
+    match target, value:
+        case ((ast.Tuple(elts=names) | ast.List(elts=names)), (ast.Tuple(elts=values) | ast.List(elts=values))) if len(
+            names
+        ) == len(values) and not any(isinstance(each, ast.Starred) for each in (*names, *values)):
+            yield from zip(names, values, strict=True)
+        case _:
+            yield target, value
+
+
+def _places(target: ast.AST) -> Iterator[ast.AST]:
+    """The names of a target that are given something: not an index, and not what an attribute is set of."""
+    match target:
+        case ast.Subscript(value=whole):
+            yield from _places(whole)
+        case ast.Tuple(elts=each) | ast.List(elts=each):
+            for one in each:
+                yield from _places(one)
+        case ast.Starred(value=one):
+            yield from _places(one)
+        case _:
+            yield target
 
 
 def _gives_eps(call: ast.Call, position: int) -> bool:

@@ -2,7 +2,8 @@
 
 It divides by max(‖a‖, eps)·max(‖b‖, eps) with eps = 1e-8 unless told otherwise. A BP gradient with a norm of 5e-10,
 as it is below an exploded residual stream, gets a twentieth of its true cosine: a perfect alignment reads as none. The
-same holds of ``nn.CosineSimilarity``.
+same holds of ``nn.CosineSimilarity``, and of a quotient with an eps in it, a @ b / (‖a‖·‖b‖ + 1e-8), all the more since
+the product of the norms is smaller than either.
 """
 
 import ast
@@ -38,3 +39,6 @@ def find(source: "Source") -> Iterator[tuple[ast.AST, str]]:
     for call in source.cosines:
         if call.default_eps and source.is_gradient(call.node):
             yield call.node, "a gradient shorter than eps = 1e-8 gets a fraction of its cosine"
+    for quotient in source.quotients:
+        if quotient.has_eps and source.are_gradients(quotient.node, [quotient.dot]):
+            yield quotient.node, "with an eps beside the norms, a small gradient gets a fraction of its cosine"
