@@ -280,7 +280,7 @@ def running(folder: Path, experiment: str) -> int:
         return int(opened.execute(asked, (experiment,)).fetchone()[0])
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
