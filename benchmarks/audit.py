@@ -2,7 +2,7 @@
 1.3 times of the forward and backward passes that they need, whichever is longer.
 
     python benchmarks/audit.py [--checkpoints N] [--compared N] [--epochs N] [--rounds N] [--processes N …]
-                               [--narrow N …] [--images N]
+                               [--width N] [--narrow N …] [--images N]
 
 A SQLite store of N finished runs, each with the metrics of its epochs and a checkpoint of its own draw; random test
 images of CIFAR-10's shape and number, as JPEG in a parquet file. The seconds are those of the command, which starts
@@ -61,6 +61,7 @@ def main() -> None:
     arguments.add_argument("--epochs", type=int, default=30)
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--processes", type=int, nargs="+", default=[2], help="of the command that is timed")
+    arguments.add_argument("--width", type=int, default=WIDTH, help="of the networks; the claim is of the default")
     arguments.add_argument("--narrow", type=int, nargs="*", default=[64], help="widths that are compared too")
     arguments.add_argument("--images", type=int, default=10_000, help="of the test set")
     given = arguments.parse_args()
@@ -68,13 +69,13 @@ def main() -> None:
         work_in(folder)
         write_images(Path(folder, "random"), given.images)
         with ProcessPoolExecutor(2, get_context("forkserver")) as two:
-            list(two.map(partial(save, folder, given.epochs), range(given.checkpoints)))
+            list(two.map(partial(save, folder, given.epochs, given.width), range(given.checkpoints)))
         for processes in given.processes:
             for option, said in PICTURES.items():
                 seconds = command("audit", "--experiment", "audit", "--jobs", str(processes), option)
                 jobs = f"{processes} process{'es' * (processes - 1)}"
                 print(f"{given.checkpoints} checkpoints, {jobs}, {said}   {seconds:.1f} s")
-        for width in (WIDTH, *given.narrow):
+        for width in (given.width, *given.narrow):
             compare(width, given.compared, given.epochs, given.rounds)
     print(f"{machine()}, load {os.getloadavg()[0]:.1f}")
 
@@ -130,13 +131,13 @@ def work_in(folder: str) -> None:
     os.environ |= {"FA_TRACK_DATA": folder, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
 
 
-def save(folder: str, epochs: int, seed: int) -> None:
+def save(folder: str, epochs: int, width: int, seed: int) -> None:
     """In a process of its own."""
     work_in(folder)
-    saved("audit", seed, epochs)
+    saved("audit", seed, epochs, width)
 
 
-def saved(experiment: str, seed: int, epochs: int, width: int = WIDTH) -> Model:
+def saved(experiment: str, seed: int, epochs: int, width: int) -> Model:
     """A finished run with the metrics of its epochs and a checkpoint; the network of it."""
     torch.manual_seed(seed)
     network = {"input_shape": (3, 32, 32), "classes": 10, "width": width, "depth": 4}

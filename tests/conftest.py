@@ -39,7 +39,14 @@ os.environ.pop("COLUMNS", None)  # xdist gives its workers one of 80
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
-LONGEST = {"test_stack", "test_documented_pages", "test_documented_commands", "test_benchmarks", "test_faults"}
+LONGEST = {
+    "test_benchmarks",
+    "test_documented_commands",
+    "test_documented_pages",
+    "test_executors",
+    "test_faults",
+    "test_stack",
+}
 TINY = {"width": 16, "depth": 2, "dataset": "digits", "epochs": 2, "lr": 0.01}
 
 

@@ -5,7 +5,7 @@ where its own environment says. All processes of a test run share the process th
     python forks.py FOLDER PID          the process that forks, until the process PID has ended
     fa-track WORD …                     the client: the command, with this environment, folder and streams
     mlflow WORD …                       likewise; the server that it starts is a fork too
-    python FILE|-m MODULE|-c CODE …     likewise
+    python [-u] FILE|-m MODULE|-c CODE …     likewise
 """
 
 import atexit
@@ -36,6 +36,7 @@ import numpy as np
 LIBRARIES = (
     "altair",
     "duckdb",
+    "flask",  # of the server, as uvicorn
     "mlflow.artifacts",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.pyfunc",
@@ -48,6 +49,7 @@ LIBRARIES = (
     "sklearn.datasets",  # pages use it
     "torch._dynamo",
     "torch.func",
+    "uvicorn",
     "vl_convert",
 )
 OURS = ("fa_tracking", "trainers", "dashboards")
@@ -244,10 +246,10 @@ def _text(stream: int, errors: str) -> io.TextIOWrapper:
 def _code(argv: list[str]) -> int:
     try:
         name, sys.argv = Path(argv[0]).name, argv[1:]
+        sys.executable = str(Path(argv[0]).with_name(PYTHON))  # what it starts is a fork too, as MLflow's server
         if name in COMMANDS:
             sys.argv.insert(0, name)
             module, _, command = COMMANDS[name].partition(":")
-            sys.executable = str(Path(argv[0]).with_name(PYTHON))  # by which MLflow starts its server
             getattr(import_module(module), command)(prog_name=name)
         else:
             _program()
@@ -263,6 +265,8 @@ def _code(argv: list[str]) -> int:
 
 def _program() -> None:
     """What ``sys.argv`` says to ``python``."""
+    if sys.argv[0] == "-u":  # torchrun says so to its workers
+        del sys.argv[0]
     kind = sys.argv[0]
     sys.path.insert(0, str(Path.cwd() if kind in ("-c", "-m") else Path(kind).parent))
     if kind == "-c":

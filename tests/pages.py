@@ -93,7 +93,7 @@ def awaited(server: re.Match[str]) -> str:
     port = re.search(r"--port[ =](\d+)", server[1])
     assert port
     answers = f"(: < /dev/tcp/127.0.0.1/{port[1]}) 2> /dev/null"
-    return f"{server[1]} > server.log 2>&1 &\nuntil {answers}; do kill -0 $! || exit 1; sleep 0.5; done"
+    return f"{server[1]} > server.log 2>&1 &\nuntil {answers}; do kill -0 $! || exit 1; sleep 0.1; done"
 
 
 def run(blocks: list[tuple[str, str]], folder: Path) -> None:

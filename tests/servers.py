@@ -82,12 +82,12 @@ def running(command: list[str], port: int, **env: str) -> Iterator[None]:
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, **silent, start_new_session=True, env={**os.environ, **env})
     try:
-        for _ in range(600):
+        for _ in range(3000):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             assert process.poll() is None, f"{command[0]} ended with {process.returncode}"
-            time.sleep(0.5)
+            time.sleep(0.1)
         else:
             raise AssertionError(f"{command[0]} does not answer on port {port}")
         yield

@@ -4,7 +4,6 @@ import hashlib
 import os
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
 import forks
@@ -262,8 +261,8 @@ with fa_tracking.start_run(experiment="e", method="bp", seed=1, architecture="ml
 def test_under_torchrun_rank_zero_alone_writes_one_run_and_all_ranks_have_the_report(tmp_path: Path) -> None:
     uri = forks.new_store(tmp_path)
     (tmp_path / "train.py").write_text(TOGETHER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train.py"]
-    env = {**os.environ, "MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1"}
+    command = [forks.python(), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train.py"]
+    env = {**os.environ, **forks.environment(), "MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = sorted(line.split(" ", 3) for line in done.stdout.splitlines() if line.startswith("rank"))

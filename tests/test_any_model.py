@@ -246,9 +246,8 @@ def twin(model: nn.Module, batches: Batches, places: list[tuple[str, str]], toke
     for inputs, labels in batches:
         n = len(labels)
         for layer, (name, side) in enumerate(places):
-            _, h = state(inputs, name, side)
-            h_norms[layer] += [float(np.sqrt((row**2).sum())) for row in vector(h, n)]
             logits, h = state(inputs, name, side)
+            h_norms[layer] += [float(np.sqrt((row**2).sum())) for row in vector(h, n)]
             loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
             (g,) = torch.autograd.grad(loss, h)
             rows = vector(g, n)

@@ -14,12 +14,12 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 TRIED = [
     (
         "audit.py",
-        "--checkpoints 1 --compared 1 --epochs 2 --rounds 1 --processes 1 --narrow 8 --images 1280",
+        "--checkpoints 1 --compared 1 --epochs 2 --rounds 1 --processes 1 --width 16 --narrow 8 --images 1280",
         "audit / bare passes",
     ),
     ("compiled.py", "--steps 1 --rounds 1 --backend eager", "compiled / eager"),
     ("diagnostics_cost.py", "--rounds 1", "diagnostics / training"),
-    ("epoch.py", "--images 1280 --rounds 1", "dfa / plain torch BP"),
+    ("epoch.py", "--images 640 --rounds 1", "dfa / plain torch BP"),
     ("export.py", "--runs 3 --calls 2", "one new run / full"),
     ("floor.py", "--methods bp --cells 2 --width 8 --steps 1 --rounds 1 --side 64", "step / floor"),
     ("large.py", "--layers 0 --epochs 20 --runs 0 --architectures 0", "dashboard"),

@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -255,7 +257,8 @@ def test_two_studies_at_once_share_the_work_and_a_killed_one_leaves_no_process(t
     endless = study_file(trained, "endless", grids=grids, fixed="{dataset: digits, depth: 2, epochs: 100000}")
     command = [sys.executable, "-c", "from fa_tracking.cli import main; main()", *study, endless, "--jobs", "2"]
     process = subprocess.Popen(command, cwd=trained, stderr=subprocess.DEVNULL)
-    wait_for(lambda: "2 running" in cli("study", "status", endless).stdout)
+    wait_for(lambda: running(trained, "endless") == 2)
+    assert cli("study", "status", endless).stdout == "2 running, 2 missing\n"
     started = children(process.pid)
     started += [worker for server in started for worker in children(server)]
     assert len(started) >= 4  # what forks workers, what counts their resources, two workers
@@ -270,11 +273,18 @@ def children(pid: int) -> list[int]:
     return [int(child) for file in threads for child in file.read_text().split()]
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+def running(folder: Path, experiment: str) -> int:
+    """Runs, from the store's file itself: a command takes a second to ask."""
+    asked = "select count(*) from runs join experiments e using (experiment_id) where status = 'RUNNING' and e.name = ?"
+    with closing(sqlite3.connect(folder / "mlflow.db", timeout=60)) as opened:
+        return int(opened.execute(asked, (experiment,)).fetchone()[0])
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
-        time.sleep(0.5)
+        time.sleep(0.1)
 
 
 def test_help_imports_neither_torch_nor_mlflow(workspace: Path) -> None:

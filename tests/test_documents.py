@@ -1,32 +1,39 @@
 """What the documents tell a user to do, done."""
 
+import os
 import re
 import subprocess
-import sys
 from pathlib import Path
+
+import forks
 
 from fa_tracking.results.database import connect
 
 DOCS = Path(__file__).parent.parent / "docs"
 
 
+def printed(program: str) -> str:
+    command, env = [forks.python(), str(DOCS / program)], {**os.environ, **forks.environment()}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+
+
 def test_the_page_of_the_reproduction_is_what_its_command_writes_from_the_reference_results() -> None:
-    done = subprocess.run([sys.executable, str(DOCS / "reproduction.py")], capture_output=True, text=True, check=True)
-    assert done.stdout == (DOCS / "reproduction.md").read_text()
-    assert "{{" not in done.stdout
+    said = printed("reproduction.py")
+    assert said == (DOCS / "reproduction.md").read_text()
+    assert "{{" not in said
 
 
 def test_the_page_of_the_study_is_what_its_command_writes_from_its_results() -> None:
-    done = subprocess.run([sys.executable, str(DOCS / "study.py")], capture_output=True, text=True, check=True)
-    assert done.stdout == (DOCS / "study.md").read_text()
-    assert "## Missing" in done.stdout
+    said = printed("study.py")
+    assert said == (DOCS / "study.md").read_text()
+    assert "## Missing" in said
 
 
 def test_the_table_of_readings_is_what_its_command_prints() -> None:
-    done = subprocess.run([sys.executable, str(DOCS / "readings.py")], capture_output=True, text=True, check=True)
+    said = printed("readings.py")
     page = (DOCS / "explanation" / "methods.md").read_text()
-    assert done.stdout.strip() == page.split("<!-- readings -->")[1].split("<!-- /readings -->")[0].strip()
-    assert done.stdout.count("|") > 50
+    assert said.strip() == page.split("<!-- readings -->")[1].split("<!-- /readings -->")[0].strip()
+    assert said.count("|") > 50
 
 
 def test_the_reference_results_are_small_and_name_no_machine() -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -156,8 +155,8 @@ def test_an_export_that_is_killed_leaves_the_old_database_whole(uri: str, tmp_pa
         "e.refuse_other_files = lambda *_: None\n"
         "e.export(sys.argv[1], sys.argv[2])\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(database), uri], check=False)
-    assert done.returncode == -signal.SIGKILL
+    command, env = [forks.python(), "-c", program, str(database), uri], {**os.environ, **forks.environment()}
+    assert subprocess.run(command, env=env, check=False).returncode == 128 + signal.SIGKILL
     assert content(database) == before
 
 

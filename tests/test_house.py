@@ -1,11 +1,13 @@
 """The house holds: who imports whom, one file an item, the wheel carries everything, the documents name every item."""
 
 import ast
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import forks
 import pytest
 
 from fa_tracking import catalogue, importers
@@ -124,7 +126,8 @@ def test_a_new_diagnostic_is_one_new_file(tmp_path: Path) -> None:
         "from test_diagnose import Hooked, float_batches\nfrom fa_tracking import diagnose\n"
         "print(diagnose(Hooked(), float_batches()))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    command, env = [forks.python(), "-c", program], {**os.environ, **forks.environment()}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     assert "FLAG: the gap is wide" in done.stdout
     assert done.stdout.splitlines()[-1].endswith("the gap is wide")
 

@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -345,7 +344,8 @@ t.hugging_face_train(pathlib.Path({str(tmp_path)!r}), t.hugging_face_callback({u
 @pytest.mark.parametrize(("framework", "extra"), [("lightning", "lightning"), ("transformers", "transformers")])
 def test_without_the_extra_one_line_names_it(framework: str, extra: str) -> None:
     program = f"import sys; sys.modules[{framework!r}] = None; import fa_tracking.integrations.{framework}"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    command, env = [forks.python(), "-c", program], {**os.environ, **forks.environment()}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith(f"pip install 'fa-track[{extra}]'")
     assert done.stderr.count("Traceback") == 1

@@ -7,7 +7,7 @@ from tests.faults._kill import fa_track, new_store, started
 from tests.faults._store import TINY, runs
 
 PROCESSES = 8
-READERS = (("audit", "--experiment", "many"), ("export",))
+READERS = (("audit", "--experiment", "many", "--no-pictures"), ("export",))
 
 
 def tried(folder: Path, small: bool) -> tuple[str, list[str]]:
