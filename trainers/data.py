@@ -4,9 +4,9 @@
 ``digits`` come with scikit-learn; ``teacher`` is labelled by a fixed random residual network, for ``student_net``.
 Their samples are rows of features; networks of images take them as 16 × 8 (one digit above the other), 8 × 8 and 8 × 8
 pixels. ``cifar10``, ``cifar100``, ``fashion_mnist`` and ``mnist`` are read by torchvision from ``--data-dir``. Any
-other name is a folder in ``--data-dir``, or that folder itself, with ``train.parquet`` and ``test.parquet``: a struct column with
-encoded image ``bytes`` and an integer label column, as the Hugging Face hub lays images out. Of several such columns
-it is ``label``, ``labels`` or ``fine_label`` (CIFAR-100's 100 classes), else the first.
+other name is a folder in ``--data-dir``, or that folder itself, with ``train.parquet`` and ``test.parquet``: a struct
+column with encoded image ``bytes`` and an integer label column, as the Hugging Face hub lays images out. Of several
+such columns it is ``label``, ``labels`` or ``fine_label`` (CIFAR-100's 100 classes), else the first.
 """
 
 import hashlib
