@@ -10,12 +10,14 @@ from fa_tracking.cli import _complete, _diff, _options
 from fa_tracking.cli._show import MARKS_EXPLAINED, legend, marked, mlflow_ui, progress, say, table, typed
 
 if TYPE_CHECKING:
-    from fa_tracking.auditor.run import Audit
+    from fa_tracking.auditor.run import Audit, Audited
     from fa_tracking.executors import Needs
     from fa_tracking.protocol.partial import Report
     from fa_tracking.protocol.report import DiagnosticThresholds
 
 ORDER = 3
+MOST_COMMANDS = 5
+"""Cells without a frozen control, for each of which the command is said."""
 
 
 @click.command("audit")
@@ -137,9 +139,52 @@ def _conclude(result: "Audit", as_json: bool, experiment: str, tracking_uri: str
         )
     else:
         click.echo(audit_table(result), nl=False)
+        say_missing_controls(result)
     if not result.runs:
         say(f"the experiment {experiment!r} has no finished run: nothing was audited")
     say(f"next: {typed('export')}, then {typed('query', 'cross_seed')}; or {mlflow_ui(tracking_uri)}")
+
+
+def say_missing_controls(result: "Audit") -> None:
+    """For each cell that has no frozen control, the command that trains one."""
+    from fa_tracking import cells
+
+    alone: dict[str, list[Audited]] = {}
+    for audited in result.runs:
+        report = audited.report
+        if report and report.frozen_baseline_acc is None and not cells.is_frozen(audited.params):
+            apart = {key: value for key, value in cells.apart(audited.params).items() if key != "penalty"}
+            alone.setdefault(cells.named(apart), []).append(audited)
+    commands = {command: runs for runs in alone.values() if (command := _control_command(runs[0]))}
+    for command, runs in list(commands.items())[:MOST_COMMANDS]:
+        seeds = sorted({run.params.get("seed", "") for run in runs} - {runs[0].params.get("seed", "")})
+        also = f"   # and with seed {', '.join(seeds)}" if seeds else ""
+        say(f"no frozen control, so (d) is not measured; this trains one: {command}{also}")
+    if len(commands) > MOST_COMMANDS:
+        say(f"and {len(commands) - MOST_COMMANDS} more cells have no frozen control")
+    if others := sum(len(runs) for runs in alone.values()) - sum(map(len, commands.values())):
+        say(
+            f"{others} runs have no frozen control, so (d) is not measured: train the same network with its blocks "
+            "frozen, log it with frozen_blocks=True, and audit again"
+        )
+
+
+def _control_command(audited: "Audited") -> str | None:
+    """The command that trains a run's frozen control; None where `fa-track train` did not begin the run."""
+    from fa_tracking.cli.train import command as train
+    from fa_tracking.tracking import names
+
+    if names.TAG_CONFIG_SHA256 not in audited.before or audited.params.get("labels") == "random":
+        return None
+    words = ["train", audited.params["method"], "--experiment", audited.experiment]
+    for option in train.params:
+        name = option.name or ""
+        value = audited.params.get(name)
+        aside = name in ("method", "penalty", "trainable_blocks", "frozen_blocks")
+        if value is not None and not aside and value != str(option.default):
+            words += [option.opts[-1], value]
+    data = audited.before.get(names.TAG_DATA_DIR)
+    return typed(*words, "--frozen-blocks", *(["--data-dir", data] if data else []))
 
 
 def audit_table(result: "Audit") -> str:

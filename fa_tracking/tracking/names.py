@@ -32,6 +32,21 @@ TRAINABLE_BLOCKS = "trainable_blocks"
 """The standard param that says how many blocks are trained, the last ones; 0 is the frozen control."""
 FROZEN_BLOCKS = "frozen_blocks"
 """What runs of version 0.1 log in its place, and any loop may: ``True`` is ``trainable_blocks=0``."""
+OFTEN_CALLED = {
+    "method": ("rule", "algorithm", "learning_rule", "training_method"),
+    "architecture": ("arch", "model", "network", "net", "backbone"),
+    "width": ("hidden", "hidden_size", "hidden_dim", "hidden_width", "dim", "d_model"),
+    "depth": ("layers", "num_layers", "n_layers", "blocks", "num_blocks", "n_blocks"),
+    "dataset": ("data", "data_set"),
+    "epochs": ("num_epochs", "n_epochs", "max_epochs"),
+    "batch_size": ("batch", "bs", "batchsize", "train_batch_size"),
+    "optimizer": ("opt", "optim", "optimiser"),
+    "lr": ("learning_rate", "lrate", "eta"),
+    "weight_decay": ("wd", "l2"),
+    "penalty": ("lam", "lambda", "lambda_", "residual_penalty"),
+    FROZEN_BLOCKS: ("frozen", "freeze", "freeze_blocks", "is_frozen", "frozen_layers", "freeze_layers"),
+}
+"""By standard param, what people call it."""
 LABORATORY = "laboratory"
 """A param that stands in no store: `fa-track merge` writes whose run it is into the results database."""
 

@@ -1,7 +1,9 @@
 """``start_run`` and ``resume_run``: an MLflow run for the length of a ``with`` block, from any loop."""
 
 import contextlib
+import difflib
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -42,7 +44,8 @@ def start_run(
         run_id: log into this run, such as the active one, instead of a new one. Whoever opened it ends it, unless the
             block raises.
         active: make a new run MLflow's active one. Of those that are not, many can be open in one process.
-        params: the standard params (``method``, ``architecture``, ``width``, ``seed``, …) and any others.
+        params: the standard params (``method``, ``architecture``, ``width``, ``seed``, …) and any others. A name that
+            is nearly a standard one's warns: as it is, it is a param of its own.
 
     Raises:
         UsageError: ``method`` or ``seed`` is missing; ``frozen_blocks`` contradicts ``trainable_blocks``; another run
@@ -54,6 +57,8 @@ def start_run(
         raise UsageError(f"start_run needs {' and '.join(missing)}: without them runs cannot be grouped into cells")
     if wrong := cells.contradiction(params):
         raise UsageError(f"start_run: {wrong}")
+    if said := near_misses(params):
+        warnings.warn(f"start_run: {said}", stacklevel=3)
     if not process.is_first():
         yield TrackedRun(None, run_id or "", str(params["method"]), Silent())
         return
@@ -231,6 +236,20 @@ def _end_active(run_id: str, status: str) -> None:
             mlflow.end_run(status)
     finally:
         os.environ.pop(_RETRIES) if retries is None else os.environ.update({_RETRIES: retries})
+
+
+def near_misses(params: Mapping[str, Any]) -> str:
+    """Which params are likely to be meant as standard ones, in a line; empty where none is."""
+    standard = [*names.PARAMS, names.FROZEN_BLOCKS]
+    called = {often: name for name, calls in names.OFTEN_CALLED.items() for often in calls}
+    meant = {}
+    for key in params.keys() - {*standard}:
+        near = difflib.get_close_matches(key.lower(), standard, n=1, cutoff=0.8)
+        name = called.get(key.lower()) or (near[0] if near else None)
+        if name and name not in params:
+            meant[key] = name
+    pairs = ", ".join(f"{key!r} ({meant[key]!r}?)" for key in params if key in meant)
+    return f"{pairs}: no standard param, so no query, control or comparison takes it for one" if meant else ""
 
 
 def _run_name(params: Mapping[str, Any]) -> str:
