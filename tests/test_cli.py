@@ -75,11 +75,11 @@ def test_train_audit_export_and_query_follow_each_other(trained: Path, cli: Cli)
 
 
 def test_thresholds_of_the_command_line_reach_the_verdict(trained: Path, cli: Cli) -> None:
-    given = ["--explosion-ratio", "0.5", "--grad-floor", "1e9", "--drift-ceiling", "-2", "--margin-pp", "99"]
+    given = ["--explosion-ratio", "0.5", "--grad-floor", "1e9", "--drift-ceiling", "-1", "--margin-pp", "99"]
     reports = json.loads(cli("audit", "--experiment", "hand", "--json", *given).stdout)
     assert all(r["report"]["flags"] == ["a", "b", "c"] for r in reports)
     expected = {"h_norm_explosion_ratio": 0.5, "g_norm_floor": 1e9}
-    expected |= {"stability_drift_ceiling": -2.0, "frozen_acc_margin_pp": 99.0}
+    expected |= {"stability_drift_ceiling": -1.0, "frozen_acc_margin_pp": 99.0}
     assert reports[0]["report"]["thresholds"] == expected
 
 

@@ -372,7 +372,8 @@ def read_back(path: Path) -> Series:
     from fa_tracking.importers import tensorboard
     from fa_tracking.importers._fields import Fields
 
-    points = tensorboard.read(path, Fields()).points
+    (raw,) = tensorboard.read(path, Fields())
+    points = raw.points
     return {tag: [(p.step, round(p.value, 6)) for p in found] for tag, found in points.items()}
 
 
