@@ -24,7 +24,7 @@ def test_two_sentences_say_what_was_found() -> None:
     dfa, others = _found.sentences([BP, CELL, CONTROL, HELPED])
     assert dfa == (
         "DFA reached 16.2 %, 4.3 pp above its control with frozen blocks, and is flagged on 3 of 3 seeds, by (a) on 3, "
-        "(b) on 3, (d) on 1; its residual stream grows 8780 times within a block and its deepest gradient norm is "
+        "(b) on 3, (d) on 1; its residual stream grows 8,780 times within a block and its deepest gradient norm is "
         "1.52e-08."
     )
     assert others == (

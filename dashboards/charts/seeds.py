@@ -29,7 +29,7 @@ def draw(rows: pd.DataFrame) -> Any:
         order = [*dict.fromkeys([*accuracy["label"], *group["label"]])]
         is_last = network == rows["network"].iloc[-1]
         panels = [_panel(group, m, order, scales[m], rows["judged"], m == measures[0], is_last) for m in measures]
-        title = alt.TitleParams(titles[network], limit=0)
+        title = alt.TitleParams(titles[str(network)], limit=0)
         groups.append(alt.hconcat(*panels, spacing=50).properties(title=title))
     is_frozen = rows["frozen_blocks"].map(lambda v: v is True or v == 1)
     with_margin = rows.loc[rows["measure"] == "margin_pp", "cell"]

@@ -75,7 +75,7 @@ def table(found: list[Cell], room: int) -> str:
         )
         for cell in found
     ]
-    return text_table(columns, rows, room)
+    return text_table(columns, rows, room, "fa-track query cross_seed")
 
 
 def sentences(found: list[Cell]) -> tuple[str, str]:
@@ -84,8 +84,8 @@ def sentences(found: list[Cell]) -> tuple[str, str]:
     of = {(cell.method, bool(cell.penalty)): cell for cell in by_name.values() if not cell.is_control}
     dfa, bp, helped = (of.get(key) for key in (("dfa", False), ("bp", False), ("dfa", True)))
     numbers = [
-        f"its residual stream grows {_digits(dfa.growth)} times within a block" if dfa and dfa.growth else "",
-        f"its deepest gradient norm is {_digits(dfa.grad_norm)}" if dfa and dfa.grad_norm is not None else "",
+        f"its residual stream grows {_spelled(dfa.growth)} times within a block" if dfa and dfa.growth else "",
+        f"its deepest gradient norm is {_spelled(dfa.grad_norm)}" if dfa and dfa.grad_norm is not None else "",
     ]
     told = " and ".join(filter(None, numbers))
     first = _said("DFA", dfa) + (f"; {told}" if told else "")
@@ -122,6 +122,12 @@ def _counted(cell: Cell) -> str:
     return " ".join([*(f"{k}{mark}" for mark, k in marks.items() if k), *filter(None, [fired])])
 
 
-def _digits(value: float | None) -> str | None:
+def _digits(value: float | None) -> float | None:
     """A number with three significant digits."""
-    return None if value is None else short(float(f"{value:.3g}"))
+    return None if value is None else float(f"{value:.3g}")
+
+
+def _spelled(value: float) -> str:
+    """The same as a sentence has it."""
+    digits = float(f"{value:.3g}")
+    return f"{digits:,.0f}" if digits >= 100 else short(digits)

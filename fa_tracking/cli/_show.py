@@ -99,9 +99,9 @@ def width() -> int:
     return columns if sys.stdout.isatty() else min(columns, WIDTH)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], room: int | None = None) -> str:
-    """A table of a command that prints everything with ``--json``, in ``room`` columns of text or the terminal's."""
-    return text_table(columns, rows, room or width(), "--json")
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], room: int | None = None, whole: str = "--json") -> str:
+    """A table in ``room`` columns of text or the terminal's; ``whole`` is what prints everything."""
+    return text_table(columns, rows, room or width(), whole)
 
 
 def field(name: str, text: str, room: int = 12) -> None:

@@ -142,11 +142,12 @@ def _conclude(result: "Audit", as_json: bool, experiment: str, tracking_uri: str
     say(f"next: {typed('export')}, then {typed('query', 'cross_seed')}; or {mlflow_ui(tracking_uri)}")
 
 
-def audit_table(result: "Audit", room: int | None = None) -> str:
+def audit_table(result: "Audit", room: int | None = None, whole: str = "--json") -> str:
     """A row a run: what was measured, and the letters of what fired, spelled out below; controls are named so.
 
     Args:
         room: columns of text that it may take; None: as many as the terminal has.
+        whole: what prints everything, named where something is shortened.
     """
     from fa_tracking import cells
     from fa_tracking.protocol.diagnostics import (
@@ -190,7 +191,7 @@ def audit_table(result: "Audit", room: int | None = None) -> str:
             MARKS_EXPLAINED,
         ]
     columns = ("run", "epoch", "accuracy", "(a)_growth", "(b)_‖g‖", "(c)_cosine", "(d)_margin_pp", "verdict")
-    return table(columns, rows, room) + legend(lines, room)
+    return table(columns, rows, room, whole) + legend(lines, room)
 
 
 def _verdict(report: "Report") -> str:

@@ -73,7 +73,8 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
         audited = audit(chosen.experiment, tracking_uri, progress=update, executor="local", needs=needs)
     digests = [a.before.get(names.TAG_CONFIG_SHA256, "") for a in audited.runs]
     runs = [replace(a, run_name=short.get(of, a.run_name)) for a, of in zip(audited.runs, digests, strict=True)]
-    click.echo(audit_table(replace(audited, runs=tuple(runs)), ROOM))
+    runs.sort(key=lambda run: run.run_name)
+    click.echo(audit_table(replace(audited, runs=tuple(runs)), ROOM, "fa-track query audit_table"))
     say(f"[3/4] export to {db}")
     with progress("export") as update:
         export(db, tracking_uri, progress=update)
