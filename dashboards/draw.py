@@ -15,6 +15,7 @@ import pandas as pd
 from altair.utils.schemapi import debug_mode
 
 from dashboards import charts, theme
+from dashboards.names import Glyphs, with_fitted
 from dashboards.thin import thinned
 from fa_tracking import catalogue
 from fa_tracking.errors import FATrackError, UsageError
@@ -52,8 +53,11 @@ Answer = Callable[[str], pd.DataFrame]
 
 
 @contextmanager
-def answers(experiment: str, database: str | Path = DEFAULT_DATABASE) -> Iterator[Answer]:
+def answers(experiment: str, database: str | Path = DEFAULT_DATABASE, glyphs: Glyphs | None = None) -> Iterator[Answer]:
     """Asks the database about ``experiment``; each query is asked once. Texts are as ``one_line`` makes them.
+
+    Args:
+        glyphs: for pictures, replaces what their fonts lack; None: for a page, whose browser looks for fonts itself.
 
     Raises:
         UsageError: no such database or experiment.
@@ -65,15 +69,18 @@ def answers(experiment: str, database: str | Path = DEFAULT_DATABASE) -> Iterato
             with sql_errors():
                 relation = ask(connection, find_query(query), {"experiment": experiment})
                 # through Python objects: DuckDB's own data frame turns NULL into NaN, and NaN must stay apart from it
-                rows = [[*map(_printable, row)] for row in relation.fetchall()]
+                rows = [[_printable(value, glyphs) for value in row] for row in relation.fetchall()]
                 return pd.DataFrame(rows, columns=relation.columns, dtype=object)
 
         yield answer
 
 
-def _printable(value: Any) -> Any:
+def _printable(value: Any, glyphs: Glyphs | None) -> Any:
     """A value that a chart can hold: what draws it ends the process at a character that XML lacks."""
-    return one_line(value) if isinstance(value, str) and not value.isprintable() else value
+    if not isinstance(value, str):
+        return value
+    line = value if value.isprintable() else one_line(value)
+    return glyphs.replace(line) if glyphs else line
 
 
 def draw(name: str, experiment: str, answer: Answer) -> Drawn:
@@ -94,7 +101,7 @@ def draw(name: str, experiment: str, answer: Answer) -> Drawn:
         said = [left_out, *caveats(rows["verdict"].dropna() if "verdict" in rows else ())]
         whole = theme.styled(_saying([line for line in said if line], chart.draw(few)))
     with alt.data_transformers.enable(max_rows=None):  # Altair's limit is for notebooks; here the page packs the rows
-        specification = _as_json(whole.to_dict())
+        specification = with_fitted(_as_json(whole.to_dict()))
     _leave_out_empty_layers(specification, specification["datasets"])
     specification["description"] = f"{chart.TITLE}. {description}"
     specification["params"] = [*specification.get("params", []), {"name": theme.PICKED, "value": None}]
@@ -160,10 +167,19 @@ def write(drawn: Drawn, out: Path) -> None:
         UsageError: its name ends with none of ``FORMATS``.
         FATrackError: there is nothing to draw, or the file cannot be written.
     """
+    write_whole(out, render(drawn, format_of(out)))
+
+
+def format_of(out: Path) -> str:
+    """Which of ``FORMATS`` a file's name ends with.
+
+    Raises:
+        UsageError: none.
+    """
     form = out.suffix.lower().removeprefix(".")
     if form not in FORMATS:
         raise UsageError(f"{out}: a chart is written as {', '.join(f'.{f}' for f in FORMATS)}; name it by one of these")
-    write_whole(out, render(drawn, form))
+    return form
 
 
 def _html(specification: dict[str, Any]) -> bytes:
@@ -201,4 +217,6 @@ def _json(specification: dict[str, Any]) -> bytes:
     return json.dumps(specification, indent=1, ensure_ascii=False).encode()
 
 
+STILL = ("png", "pdf")
+"""Formats whose letters are drawn here; those of the others by whoever shows them."""
 FORMATS = {"html": _html, "png": _png, "svg": _svg, "pdf": _pdf, "json": _json}

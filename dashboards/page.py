@@ -18,6 +18,7 @@ import pandas as pd
 
 from dashboards import board
 from dashboards.draw import Answer, answers, draw_all, write
+from dashboards.names import Glyphs
 from dashboards.thin import first_groups
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, explain_query, find_query
@@ -129,10 +130,18 @@ def write_html(
 
 
 def write_png(
-    experiment: str, out: Path, database: str | Path = DEFAULT_DATABASE, progress: Progress = unseen
+    experiment: str,
+    out: Path,
+    database: str | Path = DEFAULT_DATABASE,
+    progress: Progress = unseen,
+    glyphs: Glyphs | None = None,
 ) -> list[Path]:
-    """Each chart as a picture beside ``out``: ``STEM-CHART.png``. The files written."""
-    with answers(experiment, database) as answer:
+    """Each chart as a picture beside ``out``: ``STEM-CHART.png``. The files written.
+
+    Args:
+        glyphs: afterwards knows what the fonts of the pictures lack.
+    """
+    with answers(experiment, database, glyphs or Glyphs()) as answer:
         drawn = [d for d in draw_all(experiment, answer) if d.specification]
     targets = [out.with_name(f"{out.stem}-{d.name}.png") for d in drawn]
     for done, (each, target) in enumerate(zip(drawn, targets, strict=True), start=1):

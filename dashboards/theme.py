@@ -56,7 +56,7 @@ def styled(chart: Any) -> Any:
         legend=alt.LegendConfig(
             labelFontSize=11,
             titleFontSize=12,
-            labelLimit=220,
+            labelLimit=0,
             symbolSize=90,
             orient="bottom",
             direction="horizontal",

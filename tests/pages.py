@@ -67,8 +67,8 @@ def shorten_the_demo(code: Path) -> None:
     """Of a copy of this repository: what its commands do with the demo's runs is the same after fewer epochs."""
     study = code / "trainers/studies/demo.yaml"
     whole = study.read_text()
-    assert "epochs: 20," in whole
-    study.write_text(whole.replace("epochs: 20,", "epochs: 3,"))
+    assert "epochs: 24," in whole
+    study.write_text(whole.replace("epochs: 24,", "epochs: 3,"))
 
 
 def beside(install: re.Match[str]) -> str:

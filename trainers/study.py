@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,15 +117,36 @@ def studies() -> list[str]:
 
 def describe(config: RunConfig) -> str:
     """What sets a run apart, on one line."""
-    parts = [config.method, config.architecture, f"{config.depth}×{config.width}"]
-    parts += [f"λ={config.penalty:g}"] if config.penalty else []
-    parts += [config.augmentation] if config.augmentation != "none" else []
+    return _name(config, *_parts(config))
+
+
+def told_apart(configs: Sequence[RunConfig]) -> dict[str, str]:
+    """A short name for each run by its digest: what ``describe`` says, less what all runs of its method have."""
+    parts = {config: _parts(config) for config in configs}
+    shared: dict[str, set[str]] = {}
+    for config, (head, tail) in parts.items():
+        shared[config.method] = shared.get(config.method, {*head, *tail}) & {*head, *tail}
+    return {
+        config.digest: _name(config, *([part for part in some if part not in shared[config.method]] for some in both))
+        for config, both in parts.items()
+    }
+
+
+def _name(config: RunConfig, head: list[str], tail: list[str]) -> str:
+    return ", ".join([" ".join([config.method, *head]), *tail])
+
+
+def _parts(config: RunConfig) -> tuple[list[str], list[str]]:
+    """What stands beside the method in a run's name: the network and its rates, and what is said of the recipe."""
+    head = [config.architecture, f"{config.depth}×{config.width}"]
+    head += [f"λ={config.penalty:g}"] if config.penalty else []
+    head += [config.augmentation] if config.augmentation != "none" else []
     for name in ("batch_size", "optimizer", "lr", "weight_decay"):
         value = getattr(config, name)
-        parts += [f"{name}={value}"] if value != getattr(RunConfig, name, None) else []
+        head += [f"{name}={value}"] if value != getattr(RunConfig, name, None) else []
     told = (*cells.ABSENT, "trainable_blocks", "depth")
     apart = cells.in_words({key: getattr(config, key) for key in told if key not in cells.DEFINITIONS})
-    return ", ".join([" ".join(parts), *apart, config.dataset, f"{config.epochs} epochs", f"seed {config.seed}"])
+    return head, [*apart, config.dataset, f"{config.epochs} epochs", f"seed {config.seed}"]
 
 
 def _config(values: Mapping[str, Any]) -> RunConfig:

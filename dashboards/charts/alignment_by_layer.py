@@ -77,7 +77,7 @@ def _heading(cell: pd.DataFrame, is_network_said: bool) -> list[str]:
     about = [cell["network"].iloc[0]] if is_network_said else []
     about += [f"n={ns[0]}"] if len(ns) == 1 else []
     wrapped = (
-        textwrap.wrap(text, letters, break_long_words=False, break_on_hyphens=False)
+        textwrap.wrap(text, letters, break_on_hyphens=False)
         for text, letters in zip((cell["label"].iloc[0], ", ".join(about)), LETTERS, strict=True)
     )
     return [line for lines in wrapped for line in lines]

@@ -12,7 +12,7 @@ TITLE = "Audit: four diagnostics per run, methods sorted by accuracy"
 QUERY = "audit_table"
 ORDER = 2
 
-WIDTH, LABELS = 115, 165
+WIDTH = 115
 
 IDENTITY = ["method", "architecture", "width"]
 
@@ -75,9 +75,7 @@ def _panel(rows: pd.DataFrame, panel: Panel, order: list[str], labelled: bool) -
             "cell:N",
             scale=alt.Scale(domain=order, padding=0),
             title=None,
-            axis=alt.Axis(
-                labels=labelled, ticks=labelled, labelLimit=LABELS, labelFontSize=10, grid=True, bandPosition=0
-            ),
+            axis=alt.Axis(labels=labelled, ticks=labelled, labelLimit=0, labelFontSize=10, grid=True, bandPosition=0),
         ),
         "yOffset": alt.YOffset("place:Q", scale=alt.Scale(domain=[0, 1], range=[0.1 * step, 0.9 * step])),
     }

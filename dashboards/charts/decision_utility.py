@@ -11,7 +11,7 @@ TITLE = "Decision utility: which methods each reporting strategy walks back"
 QUERY = "decision_matrix"
 ORDER = 10
 
-CELL_WIDTH, LABELS = 66, 200
+CELL_WIDTH = 66
 
 DECISIONS = {"walked back": "W", "kept": "K", "MIXED": "M", "not measured": "–"}
 COLOURS = ["#D55E00", "#0072B2", "#E69F00", "#EEEEEE"]
@@ -42,7 +42,7 @@ def draw(rows: pd.DataFrame) -> Any:
     step = min(24, max(16, 420 // len(cells)))
     grid = alt.Chart(rows[kept]).encode(
         x=alt.X("added:N", sort=strategies, title=None, axis=alt.Axis(orient="top", labelAngle=0, domain=False)),
-        y=alt.Y("cell:N", sort=cells, title=None, axis=alt.Axis(labelLimit=LABELS, domain=False)),
+        y=alt.Y("cell:N", sort=cells, title=None, axis=alt.Axis(labelLimit=0, domain=False)),
         tooltip=theme.tooltip("cell:N", "strategy:N", "decision:N", "n:Q", "n_measured:Q", "n_walked_back:Q"),
     )
     colours = alt.Scale(domain=[*DECISIONS], range=COLOURS)

@@ -11,7 +11,7 @@ TITLE = "First flags: when each diagnostic first fires, and the compute that sto
 QUERY = "first_flag_timeline"
 ORDER = 5
 
-WIDTH, LABELS, SEED = 340, 180, 30
+WIDTH, SEED = 340, 30
 ROOM, GAP, LINE = 540, 4, 14
 """Height that the bars of all runs may take together, that between two cells, and that of a line of text."""
 LEGIBLE = 8
@@ -65,9 +65,7 @@ def draw(rows: pd.DataFrame) -> alt.LayerChart:
     cells = rows.drop_duplicates("cell").assign(beside=lambda some: [_beside(r) for r in some.to_dict("records")])
     texts = alt.Chart(cells[["cell", "method", "architecture", "width", "middle", "beside"]])
     texts = texts.encode(y=alt.Y("middle:Q", scale=scale, axis=None))
-    names = texts.mark_text(align="right", fontSize=10, limit=LABELS).encode(
-        x=alt.XValue(-6 - aside), text=alt.Text("cell:N")
-    )
+    names = texts.mark_text(align="right", fontSize=10).encode(x=alt.XValue(-6 - aside), text=alt.Text("cell:N"))
     beside = texts.mark_text(align="left", fontSize=10).encode(x=alt.XValue(WIDTH + 6), text=alt.Text("beside:N"))
     caption = theme.caption(
         "A bar is a run over its planned epochs. Stopping at the first of (a), (b) and n (not finite) saves the epochs",

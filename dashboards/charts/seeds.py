@@ -5,7 +5,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from dashboards import theme
+from dashboards import names, theme
 from dashboards.charts import _marks
 
 TITLE = "Seeds: accuracy and margin over the frozen control, with mean and 95 % interval"
@@ -23,13 +23,13 @@ def draw(rows: pd.DataFrame) -> Any:
     rows = _labelled(rows)
     measures = [measure for measure in PANELS if (rows["measure"] == measure).any()]
     scales = {m: _scale(rows[rows["measure"] == m]) for m in measures}
-    groups = []
+    groups, titles = [], names.fitted(map(str, rows["network"].unique()), theme.FULL_WIDTH / 12)
     for network, group in rows.groupby("network", sort=False):
         accuracy = group[group["measure"] == "accuracy"].sort_values("mean", ascending=False)
         order = [*dict.fromkeys([*accuracy["label"], *group["label"]])]
         is_last = network == rows["network"].iloc[-1]
         panels = [_panel(group, m, order, scales[m], rows["judged"], m == measures[0], is_last) for m in measures]
-        title = alt.TitleParams(str(network), limit=theme.FULL_WIDTH)
+        title = alt.TitleParams(titles[str(network)], limit=0)
         groups.append(alt.hconcat(*panels, spacing=50).properties(title=title))
     is_frozen = rows["frozen_blocks"].map(lambda v: v is True or v == 1)
     with_margin = rows.loc[rows["measure"] == "margin_pp", "cell"]
@@ -87,7 +87,7 @@ def _panel(
         sort=order,
         scale=alt.Scale(domain=order),
         title=None,
-        axis=alt.Axis(labels=is_first, ticks=is_first, labelLimit=LABEL, minExtent=LABEL if is_first else 0, grid=True),
+        axis=alt.Axis(labels=is_first, ticks=is_first, labelLimit=0, minExtent=LABEL if is_first else 0, grid=True),
     )
     title = PANELS[measure] if is_last else None
     x: dict[str, Any] = {"scale": scale, "axis": alt.Axis(labels=is_last, ticks=is_last, title=title, tickCount=5)}

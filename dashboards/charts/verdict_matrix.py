@@ -5,13 +5,13 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from dashboards import theme
+from dashboards import names, theme
 
 TITLE = "Verdicts: methods by architectures and seeds"
 QUERY = "verdict_matrix"
 ORDER = 1
 
-ROOM, SPACING, HEIGHT, LABELS = 530, 10, 28, 165
+ROOM, SPACING, HEIGHT, TITLE_SIZE = 530, 10, 28, 11
 WIDEST, NAMED, LETTERED = 48, 68, 22
 """Width that a seed takes at most, that a network's name needs, and that a run's flags need under its mark."""
 
@@ -30,6 +30,8 @@ def draw(rows: pd.DataFrame) -> alt.HConcatChart:
     networks = [*rows.groupby("network")["cell"].nunique().sort_values(ascending=False, kind="stable").index]
     steps = _steps(rows.groupby("network")["column"].nunique().to_dict())
     panels = [_network(rows, name, steps[name], labelled=name == networks[0]) for name in networks]
+    for panel, title in zip(panels, _titles(rows, networks, steps), strict=True):
+        panel.title = title
     caption = theme.caption(
         "A mark is a run, under it the flags that fire (n: not finite; × k: one of k runs of its cell and seed).",
         theme.usual(rows),
@@ -87,7 +89,7 @@ def _network(rows: pd.DataFrame, network: str, step: float, labelled: bool) -> A
             "cell:N",
             scale=alt.Scale(type="band", domain=cells, padding=0),
             title=None,
-            axis=alt.Axis(labels=labelled, ticks=False, labelLimit=LABELS, labelFontSize=10, grid=True, bandPosition=0),
+            axis=alt.Axis(labels=labelled, ticks=False, labelLimit=0, labelFontSize=10, grid=True, bandPosition=0),
         ),
         opacity=theme.opacity(1),
         tooltip=theme.tooltip(
@@ -97,8 +99,16 @@ def _network(rows: pd.DataFrame, network: str, step: float, labelled: bool) -> A
     size = min(90, (step / here["together"].max()) ** 2)
     marks = grid.mark_point(filled=True, size=size, yOffset=-5).encode(**theme.verdict_marks(rows["state"]))
     letters = grid.mark_text(fontSize=10, dy=9).encode(text=alt.Text("text:N"))
-    title = alt.TitleParams(network.split(" "), anchor="middle", fontSize=11, limit=max(step * len(seeds), 30))
-    return alt.layer(marks, letters).properties(width=alt.Step(step), height=alt.Step(HEIGHT), title=title)
+    return alt.layer(marks, letters).properties(width=alt.Step(step), height=alt.Step(HEIGHT))
+
+
+def _titles(rows: pd.DataFrame, networks: list[str], steps: dict[Any, float]) -> list[alt.TitleParams]:
+    """The names of the networks over their panels, a word a line, as much of each word as the narrowest panel holds."""
+    seeds = rows.groupby("network")["column"].nunique()
+    room = max(30.0, min(steps[name] * seeds[name] for name in networks)) / TITLE_SIZE
+    words = names.fitted([word for name in networks for word in name.split(" ")], room)
+    lines = [[words[word] for word in name.split(" ")] for name in networks]
+    return [alt.TitleParams(some, anchor="middle", fontSize=TITLE_SIZE, limit=0) for some in lines]
 
 
 def _text(row: dict[Any, Any], room: float) -> str:

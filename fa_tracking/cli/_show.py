@@ -114,23 +114,24 @@ def width() -> int:
     return columns if sys.stdout.isatty() else min(columns, WIDTH)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table of a command that prints everything with ``--json``."""
-    return text_table(columns, rows, width(), "--json")
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], room: int | None = None, whole: str = "--json") -> str:
+    """A table in ``room`` columns of text or the terminal's; ``whole`` is what prints everything."""
+    return text_table(columns, rows, room or width(), whole)
 
 
 def field(name: str, text: str, room: int = 12) -> None:
     """A line of data with its name before it in ``room`` columns, wrapped to the width of a table."""
-    click.echo(_wrapped(f"{name:<{room}} {one_line(text)}", room + 1))
+    click.echo(wrapped(f"{name:<{room}} {one_line(text)}", room + 1))
 
 
-def legend(lines: Sequence[str]) -> str:
+def legend(lines: Sequence[str], room: int | None = None) -> str:
     """What explains a table, below an empty line; nothing where there is nothing to explain."""
-    return "".join(f"{_wrapped(line, 2) if line else line}\n" for line in ["", *lines] if lines)
+    return "".join(f"{wrapped(line, 2, room) if line else line}\n" for line in ["", *lines] if lines)
 
 
-def _wrapped(line: str, indent: int) -> str:
-    return textwrap.fill(line, min(width(), WIDTH), subsequent_indent=" " * indent, break_on_hyphens=False)
+def wrapped(line: str, indent: int = 0, room: int | None = None) -> str:
+    """A line over as many as ``room`` columns of text ask for, or the width of a table; those below are indented."""
+    return textwrap.fill(line, room or min(width(), WIDTH), subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def marked(value: float | None, kind: Kind) -> float | str | None:

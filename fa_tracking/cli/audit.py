@@ -187,8 +187,14 @@ def _control_command(audited: "Audited") -> str | None:
     return typed(*words, "--frozen-blocks", *(["--data-dir", data] if data else []))
 
 
-def audit_table(result: "Audit") -> str:
-    """A row a run: what was measured, and the letters of what fired, spelled out below."""
+def audit_table(result: "Audit", room: int | None = None, whole: str = "--json") -> str:
+    """A row a run: what was measured, and the letters of what fired, spelled out below; controls are named so.
+
+    Args:
+        room: columns of text that it may take; None: as many as the terminal has.
+        whole: what prints everything, named where something is shortened.
+    """
+    from fa_tracking import cells
     from fa_tracking.protocol.diagnostics import (
         Reference,
         catalogue,
@@ -209,7 +215,7 @@ def audit_table(result: "Audit") -> str:
                 marked(d.value(a.report), a.report.kinds[d.FLAG])
                 for d in (residual_norm, grad_norm, direction_stability, frozen_control)
             ),
-            _verdict(a.report),
+            _verdict(a.report) + (" control" if cells.is_frozen(a.params) else ""),
         )
         for a in result.runs
         if a.report
@@ -222,6 +228,8 @@ def audit_table(result: "Audit") -> str:
         lines += [f"(b) and (c) are empty where the reference gradient is {Reference.NOT_BP}"]
     if any(residual_norm.of_the_class_token_alone(report) for report in reports):
         lines += ["(a) does not fire where the class token alone grows: the growth of the stream is in the report"]
+    if any(cells.is_frozen(a.params) for a in result.runs if a.report):
+        lines += ["control: its blocks are frozen as they were drawn; (d) is the margin over it"]
     if any(isinstance(report, PartialReport) for report in reports):
         lines += [
             "partial: judged by what it logged; why no checkpoint was measured: audit/report.txt",
@@ -229,7 +237,7 @@ def audit_table(result: "Audit") -> str:
         ]
     lines += dict.fromkeys(caveat for report in reports for caveat in report.caveats)
     columns = ("run", "epoch", "accuracy", "(a)_growth", "(b)_‖g‖", "(c)_cosine", "(d)_margin_pp", "verdict")
-    return table(columns, rows) + legend(lines)
+    return table(columns, rows, room, whole) + legend(lines, room)
 
 
 def _verdict(report: "Report") -> str:

@@ -30,7 +30,7 @@ def command(name: str | None, experiment: str | None, output: Path | None, db: s
     Example:
       fa-track chart audit_panels --experiment dfa_penalty -o audit.pdf
     """
-    from dashboards import charts, draw
+    from dashboards import charts, draw, names
     from fa_tracking import catalogue
 
     if name is None:
@@ -40,9 +40,12 @@ def command(name: str | None, experiment: str | None, output: Path | None, db: s
         return
     catalogue.load(charts, name)
     out = output or Path(f"{name}.png")
-    with draw.answers(experiment or "", db) as answer:
+    glyphs = names.Glyphs() if draw.format_of(out) in draw.STILL else None
+    with draw.answers(experiment or "", db, glyphs) as answer:
         drawn = draw.draw(name, experiment or "", answer)
     draw.write(drawn, out)
     click.echo(out)
+    if glyphs and glyphs.lacking:
+        say(names.said(glyphs.lacking))
     say(drawn.description)
     say_next("query", drawn.query.name, why=f"its {len(drawn.rows)} rows")

@@ -38,21 +38,25 @@ def command(
     Example:
       fa-track dashboard --experiment dfa_penalty -o dfa_penalty.html --png
     """
+    from dashboards.names import Glyphs, said
     from dashboards.page import write_html, write_png
     from fa_tracking.results.files import together
     from fa_tracking.results.summary import find_home, log_summary
 
     if log:
         find_home(experiment or "", tracking_uri)  # before minutes of drawing
+    glyphs = Glyphs()
     with together(output.parent) as folder:
         page = folder / output.name
         with progress("charts") as update:
             write_html(experiment or "", page, db, mlflow_url, update)
         with progress("pictures") as update:
-            pictures = write_png(experiment or "", page, db, update) if png else []
+            pictures = write_png(experiment or "", page, db, update, glyphs) if png else []
         run_id = log_summary(experiment or "", page, db, tracking_uri) if log else None
     for written in (output, *(output.with_name(picture.name) for picture in pictures)):
         click.echo(written)
+    if glyphs.lacking:
+        say(said(glyphs.lacking))
     if run_id:
         say(f"logged: {names.DASHBOARD} of the run {run_id}, which mlflow ui shows")
     say(f"next: open {output} in a browser")

@@ -2,28 +2,46 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from fa_tracking.cli import _options
-from fa_tracking.cli._show import mlflow_ui, progress, say, typed, width
+from fa_tracking.cli._show import mlflow_ui, progress, say, typed, wrapped
 
 ORDER = 1
 
-GROWTH = "select method, avg(max_block_growth) from runs join audits using (run_id) group by all"
+STUDY = "demo"
+ROOM = 80
+"""Columns of text that it takes at most, however wide the terminal is."""
+STACK = 3
+"""Runs of one shape that train as one program: those of one cell, or as many."""
+MOST_JOBS = 4
+SEEDS = "select seed, flags, verdict from runs join audits using (run_id)"
+
+
+def _jobs() -> int:
+    """As many processes as this one may use cores, up to ``MOST_JOBS``: there are no more stacks that take long."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_JOBS)
 
 
 @click.command("demo")
-@click.option("--jobs", type=click.IntRange(1), default=lambda: min(os.cpu_count() or 1, 4), help="Runs at a time.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=_jobs,
+    help=f"Processes at a time  [default: one a core, {MOST_JOBS} at most]",
+)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("dfa_penalty.html"))
 @_options.database
 @_options.tracking_uri
 def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
-    """Train 15 small runs, audit them, export them and draw the dashboard: some minutes on two cores.
+    """Train 15 small runs, audit them, export them and draw the dashboard: about a minute on two cores.
 
     BP, DFA, both with frozen blocks, and DFA with the residual penalty, three seeds each, on pairs of handwritten
-    digits. Run again, it trains only what is missing.
+    digits. It ends with what was found, in two sentences. Run again, it trains only what is missing.
 
     \b
     Example:
@@ -34,40 +52,52 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     local.start("trainers.schedule")  # before what takes seconds to import here
     from dashboards.page import write_html
     from fa_tracking.auditor.run import audit
+    from fa_tracking.cli import _found
     from fa_tracking.cli.audit import audit_table
     from fa_tracking.cli.study import run_study
     from fa_tracking.executors import Needs
-    from fa_tracking.results.database import ask, connect, find_query
+    from fa_tracking.results.database import connect
     from fa_tracking.results.export import export
     from fa_tracking.results.summary import log_summary
-    from fa_tracking.results.tables import render
+    from fa_tracking.tracking import names
     from trainers import study
 
     began = time.monotonic()
-    chosen = study.load("demo")
-    say(f"[1/4] train: {chosen.title}")
-    if not run_study(chosen, Needs(jobs=jobs), None, tracking_uri):
+    chosen, needs = study.load(STUDY), Needs(jobs=jobs)
+    short = study.told_apart(chosen.cells())
+    say(wrapped(f"[1/4] train: {chosen.title}", 6, ROOM))
+    if not run_study(chosen, needs, None, tracking_uri, stack=STACK):
         raise click.ClickException("some runs failed; `fa-track demo` again trains only those")
     say("[2/4] audit: a verdict on every run")
     with progress("audit") as update:
-        audited = audit(chosen.experiment, tracking_uri, progress=update)
-    click.echo(audit_table(audited))
+        audited = audit(chosen.experiment, tracking_uri, progress=update, executor="local", needs=needs)
+    digests = [a.before.get(names.TAG_CONFIG_SHA256, "") for a in audited.runs]
+    runs = [replace(a, run_name=short.get(of, a.run_name)) for a, of in zip(audited.runs, digests, strict=True)]
+    runs.sort(key=lambda run: run.run_name)
+    click.echo(audit_table(replace(audited, runs=tuple(runs)), ROOM, "fa-track query audit_table"))
     say(f"[3/4] export to {db}")
     with progress("export") as update:
         export(db, tracking_uri, progress=update)
-    with connect(db) as connection:
-        answer = ask(connection, find_query("cross_seed"), {"experiment": chosen.experiment})
-        click.echo(render(answer, width=width()))
     say(f"[4/4] dashboard: {output}")
     with progress("dashboard") as update:
         write_html(chosen.experiment, output, db, progress=update)
         log_summary(chosen.experiment, output, db, tracking_uri)
-    say(f"done in {time.monotonic() - began:.0f} s")
-    say("\nnext, to type:")
-    experiment = ("--experiment", chosen.experiment)
+    with connect(db) as connection:
+        found = _found.cells(connection, chosen.experiment, short)
+    click.echo(f"each cell over its seeds:\n\n{_found.table(found, ROOM)}")
+    for sentence in _found.sentences(found):
+        click.echo(wrapped(sentence, room=ROOM))
+    say(f"\ndone in {time.monotonic() - began:.0f} s; next, to type:")
     opened = "" if mlflow_ui(tracking_uri).startswith("open ") else ", at http://127.0.0.1:5000"
-    say(f"  {mlflow_ui(tracking_uri)}   # every run with its verdict{opened}")
-    say(f"  {typed('query', 'first_flag', *experiment)}   # when each diagnostic first fired")
-    say(f"  {typed('audit', *experiment, '--margin-pp', '5')}   # the verdicts under another threshold")
-    say(f"  {typed('sql', GROWTH)}")
-    say(f"  open {output} in a browser   # the dashboard")
+    experiment = ("--experiment", chosen.experiment)
+    for command_line, why in (
+        (mlflow_ui(tracking_uri), f"every run with its verdict{opened}"),
+        (typed("query", "first_flag", *experiment), "when each diagnostic first fired"),
+        (
+            typed("audit", "--diff", *experiment, "--margin-pp", "5"),
+            "the verdicts that another threshold would change; nothing is written",
+        ),
+        (typed("sql", SEEDS), "any question to the results"),
+        (f"open {output} in a browser", "the dashboard"),
+    ):
+        say(f"  {command_line}\n      # {why}")

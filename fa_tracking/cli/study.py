@@ -175,6 +175,7 @@ def run_study(
     from trainers import schedule, study
 
     before = schedule.cells(chosen, tracking_uri)
+    name = study.told_apart([cell.config for cell in before])
     say(f"{chosen.experiment}: {_counts(before)}")
     if compiled:
         say("--compile: torch.compile is tried once before the first run, which takes some seconds")
@@ -194,7 +195,7 @@ def run_study(
             said = "ended" if abort and outcome == schedule.DONE else outcome  # whether a flag did, the store knows
             state = said if outcome in (schedule.DONE, schedule.SKIPPED) else f"failed: {outcome}"
             remaining = f"; about {max(1, round(left / 60))} min left" if done < total else ""
-            say(f"{done} of {total}: {study.describe(config)}: {state}{remaining}")
+            say(f"{done} of {total}: {name[config.digest]}: {state}{remaining}")
 
         problems = schedule.run(
             chosen,

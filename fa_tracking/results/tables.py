@@ -6,7 +6,7 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -98,8 +98,12 @@ def text_table(
     shown = [i for i in every if i not in same]
     above = ", ".join(f"{columns[i]} = {short(rows[0][i]) or '(empty)'}" for i in same)
     heading = textwrap.fill(f"in every row: {above}", width, subsequent_indent="  ") + "\n\n" if same else ""
+    ids = _heads({cell for row in full for cell in row if _RUN_ID.fullmatch(cell)})
     for spell, legend in ((_shorter, ""), (_shortest, _LEGEND)):
-        cells = [[spell(value) for value in row] for row in rows]
+        cells = [
+            [ids.get(said) or spell(value) for value, said in zip(row, texts, strict=True)]
+            for row, texts in zip(rows, full, strict=True)
+        ]
         table = _fitted(columns, cells, shown, right, width)
         if table:
             said = [legend, f"shortened to fit; whole with {whole}"]
@@ -231,7 +235,7 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def _shorter(value: Any) -> str:
-    """A value where room is short: three digits, the head of a verdict, the first eight letters of a run id."""
+    """A value where room is short: three digits, the head of a verdict."""
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:z.3g}"
     text = short(value)
@@ -241,7 +245,13 @@ def _shorter(value: Any) -> str:
     short_verdict = _VERDICTS.get(head(text))
     if short_verdict and OTHER_THRESHOLDS in text:
         return f"{short_verdict}{_OTHER}"
-    return text[:8] if _RUN_ID.fullmatch(text) else short_verdict or text
+    return short_verdict or text
+
+
+def _heads(run_ids: Collection[str]) -> dict[str, str]:
+    """The first eight letters of each run id, or as many more as tell all of them apart."""
+    length = next(n for n in range(8, 33) if len({run_id[:n] for run_id in run_ids}) == len(run_ids))
+    return {run_id: run_id[:length] for run_id in run_ids}
 
 
 def _shortest(value: Any) -> str:
