@@ -1,5 +1,6 @@
 """Opens the results database and asks the questions of the query catalogue."""
 
+import hashlib
 import itertools
 import re
 import shlex
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 DEFAULT_DATABASE = "fa_results.duckdb"
+
+VIEWS_DIGEST = """
+select macro_definition from duckdb_functions()
+where database_name = current_database() and function_name = 'views_digest'
+"""
 
 WRITES = frozenset({"ALTER", "CREATE", "DELETE", "DROP", "INSERT", "MERGE_INTO", "TRANSACTION", "UPDATE", "VACUUM"})
 
@@ -79,7 +85,8 @@ def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
         if folders:
             create_views(connection)
         shut_off(connection)
-        connection.execute("set lock_configuration = true")
+        if not connection.execute("select current_setting('lock_configuration')").fetchall()[0][0]:
+            connection.execute("set lock_configuration = true")  # once for all connections of a process to one file
     except (duckdb.Error, OSError) as error:
         raise FATrackError(f"the database {path} cannot be opened: {first_line(error)}") from error
     return connection
@@ -98,11 +105,14 @@ def _refuse_other_files(path: Path) -> None:
 
 
 def create_views(connection: "DuckDBPyConnection") -> None:
-    """What the queries share, over the tables of schema.sql: created, or brought up to date."""
+    """What the queries share, over the tables of schema.sql: created, or brought up to date where it is not."""
     views = files("fa_tracking.results").joinpath("views.sql").read_text(encoding="utf-8")
     absent = ", ".join(f"'{key}': '{value}'" for key, value in cells.ABSENT.items())
     words = ", ".join(f"'{key}'" for key in cells.WORDS)
-    connection.execute(views.replace("$absent", f"map {{{absent}}}").replace("$words", f"({words})"))
+    views = views.replace("$absent", f"map {{{absent}}}").replace("$words", f"({words})")
+    digest = f"'{hashlib.sha256(views.encode()).hexdigest()}'"
+    if connection.execute(VIEWS_DIGEST).fetchall() != [(digest,)]:
+        connection.execute(views.replace("$digest", digest))
 
 
 @cache
