@@ -215,7 +215,8 @@ def _narrowed(connection: "DuckDBPyConnection", text: str, runs: Sequence[str], 
     """
     rows = run_sql(connection, PARAMS, {"runs": runs, "keys": keys}).fetchall()
     found = [[(key, value) for _, key, value in pairs] for _, pairs in groupby(rows, key=lambda row: row[0])]
-    cell = dict(min(found, key=lambda cell: (-len(cell), cell)))
+    first = min(found, key=lambda cell: (-len(cell), cell))
+    cell = dict(first)
     said = {key: cell.pop(key, value) for key, value in _parse(text)}
     return ",".join(starmap(_pair, [*said.items(), *cell.items()]))
 
