@@ -68,7 +68,8 @@ INFINITY = re.compile(r"([+-]?)inf(inity)?", re.ASCII | re.IGNORECASE)
 BLANKS = " \t\n\r\v\f"
 """What may stand around a value, as in a file with other line ends."""
 DIGITS = 15
-"""What a float64 holds of a number: a longer one is an id, and its own spelling."""
+"""What a float64 holds of a whole number, at least: one of more digits is an id, and its own spelling."""
+ID = re.compile(rf"[+-]?\d{{{DIGITS + 1},}}", re.ASCII)
 TRUTH = {"true": "1", "yes": "1", "on": "1", "false": "0", "no": "0", "off": "0"}
 WORDS = ("labels",)
 """Params whose ``true`` is the name of a choice and no truth."""
@@ -77,6 +78,9 @@ SAFE = re.compile(r"""[^\s="']+""", re.ASCII)
 
 def plain(value: Any, key: str = "") -> str:
     """A param's value in its one spelling: 1e-3, 1.0E-3 and 0.001 are one, True, true and 1 are, and 4 and 4.0.
+
+    A number with a point or an exponent is the float64 that a training makes of it, however many digits it is written
+    with: 0.1 and 0.10000000000000001 are one, 1/3 and its neighbour are two.
 
     Args:
         key: of the param, as a few are words whatever they say.
@@ -88,7 +92,7 @@ def plain(value: Any, key: str = "") -> str:
         return truth
     if infinite := INFINITY.fullmatch(text):
         return "-inf" if infinite[1] == "-" else "inf"
-    if not NUMBER.fullmatch(text) or len(re.sub(r"\D", "", re.split("[eE]", text)[0])) > DIGITS:
+    if not NUMBER.fullmatch(text) or ID.fullmatch(text):
         return text
     number = float(text)
     if not math.isfinite(number):
@@ -115,6 +119,11 @@ def apart(params: Mapping[str, Any]) -> dict[str, str]:
     """
     said = {key: plain(value, key) for key, value in _in_one_wording(params).items() if key != SEED}
     return {key: value for key, value in said.items() if key not in ABSENT or value != plain(ABSENT[key], key)}
+
+
+def sample(params: Mapping[str, Any], run_id: str) -> str:
+    """What the runs of one seed are one sample of; a run without a seed, or with an empty one, is its own."""
+    return meaning(params, SEED) or run_id
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:

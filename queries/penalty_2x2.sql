@@ -7,8 +7,7 @@
 -- recipe_b). λ in the contrast stands for penalty. A missing cell leaves out its contrasts. Frozen controls, diverged and
 -- aborted runs are in none.
 with cells as (
-    select *, coalesce(penalty, 0) as strength
-    from siblings_of($experiment, ['method', 'penalty']) where not coalesce(frozen_blocks, false)
+    select * from siblings_of($experiment, ['method', 'penalty']) where not coalesce(frozen_blocks, false)
 ),
 penalties as (select distinct others, method, strength from cells where strength > 0),
 named as (

@@ -7,11 +7,11 @@
 -- accuracy, the medians over the n_norm of
 -- them with a finite norm. A diverged or aborted run is a row of its own state and in neither.
 -- control: the accuracy of the seed's frozen controls; passes_from: that at which (d) no longer fires. Frozen controls
--- are left out.
+-- are left out, and a penalty that is no number.
 with cells as (
     select * from siblings_of($experiment, ['penalty'])
-    where not coalesce(frozen_blocks, false)
-        and others in (select others from siblings_of($experiment, ['penalty']) where penalty > 0)
+    where not coalesce(frozen_blocks, false) and strength is not null
+        and others in (select others from siblings_of($experiment, ['penalty']) where strength > 0)
 ),
 norms as (
     select cell, sample, state, finite_median(residual_norm) as residual_norm, finite_median(grad_norm_2) as grad_norm_2
@@ -34,7 +34,7 @@ measured as (
     from seeds where state = 'complete' group by cell
 )
 select
-    c.method, c.architecture, c.width, c.depth, c.epochs, c.lr, coalesce(c.penalty, 0) as penalty, c.augmentation, c.also,
+    c.method, c.architecture, c.width, c.depth, c.epochs, c.lr, c.strength as penalty, c.augmentation, c.also,
     s.seed, s.state,
     s.residual_norm, s.grad_norm_2, s.accuracy, coalesce(m.n, 0) as n, m.mean as accuracy_mean, m.sd as accuracy_sd,
     i.low as accuracy_low, i.high as accuracy_high, coalesce(m.n_norm, 0) as n_norm,

@@ -4,23 +4,23 @@
 -- A row a seed, then one with seed = all: mean and sample standard deviation over the n seeds, growth and ‖g_L‖ by
 -- median, the margin over n_margin of them. gain_pp: accuracy less that of the same runs without penalty, over all
 -- seeds paired where two or more are shared (n_pairs), else of the means. d_verdict: MIXED where the seeds disagree,
--- not measured without a frozen control. What was never trained with a penalty is left out. Frozen controls are left
--- out, as are runs that diverged or were aborted.
+-- not measured without a frozen control. What was never trained with a penalty is left out, and a penalty that is no
+-- number. Frozen controls are left out, as are runs that diverged or were aborted.
 with cells as (
     select c.*, z.accuracies as unpenalised, difference(c.accuracies, z.accuracies) as gain
     from siblings_of($experiment, ['penalty']) c
     left join siblings_of($experiment, ['penalty']) z
-        on c.penalty > 0 and coalesce(z.penalty, 0) = 0 and c.others = z.others
-    where not coalesce(c.frozen_blocks, false)
-        and c.others in (select others from siblings_of($experiment, ['penalty']) where penalty > 0)
+        on c.strength > 0 and z.strength = 0 and c.others = z.others
+    where not coalesce(c.frozen_blocks, false) and c.strength is not null
+        and c.others in (select others from siblings_of($experiment, ['penalty']) where strength > 0)
 ),
 rows as (
     select
-        cell, coalesce(cast(seed as varchar), sample) as seed, count(accuracy) as n, count(margin_pp) as n_margin,
+        cell, sample as seed, count(accuracy) as n, count(margin_pp) as n_margin,
         any_value(s.accuracy) as accuracy, any_value(100 * (s.accuracy - unpenalised[sample])) as gain_pp,
         any_value(s.margin_pp) as margin_pp, any_value(s.growth) as growth, any_value(s.grad_norm) as grad_norm,
         agreement(sum(s.d_fired), sum(s.d_measured)) as d_verdict
-    from samples_of($experiment) s join cells using (cell) group by cell, seed, sample
+    from samples_of($experiment) s join cells using (cell) group by cell, sample
     union all by name
     select
         cell, 'all' as seed, n, n_margin, accuracy_mean as accuracy, accuracy_sd,
@@ -30,9 +30,9 @@ rows as (
     from cells
 )
 select
-    c.method, c.architecture, c.width, c.depth, c.epochs, c.penalty, c.also, r.seed, r.n, r.n_margin, r.accuracy, r.accuracy_sd,
+    c.method, c.architecture, c.width, c.depth, c.epochs, c.strength as penalty, c.also, r.seed, r.n, r.n_margin, r.accuracy, r.accuracy_sd,
     r.gain_pp, r.gain_sd, r.n_pairs, r.margin_pp, r.margin_sd, r.growth, r.grad_norm, r.d_verdict
 from rows r join cells c using (cell)
 order by
-    c.method, c.architecture, c.width, c.depth, c.epochs, c.others, c.penalty, c.cell, r.seed = 'all',
+    c.method, c.architecture, c.width, c.depth, c.epochs, c.others, c.strength, c.cell, r.seed = 'all',
     try_cast(r.seed as bigint), r.seed;

@@ -1,5 +1,6 @@
 """Stores where people have them: in folders of any name, old, damaged, carried elsewhere; who reads changes nothing."""
 
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -17,8 +18,10 @@ from fa_tracking.cli import main
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.export import export
 from fa_tracking.results.files import together
+from fa_tracking.results.sources.sql import KNOWN_SCHEMAS
 from fa_tracking.scratch import scratch
 from fa_tracking.tracking import address, schema
+from fa_tracking.tracking import store as stores
 from trainers.loop import train
 
 ODD = ["my project", "Küche", "50%25 done", "what?", "a#b", "c++ & 'x'"]
@@ -89,6 +92,33 @@ def test_a_password_is_shown_to_nobody() -> None:
     assert address.without_login("https://u:secret@h:1/x") == "https://h:1/x"
 
 
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://h/d?user=u&password=secret", "postgresql://h/d?user=u"),
+        ("postgresql://h/d?sslpassword=secret", "postgresql://h/d"),
+        ("postgresql://h/d?pass%77ord=secret&user=u", "postgresql://h/d?user=u"),
+        ("mysql://h/d?PASSWD=secret&charset=utf8", "mysql://h/d?charset=utf8"),
+        ("http://h:5000/x?access_token=secret#f", "http://h:5000/x#f"),
+        ("http://u:secret@h:5000", "http://u@h:5000"),
+        ("mssql+pyodbc:///?odbc_connect=UID%3Du%3BPWD%3Dsecret", "mssql+pyodbc:///"),
+        ("postgresql://u:sec/ret@h/d", "postgresql://u@h/d"),
+        ("postgresql://u:sec?ret#@h/d", "postgresql://u@h/d"),
+        ("postgresql://u:sec@ret@h/d", "postgresql://u@h/d"),
+        ("sqlite:///a.db?timeout=5", "sqlite:///a.db?timeout=5"),
+        ("./what?password=x", "./what?password=x"),
+    ],
+)
+def test_a_secret_anywhere_in_an_address_is_shown_to_nobody(uri: str, shown: str) -> None:
+    assert address.without_password(uri) == shown
+
+
+def test_a_file_in_sqlites_own_words_is_refused_and_the_right_ones_are_said(tmp_path: Path) -> None:
+    uri = f"sqlite:///file:{tmp_path}/mlflow.db?uri=true&mode=ro"
+    done = CliRunner().invoke(main, ["gate", "--experiment", "e", "--tracking-uri", uri])
+    assert done.exit_code == 2 and f"write it as a path alone, sqlite:///{tmp_path}/mlflow.db" in done.stderr
+
+
 def fingerprints(folder: Path) -> dict[str, str]:
     return {
         str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
@@ -141,6 +171,49 @@ def test_who_reads_an_older_store_leaves_it_as_it_is_and_says_what_an_upgrade_do
         assert done.exit_code == 1
     if command[0] not in ("export", "doctor"):
         assert len(done.stderr.splitlines()) == 1 and "older than that of MLflow" in done.stderr
+
+
+FOREIGN = {
+    "no version": "create table photos (name)",
+    "an empty version": "create table photos (name); create table alembic_version (version_num)",
+    "another's version": "create table studies (name); create table alembic_version (version_num); "
+    "insert into alembic_version values ('v3.2.0.a')",
+    "a version alone": f"create table alembic_version (version_num); insert into alembic_version values "
+    f"('{next(iter(KNOWN_SCHEMAS))}')",
+    "another's version table": "create table alembic_version (x)",
+    "some names of MLflow's": "create table runs (x); create table experiments (x)",
+    "nothing": "create table x (a); drop table x",
+}
+
+
+@pytest.mark.parametrize("kind", [*FOREIGN, "no database"])
+def test_a_database_of_others_is_refused_in_one_line_and_left_as_it_is(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "theirs.db"
+    if kind == "no database":
+        file.write_text("somebody's words " * 100)
+    else:
+        with contextlib.closing(sqlite3.connect(file)) as database:
+            database.executescript(FOREIGN[kind])
+    before, uri = fingerprints(tmp_path), f"sqlite:///{file}"
+    reading = [c for c in READS if c[0] not in ("study", "doctor")]
+    for command in [*reading, ["doctor"], *([["train", "bp", "--epochs", "1"]] if kind != "nothing" else [])]:
+        done = CliRunner().invoke(main, [*command, "--tracking-uri", uri])
+        said = " ".join((done.stderr + done.stdout).split())
+        assert done.exit_code == 1 and "holds no tables of MLflow's" in said, (command, said)
+        assert command == ["doctor"] or len(done.stderr.splitlines()) == 1
+        assert fingerprints(tmp_path) == before, command
+
+
+@pytest.mark.parametrize("begun", ["", "an empty file", "no table"])
+def test_who_writes_makes_a_store_where_nothing_is_yet(begun: str, tmp_path: Path) -> None:
+    file = tmp_path / "new.db"
+    if begun == "an empty file":
+        file.touch()
+    elif begun:
+        with contextlib.closing(sqlite3.connect(file)) as database:
+            database.executescript(FOREIGN["nothing"])
+    stores.client(f"sqlite:///{file}").create_experiment("e")
+    assert schema.version(f"sqlite:///{file}")
 
 
 @pytest.mark.parametrize("command", [c for c in READS if c[0] not in ("doctor", "study")], ids=lambda c: c[0])

@@ -42,6 +42,7 @@ def make(store: str, request: pytest.FixtureRequest) -> Make:
         accuracy: float = 0.3,
         home: str = "",
         last: int = 3,
+        first: int = 1,
         tags: dict[str, str] | None = None,
         norm: float = 1.0,
         **params: Any,
@@ -50,7 +51,7 @@ def make(store: str, request: pytest.FixtureRequest) -> Make:
             homes[home] = client.create_experiment(request.node.name + home)
         run_id = str(client.create_run(homes[home]).info.run_id)
         logged = {**BASE, "dataset": request.node.name, "seed": seed, **params}
-        points = [Metric(names.ACCURACY_TEST, accuracy, 1, step) for step in range(1, last + 1)]
+        points = [Metric(names.ACCURACY_TEST, accuracy, 1, step) for step in range(first, last + 1)]
         points += [Metric(names.residual_norm(2), norm, 1, last)]
         client.log_batch(
             run_id,
@@ -96,9 +97,32 @@ def test_a_run_that_is_no_whole_training_is_no_control(
     assert control(store, run) == Control(0.35, (whole,), f"left out: {broken} {says}")
 
 
-def test_an_epoch_counted_from_0_ends_a_training_too(make: Make, store: str) -> None:
-    run, whole = make(), frozen(make, last=2)
-    assert control(store, run).runs == (whole,)
+OURS = {names.TAG_PROCESS: "host:1"}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "first", "last", "tags", "is_whole"),
+    [
+        (3, 1, 3, {}, True),
+        (3, 1, 2, {}, False),
+        (3, 0, 2, {}, True),
+        (3, 0, 1, {}, False),
+        (3, 2, 2, {}, False),
+        (3, 3, 3, {}, True),
+        (2, 1, 1, {}, False),
+        (1, 0, 0, {}, True),
+        (1, 0, 0, OURS, False),
+        (3, 0, 2, OURS, False),
+        (3, 0, 2, {names.TAG_CONFIG_SHA256: "x"}, False),
+        (3, 0, 2, {names.TAG_VERDICT: "trustworthy"}, True),
+        (3, 0, 3, OURS, True),
+    ],
+)
+def test_a_training_is_whole_at_its_last_planned_epoch_or_one_before_where_a_foreign_loop_counts_from_0(
+    epochs: int, first: int, last: int, tags: dict[str, str], is_whole: bool, make: Make, store: str
+) -> None:
+    run, ended = make(epochs=epochs), frozen(make, epochs=epochs, first=first, last=last, tags=tags)
+    assert control(store, run).runs == ((ended,) if is_whole else ())
 
 
 def test_a_control_that_is_tested_less_often_than_measured_is_whole_and_its_step_is_named(
@@ -195,6 +219,10 @@ def test_an_aborted_run_has_no_margin(make: Make, store: str) -> None:
         (("inf", "Infinity", "+inf", "INF"), True),
         (("-inf", "inf"), False),
         (("1234567890123456789", "1234567890123456788"), False),
+        (("0.03162277660168379", "3.162277660168379e-2", "0.031622776601683790"), True),
+        (("0.1", "0.10000000000000001", "0.10000000000000000555"), True),
+        (("0.3333333333333333", "0.33333333333333337"), False),
+        (("0.0010000000474974513", "0.001"), False),
         (("0x10", "16"), False),
         (("1_000", "1000"), False),
         (("٣", "3"), False),

@@ -1,11 +1,14 @@
 """What becomes of points that runs logged twice, late, under absurd names, or not at all, on their way to an answer."""
 
+import json
 import math
+import shlex
 import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import forks
 import pytest
 from mlflow import MlflowClient
@@ -13,11 +16,14 @@ from mlflow.entities import Metric, Param
 from servers import tracking_server
 
 import fa_tracking
+from fa_tracking import cells
 from fa_tracking.auditor import logged
 from fa_tracking.auditor.gate import Requirement, gate
+from fa_tracking.errors import UsageError
 from fa_tracking.results.compare import compare
 from fa_tracking.results.database import ask, connect, find_query, run_sql
 from fa_tracking.results.export import Exported, export
+from fa_tracking.tracking import names
 from fa_tracking.tracking import store as stores
 
 NOW = 1_700_000_000_000
@@ -220,6 +226,120 @@ def test_a_gradient_that_is_not_bps_fires_nothing_in_first_flag_nor_in_replay(st
     assert replayed.diagnostics["b"].epoch is None and replayed.diagnostics["n"].epoch is None
 
 
+LONG = 10**-1.5  # of 17 digits
+
+
+def test_a_number_of_any_length_is_read_and_a_penalty_that_says_none_is_not_taken_for_0(
+    store: str, tmp_path: Path
+) -> None:
+    for seed in (1, 2):
+        for penalty, more in ((0.0, 0.0), (LONG, 0.2), ("1/3", 0.3), ("", 0.4), ("none", 0.5)):
+            numbers = {key: str(1 / 3) for key in ("lr", "weight_decay", "momentum", "clip_norm", "alpha")}
+            run(store, [("accuracy/test", 0.1 + more, 9, 3)], seed=seed, penalty=penalty, **numbers)
+    fa_tracking.audit("e", store, pictures=False)
+    exported(store, tmp_path / "r.duckdb")
+    with connect(tmp_path / "r.duckdb") as connection:
+        asked = "select distinct lr, weight_decay, momentum, clip_norm, alpha from runs"
+        assert run_sql(connection, asked).fetchall() == [(1 / 3,) * 5]
+        asked = "select distinct penalty from runs order by all nulls last"
+        assert run_sql(connection, asked).fetchall() == [(0.0,), (LONG,), (None,)]
+        for query, gain in (("penalty_sweep", "gain_pp"), ("penalty_rescue", "accuracy"), ("penalty_2x2", "penalty")):
+            answer = ask(connection, find_query(query), {"experiment": "e"})
+            rows = [dict(zip(answer.columns, found, strict=True)) for found in answer.fetchall()]
+            if query == "penalty_2x2":
+                assert [(r["penalty"], r["difference_pp"]) for r in rows] == [(LONG, pytest.approx(20))]
+                continue
+            assert {r["penalty"] for r in rows} == {0.0, LONG}
+            assert len(rows) == (6 if query == "penalty_sweep" else 4)
+            wanted = {"gain_pp": 20, "accuracy": 0.3}[gain]
+            assert {round(r[gain], 9) for r in rows if r["penalty"] == LONG} == {wanted}
+        answer = ask(connection, find_query("cross_seed"), {"experiment": "e"})
+        also = [dict(zip(answer.columns, found, strict=True))["also"] for found in answer.fetchall()]
+        assert sorted(also) == ["", "", 'penalty=""', "penalty=1/3", "penalty=none"]
+
+
+def test_seeds_of_any_kind_are_named_and_a_run_with_an_empty_one_is_its_own_sample(store: str, tmp_path: Path) -> None:
+    for seed in ("a", "1.5", "b"):
+        run(store, seed=seed)
+    unseeded = [run(store, method="bp", seed=seed) for seed in ("", " ", "")]
+    frozen = [run(store, frozen_blocks=True, seed="", architecture="wide", width=8) for _ in range(2)]
+    fa_tracking.audit("e", store, pictures=False)
+    exported(store, tmp_path / "r.duckdb")
+    with connect(tmp_path / "r.duckdb") as connection:
+        found = dict(run_sql(connection, "select method, seeds from cells_of('e') where not frozen_blocks").fetchall())
+        assert found == {"dfa": "1.5 a b", "bp": " ".join(sorted(unseeded))}
+        assert compare(connection, "accuracy/test", "method=bp", "method=dfa,frozen_blocks=0", "e").a.summary.n == 3
+    client = MlflowClient(store)
+    assert len({cells.sample(client.get_run(r).data.params, r) for r in frozen}) == 2
+    cell = next(
+        cell for cell in gate("e", Requirement(verdicts=(), allow_partial=True), store).cells if "bp" in cell.name
+    )
+    assert {*cell.seeds} == {*unseeded} and {judged.seed for judged in cell.runs} == {None}
+
+
+def test_compare_takes_the_very_value_first_and_its_advice_can_be_followed(store: str, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        for more, params in enumerate((
+            {"activation": "ReLU", "my key ": "v"},
+            {"activation": "relu", "my key ": "v"},
+            {"activation": "relu", "my key ": "w\u00a0"},
+            {"activation": "relu", "my key ": "w"},
+        )):  # fmt: skip
+            run(store, [("accuracy/test", 0.1 * more + 0.01 * seed, 9, 3)], seed=seed, **params)
+        run(store, seed=seed, method="bp", activation="Tanh")
+    exported(store, tmp_path / "r.duckdb")
+    with connect(tmp_path / "r.duckdb") as connection:
+
+        def mean(selection: str) -> float:
+            return compare(connection, "accuracy/test", selection, "method=BP,activation=tanh", "e").a.summary.mean
+
+        assert mean("activation=ReLU") == pytest.approx(0.015)
+        assert mean('activation=relu,"my key "=v') == pytest.approx(0.115)
+        for asked in ("method=dfa", "activation=RELU", "activation=relu", "method=dfa,activation=relu"):
+            with pytest.raises(UsageError) as refused:
+                mean(asked)
+            advice = shlex.split(str(refused.value).split("name one, as ")[1])[0]
+            keys = [pair.split("=")[0] for pair in advice.split(",")]
+            assert len(keys) == len({*keys}) and mean(advice) >= 0
+
+
+def test_where_any_run_of_an_experiment_is_audited_those_that_are_not_are_in_no_comparison(
+    store: str, tmp_path: Path
+) -> None:
+    for seed in (1, 2):
+        run(store, seed=seed)
+    fa_tracking.audit("e", store, pictures=False)
+    for seed in (1, 2, 3):
+        run(store, seed=seed, method="fa")
+        run(store, seed=seed, method="fa", experiment="of nobody")
+        run(store, seed=seed, experiment="of nobody")
+    exported(store, tmp_path / "r.duckdb")
+    with connect(tmp_path / "r.duckdb") as connection:
+        with pytest.raises(UsageError, match=r"all runs of 'method=fa' not audited \(3\): they are in no comparison"):
+            compare(connection, "accuracy/test", "method=dfa", "method=fa", "e")
+        assert compare(connection, "accuracy/test", "method=dfa", "method=fa", "of nobody").b.summary.n == 3
+        with connect(tmp_path / "r.duckdb") as second:  # of the same file, in the same process
+            assert run_sql(second, "select count(*) from runs").fetchall() == [(11,)]
+            for reaching in ("from read_text('/etc/hosts')", "set lock_configuration = false", "attach 'x.duckdb'"):
+                with pytest.raises(duckdb.Error):
+                    second.execute(reaching)
+        exported(store, tmp_path / "r.duckdb")
+
+
+def test_the_sources_agree_on_which_parents_are_trainings(store: str, tmp_path: Path) -> None:
+    client = MlflowClient(store)
+    home = client.get_run(run(store)).info.experiment_id
+    for key, tags in (("Diagnostics/best", {}), ("RESIDUAL_NORM/h0", {}), ("accuracy/test", {names.TAG_SUMMARY: "1"})):
+        parent = client.create_run(home).info.run_id
+        client.log_metric(parent, key, 0.5)
+        client.set_terminated(parent)
+        client.set_terminated(client.create_run(home, tags={names.TAG_PARENT: parent, **tags}).info.run_id)
+    exported(store, tmp_path / "r.duckdb")
+    with connect(tmp_path / "r.duckdb") as connection:
+        found = {run_id for (run_id,) in run_sql(connection, "select run_id from runs").fetchall()}
+    assert found == {training.info.run_id for training in stores.trainings(client, [home])} and len(found) == 4
+
+
 @pytest.mark.parametrize("through", ["the database", "a server"])
 def test_a_run_that_only_holds_nested_ones_is_no_training(store: str, tmp_path: Path, through: str) -> None:
     client = MlflowClient(store)
@@ -272,6 +392,55 @@ def test_the_gate_looks_at_every_layer_and_at_what_became_of_the_control(store: 
     late = int(time.time() * 1000) + 1000
     client.log_batch(run_id, metrics=[Metric("residual_norm/h1", 1e9, late, 3)])
     assert "has logged an epoch since" in gate("e", asked, store).runs[0].why
+
+
+def test_the_gate_finds_a_control_that_is_another_now_than_the_audit_used(store: str) -> None:
+    planned, asked = {"width": 8, "dataset": "d", "epochs": 3, "batch_size": 4}, Requirement((), allow_partial=True)
+    client, own = MlflowClient(store), run(store, **planned)
+    control, other = (run(store, frozen_blocks=True, seed=seed, **planned) for seed in (1, 2))
+    log(store, control, [("accuracy/test", 0.2, 9, 3)])
+    client.delete_run(other)
+
+    def why() -> str:
+        return next(judged.why for judged in gate("e", asked, store).runs if judged.run_id == own)
+
+    fa_tracking.audit("e", store, pictures=False)
+    assert why() == ""
+    client.restore_run(other)
+    assert "the accuracy of its frozen control was 0.2, and is 0.25" in why()
+    fa_tracking.audit("e", store, pictures=False)
+    assert why() == ""
+    log(store, control, [("accuracy/test", 0.1, 99, 3)])
+    assert "the accuracy of its frozen control was 0.25, and is 0.2" in why()
+    client.set_tag(own, names.TAG_ABORTED_AT, "2")
+    assert "is none any more" in why()
+
+
+def test_the_gate_finds_an_epoch_beyond_the_judged_one_whatever_its_time(store: str) -> None:
+    client, asked = MlflowClient(store), Requirement((), allow_partial=True)
+    runs = [run(store, seed=seed, experiment=home) for seed, home in ((1, "e"), (2, "e"), (3, "e"))]
+    fa_tracking.audit("e", store, pictures=False)
+    started = client.get_run(runs[0]).info.start_time
+    client.log_batch(runs[0], metrics=[Metric("residual_norm/h1", math.nan, started + 1, 9)])
+    client.log_batch(runs[1], metrics=[Metric("accuracy/test", 0.5, started + 1, 9)])  # an audit anew judges the same
+    client.set_tag(runs[2], names.TAG_EVALUATED, "a frame")
+    client.log_batch(runs[2], metrics=[Metric("residual_norm/h1", math.nan, started + 1, 9)])  # beside the frame
+    judged = {found.run_id: found.outcome for found in gate("e", asked, store).runs}
+    assert [judged[run_id] for run_id in runs] == ["no verdict", "passes", "passes"]
+    late = int(time.time() * 1000) + 1000
+    client.log_batch(runs[2], metrics=[Metric("diagnostics/stability", 0.999, late, 10)])
+    assert "has logged an epoch since" in {found.run_id: found.why for found in gate("e", asked, store).runs}[runs[2]]
+
+
+def test_a_checkpoint_earlier_than_the_last_logged_epoch_is_not_stale(store: str) -> None:
+    run_id, client = run(store), MlflowClient(store)
+    fa_tracking.audit("e", store, pictures=False)
+    measured = json.loads(client.get_run(run_id).data.tags[names.TAG_MEASURED])
+    client.set_tag(run_id, names.TAG_MEASURED, json.dumps({**measured, "epoch": 2}))
+    client.set_tag(run_id, names.TAG_EVIDENCE, "full")
+    started = client.get_run(run_id).info.start_time
+    client.log_batch(run_id, metrics=[Metric(key, 0.1, started, 4) for key in client.get_run(run_id).data.metrics])
+    assert gate("e", Requirement(()), store).passed
 
 
 def test_a_point_that_takes_the_row_of_a_deleted_one_is_exported(store: str, tmp_path: Path) -> None:

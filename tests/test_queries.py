@@ -16,7 +16,7 @@ from conftest import empty_database
 
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.diagnostics import frozen_control, grad_norm
-from fa_tracking.results.database import ask, connect, explain_query, find_query, queries
+from fa_tracking.results.database import ask, connect, create_views, explain_query, find_query, queries
 from fa_tracking.results.statistics import summarise
 
 REFERENCE = Path(__file__).parent.parent / "docs/reference-results"
@@ -757,6 +757,15 @@ def test_a_folder_of_an_earlier_version_is_asked_alone_and_beside_a_later_one(fi
         with connect(path) as connection:
             assert connection.sql(known).fetchall() == [expected]
             assert ask(connection, find_query("threshold_groups"), {"experiment": "main"}).fetchall()
+
+
+def test_macros_of_others_in_a_database_that_is_written_are_made_anew(tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "r.duckdb")) as connection:
+        connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text(encoding="utf-8"))
+        create_views(connection)
+        connection.execute("create or replace macro share_saved(epoch, planned) as 7")
+        create_views(connection)
+        assert connection.execute("select share_saved(1, 4)").fetchall() == [(0.75,)]
 
 
 def test_a_database_without_the_macros_is_named(file: Path, tmp_path: Path) -> None:

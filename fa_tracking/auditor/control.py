@@ -14,7 +14,7 @@ from fa_tracking.tracking.store import all_experiments, history, is_training, se
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
 
 LOGGED = ("method", "architecture", "width", "depth", "dataset", "epochs", "batch_size")
 """What a control shares with its run by the protocol, and a run without it has none."""
@@ -112,8 +112,8 @@ def _why_unfit(store: "MlflowClient", run: "Run") -> str:
         return "diverged"
     if not 0 <= accuracy <= 1:
         return f"has an accuracy of {accuracy:g}, not in [0, 1]"
-    planned, ended = cells.count(run.data.params.get("epochs")), _ended(run)
-    if planned is not None and ended < planned - 1:  # some count their epochs from 0
+    planned, ended = cells.count(run.data.params.get("epochs")), max(last, _ended(run))
+    if planned is not None and ended < (planned - 1 if _counts_from_0(run, points) else planned):
         return f"ended at epoch {ended} of {planned}"
     return ""
 
@@ -121,8 +121,16 @@ def _why_unfit(store: "MlflowClient", run: "Run") -> str:
 def _ended(run: "Run") -> int:
     """The last epoch of which an audit reads a number: some test less often than they measure."""
     return max(
-        m.step for m in run.data.to_proto().metrics if m.key.startswith((names.ACCURACY_TEST, *names.OF_DIAGNOSTICS))
+        m.step
+        for m in run.data.to_proto().metrics
+        if m.key == names.ACCURACY_TEST or m.key.startswith(names.OF_DIAGNOSTICS)
     )
+
+
+def _counts_from_0(run: "Run", points: "Sequence[Metric]") -> bool:
+    """Whether a run's first epoch is 0: in one that FA-Track has begun, 0 is the network before training."""
+    begun_here = {names.TAG_PROCESS, names.TAG_CONFIG_SHA256} & run.data.tags.keys()
+    return not begun_here and min(point.step for point in points) <= 0
 
 
 def _norms(run: "Run") -> list[float]:
@@ -189,4 +197,4 @@ def _average(runs: Collection["Run"], notes: Sequence[str]) -> Control:
 
 def _sample(run: "Run") -> str:
     """What runs of one seed are one sample of; a run without a seed is its own."""
-    return cells.meaning(run.data.params, cells.SEED) or run.info.run_id
+    return cells.sample(run.data.params, run.info.run_id)

@@ -5,11 +5,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fa_tracking import cells, untrusted
+from fa_tracking.auditor import logged
 from fa_tracking.auditor.control import Controls, is_frozen
-from fa_tracking.errors import UsageError
+from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.diagnostics import Kind, catalogue
 from fa_tracking.tracking import names
 from fa_tracking.tracking.store import LARGEST, find_experiment, reader, store_errors, trainings
@@ -24,6 +25,14 @@ VERDICTS = ("trustworthy", "walk-back", "inconclusive")
 
 PASSES, FAILS, NO_VERDICT, LEFT_OUT = "passes", "fails", "no verdict", "left out"
 """What becomes of a run: ``NO_VERDICT`` is an offence too, ``LEFT_OUT`` is none."""
+
+EVALUATED = {
+    names.ACCURACY_TEST: "headline_accuracy",
+    names.MAX_BLOCK_GROWTH: "max_block_growth",
+    names.GRAD_GAIN: "grad_gain",
+    names.STABILITY: "stability",
+}
+"""What of an evaluator's measurements MLflow logs as it was measured, by its name among them."""
 
 NOT_FINITE = "n"
 FULL_EVIDENCE = "full"
@@ -169,7 +178,7 @@ class _Judge:
         return Judged(
             run_id=run.info.run_id,
             run_name=run.info.run_name or "",
-            seed=cells.meaning(run.data.params, cells.SEED),
+            seed=cells.meaning(run.data.params, cells.SEED) or None,
             verdict=verdict,
             outcome=outcome,
             why=why,
@@ -201,24 +210,47 @@ class _Judge:
             audited = _milliseconds(tags[names.TAG_AUDITED_AT])
         except (KeyError, ValueError, OverflowError):
             return "it does not say when it was audited"
-        own = _measured(tags) if names.TAG_EVALUATED in tags else {}
-        read = [m for m in run.data.to_proto().metrics if _is_read_by_an_audit(m.key)]
-        late = [m for m in read if m.timestamp > audited]
-        if names.TAG_EVALUATED in tags:  # MLflow logs what its evaluator has measured after the verdict
-            late = [m for m in late if m.key in own and not _same(m.value, own[m.key])]
-        elif (epoch := _epoch(tags)) is not None:  # a time before the run's own says nothing of when it was logged
-            measured = [m for m in read if m.key != names.ACCURACY_TEST]  # an accuracy alone is no epoch of an audit
-            late += [m for m in measured if m.step > epoch and m.timestamp < (run.info.start_time or 0)]
-        if late:
+        measured = _measured(tags)
+        if _has_logged_since(run, audited, measured):
             return "it has logged an epoch since"
-        known = list(filter(None, tags.get(names.TAG_CONTROL_RUNS, "").split(",")))
-        controls = self._controls.of(run).runs
-        if gone := [c for c in known if c not in controls and len(c) == 32]:
+        return self._changed_control(run, audited, measured)
+
+    def _changed_control(self, run: "Run", audited: int, measured: Mapping[str, Any]) -> str:
+        assert self._controls is not None
+        known = list(filter(None, run.data.tags.get(names.TAG_CONTROL_RUNS, "").split(",")))
+        control = self._controls.of(run)
+        if gone := [c for c in known if c not in control.runs and len(c) == 32]:
             return f"its frozen control {', '.join(gone)} is none any more"
-        unseen = [c for c in controls if c not in known]
+        unseen = [c for c in control.runs if c not in known]
         with store_errors():
             late = [c for c in unseen if (self._store.get_run(c).info.end_time or 0) > audited]
-        return f"its frozen control {', '.join(late)} has ended since" if late else ""
+        if late:
+            return f"its frozen control {', '.join(late)} has ended since"
+        now, then = control.accuracy, measured.get("control_accuracy", control.accuracy)
+        then = then if isinstance(then, int | float) else None
+        is_by_hand = then is not None and not known
+        if is_by_hand and (now is None or names.TAG_EVALUATED in run.data.tags):
+            return ""
+        if (now is None) == (then is None) and math.isclose(now or 0, then or 0, rel_tol=1e-12):
+            return ""  # but for the order in which a mean was added up
+        said = ["none" if a is None else f"{a:.4g}" for a in (then, now)]
+        return f"the accuracy of its frozen control was {said[0]}, and is {said[1]}"
+
+
+def _has_logged_since(run: "Run", audited: int, measured: Mapping[str, Any]) -> bool:
+    """Whether a run has logged something of which an audit now would make more."""
+    tags, epoch = run.data.tags, _epoch(measured)
+    read = [m for m in run.data.to_proto().metrics if _is_read_by_an_audit(m.key)]
+    late = [m for m in read if m.timestamp > audited]
+    beyond = [m for m in read if epoch is not None and m.step > epoch]
+    if names.TAG_EVALUATED in tags:  # MLflow logs what its evaluator has measured after the verdict
+        own = _logged_by_evaluator(measured)
+        return any(m in beyond or (m.key in own and not _same(m.value, own[m.key])) for m in late)
+    # a time before the run's own says nothing of when it was logged
+    late += [m for m in beyond if m.timestamp < (run.info.start_time or 0) and _is_of_the_network(m.key)]
+    if tags.get(names.TAG_EVIDENCE) != FULL_EVIDENCE:  # of what the last epoch logged, whatever time that gives itself
+        late += [m for m in beyond if _is_of_the_network(m.key)]
+    return bool(late)
 
 
 def shown_verdict(tags: Mapping[str, str]) -> str | None:
@@ -237,10 +269,18 @@ def _is_read_by_an_audit(key: str) -> bool:
     return key == names.ACCURACY_TEST or key.startswith(names.OF_DIAGNOSTICS)
 
 
-def _epoch(tags: Mapping[str, str]) -> int | None:
-    """The epoch that a verdict is of; None where its tag cannot be read."""
+def _is_of_the_network(key: str) -> bool:
+    """Whether a metric is more than an accuracy, so that a verdict of logs would be of its epoch."""
     try:
-        return int(untrusted.parse_json(tags[names.TAG_MEASURED])["epoch"])
+        return key != names.ACCURACY_TEST and logged.is_read(key)
+    except FATrackError:
+        return True  # a layer that no audit reads: there is none any more
+
+
+def _epoch(measured: Mapping[str, Any]) -> int | None:
+    """The epoch that a verdict is of; None where it does not say."""
+    try:
+        return int(measured["epoch"])
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -251,13 +291,20 @@ def _milliseconds(audited_at: str) -> int:
     return int(found.timestamp() * 1000) + (0 if "." in audited_at else 999)
 
 
-def _measured(tags: Mapping[str, str]) -> dict[str, float]:
-    """What an evaluator measured, by the names under which MLflow logs it afterwards; empty where it cannot be read."""
+def _measured(tags: Mapping[str, str]) -> dict[str, Any]:
+    """What an audit measured; empty where its tag cannot be read."""
     try:
-        found = untrusted.parse_json(tags[names.TAG_MEASURED])
-        told = {names.ACCURACY_TEST: found["headline_accuracy"], names.MAX_BLOCK_GROWTH: found["max_block_growth"]}
-        return {key: float(value) for key, value in told.items() if value is not None}
+        return dict(untrusted.parse_json(tags[names.TAG_MEASURED]))
     except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def _logged_by_evaluator(measured: Mapping[str, Any]) -> dict[str, float]:
+    """What an evaluator measured, by the names under which MLflow logs it afterwards; empty where it cannot be read."""
+    told = {key: measured.get(field) for key, field in EVALUATED.items()}
+    try:
+        return {key: float(value) for key, value in told.items() if value is not None}
+    except (TypeError, ValueError):
         return {}
 
 

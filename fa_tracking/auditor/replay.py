@@ -239,7 +239,7 @@ def _change_pp(run: Replayed, at: Fired) -> float | None:
 
 def _seed(run: Replayed) -> str:
     """A run without a seed is a sample of its own."""
-    return cells.meaning(run.params, cells.SEED) or run.run_id
+    return cells.sample(run.params, run.run_id)
 
 
 def _by_seed(values: Iterable[tuple[Replayed, float | None]]) -> list[float]:

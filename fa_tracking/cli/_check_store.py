@@ -73,7 +73,8 @@ def store(tracking_uri: str | None) -> Store:
         said = _within(ANSWER, partial(_sql_schema if address.is_sql(uri) else _server_version, uri))
     except FATrackError as error:
         advice = "see to --tracking-uri or MLFLOW_TRACKING_URI, and whether the server runs"
-        return Store(uri, checked(PROBLEM, f"{shown}: {error}", advice))
+        said = str(error).removeprefix(f"{shown} ")
+        return Store(uri, checked(PROBLEM, f"{shown} {said}" if said != str(error) else f"{shown}: {said}", advice))
     if isinstance(said, Check):
         return Store(uri, said)
     return _counted(uri, shown, said)
@@ -134,8 +135,13 @@ def _sql_schema(uri: str) -> "str | Check":
     if schema.is_known(found):
         known = "" if found in KNOWN_SCHEMAS else ", which fa-track reads through MLflow's client: slower"
         return f"schema {found}{known}"
-    said = f"{shown}: its schema {found} is newer than {mlflow}"
-    return Check("store", PROBLEM, said, "or the version that wrote it", "python -m pip install --upgrade mlflow")
+    return Check(
+        "store",
+        PROBLEM,
+        schema.newer(uri, found),
+        "or the version that wrote it",
+        "python -m pip install --upgrade mlflow",
+    )
 
 
 def _server_version(uri: str) -> str:

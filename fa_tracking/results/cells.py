@@ -44,7 +44,7 @@ LAYERS = """
 select l.*, r.sample
 from layers l
 join (
-    select run_id, coalesce(cast(seed as varchar), run_id) as sample, epoch
+    select run_id, sample_of(run_id, seed) as sample, epoch
     from runs left join audits using (run_id) where list_contains($ids, run_id)
 ) r using (run_id)
 where step = coalesce(r.epoch, (select max(step) from layers o where o.run_id = l.run_id))
@@ -183,6 +183,11 @@ def described(run: Mapping[str, Any], varied: Collection[str]) -> str:
     named = [params.get("method", "no method"), *(params[key] for key in FREE[1:] if key in params)]
     apart = [f"{key} = {cells.meaning(params, key) or '–'}" for key in sorted({*varied} - {names.TRAINABLE_BLOCKS})]
     return ", ".join(filter(None, [*named, *apart, cells.blocks_in_words(params)]))
+
+
+def seed_of(run: Row) -> str | None:
+    """The seed of a run, whole or not; None of one without."""
+    return None if run["sample"] == run["run_id"] else str(run["sample"])
 
 
 def _runs(connection: "DuckDBPyConnection", which: str, **params: Any) -> list[Row]:

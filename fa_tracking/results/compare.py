@@ -7,9 +7,10 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, starmap
 from typing import TYPE_CHECKING, Any
 
+from fa_tracking import cells
 from fa_tracking.errors import UsageError, meant
 from fa_tracking.results.database import refuse_unknown, run_sql
 from fa_tracking.results.statistics import INCONCLUSIVE, LEVEL, Difference, Summary, difference, holm, summarise
@@ -20,21 +21,32 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 SELECTED = """
-select r.run_id, r.sample, r.cell, if(bool_or(r.is_audited) over () and not r.is_audited, 'not audited', r.state),
-    (select arg_max(m.value, m.step) from metrics m where m.run_id = r.run_id and m.key = $metric) as value
-from runs_of(coalesce($experiment, '~*')) r
-where len($conditions) = (
-    select count(*) from asked_params() p join (select unnest($conditions) as wanted) on p.key = wanted[1]
-    where p.run_id = r.run_id and lower(p.value) = lower(plain(wanted[2], wanted[1]))
+with asked as (
+    select *, bool_or(is_audited) over (partition by experiment) as is_of_audited
+    from runs_of(coalesce($experiment, '~*'))
+),
+wanted as (
+    select unnest(range(len($conditions))) as place, unnest($conditions) as pair
+),
+found as (
+    select run_id, place, value = plain(pair[2], pair[1]) as is_exact
+    from asked_params() join wanted on key = pair[1] and lower(value) = lower(plain(pair[2], pair[1]))
+    where run_id in (select run_id from asked)
+    qualify is_exact or not bool_or(is_exact) over (partition by place)
 )
+select r.run_id, r.sample, r.cell, if(r.is_of_audited and not r.is_audited, 'not audited', r.state),
+    (select arg_max(m.value, m.step) from metrics m where m.run_id = r.run_id and m.key = $metric) as value
+from asked r
+where len($conditions) = (select count(*) from found f where f.run_id = r.run_id)
 order by r.seed, r.run_id
 """
+"""A value in other letters is found where no run asked for has the very one."""
 
 COMPLETE = "complete"
 
 QUOTED = r'"(?:[^"\\]|\\.)*"'
 PAIR = re.compile(rf'({QUOTED}|[^",=]+)=({QUOTED}|[^",]*)(?=,|$)')
-PLAIN = re.compile(r'[^",=\s][^",=]*')
+PLAIN = re.compile(r'[^",=\s]([^",=]*[^",=\s])?')
 
 DIFFERING = """
 select key, string_agg(distinct value, ', ' order by value) as found
@@ -200,10 +212,16 @@ def _left_out(runs: Mapping[str, int]) -> str:
 
 
 def _narrowed(connection: "DuckDBPyConnection", text: str, runs: Sequence[str], keys: Sequence[str]) -> str:
-    """The selection ``text`` with what makes it one cell of those that it matches: the first that has most params."""
+    """The selection ``text`` with what makes it one cell of those that it matches: the first that has most params.
+
+    Where it says one of these itself, as in letters that two values share, the value takes its place.
+    """
     rows = run_sql(connection, PARAMS, {"runs": runs, "keys": keys}).fetchall()
-    found = [[_pair(key, value) for _, key, value in pairs] for _, pairs in groupby(rows, key=lambda row: row[0])]
-    return ",".join([text, *min(found, key=lambda cell: (-len(cell), cell))])
+    found = [[(key, value) for _, key, value in pairs] for _, pairs in groupby(rows, key=lambda row: row[0])]
+    first = min(found, key=lambda cell: (-len(cell), cell))
+    cell = dict(first)
+    said = {key: cell.pop(key, value) for key, value in _parse(text)}
+    return ",".join(starmap(_pair, [*said.items(), *cell.items()]))
 
 
 def _pair(key: str, value: str) -> str:
@@ -224,7 +242,7 @@ def _parse(text: str) -> list[tuple[str, str]]:
 
 
 def _unquoted(text: str) -> str:
-    return str(json.loads(text)) if text.startswith('"') else text.strip()
+    return str(json.loads(text)) if text.startswith('"') else text.strip(cells.BLANKS)
 
 
 def _cell(cell: Cell) -> str:

@@ -80,7 +80,8 @@ def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
         if folders:
             create_views(connection)
         shut_off(connection)
-        connection.execute("set lock_configuration = true")
+        if not connection.execute("select current_setting('lock_configuration')").fetchall()[0][0]:
+            connection.execute("set lock_configuration = true")  # once for all connections of a process to one file
     except (duckdb.Error, OSError) as error:
         raise FATrackError(f"the database {path} cannot be opened: {first_line(error)}") from error
     return connection
@@ -99,7 +100,7 @@ def _refuse_other_files(path: Path) -> None:
 
 
 def create_views(connection: "DuckDBPyConnection") -> None:
-    """What the queries share, over the tables of schema.sql: created, or brought up to date."""
+    """What the queries share, over the tables of schema.sql: created, or brought up to date where it is not."""
     views = files("fa_tracking.results").joinpath("views.sql").read_text(encoding="utf-8")
     absent = ", ".join(f"'{key}': '{value}'" for key, value in cells.ABSENT.items())
     words = ", ".join(f"'{key}'" for key in cells.WORDS)

@@ -7,7 +7,7 @@ from math import isclose
 from statistics import fmean
 
 from fa_tracking import cells
-from fa_tracking.results.cells import FINISHED, Cell, Row
+from fa_tracking.results.cells import FINISHED, Cell, Row, seed_of
 from fa_tracking.results.tables import short
 from fa_tracking.tracking import names
 
@@ -29,7 +29,7 @@ def _seeds(cell: Cell) -> Iterator[str]:
     repeated = {s: k for s, k in Counter(run["sample"] for run in cell.measured).items() if k > 1}
     for seed, times in repeated.items():
         yield f"seed {seed} has {times} runs, which are averaged before the seeds are"
-    unseeded = [run for run in cell.runs if run["seed"] is None]
+    unseeded = [run for run in cell.runs if seed_of(run) is None]
     if unseeded:
         yield f"no seed is logged, so each run counts as its own: {_ids(unseeded)}"
     if cell.others:
@@ -155,7 +155,7 @@ def _given(tag: str) -> str:
 
 
 def _id(run: Row) -> str:
-    return f"run {run['run_id'][:8]} (seed {'–' if run['seed'] is None else run['seed']})"
+    return f"run {run['run_id'][:8]} (seed {seed_of(run) or '–'})"
 
 
 def _ids(runs: Sequence[Row]) -> str:

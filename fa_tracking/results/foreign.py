@@ -35,9 +35,14 @@ def opened(path: Path) -> "DuckDBPyConnection":
 
 
 def shut_off(connection: "DuckDBPyConnection") -> None:
-    """From here on the connection reaches nothing outside the files that it has open: no file, extension or network."""
+    """From here on the connection reaches nothing outside the files that it has open: no file, extension or network.
+
+    What another connection of this process has shut off already may be locked, and stays as it is.
+    """
     for setting in SETTINGS:
-        connection.execute(f"set {setting} = false")
+        ((is_on,),) = connection.execute(f"select current_setting('{setting}')").fetchall()
+        if is_on:
+            connection.execute(f"set {setting} = false")
 
 
 def refuse_what_is_no_table(connection: "DuckDBPyConnection", path: Path, database: str | None = None) -> None:

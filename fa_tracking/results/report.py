@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking.results.cells import Cell, Row, described, read
+from fa_tracking.results.cells import Cell, Row, described, read, seed_of
 from fa_tracking.results.deviations import deviations
 from fa_tracking.results.document import Block, Heading, Items
 from fa_tracking.results.provenance import digest
@@ -154,7 +154,7 @@ def _configuration(cell: Cell) -> Table:
     params = cell.params
     known = [key for key in names.PARAMS if key in params]
     rows = [[key.replace("_", " "), params[key]] for key in [*known, *sorted(params.keys() - {*names.PARAMS})]]
-    rows.append(["seeds", _joined(run["seed"] for run in cell.runs)])
+    rows.append(["seeds", _joined(map(seed_of, cell.runs))])
     rows.append(["protocol version", _joined(run["protocol_version"] for run in cell.runs if run["is_audited"])])
     for tag in ENVIRONMENT:
         if any(tag in run["tags"] for run in cell.runs):
@@ -203,7 +203,7 @@ def _seeds(cell: Cell) -> Table:
         if all(run[column] is None for run in cell.finished):
             headings.pop(column, None)
     rows = [
-        [_cell(run["seed"]), run["run_id"][:8], *(_known(run, column) for column in headings), _flags(run)]
+        [_cell(seed_of(run)), run["run_id"][:8], *(_known(run, column) for column in headings), _flags(run)]
         for run in cell.finished
     ]
     numeric = [True, False, *[True] * len(headings), False]
@@ -239,7 +239,7 @@ def _layers_by_seed(cell: Cell) -> Table:
         "alignment_null_sd",
     )
     rows = [
-        [_cell(run["seed"]), str(row["layer"]), *(_cell(row[column]) for column in columns)]
+        [_cell(seed_of(run)), str(row["layer"]), *(_cell(row[column]) for column in columns)]
         for run in cell.finished
         for row in cell.layers
         if row["run_id"] == run["run_id"]
@@ -256,7 +256,7 @@ def _controls(cell: Cell) -> list[Block]:
     rows = []
     for control in cell.control_ids:
         run = cell.controls.get(control)
-        row = [run["seed"], run["experiment"], described(run, ()), run["last_accuracy"]] if run else [None] * 4
+        row = [seed_of(run), run["experiment"], described(run, ()), run["last_accuracy"]] if run else [None] * 4
         rows.append([control, *map(_cell, row)])
     headings = ["run", "seed", "experiment", "cell", "accuracy"]
     return [*serves, Table("The runs of the frozen control.", headings, rows, [False, True, False, False, True])]

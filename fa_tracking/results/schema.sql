@@ -7,7 +7,8 @@ create table exports (
     metrics bigint not null
 );
 
--- Of the files that made this database: another version of them asks for another database.
+-- Of the files that made this database: another version of them asks for another database. Reading 2: raised where
+-- derive.sql or what it asks comes to read a param otherwise, as the columns of an older database were read the old way.
 create table schema_digest (digest varchar not null);
 
 -- What tells at the next export whether a run's metrics have changed since the last one.

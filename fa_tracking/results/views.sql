@@ -6,23 +6,23 @@ create or replace macro is_asked(named, asked) as
 named = asked or starts_with(asked, '~') and named glob substr(asked, 2) and asked not in (select r.experiment from runs r);
 
 -- A param's value in its one spelling: 1e-3, 1.0E-3 and 0.001 are one, True, true and 1 are, and 4 and 4.0. Those of a key in
--- words are names of choices. fa_tracking/cells.py reads them alike.
+-- words are names of choices. A number with a point or an exponent is the float64 that a training makes of it, however many
+-- digits it is written with; whole digits of which a float64 does not hold all are an id. fa_tracking/cells.py reads them alike.
 create or replace macro of_number(number) as case
     when isinf(number) then if(number > 0, 'inf', '-inf')
     when number = trunc(number) and abs(number) < 1e15 then cast(cast(number as bigint) as varchar)
     else cast(number as varchar)
 end;
 create or replace macro is_number(said) as
-regexp_full_match(said, '[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?')
-and length(regexp_replace(regexp_replace(said, '[eE].*', ''), '[^0-9]', '', 'g')) <= 15
-and isfinite(try_cast(said as double));
+regexp_full_match(said, '[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?') and isfinite(try_cast(said as double));
+create or replace macro is_id(said) as regexp_full_match(said, '[+-]?[0-9]{16,}');
 create or replace macro bare(said) as trim(said, ' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13));
 create or replace macro plain_text(said) as case
     when lower(said) in ('true', 'yes', 'on') then '1'
     when lower(said) in ('false', 'no', 'off') then '0'
     when regexp_full_match(said, '[+]?inf(inity)?', 'i') then 'inf'
     when regexp_full_match(said, '-inf(inity)?', 'i') then '-inf'
-    when is_number(said) then of_number(try_cast(said as double))
+    when is_number(said) and not is_id(said) then of_number(try_cast(said as double))
     else said
 end;
 create or replace macro plain(value, key) as if(key in $words, lower(bare(value)), plain_text(bare(value)));
@@ -63,7 +63,8 @@ create or replace macro blocks_in(said) as if(
 );
 create or replace macro truth_in(said) as case plain_text(bare(said)) when '1' then true when '0' then false end;
 
--- A whole number and any as a param says them; NULL where it says none, for a cast rounds 0.1 to 0 and reads 1_000.
+-- A whole number and any as a param says them; NULL where it says none, for a cast rounds 0.1 to 0 and reads 1_000. Any is
+-- read however many digits it has.
 create or replace macro whole_in(said) as
 if(regexp_full_match(plain_text(bare(said)), '-?[0-9]{1,18}'), try_cast(plain_text(bare(said)) as bigint), null);
 create or replace macro number_in(said) as if(
@@ -113,7 +114,9 @@ with finished as (
 told as (
     select run_id, key, value, if(key = 'definition', architecture, if(is_of_rule(key), method, null)) as name
     from cell_params() join finished using (run_id)
-    where key not in ('method', 'architecture', 'width', 'depth', 'epochs', 'penalty')
+    where key not in ('method', 'architecture')
+        and not (key in ('width', 'depth', 'epochs') and whole_in(value) is not null)
+        and not (key = 'penalty' and number_in(value) is not null)
         and not (key = 'trainable_blocks' and value = '0')  -- frozen_blocks says it
 ),
 named as (
@@ -152,7 +155,7 @@ if(isfinite(at_chance) and not isnan(grad_norm), greatest(grad_norm, at_chance),
 create or replace macro judged_margin(margin_pp) as margin_pp + 2e-5;
 
 -- A verdict as it is shown: marked where its audit had other thresholds than the protocol's. The thresholds of the protocol
--- and the mark are filled in from fa_tracking/protocol.
+-- and the mark are filled in from fa_tracking/verdicts.py.
 create or replace macro shown_verdict(verdict, growth, floor, ceiling, margin) as coalesce(
     verdict || if(
         coalesce(growth <> $h_norm_explosion_ratio, false) or coalesce(floor <> $g_norm_floor, false)
@@ -162,9 +165,10 @@ create or replace macro shown_verdict(verdict, growth, floor, ceiling, margin) a
     'not audited'
 );
 
--- Runs of one seed are one sample, also where it is no whole number; a run without a seed is its own.
+-- Runs of one seed are one sample, also where it is no whole number; a run without a seed, or with an empty one, is its
+-- own. `sample` of fa_tracking/cells.py is the same.
 create or replace macro sample_of(run, seed) as coalesce(
-    cast(seed as varchar), (select plain_text(bare(value)) from params where run_id = run and key = 'seed'), run
+    (select nullif(plain_text(bare(value)), '') from params where run_id = run and key = 'seed'), cast(seed as varchar), run
 );
 
 -- The finished runs beside their audits. sample: see sample_of. state:
@@ -241,7 +245,7 @@ measured as (
         avg(margin_pp) as margin_pp_mean, stddev_samp(margin_pp) as margin_pp_sd, count(margin_pp) as n_margin,
         median(growth) as growth_median, median(grad_norm) as grad_norm_median, avg(stability) as stability_mean,
         sum(d_measured) as d_measured, sum(d_fired) as d_fired,
-        string_agg(seed, ' ' order by seed) filter (accuracy is not null) as seeds,
+        string_agg(sample, ' ' order by seed, sample) filter (accuracy is not null) as seeds,
         map_from_entries(list((sample, accuracy) order by sample) filter (accuracy is not null)) as accuracies
     from samples_of(asked) group by cell
 ),
@@ -269,9 +273,12 @@ select
 from named left join measured using (cell) left join verdicts using (cell) left join flagged using (cell);
 
 -- The cells, and in others all their params but those in varied: equal others differ in nothing else. A definition varies
--- with its name, and with the method what is_of_rule; recipe holds the latter.
+-- with its name, and with the method what is_of_rule; recipe holds the latter. strength: the penalty, 0 where none is logged;
+-- NULL where one is that says no number, which is none of these.
 create or replace macro siblings_of(asked, varied) as table
-select c.*, coalesce(o.others, []) as others, coalesce(o.recipe, []) as recipe
+select
+    c.*, coalesce(o.others, []) as others, coalesce(o.recipe, []) as recipe,
+    if(o.said_penalty is null, coalesce(c.penalty, 0), number_in(o.said_penalty)) as strength
 from cells_of(asked) c left join (
     select
         cell,
@@ -280,7 +287,8 @@ from cells_of(asked) c left join (
             and not (key = 'definition' and list_contains(varied, 'architecture'))
             and not (is_of_rule(key) and list_contains(varied, 'method'))
         ) as others,
-        list(quoted(key) || '=' || quoted(value) order by key) filter (is_of_rule(key)) as recipe
+        list(quoted(key) || '=' || quoted(value) order by key) filter (is_of_rule(key)) as recipe,
+        any_value(value) filter (key = 'penalty') as said_penalty
     from (select coalesce(cell, '') as cell, min(run_id) as run_id from runs group by all) join cell_params() using (run_id)
     group by cell
 ) o using (cell);

@@ -1,16 +1,23 @@
 """Reads the address of an MLflow store, its tracking URI. No other module takes one apart."""
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
 from urllib.request import url2pathname
 from uuid import uuid4
+
+from fa_tracking.errors import UsageError
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
 SQL = ("sqlite", "postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle")
+PASSWORD = re.compile(r"^([^:/]+://[^:/@]*):[^@]*@(?:[^/?@]*@)*")
+"""Of a database's address, where it may hold any letter but an @, as SQLAlchemy reads it."""
+SECRET = ("pass", "pwd", "secret", "token", "credential", "apikey", "api_key", "access_key", "odbc_connect")
+"""Parts of the names in an address's query whose values are shown to nobody."""
 DATABRICKS = ("databricks", "databricks-uc", "uc")
 """Addresses without a `://` that are no folders."""
 
@@ -51,10 +58,17 @@ def parsed(uri: str) -> "URL":
 
 
 def file(uri: str) -> Path | None:
-    """The file of a SQLite store; None of any other."""
+    """The file of a SQLite store; None of any other.
+
+    Raises:
+        UsageError: it is written as SQLite's own address, ``file:…``.
+    """
     if scheme(uri) != "sqlite":
         return None
     name = parsed(uri).database
+    if name and name.startswith("file:"):
+        path = url2pathname(name.removeprefix("file:").removeprefix("//"))
+        raise UsageError(f"{uri} names its file as {name}: write it as a path alone, sqlite:///{path}")
     return None if name in (None, "", ":memory:") else Path(str(name))
 
 
@@ -100,9 +114,21 @@ def absolute(uri: str) -> str:
 
 
 def without_password(uri: str) -> str:
-    """The address as it may be shown and handed on."""
-    password = urlsplit(uri).password
-    return uri if password is None else uri.replace(f":{password}@", "@", 1)
+    """The address as it may be shown and handed on: without a password, before its host or in its query."""
+    if is_sql(uri):
+        uri = PASSWORD.sub(r"\1@", uri, count=1)
+    elif (password := urlsplit(uri).password) is not None:
+        uri = uri.replace(f":{password}@", "@", 1)
+    place, mark, query = uri.partition("?")
+    if not mark or not scheme(uri) or "://" not in uri:
+        return uri
+    query, sign, rest = query.partition("#")
+    shown = "&".join(pair for pair in query.split("&") if not _is_secret(pair.partition("=")[0]))
+    return f"{place}{mark if shown else ''}{shown}{sign}{rest}"
+
+
+def _is_secret(key: str) -> bool:
+    return any(word in unquote_plus(key).lower() for word in SECRET)
 
 
 def without_login(uri: str) -> str:

@@ -8,7 +8,11 @@ from urllib.parse import quote
 from fa_tracking.errors import FATrackError
 from fa_tracking.tracking import address
 
-VERSION = "select version_num from alembic_version"
+VERSIONS = "alembic_version"
+VERSION = f"select version_num from {VERSIONS}"
+TABLES = "select name from sqlite_master where type in ('table', 'view')"
+OF_MLFLOW = frozenset({"experiments", "runs", "params", "tags", "metrics"})
+"""Tables that every store of MLflow's has, by whatever version."""
 
 
 def version(uri: str) -> str:
@@ -17,27 +21,28 @@ def version(uri: str) -> str:
     Raises:
         FATrackError: it does not answer, or is no store of MLflow's, which its client would make of it.
     """
-    found = _of_sqlite(uri) if address.scheme(uri) == "sqlite" else _of_server(uri)
-    if len(found) != 1:
-        shown = address.without_password(uri)
-        raise FATrackError(f"{shown} holds no tables of MLflow's: give the --tracking-uri of a store")
-    return found[0]
+    return _version(uri, *_held(uri))
 
 
-def refuse_older(uri: str) -> None:
-    """Refuse a database that MLflow would change, since a store is nobody's to upgrade by the way.
+def refuse_other(uri: str, may_make: bool) -> None:
+    """Refuse a database that MLflow would change, since it is nobody's to change by the way.
+
+    Args:
+        may_make: whether a store may be made of a database without a table, or of an empty file.
 
     Raises:
-        FATrackError: its schema is older than the installed MLflow's.
+        FATrackError: it does not answer, its tables are not MLflow's, or they are of another MLflow than the installed.
     """
     if address.scheme(uri) == "sqlite" and not _is_begun(uri):
         return
-    try:
-        found = version(uri)
-    except FATrackError:
-        return  # an empty database, or one that MLflow says more of
-    if is_older(found):
-        raise FATrackError(older(uri, found))
+    found, tables = _held(uri)
+    if may_make and not tables:
+        return
+    version = _version(uri, found, tables)
+    if is_older(version):
+        raise FATrackError(older(uri, version))
+    if not is_known(version):
+        raise FATrackError(newer(uri, version))
 
 
 def is_older(version: str) -> bool:
@@ -62,6 +67,13 @@ def older(uri: str, version: str) -> str:
     )
 
 
+def newer(uri: str, version: str) -> str:
+    """What there is to say of a schema that the installed MLflow does not know."""
+    from importlib.metadata import version as installed
+
+    return f"{address.without_password(uri)}: its schema {version} is newer than MLflow {installed('mlflow')}"
+
+
 def _migrations() -> list[str]:
     package = find_spec("mlflow")
     places = (package.submodule_search_locations if package else None) or []
@@ -83,7 +95,19 @@ def _is_begun(uri: str) -> bool:
     return path is not None and path.is_file() and path.stat().st_size > 0
 
 
-def _of_sqlite(uri: str) -> list[str]:
+def _version(uri: str, found: list[str], tables: frozenset[str]) -> str:
+    if len(found) != 1 or not tables >= OF_MLFLOW:
+        shown = address.without_password(uri)
+        raise FATrackError(f"{shown} holds no tables of MLflow's: give the --tracking-uri of a store")
+    return found[0]
+
+
+def _held(uri: str) -> tuple[list[str], frozenset[str]]:
+    """The Alembic versions that a database says, and the names of its tables."""
+    return _of_sqlite(uri) if address.scheme(uri) == "sqlite" else _of_server(uri)
+
+
+def _of_sqlite(uri: str) -> tuple[list[str], frozenset[str]]:
     path = address.file(uri)
     if path is None or not path.is_file():
         raise FATrackError(f"there is no store {path or uri}")
@@ -91,30 +115,34 @@ def _of_sqlite(uri: str) -> list[str]:
         # not read-only, so that what a killed writer has left half written can be undone
         connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=rw", timeout=60, uri=True)
         try:
-            return [str(found) for (found,) in connection.execute(VERSION)]
+            tables = frozenset(str(name) for (name,) in connection.execute(TABLES))
+            return [str(found) for (found,) in connection.execute(VERSION)] if VERSIONS in tables else [], tables
         finally:
             connection.close()
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_ERROR:  # it has no such table
-            return []
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_ERROR:  # a table of this name, and not its column
+            return [], frozenset({VERSIONS})
         raise FATrackError(f"the MLflow store {path} failed: {error}") from error
     except sqlite3.DatabaseError:
-        return []  # no database
+        return [], frozenset({str(path)})  # no database, and somebody's file
 
 
-def _of_server(uri: str) -> list[str]:
-    from sqlalchemy import NullPool, create_engine, text
+def _of_server(uri: str) -> tuple[list[str], frozenset[str]]:
+    from sqlalchemy import NullPool, create_engine, inspect, text
     from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
     from fa_tracking.tracking.store import what_failed
 
     try:
         with create_engine(uri, poolclass=NullPool).connect() as connection:
-            return [str(found) for (found,) in connection.execute(text(VERSION))]
+            found = inspect(connection)
+            tables = frozenset(found.get_table_names())
+            tables |= {name for name in {VERSIONS, *OF_MLFLOW} - tables if found.has_table(name)}  # in another schema
+            return [str(found) for (found,) in connection.execute(text(VERSION))] if VERSIONS in tables else [], tables
     except ImportError as error:
         driver = f"{uri.split(':', maxsplit=1)[0]}:// needs the Python package {error.name}"
         raise FATrackError(f"{driver}: install it, or name another driver, as mysql+pymysql:// does") from error
     except OperationalError as error:
         raise FATrackError(f"the MLflow store failed: {what_failed(error)}") from error
     except SQLAlchemyError:
-        return []  # it has no such table
+        return [], frozenset({VERSIONS})  # a table of this name, and not its column

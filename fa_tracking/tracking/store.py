@@ -40,8 +40,15 @@ LARGEST = 1.7976931348623157e308
 """What MLflow's SQL stores write for infinity."""
 
 
-def client(tracking_uri: str | None = None) -> "MlflowClient":
-    """A client of ``tracking_uri``; of MLFLOW_TRACKING_URI, else MLflow's own default, where None."""
+def client(tracking_uri: str | None = None, may_make: bool = True) -> "MlflowClient":
+    """A client of ``tracking_uri``; of MLFLOW_TRACKING_URI, else MLflow's own default, where None.
+
+    Args:
+        may_make: whether a store may be made where none is.
+
+    Raises:
+        FATrackError: it does not open, or is a database of somebody else's.
+    """
     import logging
 
     logging.getLogger("alembic").setLevel(logging.WARNING)  # a new SQLite store else prints 60 migration lines
@@ -55,7 +62,7 @@ def client(tracking_uri: str | None = None) -> "MlflowClient":
     # processes that begin at once would all make the tables of a new SQLite store, and most would fail
     with store_errors(), lock.alone(str(file.resolve())) if file else nullcontext():
         if address.is_sql(uri):
-            schema.refuse_older(uri)
+            schema.refuse_other(uri, may_make)
         if address.scheme(uri) == "sqlite":
             _be_patient()
             _make_tables(file)
@@ -75,7 +82,7 @@ def reader(tracking_uri: str | None = None) -> "MlflowClient":
     root = address.folder(tracking_uri or mlflow.get_tracking_uri())
     if root is not None and (damaged := damaged_files(root)):  # MLflow leaves out what it cannot read
         raise FATrackError(_damaged(damaged))
-    return client(tracking_uri)
+    return client(tracking_uri, may_make=False)
 
 
 def must_answer(uri: str | None) -> None:
@@ -167,12 +174,13 @@ def _make_tables(file: Path | None) -> None:
 @contextmanager
 def store_errors() -> Iterator[None]:
     """Turn MLflow's and the database's exceptions into one line."""
+    from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
         raise FATrackError(f"the MLflow store failed: {what_failed(error) or type(error).__name__}") from error
     except Exception as error:
         if root := _file_store(error.__traceback__):  # MLflow trips over a file that is cut short
@@ -235,8 +243,8 @@ def find_experiment(store: "MlflowClient", name: str) -> "Experiment":
             return experiment
     known = sorted(e.name for e in all_experiments(store))
     deleted = " (it was deleted: `mlflow experiments restore` brings it back)" if experiment is not None else ""
-    said = no_such("experiment", name, known).replace(f"{name!r}", f"{name!r} in {store.tracking_uri}{deleted}", 1)
-    raise UsageError(said)
+    where = f"{name!r} in {address.without_password(str(store.tracking_uri))}{deleted}"
+    raise UsageError(no_such("experiment", name, known).replace(f"{name!r}", where, 1))
 
 
 def all_experiments(store: "MlflowClient") -> "Iterator[Experiment]":

@@ -40,15 +40,17 @@ IN_LIST = 500
 FEW = 0.2
 """Up to this share of the runs, metrics are asked for run by run, by MLflow's own index; above it all are read."""
 
-OF_DIAGNOSTICS = " or ".join(f"m.key like '{prefix.replace('_', '!_')}%' escape '!'" for prefix in names.OF_DIAGNOSTICS)
+OF_DIAGNOSTICS = " or ".join(f"substr(m.key, 1, {len(prefix)}) = '{prefix}'" for prefix in names.OF_DIAGNOSTICS)
+"""Exact, as SQLite's ``like`` is not."""
+SUMMARIES = f"select t.run_uuid from tags t where t.key = '{names.TAG_SUMMARY}'"
 ACTIVE = f"""
 from runs r join experiments e on e.experiment_id = r.experiment_id
 left join (
     select distinct t.value as run_uuid, c.experiment_id from tags t join runs c on c.run_uuid = t.run_uuid
-    where t.key = '{names.TAG_PARENT}' and c.lifecycle_stage = 'active'
+    where t.key = '{names.TAG_PARENT}' and c.lifecycle_stage = 'active' and c.run_uuid not in ({SUMMARIES})
 ) p on p.run_uuid = r.run_uuid and p.experiment_id = r.experiment_id
 where r.lifecycle_stage = 'active' and e.lifecycle_stage = 'active'
-    and r.run_uuid not in (select t.run_uuid from tags t where t.key = '{names.TAG_SUMMARY}')
+    and r.run_uuid not in ({SUMMARIES})
     and (
         p.run_uuid is null
         or r.run_uuid in (
@@ -261,6 +263,7 @@ class _Rows:
 
         if self._engine.name in ("mysql", "mariadb"):
             sql = re.sub(r"\bkey\b", "`key`", sql)  # a reserved word there
+            sql = re.sub(r"substr\([^)]*\)", r"cast(\g<0> as binary)", sql)  # which else is compared without case
         with store_errors():
             self._result = self._connection.execute(text(sql.replace(":", r"\:")))
 
