@@ -14,7 +14,7 @@ from fa_tracking import cells
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.codes import Codes
 from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_line
-from fa_tracking.results.foreign import HELD, TABLES, beside, refuse_what_is_no_table, shut_off, tables
+from fa_tracking.results.foreign import HELD, TABLES, beside, made, refuse_what_is_no_table, shut_off
 from fa_tracking.results.parquet import ORDERS
 from fa_tracking.results.sources import LABELLED, Progress, Snapshot, Source, open_source, unseen
 from fa_tracking.scratch import scratch
@@ -327,9 +327,9 @@ def made_here(connection: "DuckDBPyConnection") -> tuple[bool, bool]:
 
     Its tables alone are read: what else it has of these names would run.
     """
-    made = dict(connection.execute(TABLES, [HELD]).fetchall())
-    is_told = made.get("schema_digest") == tables()["schema_digest"]
-    return "exports" in made, is_told and fits(connection, f"{HELD}.main.")
+    found = dict(connection.execute(TABLES, [HELD]).fetchall())
+    is_told = found.get("schema_digest") == made().tables["schema_digest"]
+    return "exports" in found, is_told and fits(connection, f"{HELD}.main.")
 
 
 def refuse_other_files(database: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fa_tracking import cells
 from fa_tracking.errors import UsageError
-from fa_tracking.results.foreign import SMALL, columns, refuse_wrong_rows, shut_off, tables, texts
+from fa_tracking.results.foreign import SMALL, made, refuse_wrong_rows, shut_off, texts
 from fa_tracking.results.parquet import ORDERS, experiment_of, part_of
 from fa_tracking.tracking import names
 
@@ -80,7 +80,7 @@ def _refuse_other_parts(folder: Path) -> None:
         UsageError: one would be read with others, or passed over, though no copy has it; or there are no runs.
     """
     found = {*folder.glob("*.parquet"), *folder.glob("*/experiment=*/**/*.parquet")}
-    for table in tables():
+    for table in made().tables:
         parts = _parts(folder, table)
         if len({part.parent == folder for part in parts}) > 1:
             raise UsageError(f"{folder} holds too much: {table} as a file and as a folder; leave one of them there")
@@ -137,13 +137,13 @@ def _refuse_part(connection: "DuckDBPyConnection", folder: Path) -> None:
 def create_tables(connection: "DuckDBPyConnection", folders: Sequence[Path]) -> None:
     """The tables of schema.sql in the connection's current database: views where ``folders`` hold files, else empty."""
     connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text(encoding="utf-8"))
-    for table in tables():
+    for table in made().tables:
         selected = []
         for files_of in _read(folders, table):
             held = {name for name, *_ in connection.execute(f"describe from {files_of}").fetchall()}
             absent = {name: value for name, value in ADDED.get(table, {}).items() if name not in held}
             said = ", ".join(
-                f"cast({absent.get(name, name)} as {kind}) as {name}" for name, kind, _ in columns()[table]
+                f"cast({absent.get(name, name)} as {kind}) as {name}" for name, kind, _ in made().columns[table]
             )
             selected.append(f"select {said} from {files_of}")
         if selected:
@@ -153,12 +153,12 @@ def create_tables(connection: "DuckDBPyConnection", folders: Sequence[Path]) -> 
 
 def readable(folders: Iterable[Path]) -> list[str]:
     """The files of all tables, absolute, as a connection that is shut off has to be told of them."""
-    parts = [str(part.absolute()) for folder in folders for table in tables() for part in _parts(folder, table)]
+    parts = [str(part.absolute()) for folder in folders for table in made().tables for part in _parts(folder, table)]
     return [*parts, *map(literal_glob, parts)]
 
 
 def _holds_any(folder: Path) -> bool:
-    return any(_parts(folder, table) for table in tables())
+    return any(_parts(folder, table) for table in made().tables)
 
 
 def _parts(folder: Path, table: str) -> list[Path]:

@@ -7,6 +7,7 @@ own names stand before nobody's, on a connection that reaches nothing but this f
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -121,12 +122,12 @@ def refuse_what_is_no_table(connection: "DuckDBPyConnection", path: Path, databa
         UsageError: a table is a view or is made otherwise, or there is anything but the tables and functions.
     """
     found = dict(connection.execute(TABLES, [database]).fetchall())
-    wrong = [name for name, sql in tables().items() if found.get(name) != sql]
+    wrong = [name for name, sql in made().tables.items() if found.get(name) != sql]
     if wrong:
         raise UsageError(f"{path} holds no table {', '.join(wrong)} as `fa-track export` makes it: it is not read")
-    made = set(connection.execute(FUNCTIONS, [database]).fetchall())
-    others = [f"the function {name}" for name, _ in sorted(made - _functions())]
-    others += [f"the table {name}" for name in sorted(found.keys() - tables())]
+    functions = set(connection.execute(FUNCTIONS, [database]).fetchall())
+    others = [f"the function {name}" for name, _ in sorted(functions - _functions())]
+    others += [f"the table {name}" for name in sorted(found.keys() - made().tables.keys())]
     known = {name for (name,) in connection.execute(KINDS).fetchall()}
     for kind, asked in OTHERS.items():
         if asked.split("system.main.")[1].partition("(")[0] in known:  # an earlier DuckDB has fewer kinds
@@ -152,31 +153,51 @@ def refuse_wrong_rows(connection: "DuckDBPyConnection", path: Path, schema: str,
     """
     for table in asked:
         tests = {}
-        for name, kind, is_nullable in columns()[table]:
+        for name, kind, is_nullable in made().columns[table]:
             if not is_nullable:
                 tests[f"no {name}"] = f"{name} is null"
             if kind == "TIMESTAMP":
-                tests[f"a {name} outside the years 1 to 9999"] = (
+                tests[f"times outside the years 1 to 9999 ({name})"] = (
                     f"not ({name} between timestamp '{FIRST}' and timestamp '{LAST}')"
                 )
         if table == "exports":
-            tests["an exported_at that is yet to come"] = "exported_at > now() at time zone 'UTC' + interval 1 day"
+            tests["times that are yet to come (exported_at)"] = (
+                "exported_at > now() at time zone 'UTC' + interval 1 day"
+            )
         counts = ", ".join(f"count(*) filter ({test})" for test in tests.values())
         found = connection.execute(f"select {counts} from {schema}{table}").fetchone() or ()
         for what, number in zip(tests, found, strict=True):
             if number:
                 raise UsageError(f"{path} is not read: {number} rows of {table} have {what}; export it anew")
-        if key := ", ".join(_keys().get(table, ())):
+        if key := ", ".join(made().keys.get(table, ())):
             twice = f"select 1 from {schema}{table} group by {key} having count(*) > 1 limit 1"
             if connection.execute(twice).fetchone():
                 raise UsageError(f"{path} holds too much: rows of {table} stand there twice ({key}); copy it anew")
 
 
+@dataclass(frozen=True)
+class Made:
+    """What an export makes.
+
+    Attributes:
+        tables: by name, as DuckDB writes them down.
+        columns: of each table: name, type and whether it may be NULL.
+        keys: the columns by which the rows of a table are told apart.
+    """
+
+    tables: Mapping[str, str]
+    columns: Mapping[str, Sequence[tuple[str, str, bool]]]
+    keys: Mapping[str, Sequence[str]]
+
+
 @cache
-def tables() -> dict[str, str]:
-    """The tables of this version, by name, as DuckDB writes them down."""
+def made() -> Made:
+    """What this version makes."""
     with _empty() as connection:
-        return dict(connection.execute(TABLES, ["memory"]).fetchall())
+        tables = dict(connection.execute(TABLES, ["memory"]).fetchall())
+        columns = connection.execute(COLUMNS).fetchall()
+        keys = dict(connection.execute(KEYS).fetchall())
+    return Made(tables, {name: [row[1:] for row in columns if row[0] == name] for name in tables}, keys)
 
 
 @cache
@@ -187,21 +208,6 @@ def _functions() -> set[tuple[str, str]]:
     with _empty() as connection:
         create_views(connection)
         return set(connection.execute(FUNCTIONS, ["memory"]).fetchall())
-
-
-@cache
-def columns() -> Mapping[str, list[tuple[str, str, bool]]]:
-    """Of each table the columns: name, type and whether it may be NULL."""
-    with _empty() as connection:
-        rows = connection.execute(COLUMNS).fetchall()
-    return {table: [tuple(row[1:]) for row in rows if row[0] == table] for table in tables()}
-
-
-@cache
-def _keys() -> Mapping[str, list[str]]:
-    """The columns by which the rows of a table are told apart, by table."""
-    with _empty() as connection:
-        return dict(connection.execute(KEYS).fetchall())
 
 
 @contextmanager

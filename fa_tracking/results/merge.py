@@ -24,10 +24,10 @@ from fa_tracking.results.foreign import (
     SMALL,
     attaching,
     beside,
+    made,
     opens,
     refuse_what_is_no_table,
     refuse_wrong_rows,
-    tables,
 )
 from fa_tracking.results.parquet import ORDERS
 from fa_tracking.results.sources import LABELLED, id_in_store, store_of
@@ -99,6 +99,18 @@ def merge(
     return done
 
 
+def refuse_own_sources(exports: Sequence[str], folder: str | Path) -> None:
+    """Never put the copy of a merged database in the place of an export that it is made of.
+
+    Raises:
+        UsageError: ``folder`` is one of them, or stands in one, or the other way round.
+    """
+    made = Path(folder).resolve()
+    for source in (_named(export)[1].resolve() for export in exports):
+        if made.is_relative_to(source) or source.is_relative_to(made):
+            raise UsageError(f"{folder} would take the place of the export {source}: give --parquet a new folder")
+
+
 def _named(export: str) -> tuple[str | None, Path]:
     """The laboratory, where one is given, and the path."""
     label, equals, path = export.partition("=")
@@ -130,7 +142,7 @@ def _arriving(connection: "DuckDBPyConnection", path: Path) -> Iterator[None]:
     if path.is_file():
         connection.execute(attaching(path, HELD))
         refuse_what_is_no_table(connection, path)  # it may be another file than the one that was looked at before
-        for table in tables():
+        for table in made().tables:
             connection.execute(f"create view arriving.{table} as from {HELD}.main.{table}")
     else:
         (home,) = connection.execute("select current_database()").fetchone() or ("",)
@@ -138,7 +150,7 @@ def _arriving(connection: "DuckDBPyConnection", path: Path) -> Iterator[None]:
         create_tables(connection, find_folders(path))
         connection.execute(f'use "{home}"')
     try:
-        refuse_wrong_rows(connection, path, "arriving.", tables())
+        refuse_wrong_rows(connection, path, "arriving.", made().tables)
         yield
     finally:
         connection.execute("detach arriving")
