@@ -149,7 +149,14 @@ def _pieces_of_html(html: str, numbered: re.Pattern[str]) -> list[str | int]:
             other(tag)
 
         handle_charref = handle_entityref
-        handle_decl = handle_pi = unknown_decl = handle_endtag
+
+        def handle_decl(self, decl: str) -> None:
+            other(decl)
+
+        def handle_pi(self, data: str) -> None:
+            other(data)
+
+        unknown_decl = handle_pi
 
     def other(html: str) -> None:
         told.append(OTHER)
@@ -157,7 +164,10 @@ def _pieces_of_html(html: str, numbered: re.Pattern[str]) -> list[str | int]:
             told.extend((int(place), OTHER))
 
     reader = Reader(convert_charrefs=False)
-    reader.feed(html)
+    try:
+        reader.feed(html)
+    except AssertionError:  # Python's parser gives up on a declaration of no known kind
+        told.clear()
     if reader.rawdata:  # what is not closed
         other(reader.rawdata)
     return told
