@@ -247,7 +247,6 @@ def test_what_looks_like_a_definition_or_a_comment_in_latex_is_none(answers: Ans
 
 @pytest.mark.parametrize(
     "command",
-    "command",
     [
         "\\gdef",
         "\\DeclareRobustCommand",
@@ -270,7 +269,6 @@ def test_a_value_of_latex_may_hold_what_is_escaped(answers: Answers, value: str)
 
 
 @pytest.mark.parametrize(
-    "value",
     "value",
     [
         "777\\par more",
