@@ -113,7 +113,7 @@ def _pieces(children: "list[Token]", numbered: re.Pattern[str]) -> Iterator[str 
 
 
 def _values(pieces: "list[str | int]") -> Iterator[tuple[int, int]]:
-    """The comments that follow one another with plain text between."""
+    """The comments that follow one another with plain text, or nothing, between."""
     before: int | None = None
     for piece in pieces:
         if isinstance(piece, int):
