@@ -1,9 +1,11 @@
 """What another laboratory sends: database files that try to read or run more than their tables, and copies in part."""
 
+import re
 import shutil
 import socket
 import threading
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import duckdb
@@ -16,7 +18,8 @@ from fa_tracking.cli import main
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import connect, run_sql
 from fa_tracking.results.export import export
-from fa_tracking.results.merge import merge
+from fa_tracking.results.foreign import OTHERS, TABLES, beside, made, refuse_what_is_no_table, refuse_wrong_rows
+from fa_tracking.results.merge import merge, refuse_own_sources
 from fa_tracking.results.parquet import ORDERS, write_parquet
 
 SECRET = "what no other laboratory may learn"
@@ -138,6 +141,102 @@ def test_an_export_or_a_merge_into_such_a_file_leaves_it_alone(theirs: Path, exp
         with pytest.raises((UsageError, FATrackError)):
             call()
         assert theirs.read_bytes() == before
+
+
+KINDS = {
+    "the trigger tr": "create trigger tr after insert on exports for each statement update metrics set value = 0.99",
+    "the view v": "create view v as select 1",
+    "the sequence s": "create sequence s",
+    "the type mood": "create type mood as enum ('a')",
+    "the schema arriving": "create schema arriving",
+    "the index i": "create unique index i on runs(experiment, run_id)",
+    "the table more": "create table more (a integer default 5)",
+    "the function duckdb_tables": "create macro duckdb_tables() as table select 1",
+    "the function current_database": "create macro current_database() as 'x'",
+    "the function is_asked": "create macro is_asked() as table select 1",
+    "the function cells_of": "create macro cells_of(asked) as 1",
+    "no table tags": "drop table tags; create table tags (run_id varchar not null, key varchar not null, "
+    "value varchar collate nocase, primary key (run_id, key))",
+}
+
+
+@pytest.mark.parametrize("what", KINDS)
+def test_a_file_that_holds_anything_else_than_tables_is_refused_by_name(what: str, tmp_path: Path) -> None:
+    file = tmp_path / "x.duckdb"
+    with duckdb.connect(str(file)) as connection:  # without the functions, which take the longest
+        connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
+        connection.execute(KINDS[what])
+    with beside(file) as connection, pytest.raises(UsageError, match=f"holds .*{what}"):
+        refuse_what_is_no_table(connection, file)
+
+
+def test_every_kind_of_thing_that_a_file_can_hold_is_looked_at() -> None:
+    with duckdb.connect() as connection:
+        functions = """
+            select distinct function_name from duckdb_functions()
+            where starts_with(function_name, 'duckdb_') and function_type = 'table' and len(parameters) = 0
+        """
+        listing = {
+            name
+            for (name,) in connection.execute(functions).fetchall()
+            if "database_name" in connection.sql(f"from {name}()").columns
+        }
+    of_tables = {"duckdb_tables", "duckdb_columns", "duckdb_constraints", "duckdb_functions", "duckdb_databases"}
+    assert listing == of_tables | {re.search(r"main\.(\w+)", asked)[1] for asked in OTHERS.values()}  # type: ignore[index]
+
+
+def test_a_file_cannot_answer_for_itself_whether_it_is_right(theirs: Path, exported: Path, tmp_path: Path) -> None:
+    with duckdb.connect(str(theirs)) as connection:
+        tables = connection.execute(TABLES, ["theirs"]).fetchall()
+        said = ", ".join(f"({name!r}, '{sql.replace(chr(39), chr(39) * 2)}')" for name, sql in tables)
+        connection.execute(f"""
+            drop table knockouts;
+            create view knockouts as
+            select run_id, content as removed, 1.0::double as accuracy, 1 as samples
+            from runs, read_text('{theirs.parent}/secret.txt');
+            create macro duckdb_tables() as table
+            select n as table_name, s as sql, current_database() as database_name, 'main' as schema_name
+            from (values {said}) t(n, s);
+            create macro duckdb_functions() as table
+            select 'x' as function_name, 'macro' as function_type, 'x' as database_name, true as internal;
+        """)
+    before = theirs.read_bytes()
+    for call in (
+        lambda: merge([str(exported)], theirs),
+        lambda: merge([str(theirs)], tmp_path / "ours.duckdb"),
+        lambda: write_parquet(theirs, tmp_path / "copy"),
+    ):
+        with pytest.raises(UsageError, match="holds no table knockouts"):
+            call()
+    assert (
+        theirs.read_bytes() == before and not (tmp_path / "copy").exists() and not (tmp_path / "ours.duckdb").exists()
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("exports", "exported_at"), ("runs", "start_time"), ("metrics", "timestamp")]
+)
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "290000-01-01"])
+def test_times_that_are_none_are_not_taken_over(table: str, column: str, time: str, tmp_path: Path) -> None:
+    with duckdb.connect() as connection:
+        connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
+        connection.execute("insert into exports values ('s', now()::timestamp, 1, 1)")
+        connection.execute("insert into runs (run_id, source, experiment, status) values ('r', 's', 'e', 'FINISHED')")
+        connection.execute("insert into metrics values ('r', 'k', 1, 0.5, '2026-01-01')")
+        refuse_wrong_rows(connection, tmp_path, "", made().tables)
+        connection.execute(f"update {table} set {column} = '{time}'")
+        with pytest.raises(UsageError, match=rf"1 rows of {table} have times outside .* \({column}\)"):
+            refuse_wrong_rows(connection, tmp_path, "", made().tables)
+
+
+def test_a_copy_of_what_is_merged_never_takes_the_place_of_an_export(copy: Path, tmp_path: Path) -> None:
+    before = sorted(copy.rglob("*"))
+    for target in (copy, copy / "params", tmp_path):
+        with pytest.raises(UsageError, match="would take the place of"):
+            refuse_own_sources([f"them={copy}"], target)
+    done = CliRunner().invoke(main, ["merge", f"l={copy}", "--db", str(tmp_path / "o.duckdb"), "--parquet", str(copy)])
+    assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1 and sorted(copy.rglob("*")) == before
+    assert not (tmp_path / "o.duckdb").exists()
 
 
 def test_what_was_merged_holds_the_runs_and_another_time_too(theirs: Path, tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ def test_a_macro_in_a_comment_or_verbatim_is_no_value_and_is_counted(answers: An
 
 OPEN = f"<!-- fa: {VALUE} d -->"
 TABLE = "<!-- fa-table: cross_seed[experiment=reproduction] method,n -->"
+OLD = "| a | b |\n|---|---|\n| 1 | 2 |"
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,27 @@ TABLE = "<!-- fa-table: cross_seed[experiment=reproduction] method,n -->"
         f"{TABLE}\n| a |\n|---|\n| 1 |\n\n| b |\n|---|\n| 2 |\n\n<!-- /fa-table -->\n",
         f"{TABLE}\n| method | n |\n|---|---|\n\nA paragraph.\n\n<!-- /fa-table -->\n",
         f"{TABLE}\n\n```\ncode\n```\n<!-- /fa-table -->\n",
+        f"![a {OPEN}777](u.png) and this sentence <!-- /fa -->\n",
+        f"[![a {OPEN}777](u)](v) x <!-- /fa -->\n",
+        f'<a title="{OPEN}777 prose <!-- /fa -->">x</a>\n',
+        f'<div title="{OPEN}777 prose <!-- /fa -->">x</div>\n',
+        f'<div title="{OPEN}777 prose <!-- /fa -->\n\n">x</div>\n',
+        f"<div>\n<b>{OPEN}777</b> prose <!-- /fa -->\n</div>\n",
+        f"<script>\n{OPEN}777<!-- /fa -->\n</script>\n",
+        f"a {OPEN}**777**<!-- /fa -->\n",
+        f"{TABLE} prose\n\n{OLD}\n<!-- /fa-table -->\n",
+        f"{TABLE} <!-- keep -->\n\n{OLD}\n<!-- /fa-table -->\n",
+        f"prose {TABLE}\n{OLD}\n<!-- /fa-table -->\n",
+        f"{TABLE}\n\n{OLD}\n<!-- keep --> <!-- /fa-table -->\n",
+        f"{TABLE}\n{OLD} <!-- /fa-table -->\n",
+        f"<p>\n{TABLE}\nkeep this line\n\n{OLD}\n<!-- /fa-table -->\n",
+        f"{TABLE}\n\n[keep]: http://x\n\n{OLD}\n<!-- /fa-table -->\n\n[keep]\n",
+        f"{TABLE}\n\n[keep]: http://x\n\n<!-- /fa-table -->\n",
+        f"{TABLE}\n|x| is a norm, this is prose\n<!-- /fa-table -->\n",
+        f"{TABLE}\n|x|\n<!-- /fa-table -->\n",
+        f"{TABLE}\n{OLD}\n: Caption\n<!-- /fa-table -->\n",
+        f"{TABLE}\n{OLD}\n|x| is a norm\n<!-- /fa-table -->\n",
+        f"{TABLE}\n> | a |\n> |---|\n\n<!-- /fa-table -->\n",
     ],
 )
 def test_prose_after_a_marker_that_nobody_closed_is_never_deleted(answers: Answers, text: str) -> None:
@@ -162,7 +184,7 @@ def test_a_value_of_one_paragraph_is_brought_up_to_date(answers: Answers, value:
 
 
 def test_a_table_whose_selection_matches_no_row_is_an_error(answers: Answers) -> None:
-    text = "<!-- fa-table: cross_seed[experiment=reproduction,method=none] method,n -->\n| a |\n<!-- /fa-table -->\n"
+    text = f"{TABLE.replace('] ', ',method=none] ')}\n{OLD}\n<!-- /fa-table -->\n"
     found = verified(answers, text)
     assert found.text == text and "matches no row: of method there are" in str(found.findings[0].problem)
 
@@ -174,10 +196,30 @@ def test_a_number_in_code_is_not_warned_of_and_one_in_a_table_within_a_list_is(a
     assert found.unmarked == [(6, ["4"]), (13, ["4"])]
 
 
+@pytest.mark.parametrize("between", ["", "\n", f"{OLD}\n", f"\n{OLD}\n\n"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_nothing_or_a_table_between_its_markers_is_brought_up_to_date(
+    answers: Answers, between: str, ends: str
+) -> None:
+    found = verified(answers, f"{TABLE}\n{between}<!-- /fa-table -->\n".replace("\n", ends))
+    assert found.findings[0].stale and not verified(answers, found.text).findings[0].stale
+
+
+@pytest.mark.parametrize("text", ["<td>{}</td>\n", "a <b>{}</b> <!-- z -->\n", "[{}](/u)\n", "<div>\n{}\n</div>\n"])
+def test_a_value_within_html_is_brought_up_to_date(answers: Answers, text: str) -> None:
+    assert [f.stale for f in verified(answers, text.format(STALE)).findings] == [True]
+
+
+@pytest.mark.parametrize("begins", ["a ", ""])
+def test_a_marker_of_several_lines_in_a_quotation_is_read_without_its_signs(answers: Answers, begins: str) -> None:
+    found = verified(answers, f"> {begins}<!-- fa:\n> {VALUE}\n> d -->777<!-- /fa -->\n")
+    assert [f.stale for f in found.findings] == [True] and found.findings[0].reference == f" {VALUE} d".strip()
+
+
 @pytest.mark.parametrize("begins", ["> ", "  ", "> > "])
 def test_a_table_stays_in_its_quotation_or_list(answers: Answers, begins: str) -> None:
     head = "- x\n\n" if begins == "  " else ""
-    text = head + f"{begins}{TABLE}\n{begins}| old |\n{begins}<!-- /fa-table -->\n"
+    text = head + f"{begins}{TABLE}\n{begins}| old |\n{begins}|---|\n{begins}<!-- /fa-table -->\n"
     written = verified(answers, text).text
     lines = written.removeprefix(head).splitlines()
     assert len(lines) > 4 and all(line.startswith(begins) for line in lines)
@@ -196,18 +238,48 @@ def test_numbers_that_look_like_those_of_the_reader_are_text(answers: Answers) -
 
 
 @pytest.mark.parametrize(
-    "text", [f"a \\\\def {LATEX}\n", f"\\url|a%20b| {LATEX}\n", f"\\href[x]{{a%b}}{{z}} {LATEX}\n"]
+    "text",
+    [f"a \\\\def {LATEX}\n", f"\\string\\def {LATEX}\n", f"\\url|a%20b| {LATEX}\n", f"\\href[x]{{a%b}}{{z}} {LATEX}\n"],
 )
 def test_what_looks_like_a_definition_or_a_comment_in_latex_is_none(answers: Answers, text: str) -> None:
     assert [f.stale for f in verified(answers, text, "paper.tex").findings] == [True]
 
 
-@pytest.mark.parametrize("command", ["\\gdef", "\\DeclareRobustCommand", "\\NewDocumentCommand"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "\\gdef",
+        "\\DeclareRobustCommand",
+        "\\NewDocumentCommand",
+        "\\NewExpandableDocumentCommand",
+        "\\newrobustcmd",
+        "\\let",
+        "\\ifdefined",
+        "\\string",
+    ],
+)
 def test_a_definition_of_the_macro_is_no_marker(answers: Answers, command: str) -> None:
     assert not verified(answers, f"{command}{{\\fa}}[3]{{#3}}\n", "paper.tex").findings
+    assert not verified(answers, f"{command}\\fa\\relax\n", "paper.tex").findings
 
 
-@pytest.mark.parametrize("value", ["777\\par more", "777% keep this\n", "777\n\n more"])
+@pytest.mark.parametrize("value", ["a\\_b", "5\\%", "x \\textless{} y", "$\\pm$ 3", "R\\&D"])
+def test_a_value_of_latex_may_hold_what_is_escaped(answers: Answers, value: str) -> None:
+    assert verified(answers, LATEX.replace("777", value), "paper.tex").findings[0].stale
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "777\\par more",
+        "777% keep this\n",
+        "777\n\n more",
+        "777 & 888",
+        "777 \\\\ next",
+        "777\\footnote\\x",
+        "777\\newline x",
+    ],
+)
 def test_a_value_of_latex_ends_where_its_paragraph_or_line_ends(answers: Answers, value: str) -> None:
     text = LATEX.replace("777", value)
     found = verified(answers, text, "paper.tex")

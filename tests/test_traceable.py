@@ -6,6 +6,7 @@ import os
 import re
 import statistics
 import subprocess
+from importlib.resources import files
 from pathlib import Path
 
 import duckdb
@@ -15,6 +16,8 @@ from click.testing import CliRunner
 from conftest import Cli
 
 from fa_tracking.cli import main
+from fa_tracking.errors import UsageError
+from fa_tracking.results import claims
 from fa_tracking.results.database import connect, create_views
 from fa_tracking.results.files import write_whole
 from fa_tracking.results.provenance import TABLES, cite, digest
@@ -74,8 +77,8 @@ def test_a_stale_number_is_named_by_file_and_line_and_mended_in_place(
         "| | accuracy |\r\n|---|---|\r\n"
         f"| 2 seeds | <!-- fa: {DFA} .4f -->0.9999<!-- /fa --> |\r\n\r\n"
         f"`<!-- fa: nothing in code -->` and <!-- fa: {DFA} .1% -->32.0%<!-- /fa -->\r\n\r\n"
-        "<!-- fa-table: cross_seed[experiment=e_1,frozen_blocks=false] method,n,accuracy_mean -->\r\n| old |\r\n"
-        "<!-- /fa-table -->\r\n"
+        "<!-- fa-table: cross_seed[experiment=e_1,frozen_blocks=false] method,n,accuracy_mean -->\r\n"
+        "| old |\r\n|---|\r\n<!-- /fa-table -->\r\n"
     )
     paper = (
         "\\newcommand{\\fa}[3]{#3}\n% \\fa{a comment}\n"
@@ -362,30 +365,85 @@ def test_what_rounds_to_zero_has_no_sign(value: float, form: str, said: str) -> 
     assert spell(value, form) == said
 
 
-NAN = {
-    'select 1.0::double as "a ""b", 0 as holds': '"a ""b" > 0.5',
-    "select [[1.0::double, 'nan'::double]] as l": "list_max(l[1]) <= 1",
-    """select {'x': 1.0::double, 'y "z': 'nan'::double} as s""": "s.x > 0.5",
+NAN = "'nan'::double"
+RESTING = {
+    "x < 1 or true": f"select {NAN} as x",
+    "case when x < 1 then false else true end": f"select {NAN} as x",
+    "x is distinct from 3": f"select {NAN} as x",
+    "least(x, y) < 1": f"select {NAN} as x, 0.5::double as y",
+    "coalesce(x, 100) > 1": f"select {NAN} as x",
+    "greatest(columns(*)) > 1": f"select {NAN} as x",
+    "struct_extract(kept, 'x') > 1": f"select {NAN} as x",
+    "#1 > 1": f"select {NAN} as x",
+    "x >= min(x) over ()": f"select unnest([0.5, {NAN}]) as x",
+    "list_max(l[1]) > 0.5": f"select [[1.0::double, {NAN}]] as l",
+    "s.x > 0.5": f"""select {{'x': 1.0, 'y "z': {NAN}}} as s""",
+    "m['a'] > 1": f"select map{{'a': {NAN}}} as m",
+    "u.b > 1": f"select {NAN}::union(a integer, b double) as u",
+    "v::double > 1": f"select {NAN}::variant as v",
+    "(j->>'a')::double > 1": f"select {{'a': {NAN}}}::json as j",
+    "(j->>'b')::double > 1": """select '{"b": NaN}' as j""",
+    "try_cast(t as double) > 1": "select ' -NaN' as t",
+    "split_part(t, ',', 2)::double > 1": "select '1,nan' as t",
+    "a / b > 1": "select 0.0::double as a, 0.0::double as b",
+    "least(i - i, 5) > 1": "select 'inf'::double as i",
+    "1 < 'nan'::double": "select 1 as x",
+    "list_max(list_transform(l, lambda e: e / e)) > 1": "select [0.0::double] as l",
+}
+MEASURED = {
+    '"a ""b" > 0.5': f'select 1.0::double as "a ""b", 0 as holds, {NAN} as other',
+    "x = 1 -- c": "select\n1\nas\nx; -- c",
+    "x = '; -- c'": "select '; -- c' as x;;",
+    "array_distance(v, array_value(0.0::double, 0.0::double)) > 1": "select [1.0, 2.0]::double[2] as v",
+    "told = 1 and kept = 2": "select 1 as told, 2 as kept",
+    "random() + x > 0": "select 1 as x",
+    "t <> ''": "select 'nan-test' as t",
+    "case when t = 'a' then true else t::int > 1 end": "select 'a' as t",
 }
 
 
-@pytest.mark.parametrize("query", NAN)
-def test_a_claim_asks_for_columns_of_any_name_and_kind(database: Path, cli: Cli, query: str) -> None:
-    whole = {"claims": [{"sentence": "s", "query": query, "holds": NAN[query]}]}
-    (database.parent / "kinds.yaml").write_text(json.dumps(whole))
-    done = cli("claims", "check", "kinds.yaml", "-o", "kinds.md")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "true on 1 of 1" in (database.parent / "kinds.md").read_text()
+def judged(query: str, holds: str, **more: str) -> str:
+    claim = claims.Claim(sentence="s", query=query, holds=holds, **more)
+    with duckdb.connect() as connection:
+        connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
+        return claims.check(connection, claims.Claims(claims=(claim,)), {})[0].verdict
+
+
+@pytest.mark.parametrize("holds", RESTING)
+def test_a_claim_that_is_judged_by_a_nan_is_not_measured(holds: str) -> None:
+    assert judged(RESTING[holds], holds) == claims.NO_EVIDENCE
+
+
+@pytest.mark.parametrize("holds", MEASURED)
+def test_a_claim_asks_for_columns_of_any_name_and_kind(holds: str) -> None:
+    assert judged(MEASURED[holds], holds) == claims.HOLDS
+
+
+def test_a_row_that_is_chosen_by_a_nan_is_not_measured() -> None:
+    assert judged(f"select {NAN} as x, 1 as y", "y = 1", where="x > 1") == claims.NO_EVIDENCE
 
 
 @pytest.mark.parametrize(
-    "query", ["select 'nan'::double as a", "select ['nan'::double] as a", "select {'a': 'nan'::double} as a"]
+    ("more", "said"),
+    [
+        ({"holds": "x < (select 2)"}, "holds: .* asks other rows"),
+        ({"holds": "true", "where": "exists(select 1)"}, "where: .* asks other rows"),
+        ({"holds": "false) , (true"}, "several conditions"),
+    ],
 )
-def test_a_claim_on_a_nan_of_any_kind_is_not_measured(database: Path, cli: Cli, query: str) -> None:
-    value = {"[": "a[1]", "{": "a.a"}.get(query.split()[1][0], "a")
-    whole = {"claims": [{"sentence": "s", "query": query, "holds": f"{value} > 0.5"}]}
-    (database.parent / "kinds.yaml").write_text(json.dumps(whole))
-    assert cli("claims", "check", "kinds.yaml").returncode == 3
+def test_a_condition_is_one_and_of_one_row(more: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        judged("select 1 as x", **more)
+
+
+def test_the_evidence_never_takes_the_place_of_the_claims(database: Path, cli: Cli) -> None:
+    file = database.parent / "own.yaml"
+    file.write_text(json.dumps({"claims": [{"sentence": "s", "query": "from runs", "holds": "true"}]}))
+    before = file.read_text()
+    for target in ("own.yaml", "own.history.json"):
+        done = cli("claims", "check", "own.yaml", "-o", target)
+        assert done.returncode == 2 and "give -o another file" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert file.read_text() == before
 
 
 def test_a_file_beside_a_document_is_nobodys_to_overwrite(database: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import click
 
 from fa_tracking.cli import _options
 from fa_tracking.cli._show import field, progress, say, say_next
+from fa_tracking.errors import UsageError
 
 ORDER = 5.7
 
@@ -46,6 +47,8 @@ def check_claims(file: Path, output: Path | None, recording: bool, as_json: bool
     from fa_tracking.results.files import write_whole
 
     made, kept = claims.load(file), claims.history_path(file)
+    if output and output.resolve() in (file.resolve(), kept.resolve()):
+        raise UsageError(f"{output} holds the claims or their record: give -o another file")
     with connect(db) as connection, progress("claims") as update:
         checked = claims.check(connection, made, claims.read_history(kept), update)
     if recording:

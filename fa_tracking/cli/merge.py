@@ -31,11 +31,12 @@ def command(exports: tuple[str, ...], parquet: str | None, db: str) -> None:
     Example:
       fa-track merge lab_a.duckdb theirs=results/ --db all.duckdb
     """
-    from fa_tracking.results.merge import merge
+    from fa_tracking.results.merge import merge, refuse_own_sources
     from fa_tracking.results.parquet import refuse_other_folders, write_parquet
 
     if parquet:
         refuse_other_folders(parquet)
+        refuse_own_sources(exports, parquet)
     for one in merge(exports, db, say):
         click.echo(printable(f"{one.label or db}: {WORDS[one.what].format(runs=one.runs)}; of {one.uri}"))
     if parquet:

@@ -4,9 +4,10 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 HOLDS, WALKED_BACK, MIXED, NO_EVIDENCE = "holds", "walked back", "mixed", "no evidence"
 VERDICT = "holds"
 """The column that a condition becomes, in an evidence summary."""
-OUTCOME, ROW = '"fa-track: outcome"', '"fa-track: row"'
-"""The same, and the number of a row, while a claim is asked: a query's own columns may be called anything."""
+OUTCOME, ROW, RESTS = '"fa-track: outcome"', '"fa-track: row"', '"fa-track: rests on nan"'
+"""The same, the number of a row, and whether a NaN is in what it is judged by, while a claim is asked: a query's own
+columns may be called anything."""
+PLAIN = frozenset(("COMPARISON", "CONJUNCTION", "BETWEEN", "CONSTANT", "COLUMN_REF", "LAMBDA", "TYPE"))
+"""Parts of a condition that are no number, or are looked at already."""
 
 
 class Claim(BaseModel):
@@ -36,8 +40,8 @@ class Claim(BaseModel):
         query: a name of the catalogue, or SQL that returns rows.
         experiment: the query's ``$experiment``; SQL without it asks the whole database.
         where: an SQL condition that chooses rows.
-        holds: an SQL condition of one row: the sentence holds where it is true on every chosen row. NULL, or NaN in a
-            column that it names: the row was not measured.
+        holds: an SQL condition of one row: the sentence holds where it is true on every chosen row. NULL, or a NaN
+            anywhere in a column that a condition names or in what it computes: the row was not measured.
         show: columns, or SQL expressions, that the evidence summary shows of each row.
     """
 
@@ -57,7 +61,12 @@ class Claim(BaseModel):
         Raises:
             UsageError: it is a name that the catalogue does not hold.
         """
-        return self.query if " " in self.query.strip() else find_query(self.query.strip()).sql
+        return self.query if self.is_sql else find_query(self.query.strip()).sql
+
+    @property
+    def is_sql(self) -> bool:
+        """Whether ``query`` is SQL: a name of the catalogue has no white space in it."""
+        return len(self.query.split()) > 1
 
     @property
     def key(self) -> str:
@@ -200,59 +209,127 @@ def _check(
 def _chosen(connection: "DuckDBPyConnection", claim: Claim, experiment: str | None) -> "DuckDBPyRelation":
     """The rows that a claim is about, with its condition as the last column, ``OUTCOME``.
 
-    DuckDB has NaN above all numbers, so that it would fulfil many a condition: where one rests on a NaN it is NULL, for
-    it is asked of a copy of the rows in which NaN is NULL.
+    DuckDB has NaN above all numbers, and many a function passes over it, so that it would fulfil many a condition:
+    where a row is judged by a NaN, the condition is NULL.
     """
-    sql = claim.sql.strip().rstrip(";")
+    sql = _without_end(claim.sql)
     params = {"experiment": experiment} if experiment else None
-    conditions = {"where": claim.where, "holds": claim.holds}
-    parts = {"query": f"from ({sql}\n)"} | {name: f"select ({part}\n)" for name, part in conditions.items()}
-    for name, part in parts.items():
-        _refuse_malformed(connection, name, part)
+    _refuse_malformed(connection, "query", f"from ({sql}\n)")
     asked = run_sql(connection, f"from ({sql}\n)", params)
-    kinds = zip(asked.columns, asked.types, strict=True)
-    columns = [(_quoted(name), kind) for name, kind in kinds]
-    clean = ", ".join(f"{_measured(name, kind)} as {name}" for name, kind in columns)
-    return run_sql(
-        connection,
-        f"""
-        with told as materialized (select *, row_number() over () as {ROW} from ({sql}
-        )),
-        clean as (select {clean}, {ROW} from told),
-        kept as (select {ROW} from told where ({claim.where}
-        )),
-        held as (
-            select {ROW}, ({claim.holds}
-            ) as {OUTCOME} from (select * from clean semi join kept using ({ROW}) where ({claim.where}
-            ))
+    where, holds = (_parsed(connection, name, part) for name, part in (("where", claim.where), ("holds", claim.holds)))
+    named = [_rests(_quoted(name)) for name in _named(where + holds, asked.columns)]
+    computed = [f"try({_rests(part)})" for part in _computed(connection, where + holds)]
+    anywhere = "bool_or({0}) over ()" if any(part.get("class") == "WINDOW" for part in holds) else "{0}"
+
+    def judged(tests: Sequence[str]) -> "DuckDBPyRelation":
+        return run_sql(
+            connection,
+            f"""
+            with told as materialized (select *, row_number() over () as {ROW} from ({sql}
+            )),
+            kept as materialized (select * from told where ({claim.where}
+            )),
+            judged as (
+                select {ROW}, ({claim.holds}
+                ) as {OUTCOME}, {" or ".join(f"coalesce({test}, false)" for test in tests) or "false"} as {RESTS}
+                from kept
+            )
+            select kept.* exclude ({ROW}), if({anywhere.format(f"judged.{RESTS}")}, null, judged.{OUTCOME}) as {OUTCOME}
+            from kept join judged using ({ROW}) order by kept.{ROW}
+            """,
+            params,
         )
-        select told.* exclude ({ROW}), held.{OUTCOME}
-        from told semi join kept using ({ROW}) left join held using ({ROW}) order by told.{ROW}
-        """,
-        params,
-    )
+
+    judged([])  # what is wrong with the condition itself
+    try:
+        return judged(named + computed)
+    except UsageError:  # a part cannot be asked for by itself: one that is drawn by chance, or a name of a kind
+        return judged(named + [test for test in computed if _is_asked(judged, test)])
+
+
+def _without_end(sql: str) -> str:
+    """SQL without the semicolons behind it, and what comments follow them."""
+    import duckdb
+
+    text = sql.encode()  # DuckDB counts bytes
+    starts = [start for start, kind in duckdb.tokenize(sql) if kind != duckdb.token_type.comment]
+    while starts and text[starts[-1] :].startswith(b";"):
+        text = text[: starts.pop()]
+    return text.decode()
+
+
+def _parsed(connection: "DuckDBPyConnection", name: str, sql: str) -> list[dict[str, Any]]:
+    """A condition and all that it is made of, as DuckDB writes down what it has parsed.
+
+    Raises:
+        UsageError: it is no single condition, or one that asks other rows, in which a NaN would not be seen.
+    """
+    _refuse_malformed(connection, name, f"select ({sql}\n)")
+    ((text,),) = connection.execute("select json_serialize_sql($1)", [f"select ({sql}\n)"]).fetchall()
+    node = json.loads(text)["statements"][0]["node"]
+    if len(node["select_list"]) != 1:
+        raise UsageError(f"{name}: {sql!r} is several conditions: write one, with `and` or `or`")
+    parts = list(_parts(node["select_list"]))
+    if any(part.get("class") == "SUBQUERY" for part in parts):
+        raise UsageError(
+            f"{name}: {sql!r} asks other rows, in which a NaN would not be seen: let the query give what it needs of "
+            "them as a column"
+        )
+    return parts
+
+
+def _parts(node: Any) -> Iterator[dict[str, Any]]:
+    """The expressions in a parsed one, itself first."""
+    if isinstance(node, dict):
+        if "class" in node:
+            yield node
+        yield from chain.from_iterable(map(_parts, node.values()))
+    elif isinstance(node, list):
+        yield from chain.from_iterable(map(_parts, node))
+
+
+def _named(parts: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+    """The columns that conditions name; all where one may name any."""
+    if any(part["class"] in ("STAR", "POSITIONAL_REFERENCE") for part in parts):
+        return list(columns)
+    names = {name.lower() for part in parts for name in part.get("column_names", ())}
+    return [column for column in columns if column.lower() in names or "kept" in names]
+
+
+def _computed(connection: "DuckDBPyConnection", parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The SQL of what conditions compute, such as x / y, outside of functions of their own (lambda)."""
+    inside = [id(part) for each in parts if each["class"] == "LAMBDA" for part in _parts(each)]
+    found = [part for part in parts if part["class"] not in PLAIN and id(part) not in inside]
+    ((text,),) = connection.execute("select json_serialize_sql('select 1')").fetchall()
+    select = json.loads(text)
+    written = []
+    for part in found:
+        select["statements"][0]["node"]["select_list"] = [part]
+        ((sql,),) = connection.execute("select json_deserialize_sql($1::json)", [json.dumps(select)]).fetchall()
+        written.append(sql.removeprefix("SELECT "))
+    return written
+
+
+def _is_asked(judged: Callable[[Sequence[str]], Any], test: str) -> bool:
+    try:
+        judged([test])
+    except UsageError:
+        return False
+    return True
+
+
+def _rests(value: str) -> str:
+    """The SQL of whether a NaN stands in a value, also in what it is made of: a list, a map, a union, JSON.
+
+    A text is one where all of it says so, or where it is a list or JSON.
+    """
+    said = f"cast({value} as varchar)"
+    of_text = rf"regexp_matches({said}, '^\s*[-+]?nan\s*$|^\s*[\[{{].*\bnan\b', 'si')"
+    return rf"if(typeof({value}) = 'VARCHAR', {of_text}, regexp_matches({said}, '\bnan\b', 'i'))"
 
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _measured(value: str, kind: Any, depth: int = 0) -> str:
-    """The SQL of a value of a DuckDB type without its NaN; ``depth``: of the lists that it stands in."""
-    match kind.id:
-        case "double" | "float":
-            return f"if(isnan({value}), null, {value})"
-        case "list" | "array":
-            each = f"each_{depth}"
-            inner = _measured(each, kind.children[0][1], depth + 1)
-            return value if inner == each else f"list_transform({value}, lambda {each}: {inner})"
-        case "struct":
-            inside = [(_quoted(name), child) for name, child in kind.children]
-            said = [(name, _measured(f"{value}.{name}", child, depth)) for name, child in inside]
-            if all(part == f"{value}.{name}" for name, part in said):
-                return value
-            return f"struct_pack({', '.join(f'{name} := {part}' for name, part in said)})"
-    return value
 
 
 def _refuse_malformed(connection: "DuckDBPyConnection", name: str, sql: str) -> None:
@@ -336,7 +413,7 @@ def _evidence(number: int, checked: Checked) -> str:
         if checked.runs is None
         else markdown_escaped(", ".join(run[:8] for run in checked.runs)) or "none"
     )
-    query = "SQL of the file of claims" if " " in claim.query.strip() else f"query {_code(claim.query)}"
+    query = "SQL of the file of claims" if claim.is_sql else f"query {_code(claim.query)}"
     experiment = claim.experiment if "$experiment" in claim.sql else "all experiments"
     said = markdown_escaped(checked.note) if checked.note else f"{_code(claim.holds)} is {checked.counted}"
     lines = [

@@ -3,7 +3,7 @@
 import hashlib
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -14,7 +14,7 @@ from fa_tracking import cells
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.codes import Codes
 from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_line
-from fa_tracking.results.foreign import opened, refuse_what_is_no_table, shut_off
+from fa_tracking.results.foreign import HELD, TABLES, beside, made, refuse_what_is_no_table, shut_off
 from fa_tracking.results.parquet import ORDERS
 from fa_tracking.results.sources import LABELLED, Progress, Snapshot, Source, open_source, unseen
 from fa_tracking.scratch import scratch
@@ -98,7 +98,6 @@ def _bring_up_to_date(
     full: bool,
     progress: Progress,
 ) -> Exported:
-    shut_off(connection)
     allow_memory(connection, found.runs.num_rows)
     for name in ("runs", "params", "tags"):
         connection.register(f"arriving_{name}", _typed(getattr(found, name)))
@@ -116,7 +115,6 @@ def _bring_up_to_date(
     dropped = _drop_metrics(connection, [run for run in changed if run in known])
     points = _read_metrics(connection, source, changed, progress)
     _replace_runs(connection, source.uri)
-    create_views(connection)
     for file in ("derive.sql", "name_cells.sql"):
         connection.execute(files("fa_tracking.results").joinpath(file).read_text(encoding="utf-8"))
     connection.execute("delete from marks where run_id in (select run_id from changed union select run_id from gone)")
@@ -310,11 +308,28 @@ def _replace_runs(connection: "DuckDBPyConnection", uri: str) -> None:
         )
 
 
-def fits(connection: "DuckDBPyConnection") -> bool:
-    """Whether a database, or a folder of its tables, was made by this version of fa-track."""
-    tables = connection.execute("select distinct table_name from duckdb_columns()").fetchall()
-    digests = connection.execute("from schema_digest").fetchall() if ("schema_digest",) in tables else []
-    return digests == [(_digest(_schema()),)]
+def fits(connection: "DuckDBPyConnection", schema: str = "") -> bool:
+    """Whether a database, or a folder of its tables, was made by this version of fa-track.
+
+    Args:
+        schema: where its tables stand, with its dot; empty where they are those in use.
+    """
+    import duckdb
+
+    try:
+        return connection.execute(f"from {schema}schema_digest").fetchall() == [(_digest(_schema()),)]
+    except duckdb.CatalogException:
+        return False
+
+
+def made_here(connection: "DuckDBPyConnection") -> tuple[bool, bool]:
+    """Whether the file that a connection has as ``HELD`` is a results database, and one of this version.
+
+    Its tables alone are read: what else it has of these names would run.
+    """
+    found = dict(connection.execute(TABLES, [HELD]).fetchall())
+    is_told = found.get("schema_digest") == made().tables["schema_digest"]
+    return "exports" in found, is_told and fits(connection, f"{HELD}.main.")
 
 
 def refuse_other_files(database: Path) -> None:
@@ -334,13 +349,8 @@ def refuse_other_files(database: Path) -> None:
     if not database.is_file():
         return
     try:
-        with opened(database) as connection:
-            is_made_here = bool(
-                connection.execute(
-                    "select 1 from duckdb_columns() where table_name = 'exports' and column_name = 'source'"
-                ).fetchall()
-            )
-            is_current = is_made_here and fits(connection)
+        with beside(database) as connection:
+            is_made_here, is_current = made_here(connection)
             if is_current:
                 refuse_what_is_no_table(connection, database)
         if not is_made_here:
@@ -362,8 +372,11 @@ def allow_memory(connection: "DuckDBPyConnection", runs: int) -> None:
 
 
 @contextmanager
-def replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
-    """A connection to a copy of ``database``, new where there is none, that takes its place at the end."""
+def replacing(database: Path, readable: Sequence[str] = ()) -> "Iterator[DuckDBPyConnection]":
+    """A connection to a copy of ``database``, new where there is none, that takes its place at the end.
+
+    It reaches nothing else but the files that are named.
+    """
     import duckdb
 
     database = database.resolve()  # of a link, the file that it leads to
@@ -376,10 +389,14 @@ def replacing(database: Path) -> "Iterator[DuckDBPyConnection]":
             is_new = not database.is_file()
             if not is_new:
                 shutil.copyfile(database, fresh)
+                with beside(fresh) as connection:
+                    refuse_what_is_no_table(connection, database)
             with duckdb.connect(str(fresh)) as connection:
+                shut_off(connection, readable)
                 if is_new:
                     connection.execute(_schema())
                     connection.execute("insert into schema_digest values ($1)", [_digest(_schema())])
+                create_views(connection)  # before anything is asked that theirs could answer
                 allow_memory(connection, 0)
                 yield connection
             if not is_new:

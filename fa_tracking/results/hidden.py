@@ -6,8 +6,10 @@ search for ticks, or like a comment to one for per cent signs, need not be.
 
 import re
 import secrets
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class Page:
     Attributes:
         shown: the places, among those asked for, of the comments that the parser takes for such.
         values: pairs of them, one after the other in one paragraph or cell, with nothing but plain text between.
-        tables: pairs of them on one level, with nothing but a table, or the rows of one, between.
+        tables: pairs of them on one level, each alone on its lines, with nothing but a table between.
         rows: of each table's row its line, and for each cell its text without code, in pieces: a number is the place
             of a comment among those asked for.
     """
@@ -61,11 +63,17 @@ def markdown(text: str, comments: Sequence[Span]) -> Page:
     copied = "".join([*pieces, text[done:]]).replace("\ufeff", "")
     parsed = MarkdownIt("commonmark", {"maxNesting": NESTED}).enable("table").parse(copied)
     page = Page()
+    lines = [line.span() for line in _LINE.finditer(text)]
     cells: list[list[str | int]] | None = None
     last: tuple[int, int] | None = None  # the comment before, and the token that holds it
     for at, token in enumerate(parsed):
         for place in map(int, numbered.findall(token.content) if token.type in ("html_block", "inline") else ()):
-            if last and place == last[0] + 1 and _is_table(parsed, last[1], at):
+            if (
+                last
+                and place == last[0] + 1
+                and _is_table(parsed, last[1], at)
+                and _are_rows(text, lines, comments[last[0]], comments[place], parsed[last[1] + 1])
+            ):
                 page.tables.add((last[0], place))
             last = (place, at)
         if token.type == "tr_open":
@@ -77,10 +85,7 @@ def markdown(text: str, comments: Sequence[Span]) -> Page:
             page.rows.pop()
         elif token.type == "html_block":
             page.shown.update(map(int, numbered.findall(token.content)))
-            for found in re.finditer(
-                rf"<!--fa{tag}\.(\d+)\.[^<]*?-->[^<>\r\n]*(?=<!--fa{tag}\.(\d+)\.)", token.content
-            ):
-                page.values.add((int(found[1]), int(found[2])))
+            page.values |= set(_values(_pieces_of_html(token.content, numbered)))
         elif token.type == "inline":
             pieces_of = list(_pieces(token.children or [], numbered))
             page.shown.update(piece for piece in pieces_of if isinstance(piece, int))
@@ -94,11 +99,11 @@ def _pieces(children: "list[Token]", numbered: re.Pattern[str]) -> Iterator[str 
     """The texts of a paragraph or cell, and the places of the comments between them; code is none."""
     for child in children:
         if child.type == "html_inline":
-            found = [int(place) for place in numbered.findall(child.content)]
-            yield from found or (OTHER,)
+            yield from _pieces_of_html(child.content, numbered)
         elif child.type == "image":
             yield OTHER
             yield from _pieces(child.children or [], numbered)
+            yield OTHER
         elif child.type in ("text", "text_special"):
             yield child.content
         elif child.type == "softbreak":
@@ -108,7 +113,7 @@ def _pieces(children: "list[Token]", numbered: re.Pattern[str]) -> Iterator[str 
 
 
 def _values(pieces: "list[str | int]") -> Iterator[tuple[int, int]]:
-    """The comments that follow one another with plain text between."""
+    """The comments that follow one another with plain text, or nothing, between."""
     before: int | None = None
     for piece in pieces:
         if isinstance(piece, int):
@@ -119,17 +124,91 @@ def _values(pieces: "list[str | int]") -> Iterator[tuple[int, int]]:
             before = None
 
 
+def _pieces_of_html(html: str, numbered: re.Pattern[str]) -> list[str | int]:
+    """The same of HTML: what stands in a tag is no text, and a comment in one is none that holds a value."""
+    told: list[str | int] = []
+
+    class Reader(HTMLParser):
+        def handle_comment(self, data: str) -> None:
+            found = numbered.match(f"<!--{data}")
+            told.append(int(found[1]) if found else OTHER)
+
+        def handle_data(self, data: str) -> None:
+            if re.search(r"[<>\r\n]", data):
+                other(data)
+            else:
+                told.append(data)
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            other(self.get_starttag_text() or "")
+
+        def handle_entityref(self, name: str) -> None:
+            told.append(" ")
+
+        def handle_endtag(self, tag: str) -> None:
+            other(tag)
+
+        handle_charref = handle_entityref
+
+        def handle_decl(self, decl: str) -> None:
+            other(decl)
+
+        def handle_pi(self, data: str) -> None:
+            other(data)
+
+        unknown_decl = handle_pi
+
+    def other(html: str) -> None:
+        told.append(OTHER)
+        for place in numbered.findall(html):
+            told.extend((int(place), OTHER))
+
+    reader = Reader(convert_charrefs=False)
+    try:
+        reader.feed(html)
+    except AssertionError:  # Python's parser gives up on a declaration of no known kind
+        told.clear()
+    if reader.rawdata:  # what is not closed
+        other(reader.rawdata)
+    return told
+
+
 def _is_table(tokens: "list[Token]", first: int, last: int) -> bool:
-    """Whether nothing but a table stands between two tokens of one level, or lines of cells that are no table yet."""
+    """Whether nothing, or nothing but a table, stands between two tokens of one level."""
     if first == last or tokens[first].level != tokens[last].level:
         return False
-    between = tokens[first + 1 : last]
-    if not between:
-        return True
-    if between[0].type == "table_open":
-        return [t.type for t in between].index("table_close") == len(between) - 1
-    lines = between[1].content.splitlines() if len(between) == 3 and between[0].type == "paragraph_open" else [""]
-    return all(line.strip().startswith("|") for line in lines)
+    between = [token.type for token in tokens[first + 1 : last]]
+    return not between or (between[0] == "table_open" and between.index("table_close") == len(between) - 1)
+
+
+_BEFORE = re.compile(r"(?:[\s>]|[-+*](?=\s)|\d{1,9}[.)](?=\s))*")
+"""What a line of a quotation or list item begins with."""
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
+
+
+def _are_rows(text: str, lines: Sequence[Span], opening: Span, closing: Span, table: "Token") -> bool:
+    """Whether two comments stand alone on their lines, and those between are blank or the rows of one table.
+
+    A parser takes a line below a table for a row of it, whatever it says: rows begin and end with a bar here.
+
+    Args:
+        lines: where those of the text begin and end.
+        table: what the parser has found behind the first comment.
+    """
+    at = [bisect_right(lines, (place, len(text))) - 1 for place in (opening[0], opening[1], closing[0], closing[1])]
+    before = (text[lines[at[0]][0] : opening[0]], text[lines[at[2]][0] : closing[0]])
+    after = (text[opening[1] : lines[at[1]][1]], text[closing[1] : lines[at[3]][1]])
+    if not all(map(_BEFORE.fullmatch, before)) or any(part.strip() for part in after):
+        return False
+    rows = {
+        line: row
+        for line in range(at[1] + 1, at[2])
+        if (row := re.sub(r"^[\s>]+", "", text[slice(*lines[line])]).rstrip())
+    }
+    if not rows or table.type != "table_open":
+        return not rows
+    is_whole = table.map == [min(rows), max(rows) + 1]
+    return is_whole and all(re.fullmatch(r"\|.*(?<!\\)\|", row) for row in rows.values())
 
 
 _NEXT = re.compile(r"[\\%]")

@@ -226,7 +226,7 @@ def _markdown_markers(comments: Iterable[tuple[int, re.Match[str]]], page: hidde
         if opened and closes and comment["kind"] == opened[1]["kind"]:
             head = opened[1]
             if (opened[0], place) in (page.tables if head["kind"] == "fa-table" else page.values):
-                body = " ".join(head["body"].split())
+                body = " ".join(_unquoted(head).split())
                 yield Marker(head["kind"], (head.start(), comment.end()), (head.end(), comment.start()), body)
             else:
                 yield _malformed(head, "is not closed where its value ends")
@@ -243,6 +243,13 @@ def _markdown_markers(comments: Iterable[tuple[int, re.Match[str]]], page: hidde
         yield _malformed(opened[1], "is not closed")
 
 
+def _unquoted(comment: re.Match[str]) -> str:
+    """What a comment says, without the signs of the quotation in which its lines stand."""
+    begins = comment.string.rfind("\n", 0, comment.start()) + 1
+    depth = (re.match(r"[\s>]*", comment.string[begins : comment.start()]) or [""])[0].count(">")
+    return re.sub(rf"(?<=[\r\n])(?:[ \t]*>){{0,{depth}}}", "", comment["body"])
+
+
 def _malformed(found: re.Match[str], what: str) -> Marker:
     head = found[0].splitlines()[0].strip()
     return Marker(
@@ -252,18 +259,23 @@ def _malformed(found: re.Match[str], what: str) -> Marker:
 
 _MACRO = re.compile(r"\\fa(?![A-Za-z@])")
 _DEFINITION = re.compile(
-    r"(?<!\\)(?:\\\\)*\\(?:(?:re)?newcommand|providecommand|[egx]?def|(?:New|Renew|Provide|Declare)DocumentCommand"
-    r"|DeclareRobustCommand)\s*\*?\s*\{?\s*$"
+    r"(?<!\\)(?:\\\\)*\\(?:(?:re)?newcommand|providecommand|[egx]?def|(?:New|Renew|Provide|Declare)(?:Expandable)?"
+    r"DocumentCommand|DeclareRobustCommand|(?:re)?newrobustcmd|providerobustcmd|let|undef|if(?:un)?defined|ifn?(?:un)?def"
+    r"|ifcsname|string|meaning|show)\s*\*?\s*\{?\s*$"
 )
-_NO_VALUE = re.compile(r"[\r\n][ \t]*\r?\n|\r[ \t]*\r|(?<!\\)%|\\par(?![a-zA-Z])|\\begin|\\item")
-"""A paragraph's end, a comment, or what begins something else: a value has none of it."""
-_ARGUMENTS = re.compile(r"\s*\{([^{}]*)\}\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
+_PRINTED = re.compile(r"\\(?:string|meaning|detokenize\s*\{)\s*$")
+"""Before a macro that is printed by its name, and does nothing."""
+_OURS = r"text(?:backslash|asciitilde|asciicircum|less|greater)|pm|times|lambda|Gamma|[lg]eq|cdot|dots"
+_NO_VALUE = re.compile(rf"[\r\n][ \t]*\r?\n|\r[ \t]*\r|(?<!\\)[%&]|\\(?!(?:{_OURS})(?![a-zA-Z])|[&%$#_{{}}|,;:! ])")
+"""A paragraph's end, a comment, a cell's or line's end, or a command that writes no value: a value has none."""
+_ARGUMENTS = re.compile(r"\s*\{([^{}]*)\}\s*\{([^{}]*)\}\s*\{((?:\\[{}]|\{\}|[^{}])*)\}")
 
 
 def _latex_markers(text: str, whole: str) -> Iterator[Marker]:
     """The macros of a text without comments and verbatim; ``whole`` has these."""
     for macro in _MACRO.finditer(text):
-        if _DEFINITION.search(text, max(0, macro.start() - 40), macro.start()):
+        defined = _DEFINITION.search(text, max(0, macro.start() - 40), macro.start())
+        if defined and not _PRINTED.search(text, max(0, defined.start() - 20), defined.start()):
             continue
         found = _ARGUMENTS.match(text, macro.end())
         if found and not _NO_VALUE.search(whole[found.start(3) : found.end(3)]):

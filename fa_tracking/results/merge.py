@@ -16,11 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fa_tracking.errors import UsageError
-from fa_tracking.results.database import DEFAULT_DATABASE, connect, create_views
-from fa_tracking.results.export import allow_memory, fits, refuse_other_files, replacing
-from fa_tracking.results.folders import create_tables, every_part, find_folders, literal_glob, texts
-from fa_tracking.results.foreign import refuse_what_is_no_table, shut_off
-from fa_tracking.results.parquet import ORDERS, WHOLE
+from fa_tracking.results.database import DEFAULT_DATABASE, connect
+from fa_tracking.results.export import allow_memory, fits, made_here, refuse_other_files, replacing
+from fa_tracking.results.folders import create_tables, find_folders, readable
+from fa_tracking.results.foreign import (
+    HELD,
+    SMALL,
+    attaching,
+    beside,
+    made,
+    opens,
+    refuse_what_is_no_table,
+    refuse_wrong_rows,
+)
+from fa_tracking.results.parquet import ORDERS
 from fa_tracking.results.sources import LABELLED, id_in_store, store_of
 from fa_tracking.tracking import names
 
@@ -79,18 +88,27 @@ def merge(
     given = [_named(export) for export in exports]
     for _, path in given:
         _refuse_unfit(path, Path(database))
-    with replacing(Path(database)) as connection:
-        create_views(connection)
-        opened = [_open(connection, path, f"export_{number}") for number, (_, path) in enumerate(given)]
-        readable = [part for _, path in given if not path.is_file() for part in every_part(find_folders(path))]
-        connection.execute(f"set allowed_paths = {texts([*readable, *map(literal_glob, readable)])}")
-        shut_off(connection)
+    read = [file for _, path in given for file in (opens(path) if path.is_file() else readable(find_folders(path)))]
+    with replacing(Path(database), read) as connection:
+        refuse_wrong_rows(connection, Path(database), "main.", SMALL)
         done = []
-        for name, (label, path) in zip(opened, given, strict=True):
-            with _arriving(connection, path, name):
+        for label, path in given:
+            with _arriving(connection, path):
                 done += _take_all(connection, label, path, say)
         _say_shared(connection, say)
     return done
+
+
+def refuse_own_sources(exports: Sequence[str], folder: str | Path) -> None:
+    """Never put the copy of a merged database in the place of an export that it is made of.
+
+    Raises:
+        UsageError: ``folder`` is one of them, or stands in one, or the other way round.
+    """
+    made = Path(folder).resolve()
+    for source in (_named(export)[1].resolve() for export in exports):
+        if made.is_relative_to(source) or source.is_relative_to(made):
+            raise UsageError(f"{folder} would take the place of the export {source}: give --parquet a new folder")
 
 
 def _named(export: str) -> tuple[str | None, Path]:
@@ -107,40 +125,37 @@ def _refuse_unfit(path: Path, database: Path) -> None:
     if path.resolve() == database.resolve():
         raise UsageError(f"{path} is the database that is merged into: it need not be named")
     with connect(path) as connection:
-        if path.is_file():
-            refuse_what_is_no_table(connection, path)
-        told = path.is_file() or connection.execute("select 1 from schema_digest").fetchone()
-        if told and not fits(connection):
-            raise UsageError(f"{path} was written by another version of fa-track: export it again with this one")
-
-
-def _open(connection: "DuckDBPyConnection", path: Path, name: str) -> str:
-    """Attach an export under a name; nothing is read from its tables yet."""
+        is_told = connection.execute("select 1 from schema_digest").fetchone() if not path.is_file() else None
+        is_current = not is_told or fits(connection)
     if path.is_file():
-        quoted = str(path.absolute()).replace("'", "''")
-        connection.execute(f"attach '{quoted}' as {name} (read_only)")
-        return name
-    (home,) = connection.execute("select current_database()").fetchone() or ("",)
-    connection.execute(f"attach ':memory:' as {name}")
-    connection.execute(f"use {name}")
-    create_tables(connection, find_folders(path))
-    connection.execute(f'use "{home}"')
-    return name
+        with beside(path) as connection:
+            if is_current := made_here(connection)[1]:
+                refuse_what_is_no_table(connection, path)
+    if not is_current:
+        raise UsageError(f"{path} was written by another version of fa-track: export it again with this one")
 
 
 @contextmanager
-def _arriving(connection: "DuckDBPyConnection", path: Path, name: str) -> Iterator[None]:
-    """The tables of an opened export as ``arriving.TABLE``."""
-    if path.is_file():
-        refuse_what_is_no_table(connection, path, name)
+def _arriving(connection: "DuckDBPyConnection", path: Path) -> Iterator[None]:
+    """The tables of an export as ``arriving.TABLE``."""
     connection.execute("attach ':memory:' as arriving")
-    for table in (*ORDERS, *WHOLE):
-        connection.execute(f"create view arriving.{table} as from {name}.main.{table}")
+    if path.is_file():
+        connection.execute(attaching(path, HELD))
+        refuse_what_is_no_table(connection, path)  # it may be another file than the one that was looked at before
+        for table in made().tables:
+            connection.execute(f"create view arriving.{table} as from {HELD}.main.{table}")
+    else:
+        (home,) = connection.execute("select current_database()").fetchone() or ("",)
+        connection.execute("use arriving")
+        create_tables(connection, find_folders(path))
+        connection.execute(f'use "{home}"')
     try:
+        refuse_wrong_rows(connection, path, "arriving.", made().tables)
         yield
     finally:
         connection.execute("detach arriving")
-        connection.execute(f"detach {name}")
+        if path.is_file():
+            connection.execute(f"detach {HELD}")
 
 
 def _take_all(

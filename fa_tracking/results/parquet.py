@@ -8,10 +8,11 @@ import ctypes
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import first_line
+from fa_tracking.results.foreign import HELD, beside, refuse_what_is_no_table
 from fa_tracking.scratch import scratch
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ ORDERS = {
 """The tables that a copy holds in parts, and the order of their rows."""
 WHOLE = {"exports": "source", "schema_digest": "digest"}
 """Those of one file."""
+HIVES_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""What others that read such folders take for no experiment."""
 
 
 def write_parquet(database: str | Path, folder: str | Path) -> int:
@@ -49,10 +52,8 @@ def write_parquet(database: str | Path, folder: str | Path) -> int:
     try:
         with scratch(folder.absolute().parent) as aside:
             fresh = aside / "new"
-            with duckdb.connect() as connection:  # of its own: what this process has open of the file may not write
-                quoted = str(Path(database).absolute()).replace("'", "''")
-                connection.execute(f"attach '{quoted}' as held (read_only)")
-                connection.execute("use held")
+            with beside(Path(database), aside) as connection:
+                refuse_what_is_no_table(connection, Path(database))
                 written = _write(connection, fresh)
             if folder.exists():
                 _exchange(fresh, folder)
@@ -73,13 +74,15 @@ def _exchange(fresh: Path, folder: Path) -> None:
 
 
 def _write(connection: "DuckDBPyConnection", folder: Path) -> int:
-    experiments = [row[0] for row in connection.execute("select distinct experiment from runs order by 1").fetchall()]
+    asked = f"select distinct experiment from {HELD}.main.runs order by 1"
+    experiments = [row[0] for row in connection.execute(asked).fetchall()]
     for table, order in ORDERS.items():
         for experiment in experiments:
-            part = folder / table / f"experiment={quote(experiment, safe=' ')}"
+            part = folder / table / part_of(experiment)
             part.mkdir(parents=True)
             columns = "* exclude (experiment)" if table == "runs" else "*"
-            rows = f"from {table} where run_id in (select run_id from runs where experiment = $experiment)"
+            of_experiment = f"select run_id from {HELD}.main.runs where experiment = $experiment"
+            rows = f"from {HELD}.main.{table} where run_id in ({of_experiment})"
             connection.execute(
                 f"copy (select {columns} {rows} order by {order}) to $file (format parquet, compression zstd)",
                 {"experiment": experiment, "file": str(part / "data.parquet")},
@@ -87,8 +90,21 @@ def _write(connection: "DuckDBPyConnection", folder: Path) -> int:
     folder.mkdir(exist_ok=True)  # where there is no experiment
     for table, order in WHOLE.items():
         file = str(folder / f"{table}.parquet")
-        connection.execute(f"copy (from {table} order by {order}) to $file (format parquet)", {"file": file})
+        connection.execute(
+            f"copy (from {HELD}.main.{table} order by {order}) to $file (format parquet)", {"file": file}
+        )
     return len(ORDERS) * len(experiments) + len(WHOLE)
+
+
+def part_of(experiment: str) -> str:
+    """The name of the folder that holds an experiment's part of a table."""
+    name = quote(experiment, safe=" ", errors="replace")
+    return f"experiment={name.replace('_', '%5F', 1) if name == HIVES_NULL else name}"
+
+
+def experiment_of(part: Path) -> str:
+    """The experiment of a part, by the name of its folder."""
+    return unquote(part.parent.name.partition("=")[2])
 
 
 def refuse_other_folders(folder: str | Path) -> None:
