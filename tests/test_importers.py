@@ -634,6 +634,11 @@ SHAPES: dict[str, tuple[Any, dict[str, list[tuple[int, float]]]]] = {
         {"epoch": [0, 1], "params": {"verbose": 1}, "history": COLUMNS},
         {key: [(step - 1, value) for step, value in series] for key, series in AS_ROWS.items()},
     ),
+    "frame_in_parts": (
+        {"columns": ["epoch", "Test Acc", "h_2_norm"], "index": [0, 1], "data": [[1, 0.25, 40.0], [2, 0.31, 4e8]]},
+        AS_ROWS,
+    ),
+    "by_split": ({"train": {"loss": [2, 1]}, "test": {"acc": [0.25, 0.31]}, "h_2_norm": [40.0, 4e8]}, AS_ROWS),
     "frame": ({key: dict(zip("12", values, strict=True)) for key, values in COLUMNS.items()}, AS_ROWS),
     "sacred": ({key: {"steps": [10, 20], "timestamps": [], "values": v} for key, v in COLUMNS.items()}, AT_STEPS),
     "sacred_mongo": ([{"name": key, "steps": [10, 20], "values": v} for key, v in COLUMNS.items()], AT_STEPS),
@@ -652,6 +657,16 @@ SHAPES: dict[str, tuple[Any, dict[str, list[tuple[int, float]]]]] = {
 }
 TEXTS: dict[str, tuple[str, str, dict[str, list[tuple[int, float]]]]] = {
     "lines.jsonl": ("json", '{"args": {"lr": 0.1}}\n' + "\n".join(map(json.dumps, ROWS)) + '\n{"ep', AS_ROWS),
+    "one.jsonl": ("json", json.dumps(ROWS[0]), {key: series[:1] for key, series in AS_ROWS.items()}),
+    "kinds.jsonl": (
+        "json",
+        "\n".join(
+            json.dumps({"kind": kind, "epoch": row["epoch"], key: row[key]})
+            for row in ROWS
+            for kind, key in (("test", "test_acc"), ("train", "h_2_norm"))
+        ),
+        AS_ROWS,
+    ),
     "lines.json": ("json", "\ufeff" + "\n\n".join(map(json.dumps, ROWS)), AS_ROWS),
     "table.csv": ("csv", "epoch,test_acc,h_2_norm\r\n1,0.25,40.0\r\n2,.31,4e8\r\n3,0.4", AS_ROWS),
     "europe.csv": ("csv", "# made by hand\nepoch;test_acc;h_2_norm\n1;0.25;40.0\n2;0.31;4e8\n", AS_ROWS),

@@ -100,7 +100,10 @@ class Fields(BaseModel):
                 return ours, number.scale
         if found := re.fullmatch(r"([hg])_(L|\d+)_norm", key):
             return _LAYERS[found[1]] + found[2], 1.0
-        return (_METRICS[key], 1.0) if key in _METRICS else None
+        if key in _METRICS:
+            return _METRICS[key], 1.0
+        split = _ACCURACY.fullmatch(key)
+        return (_ACCURACIES[(split[1] or split[2]).lower()], 1.0) if split else None
 
     def lists(self) -> set[str]:
         """The lists of which the map names single elements."""
@@ -113,14 +116,16 @@ _LAYERS = {"h": RESIDUAL, "g": GRAD}
 _PARAMS = {**dict(zip(names.PARAMS, names.PARAMS, strict=True)), "lam": "penalty"}
 _METRICS = {
     "test_acc": names.ACCURACY_TEST,
-    "test_accuracy": names.ACCURACY_TEST,
     "train_acc": names.ACCURACY_TRAIN,
-    "train_accuracy": names.ACCURACY_TRAIN,
     "loss": names.LOSS_TRAIN,
     names.ACCURACY_TEST: names.ACCURACY_TEST,
     names.ACCURACY_TRAIN: names.ACCURACY_TRAIN,
     names.LOSS_TRAIN: names.LOSS_TRAIN,
 }
+
+
+_ACCURACIES = {"test": names.ACCURACY_TEST, "train": names.ACCURACY_TRAIN}
+_ACCURACY = re.compile(r"(?:(test|train)[ _./-]acc(?:uracy)?|acc(?:uracy)?[ _./-](test|train))", re.IGNORECASE)
 
 
 def load(path: Path) -> Fields:

@@ -117,7 +117,7 @@ def _axis(rows: list[Row], table: Rows, fields: Fields, notes: list[str]) -> lis
 
 def _say_axis(key: str, problem: FATrackError | None, table: Rows, notes: list[str]) -> None:
     if key == COUNT and table.count == "last":
-        notes.append("it tells no epochs: its rows are taken in their order")
+        notes.append("it tells no epochs: its steps are the numbers of its rows")
     elif problem:
         notes.append(f"its steps are those of {key!r}, as {problem}")
     elif key.lower() not in (*EPOCHS, COUNT):
@@ -143,11 +143,17 @@ def _merged(rows: list[Row], left_out: list[Row], key: str, table: Rows, fields:
                 known.setdefault(name, value)
             elif known.get(name) is None or name in axes:
                 known[name] = value
+            elif _are_texts(known[name], value):
+                known[name] = value  # such as the kind of an entry, which measures nothing
             elif not _same(known[name], value):
                 raise FATrackError(
                     f"{_called(key)} {step} stands in it twice, with {name!r} {known[name]!r:.40} and {value!r:.40}"
                 )
     return found
+
+
+def _are_texts(one: Any, other: Any) -> bool:
+    return all(isinstance(each, str) and as_number(each) is None for each in (one, other))
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -5,7 +5,8 @@ The shapes:
     a list of objects             one a row, alone or at the key that the map names
     lines of objects              the same, a line each
     an object keyed by epoch      {"epoch_1": {...}, "2": {...}}
-    columns                       {"loss": [...], "acc": [...]}, as Keras' History; {"loss": {"0": ...}}, as pandas
+    columns                       {"loss": [...], "acc": [...]}, as Keras' History; {"loss": {"0": ...}} and
+                                  {"columns": [...], "data": [[...], ...]}, as pandas
     series with their own steps   {"loss": {"steps": [...], "values": [...]}}, as Sacred
 """
 
@@ -58,7 +59,9 @@ def found_in(value: Any, fields: Fields) -> Rows:
     """
     if rows := _of_list(value, "the list"):
         return rows
-    if not isinstance(value, dict):
+    if isinstance(value, dict):
+        value = {key: inner for key, inner in value.items() if not fields.ignores(key)}
+    else:
         raise UnknownShapeError(f"holds {_kind(value)}, not an object or a list with epochs")
     wrapper = _wrapper(value, fields)
     if wrapper is not None:
@@ -170,7 +173,7 @@ def _of_object(value: Any, what: str) -> Rows | None:
     """The rows of an object; None where it has no shape that is known."""
     if not isinstance(value, dict):
         return None
-    for shape in (_keyed_by_epoch, _with_own_steps, _by_index, _columns):
+    for shape in (_keyed_by_epoch, _with_own_steps, _split, _by_index, _columns):
         if rows := shape(value, what):
             return rows
     return None
@@ -208,6 +211,17 @@ def _series(series: Mapping[str, Row]) -> Iterator[Row]:
             yield {COUNT: step, key: number}
 
 
+def _split(value: Row, what: str) -> Rows | None:
+    """As pandas writes a frame in parts: the names of the columns, and the rows."""
+    names, data = value.get("columns"), value.get("data")
+    if not (isinstance(names, list) and isinstance(data, list) and all(isinstance(row, list) for row in data)):
+        return None
+    if wrong := [number for number, row in enumerate(data, start=1) if len(row) != len(names)]:
+        raise FATrackError(f"row {wrong[0]} of its data has {len(data[wrong[0] - 1])} values for {len(names)} columns")
+    rows = [{COUNT: number, **dict(zip(map(str, names), row, strict=True))} for number, row in enumerate(data, start=1)]
+    return Rows(rows, what, {k: v for k, v in value.items() if k not in ("columns", "data", "index")}, "last")
+
+
 def _by_index(value: Row, what: str) -> Rows | None:
     """As pandas writes a frame: each column an object of its values by row."""
     columns = {
@@ -241,7 +255,7 @@ def _columns(value: Row, what: str) -> Rows | None:
         other = next(key for key, column in flat.items() if len(column) != most)
         raise FATrackError(
             f"{usual!r} has {most} values and {other!r} has {len(flat[other])}: columns hold one value an epoch, "
-            "so write null where nothing was measured"
+            "so write null where nothing was measured, or let a --map ignore one"
         )
     (length,) = lengths
     rows = [{COUNT: i + 1, **{key: column[i] for key, column in flat.items()}} for i in range(length)]

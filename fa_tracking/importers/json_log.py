@@ -21,7 +21,8 @@ for epoch in range(1, 31):  # your own training, with what it measures
     epochs.append({"epoch": epoch, "test_acc": 0.31, "h_0_norm": 8.7, "h_4_norm": 70.0, "g_4_norm": 1e-5})
 json.dump({"method": "dfa", "seed": 42, "depth": 4, "log": epochs}, open("dfa_42.json", "w"))"""
 
-_SUFFIXES = {".json", ".jsonl", ".ndjson"}
+LINES = {".jsonl", ".ndjson"}
+_SUFFIXES = {".json", *LINES}
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
@@ -72,7 +73,9 @@ def read(path: Path, fields: Fields) -> list[Raw]:
         raise FATrackError("is a table: fa-track import csv reads it")
     try:
         text = _texts.read(path)
-        rows, notes = _parsed(text, fields)
+        if not text.strip():
+            raise FATrackError("is empty")
+        rows, notes = _lines(_numbered(text)) if path.suffix.lower() in LINES else _parsed(text, fields)
         params, points, steps, more = _rows.points(rows, fields)
     except RecursionError:
         raise FATrackError("its objects are nested too deeply") from None
@@ -84,12 +87,16 @@ def _parsed(text: str, fields: Fields) -> tuple[_shapes.Rows, list[str]]:
     try:
         return _shapes.found_in(json.loads(text, object_pairs_hook=_each_once), fields), []
     except json.JSONDecodeError as error:
-        lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        lines = _numbered(text)
         if len(lines) < 2 or not _is_object(lines[0][1]):
             raise UnknownShapeError(f"is no JSON: {error}") from None
     except ValueError as error:
         raise FATrackError(f"is no JSON: {error}") from None
     return _lines(lines)
+
+
+def _numbered(text: str) -> list[tuple[int, str]]:
+    return [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
 
 
 def _is_object(line: str) -> bool:
