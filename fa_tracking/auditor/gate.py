@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking import cells, untrusted
-from fa_tracking.auditor import logged
 from fa_tracking.auditor.control import Controls, is_frozen
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.diagnostics import Kind, catalogue
@@ -271,6 +270,8 @@ def _is_read_by_an_audit(key: str) -> bool:
 
 def _is_of_the_network(key: str) -> bool:
     """Whether a metric is more than an accuracy, so that a verdict of logs would be of its epoch."""
+    from fa_tracking.auditor import logged  # not sooner: `fa-track --help` needs none of what it imports
+
     try:
         return key != names.ACCURACY_TEST and logged.is_read(key)
     except FATrackError:
