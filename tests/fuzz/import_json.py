@@ -48,4 +48,5 @@ def feed(value: Any, folder: Path) -> None:
     log.write_bytes(value[0])
     mapped.write_bytes(value[1])
     fields = _fields.load(mapped)
-    standard(log, json_log.read(log, fields), fields, Given())
+    for raw in json_log.read(log, fields):
+        standard(log, raw, fields, Given())
