@@ -1232,7 +1232,7 @@ def test_a_missing_path_is_one_line_and_the_others_are_checked(run: Run, tmp_pat
     [
         (["check"], "Missing argument"),
         (["check", "empty"], "no Python file and no notebook in empty"),
-        (["nope"], "no pitfall named 'nope'; there are: aggregation"),
+        (["zzz"], "no pitfall named 'zzz'; there are: aggregation"),
     ],
 )
 def test_bad_input_is_one_line(run: Run, tmp_path: Path, args: list[str], says: str) -> None:
