@@ -10,6 +10,7 @@ from pathlib import Path
 import forks
 import pytest
 
+pytestmark = pytest.mark.long
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 TRIED = [
     (

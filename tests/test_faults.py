@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import forks
+import pytest
 from mlflow import MlflowClient
 
 from fa_tracking.results.sources.sql import SqlSource
@@ -29,6 +30,7 @@ with scratch(sys.argv[1]):
 """
 
 
+@pytest.mark.long
 def test_what_is_killed_filled_or_taken_away_loses_nothing_and_many_are_in_nobodys_way() -> None:
     """In one process, whose imports take most of the time."""
     trials = ("train", "study", "export", "audit", "disk", "many", "server")

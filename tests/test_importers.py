@@ -588,7 +588,9 @@ def test_an_accuracy_between_the_diagnostics_is_taken_with_its_step(tmp_path: Pa
     with connect("between.duckdb") as connection:
         answer = ask(connection, find_query("first_flag"), {"experiment": "between"})
         asked = dict(zip(answer.columns, answer.fetchall()[0], strict=True))
-        (headline,) = connection.sql("select headline_accuracy from audits").fetchall()[0]
+        (headline,) = connection.execute(
+            "select headline_accuracy from audits where run_id = ?", [audited.run_id]
+        ).fetchall()[0]
     assert headline == 0.5
     assert (asked["not_finite_epoch"], asked["first_epoch"], asked["final_accuracy"]) == (4, 4, 0.75)
     assert math.isnan(asked["accuracy_at_first"])

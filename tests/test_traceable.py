@@ -97,7 +97,7 @@ def test_a_stale_number_is_named_by_file_and_line_and_mended_in_place(
     assert f"{spread:.1e}".startswith("2.6")
     table = "| method | n | accuracy |\r\n| --- | ---: | ---: |\r\n| bp | 1 | 0.6 |\r\n"
     table += f"| dfa | 3 | {MEAN:.3f} ± {spread:.3f} |\r\n"
-    mended = page.replace("0.9999", f"{MEAN:.4f}").replace("| old |\r\n", table)
+    mended = page.replace("0.9999", f"{MEAN:.4f}").replace("| old |\r\n|---|\r\n", table)
     assert (workspace / "page.md").read_bytes() == mended.encode()
     assert (workspace / "paper.tex").read_text() == paper.replace("12.3", "32.0")
     assert cli("verify", "page.md", "paper.tex", "--left-out", "2").returncode == 0
