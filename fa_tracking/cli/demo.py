@@ -18,7 +18,7 @@ ROOM = 80
 STACK = 3
 """Runs of one shape that train as one program: those of one cell, or as many."""
 MOST_JOBS = 4
-SEEDS = "select seed, flags, verdict from runs join audits using (run_id)"
+SEEDS = "select seed, verdict from runs join audits using (run_id)"
 
 
 def _jobs() -> int:
@@ -38,7 +38,7 @@ def _jobs() -> int:
 @_options.database
 @_options.tracking_uri
 def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
-    """Train 15 small runs, audit them, export them and draw the dashboard: about a minute on two cores.
+    """Train 15 small runs, audit them, export them and draw the dashboard: one to three minutes on two cores.
 
     BP, DFA, both with frozen blocks, and DFA with the residual penalty, three seeds each, on pairs of handwritten
     digits. It ends with what was found, in two sentences. Run again, it trains only what is missing.

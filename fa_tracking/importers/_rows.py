@@ -8,7 +8,17 @@ from fa_tracking.importers._fields import Fields
 from fa_tracking.importers._shapes import COUNT, EPOCHS, Row, Rows, flattened
 from fa_tracking.importers._standard import Point, as_number
 
-STEPS = ("step", "steps", "_step", "global_step", "trainer/global_step", "iteration", "iter", "it")
+STEPS = (
+    "step",
+    "steps",
+    "_step",
+    "global_step",
+    "trainer/global_step",
+    "iteration",
+    "training_iteration",
+    "iter",
+    "it",
+)
 TELL_APART = ("method", "seed", "architecture", "dataset", "width", "depth")
 """Params that differ between trainings, never within one."""
 
