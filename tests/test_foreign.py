@@ -343,3 +343,22 @@ def test_a_database_that_is_cut_short_is_one_line(theirs: Path, tmp_path: Path) 
         done = CliRunner().invoke(main, ["merge", str(theirs), "--db", str(tmp_path / "ours.duckdb")])
         assert done.exit_code in (1, 2) and len(done.stderr.splitlines()) == 1
         assert not (tmp_path / "ours.duckdb").exists()
+
+
+def test_a_link_to_a_database_is_merged_as_what_it_leads_to(theirs: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.duckdb"
+    link.symlink_to(theirs)
+    merge([f"them={link}"], tmp_path / "merged.duckdb")
+    with connect(tmp_path / "merged.duckdb") as connection:
+        assert run_sql(connection, "select count(*) from runs").fetchall() == [(4,)]
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"PAR1", None])
+def test_a_file_that_is_no_database_is_one_line_and_makes_none(
+    content: bytes | None, theirs: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.duckdb"
+    other.write_bytes(theirs.read_bytes()[:5000] if content is None else content)
+    with pytest.raises(FATrackError, match=r"other\.duckdb") as refused:
+        merge([f"them={other}"], tmp_path / "merged.duckdb")
+    assert "\n" not in str(refused.value) and not (tmp_path / "merged.duckdb").exists()

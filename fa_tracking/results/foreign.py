@@ -67,7 +67,7 @@ def opened(path: Path) -> "DuckDBPyConnection":
     """
     import duckdb
 
-    named = str(path.absolute())
+    named = str(path.resolve())
     # DuckDB takes what stands behind a question mark for no part of a file's name, and looks elsewhere for its log
     off: dict[str, str | bool | int | float | list[str]] = {} if "?" in named else dict.fromkeys(SETTINGS, "false")
     connection = duckdb.connect(named, read_only=True, config=off)
@@ -106,13 +106,13 @@ def shut_off(connection: "DuckDBPyConnection", readable: Sequence[str] = ()) -> 
 
 def opens(path: Path) -> list[str]:
     """The files that DuckDB opens where it opens ``path``; it puts what it adds to a name before a question mark."""
-    begins, mark, rest = str(path.absolute()).partition("?")
+    begins, mark, rest = str(path.resolve()).partition("?")
     return [f"{begins}{log}{mark}{rest}" for log in LOGS]
 
 
 def attaching(path: Path, name: str) -> str:
     """The statement that opens a database file under a name, to be read alone."""
-    return f"attach {_text(str(path.absolute()))} as {name} (read_only)"
+    return f"attach {_text(str(path.resolve()))} as {name} (read_only)"
 
 
 def refuse_what_is_no_table(connection: "DuckDBPyConnection", path: Path, database: str = HELD) -> None:
