@@ -14,7 +14,7 @@ from dashboards import theme
 from fa_tracking.results.publication import MISSING, mean_and_sd
 from fa_tracking.results.report import DIAGNOSTICS, MARKS
 from fa_tracking.results.sources import address, id_in_store, store_of
-from fa_tracking.results.tables import short
+from fa_tracking.results.tables import counted, short
 from fa_tracking.untrusted import one_line
 from fa_tracking.verdicts import OTHER_THRESHOLDS, head
 
@@ -48,10 +48,10 @@ def cells(rows: pd.DataFrame, runs: list[dict[str, Any]], mlflow_url: str | None
 
 def _cell(label: str, runs: list[dict[str, Any]], several: bool, mlflow_url: str | None) -> dict[str, Any]:
     first = runs[0]
-    counted = {"n_diverged": "diverged", "n_aborted": "aborted", "n_unaudited": "not audited"}
+    states_of = {"n_diverged": "diverged", "n_aborted": "aborted", "n_unaudited": "not audited"}
     unfinished = sum(run["status"] != "FINISHED" for run in runs)
-    behind = [count(first["n_runs"] or 0, "finished run")]
-    behind += [f"{first[column]} {said}" for column, said in counted.items() if first[column]]
+    behind = [counted(first["n_runs"] or 0, "finished run")]
+    behind += [f"{first[column]} {said}" for column, said in states_of.items() if first[column]]
     behind += [f"{unfinished} unfinished"] if unfinished else []
     states = Counter(run["state"] for run in runs if run["aborted_at"] is None and run["status"] == "FINISHED")
     return _printable(
@@ -136,7 +136,3 @@ def stores(rows: pd.DataFrame, given: str | None) -> list[str]:
         for source in sorted({*map(store_of, rows["source"])})
         if _mlflow(source, None) == MLFLOW_URL
     ]
-
-
-def count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"

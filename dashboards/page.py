@@ -25,7 +25,7 @@ from fa_tracking.results.database import DEFAULT_DATABASE, Query, explain_query,
 from fa_tracking.results.files import write_whole
 from fa_tracking.results.report import DIAGNOSTICS
 from fa_tracking.results.sources import Progress, unseen
-from fa_tracking.results.tables import numeric_columns, short
+from fa_tracking.results.tables import counted, numeric_columns, short
 from fa_tracking.untrusted import one_line
 from fa_tracking.verdicts import caveats
 
@@ -177,9 +177,9 @@ def _filters(runs: list[dict[str, Any]]) -> dict[str, list[tuple[str, str, int]]
 
 
 def _answered(query: Query, experiment: str, rows: pd.DataFrame) -> Answered:
-    behind = [board.count(len(rows), "row")]
+    behind = [counted(len(rows), "row")]
     if "run_id" in rows:
-        behind.append(board.count(rows["run_id"].nunique(), "run"))
+        behind.append(counted(rows["run_id"].nunique(), "run"))
     if "n" in rows and rows["n"].notna().any():
         low, high = rows["n"].min(), rows["n"].max()
         behind.append(f"n = {low}" if low == high else f"n from {low} to {high}")

@@ -829,3 +829,25 @@ def test_what_a_library_writes_beside_its_log_is_no_log_of_its_own(tmp_path: Pat
         "sacred/1/metrics.json",
     }
     assert found["sacred/1/metrics.json"].params == {"seed": "7", "net.width": "64"}
+
+
+def test_lines_before_and_after_the_epochs_may_differ_in_kind_and_not_in_a_number(tmp_path: Path, uri: str) -> None:
+    epochs = [{"epoch": e, "test_acc": 0.1 * e, "h_0_norm": 1.0, "h_2_norm": 2.0} for e in (1, 2)]
+    log = [{"type": "config", "lr": 0.1}, *epochs, {"type": "summary", "best": 0.2}]
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in log))
+    (found,) = import_logs("json", [tmp_path / "a.jsonl"], "heads", uri)
+    assert found.state == "imported" and found.epochs == 2
+    assert "type" not in (found.params or {})
+
+    log[-1]["lr"] = 0.2
+    (tmp_path / "b.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in log))
+    (refused,) = import_logs("json", [tmp_path / "b.jsonl"], "heads", uri)
+    assert refused.problem and "'lr' stands in two lines without an epoch: 0.1 and 0.2" in refused.problem
+    assert "hold 'type', 'lr', 'best'" in refused.problem
+
+
+def test_a_log_that_tells_no_epoch_lists_its_keys_and_shows_what_is_read(tmp_path: Path, uri: str) -> None:
+    (tmp_path / "c.jsonl").write_text('{"foo": 1, "acc": 0.3}\n{"bar": 2, "acc": 0.4}\n')
+    (refused,) = import_logs("json", [tmp_path / "c.jsonl"], "heads", uri)
+    assert refused.problem and "it holds 'foo', 'acc'" in refused.problem
+    assert refused.example

@@ -8,6 +8,7 @@ import time
 import warnings
 from pathlib import Path
 
+import duckdb
 import forks
 import pytest
 from click.testing import CliRunner
@@ -15,6 +16,7 @@ from mlflow import MlflowClient
 
 from fa_tracking import start_run
 from fa_tracking.cli import main
+from fa_tracking.results.tables import text_table
 
 TINY = ["--width", "16", "--depth", "2", "--dataset", "digits", "--experiment", "met"]
 
@@ -62,6 +64,45 @@ def test_a_training_ends_with_its_accuracy_and_the_next_command(
     assert "no frozen control" not in again.stderr
     (judged,) = (r for r in MlflowClient().search_runs([run.info.experiment_id]) if r.info.run_id == run.info.run_id)
     assert judged.data.tags["fa.control_runs"] == control.stdout.strip()
+
+
+@pytest.mark.parametrize("command", [["demo", "--jobs", "2"], ["study", "run", "demo", "--jobs", "2"]])
+def test_ctrl_c_before_a_training_begins_says_the_command_that_goes_on(tmp_path: Path, command: list[str]) -> None:
+    said = tmp_path / "said"
+    env = {**os.environ, **forks.environment()}
+    with said.open("w") as file:
+        running = subprocess.Popen(
+            ["fa-track", *command], cwd=tmp_path, stdout=file, stderr=file, env=env, start_new_session=True
+        )
+        time.sleep(3)  # while it imports, and so does the process that all others are forks of
+        os.killpg(running.pid, signal.SIGINT)
+        assert running.wait(60) == 130
+    time.sleep(1)
+    text = said.read_text()
+    assert "Traceback" not in text
+    assert re.search(rf"next: fa-track {' '.join(command)}   # trains ", text), text
+
+
+def test_a_database_of_somebody_else_is_named_so_and_no_export_is_advised(tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "other.duckdb")) as connection:
+        connection.execute("create table runs (a int)")
+    database = ["--db", str(tmp_path / "other.duckdb")]
+    for command in (["query", "verdict_matrix"], ["chart", "seeds", "--experiment", "x", "-o", "x.png"]):
+        refused = CliRunner().invoke(main, [*command, *database])
+        assert refused.exit_code == 2
+        assert "is no results database" in refused.stderr and "brings it up to date" not in refused.stderr
+    with duckdb.connect(str(tmp_path / "other.duckdb")) as connection:
+        connection.execute("create table exports (a int)")
+    refused = CliRunner().invoke(main, ["query", "verdict_matrix", *database])
+    assert refused.exit_code == 2 and "written by another version" in refused.stderr
+
+
+def test_a_table_that_fits_once_its_constants_are_said_above_it_is_not_called_shortened() -> None:
+    rows = [("a" * 32, "needs walk-back (a: residual stream exploded)", n) for n in (1, 2)]
+    columns = ("run_id", "verdict", "n")
+    assert "shortened" not in text_table(columns, rows, 60)
+    apart = [("a" * 32, "needs walk-back (a: residual stream exploded)", 1), ("b" * 32, "trustworthy", 2)]
+    assert "shortened" in text_table(columns, apart, 60)
 
 
 @pytest.mark.parametrize(

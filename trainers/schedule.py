@@ -133,8 +133,8 @@ def run(
         with watched, closing(jobs) as outcomes:
             for index, ended in outcomes:
                 said = [ended.text] * len(packs[index]) if isinstance(ended, Problem) else ended
-                done += len(said)
                 for config, outcome in zip(packs[index], said, strict=True):
+                    done += 1
                     if outcome == SKIPPED:
                         skipped.append(config)
                     elif outcome != DONE:

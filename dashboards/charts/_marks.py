@@ -8,6 +8,7 @@ import altair as alt
 import pandas as pd
 
 from dashboards import theme
+from fa_tracking.results.tables import counted
 
 OFF_AXIS = "#D55E00"
 LOST = "Hollow: a diverged or an aborted run, which is in no mean."
@@ -167,10 +168,6 @@ def points(rows: pd.DataFrame, identity: Sequence[str]) -> str:
     """How many points are drawn of how many cells, in words; a point is a seed, whose runs are averaged."""
     cells = rows.groupby([*identity], dropna=False).ngroups
     return f"{counted(len(rows), 'point')} of {counted(cells, 'cell')}, one a seed{lost(rows)}"
-
-
-def counted(n: int, thing: str) -> str:
-    return f"{n} {thing}{'' if n == 1 else 's'}"
 
 
 def named(label: Any, network: Any) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from dashboards import names, theme
 from dashboards.charts import _marks
+from fa_tracking.results.tables import counted
 
 TITLE = "Seeds: accuracy and margin over the frozen control, with mean and 95 % interval"
 QUERY = "seeds"
@@ -37,7 +38,7 @@ def draw(rows: pd.DataFrame) -> Any:
     caption = theme.caption(
         "Upper mark: a seed. Diamond and bar below: the mean of n seeds and its 95 % t interval; none for n = 1.",
         *(["Frozen: a control, which has no margin of its own."] if is_frozen.any() else []),
-        *([f"Without a margin: {_marks.counted(without, 'cell')} without a frozen control."] if without else []),
+        *([f"Without a margin: {counted(without, 'cell')} without a frozen control."] if without else []),
         *([_marks.LOST] if _marks.lost(rows) else []),
         theme.usual(rows),
     )

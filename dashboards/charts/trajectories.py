@@ -6,7 +6,8 @@ import altair as alt
 import pandas as pd
 
 from dashboards import theme
-from dashboards.charts import _marks, _training
+from dashboards.charts import _training
+from fa_tracking.results.tables import counted
 
 TITLE = "Training: residual norm, gradient norm and accuracy by epoch"
 QUERY = "trajectories"
@@ -30,7 +31,7 @@ def draw(rows: pd.DataFrame) -> alt.ConcatChart:
         for quantity in _training.PANELS
     ]
     panels = [panel.properties(width=WIDTH, height=height) for panel in panels]
-    n = _marks.counted(rows["run_id"].nunique(), "run")
+    n = counted(rows["run_id"].nunique(), "run")
     caption = theme.caption(f"{n}, a line each; the dashed line across is the floor of (b).", theme.usual(rows))
     return alt.concat(*panels, columns=len(_training.PANELS), spacing={"row": 8, "column": SPACING}, title=caption)
 

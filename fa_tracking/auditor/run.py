@@ -32,6 +32,11 @@ _NOTHING_LOGGED = (
     "or a model with `mlflow.pytorch.log_model(…)`, or log diagnostics with `run.log_epoch(…)`"
 )
 
+_NO_NORMS = (
+    "the log that it was imported from holds none of the norms ‖h_l‖ and ‖g_l‖: where the log has them under other "
+    "names, import it anew with --map and --replace"
+)
+
 Progress = Callable[[int, int], None]
 """progress(done, total): called after each run."""
 
@@ -219,7 +224,8 @@ def _judge(client: "MlflowClient", run: "Run", control: Control, options: Option
     except NoCheckpointError as missing:
         log = logged.read(client, run)
         if not log.epochs:
-            raise NoCheckpointError(f"{missing}, and {_NOTHING_LOGGED}") from missing
+            why = _NO_NORMS if names.TAG_IMPORTED_FROM in run.data.tags else _NOTHING_LOGGED
+            raise NoCheckpointError(f"{missing}, and {why}") from missing
         epoch = log.epochs[-1]
         report = log.report(epoch, control, options.thresholds, f"{_notes(run, epoch)}, {missing}")
         return Judged(report, epoch, None, f"not measured: {missing}", log)

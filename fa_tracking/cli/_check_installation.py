@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, metadata, req
 from typing import TYPE_CHECKING
 
 from fa_tracking.cli._check_store import OK, PROBLEM, WARNING, Check
+from fa_tracking.results.tables import counted
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -101,7 +102,7 @@ def torch_and_threads() -> Iterator[Check]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU: the CPU"
     threads = torch.get_num_threads()
-    found = f"{torch.__version__}, {device}; {threads} threads on {cores} usable cores"
+    found = f"{torch.__version__}, {device}; {counted(threads, 'thread')} on {counted(cores, 'usable core')}"
     if threads <= cores:
         yield Check("torch", OK, found)
     else:

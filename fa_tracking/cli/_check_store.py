@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fa_tracking.cli._show import typed
 from fa_tracking.errors import FATrackError
+from fa_tracking.results.tables import counted
 from fa_tracking.tracking import address
 
 if TYPE_CHECKING:
@@ -51,10 +52,6 @@ class Store:
     uri: str
     check: Check
     snapshot: "Snapshot | None" = None
-
-
-def count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def store(tracking_uri: str | None) -> Store:
@@ -176,7 +173,7 @@ def _counted(uri: str, shown: str, said: str) -> Store:
     experiments = len(set(runs["experiment"].to_pylist()))
     if not runs.num_rows:
         return Store(uri, checked(WARNING, f"{shown}{more}: no runs yet", "or fa-track train", typed("demo")), snapshot)
-    found = f"{shown}{more}: {count(runs.num_rows, 'run')} ({states}) in {count(experiments, 'experiment')}"
+    found = f"{shown}{more}: {counted(runs.num_rows, 'run')} ({states}) in {counted(experiments, 'experiment')}"
     return Store(uri, checked(OK, found), snapshot)
 
 

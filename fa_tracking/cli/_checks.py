@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fa_tracking.cli import _check_installation as installation
-from fa_tracking.cli._check_store import OK, PROBLEM, WARNING, Check, Store, count, store
+from fa_tracking.cli._check_store import OK, PROBLEM, WARNING, Check, Store, store
 from fa_tracking.cli._show import typed
 from fa_tracking.errors import FATrackError
+from fa_tracking.results.tables import counted
 from fa_tracking.tracking import address
 
 if TYPE_CHECKING:
@@ -82,17 +83,17 @@ def database(db: str, held: Store) -> Iterator[Check]:
 
 
 def _how_old(connection: "DuckDBPyConnection", db: str, held: Store) -> Check:
-    counted = connection.execute("select count(*), count(distinct experiment) from runs")
-    (runs, experiments) = counted.fetchone() or (0, 0)
+    asked = connection.execute("select count(*), count(distinct experiment) from runs")
+    (runs, experiments) = asked.fetchone() or (0, 0)
     (at,) = connection.execute("select max(exported_at) from exports").fetchone() or (None,)
-    found = f"{db}: {count(runs, 'run')} in {count(experiments, 'experiment')}"
+    found = f"{db}: {counted(runs, 'run')} in {counted(experiments, 'experiment')}"
     found += f", exported {_ago(at)}" if at else ""
     if held.snapshot is None:
         return Check("database", OK, f"{found}; the store could not be read to compare")
     behind = _behind(connection, held.snapshot)
     if not behind:
         return Check("database", OK, f"{found}; it holds every run and verdict of the store")
-    more = f"{found}; new or changed in the store since: {count(behind, 'run')}"
+    more = f"{found}; new or changed in the store since: {counted(behind, 'run')}"
     return Check("database", WARNING, more, "brings it up to date", typed("export"))
 
 
@@ -153,7 +154,7 @@ def artifacts(held: Store) -> Iterator[Check]:
     said = [] if held.snapshot is None else held.snapshot.runs["artifact_uri"].to_pylist()
     places = [place for uri in said if (place := address.lost(str(uri)))]
     for place in sorted(set(places)):
-        found = f"{count(places.count(place), 'run')}: the artifacts are at {place}, which is not here"
+        found = f"{counted(places.count(place), 'run')}: the artifacts are at {place}, which is not here"
         yield Check(
             "artifacts", PROBLEM, found, "carry the store back there, or link that path to where it is now: ln -s"
         )

@@ -5,7 +5,7 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -62,16 +62,29 @@ def typed(*words: str) -> str:
 
 def resume_words(run_id: str) -> list[str]:
     """``resume RUN_ID`` with the options of this command that `resume` takes and that were given."""
+    return ["resume", run_id, *_given({option.name for option in _command(["resume"]).params} - {*CARRIED})]
+
+
+def same_again() -> str:
+    """This command with all that was given to it; passwords left out."""
     context = click.get_current_context()
-    known = {option.name for option in _command(["resume"]).params} - {*CARRIED}
-    words = ["resume", run_id]
+    words = context.command_path.split()[1:]
+    arguments = [context.params[p.name or ""] for p in context.command.params if isinstance(p, click.Argument)]
+    return typed(*words, *(str(each) for each in arguments if each is not None), *_given())
+
+
+def _given(known: Collection[str | None] | None = None) -> list[str]:
+    """The options of this command that were given by hand, of those that are ``known``; else all but ``CARRIED``."""
+    context, words = click.get_current_context(), list[str]()
     for option in context.command.params:
         name = option.name or ""
-        if name not in known or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+        is_by_hand = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if not isinstance(option, click.Option) or not is_by_hand:
             continue
-        is_flag = isinstance(option, click.Option) and option.is_flag
-        if isinstance(option, click.Option):
-            words += [option.opts[-1]] if is_flag else [option.opts[-1], str(context.params[name])]
+        if name in CARRIED if known is None else name not in known:
+            continue
+        values = context.params[name] if option.multiple else [context.params[name]]
+        words += [option.opts[-1]] if option.is_flag else [w for v in values for w in (option.opts[-1], str(v))]
     return words
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import click
 
 from fa_tracking.cli._show import resume_words, say, typed
-from fa_tracking.cli._stop import STOPPED
+from fa_tracking.cli._stop import going_on
 from fa_tracking.results.tables import short
 
 
@@ -46,12 +46,14 @@ class Watched:
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
-        """Say on Ctrl-C after which epoch the run stopped, and how to go on with it; the interrupt goes on."""
-        try:
+        """Say on Ctrl-C after which epoch the run stopped, and how to go on with it."""
+
+        def where() -> str:
+            return f"after epoch {self.epoch} of {self._epochs}" if self.epoch else "before its first epoch ended"
+
+        def resuming() -> str:
+            words = resume_words(self._run_id)
+            return f"{typed(*words)}   # goes on from the last training state it saved" if self._run_id else ""
+
+        with going_on(resuming, where):
             yield
-        except KeyboardInterrupt:
-            after = f"after epoch {self.epoch} of {self._epochs}" if self.epoch else "before its first epoch ended"
-            say(f"\nstopped {after}")
-            if self._run_id:
-                say(f"next: {typed(*resume_words(self._run_id))}   # goes on from the last training state it saved")
-            raise click.exceptions.Exit(STOPPED) from None

@@ -98,8 +98,12 @@ def command(
             needs=needs,
             write=not diff,
         )
+    said: dict[str, list[Audited]] = {}
     for audited in result.problems:
-        say(f"{audited.run_id} ({audited.run_name}): {audited.problem}")
+        said.setdefault(audited.problem or "", []).append(audited)
+    for problem, runs in said.items():
+        more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+        say(f"{runs[0].run_id} ({runs[0].run_name}){more}: {problem}")
     if result.unfinished:
         counts = ", ".join(f"{n} {status}" for status, n in result.unfinished.items())
         say(f"not audited, because not finished: {counts}")
@@ -226,6 +230,8 @@ def audit_table(result: "Audit", room: int | None = None, whole: str = "--json")
     lines += ["✓ trustworthy"] if any(report.verdict == TRUSTWORTHY for report in reports) else []
     if any(report.reference is Reference.NOT_BP for report in reports):
         lines += [f"(b) and (c) are empty where the reference gradient is {Reference.NOT_BP}"]
+    if any(grad_norm.explained_by_small_error(report) for report in reports):
+        lines += ["(b) does not fire where ‖g‖ is below the floor because the output error is small"]
     if any(residual_norm.of_the_class_token_alone(report) for report in reports):
         lines += ["(a) does not fire where the class token alone grows: the growth of the stream is in the report"]
     if any(cells.is_frozen(a.params) for a in result.runs if a.report):

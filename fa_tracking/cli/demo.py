@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from fa_tracking.cli import _options
-from fa_tracking.cli._show import mlflow_ui, progress, say, typed, wrapped
+from fa_tracking.cli._show import mlflow_ui, progress, same_again, say, typed, wrapped
+from fa_tracking.cli._stop import going_on
 
 ORDER = 1
 
@@ -47,9 +48,14 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     Example:
       fa-track demo && mlflow ui
     """
+    with going_on(lambda: f"{same_again()}   # trains only what is missing"):
+        _demo(jobs, output, db, tracking_uri)
+
+
+def _demo(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     from fa_tracking.executors import local
 
-    local.start("trainers.schedule")  # before what takes seconds to import here
+    local.start("trainers.schedule", "fa_tracking.auditor.run")  # before what takes seconds to import here
     from dashboards.page import write_html
     from fa_tracking.auditor.run import audit
     from fa_tracking.cli import _found

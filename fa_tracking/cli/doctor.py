@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from fa_tracking.cli import _options
-from fa_tracking.cli._checks import OK, PROBLEM, WARNING, Check, checks, count
+from fa_tracking.cli._checks import OK, PROBLEM, WARNING, Check, checks
 from fa_tracking.cli._show import say, typed, width
-from fa_tracking.results.tables import WIDTH
+from fa_tracking.results.tables import WIDTH, counted
 from fa_tracking.untrusted import printable
 
 ORDER = 9
@@ -43,7 +43,7 @@ def command(as_json: bool, data_dir: str | None, db: str, tracking_uri: str | No
     if as_json:
         click.echo(json.dumps([asdict(check) for check in found], indent=2))
     counts = Counter(check.state for check in found)
-    say(f"{counts[OK]} in order, {count(counts[WARNING], WARNING)}, {count(counts[PROBLEM], PROBLEM)}")
+    say(f"{counts[OK]} in order, {counted(counts[WARNING], WARNING)}, {counted(counts[PROBLEM], PROBLEM)}")
     say(f"next: {_next(found, Path(db))}")
     if counts[PROBLEM]:
         raise click.exceptions.Exit(1)

@@ -1,10 +1,11 @@
 """`fa-track import`: old logs become runs."""  # noqa: N999 - the command's name is the file's
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from textwrap import indent
 from typing import TYPE_CHECKING
 
@@ -145,9 +146,10 @@ def _say_notes(found: "Sequence[Imported]") -> None:
 
 
 def _table(found: "Sequence[Imported]") -> str:
+    names = _told_apart([each.source for each in found])
     rows = [
         (
-            PurePath(each.source).name,
+            names[each.source],
             (each.params or {}).get("method"),
             (each.params or {}).get("seed"),
             each.epochs,
@@ -160,11 +162,21 @@ def _table(found: "Sequence[Imported]") -> str:
     return table(("log", "method", "seed", "epochs", "metrics", "state"), rows) if rows else ""
 
 
+_LAYER = re.compile(r"\w+_norm/([hg])(\d+)")
+
+
+def _told_apart(sources: Sequence[str]) -> dict[str, str]:
+    """Each log by its path below the folder that holds all of them; by its name where it stands alone."""
+    folders = {PurePath(source).parent for source in sources}
+    above = Path(os.path.commonpath(folders)) if len({f.is_absolute() for f in folders}) == 1 else Path()
+    return {s: os.path.relpath(s, above) if len(folders) > 1 else PurePath(s).name for s in sources}
+
+
 def _families(metrics: Sequence[str]) -> str:
     """The names of metrics in little room: ``h4`` is ‖h_4‖, ``g ×5`` the gradient's norm at five layers."""
     families: dict[str, list[str]] = {}
     for name in metrics:
-        layer = re.fullmatch(r"\w+_norm/([hg])(\d+)", name)
+        layer = _LAYER.fullmatch(name)
         families.setdefault(layer[1] if layer else name, []).append(layer[1] + layer[2] if layer else name)
     short = [names[0] if len(names) == 1 else f"{family} ×{len(names)}" for family, names in families.items()]
     return ", ".join(short[:4]) + (f", +{len(short) - 4}" if len(short) > 4 else "")
@@ -174,6 +186,9 @@ def _say_end(found: "Sequence[Imported]") -> None:
     states = [each.state for each in found]
     say(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)))
     if {"imported", "skipped"} & set(states):
-        say(f"next: {typed('audit')}; {typed('replay')}")
+        is_judged = any(_LAYER.fullmatch(name) for each in found for name in each.metrics)
+        if not is_judged:
+            say("no log holds a norm ‖h_l‖ or ‖g_l‖: an audit has nothing to judge; a --map says their names")
+        say(f"next: {typed('audit')}; {typed('replay')}" if is_judged else f"next: {typed('export')}")
     elif "found" in states:
         say("nothing was written; next: the same command without --dry-run")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from fa_tracking.cli import _complete, _options
-from fa_tracking.cli._show import bar_is_drawn, field, progress, say, say_next
+from fa_tracking.cli._show import bar_is_drawn, field, progress, same_again, say, say_next
+from fa_tracking.cli._stop import going_on
 from fa_tracking.untrusted import printable
 
 if TYPE_CHECKING:
@@ -147,7 +148,8 @@ def run(
     if compiled and stack == "off":
         raise click.UsageError("--compile is of stacks: give --stack too")
     chosen = _study(name, reduced)
-    whole = run_study(chosen, needs, data_dir, tracking_uri, executor, stack, device, compiled, abort, functional)
+    with going_on(lambda: f"{same_again()}   # trains what is not done"):
+        whole = run_study(chosen, needs, data_dir, tracking_uri, executor, stack, device, compiled, abort, functional)
     from trainers import schedule  # not sooner: `run_study` has something to start before it
 
     _say_audits(schedule.cells(chosen, tracking_uri))

@@ -2,25 +2,32 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 from fa_tracking.executors import Needs, Outcomes, Problem, Work, as_line
 
 HEEDS = {"jobs", "cpus_per_run"}
-LIBRARIES = ("mlflow", "torch")
-"""Imported once, for all processes and for those that take the place of killed ones."""
+LIBRARIES = ("mlflow", "torch", "torch._dynamo")
+"""Imported once, for all processes and for those that take the place of killed ones; torch imports the last with the
+first optimizer."""
 
 
-def start(module: str) -> None:
-    """Begin to import what the work of ``module`` needs, in a process of its own, while this one imports its own."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload([*LIBRARIES, module])
-    forkserver.ensure_running()
+def start(*modules: str) -> None:
+    """Begin to import what the work of ``modules`` needs, in a process of its own, while this one imports its own."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload([*LIBRARIES, *modules])
+    resource_tracker.ensure_running()  # first, as it lets Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is this process's to answer
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run(work: Work, jobs: Sequence[Any], needs: Needs) -> Outcomes:
@@ -73,3 +80,4 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait_for_parent, daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -6,7 +6,7 @@ from typing import Any
 from fa_tracking.errors import FATrackError
 from fa_tracking.importers._fields import Fields
 from fa_tracking.importers._shapes import COUNT, EPOCHS, Row, Rows, flattened
-from fa_tracking.importers._standard import Point, as_number
+from fa_tracking.importers._standard import Point, UnknownShapeError, as_number, listed
 
 STEPS = (
     "step",
@@ -52,10 +52,19 @@ def _without_heads(rows: list[Row], params: Row, fields: Fields) -> tuple[list[R
     """Rows that tell no epoch, where others do, are params."""
     keys = {key for row in rows for key in _candidates(row, fields)}
     heads = [row for row in rows if not any(row.get(key) is not None for key in keys)] if keys else []
+    changing: set[str] = set()
     for row in heads:
         for key, value in row.items():
-            if params.setdefault(key, value) != value:
-                raise FATrackError(f"{key!r} stands in two lines without an epoch: {params[key]!r} and {value!r}")
+            if params.setdefault(key, value) == value:
+                continue
+            if fields.param(key) not in TELL_APART and _are_texts(params[key], value):
+                changing.add(key)  # such as the kind of a line, which is no param
+            else:
+                raise FATrackError(
+                    f"{key!r} stands in two lines without an epoch: {params[key]!r:.40} and {value!r:.40}; those lines "
+                    f"hold {listed(dict.fromkeys(k for head in heads for k in head))}; a --map can ignore {key!r}"
+                )
+    params = {key: value for key, value in params.items() if key not in changing}
     return [row for row in rows if not any(row is head for head in heads)], params
 
 
@@ -103,7 +112,7 @@ def _axis(rows: list[Row], table: Rows, fields: Fields, notes: list[str]) -> lis
     if mapped:
         order = keys
     if not order:
-        raise FATrackError(f"entry 1 of {table.what} has no {fields.epoch!r}; a --map says what it is called")
+        raise UnknownShapeError(_without_epoch(1, rows[0], table, fields.epoch))
     problem: FATrackError | None = None
     for key in order:
         try:
@@ -122,7 +131,8 @@ def _axis(rows: list[Row], table: Rows, fields: Fields, notes: list[str]) -> lis
             (step, {k: v for k, v in row.items() if k not in (key, COUNT) and not (k in EPOCHS and v == step)})
             for step, row in found.items()
         ]
-    raise problem or FATrackError(f"{table.what} has no {fields.epoch!r}; a --map says what it is called")
+    assert problem is not None
+    raise problem
 
 
 def _say_axis(key: str, problem: FATrackError | None, table: Rows, notes: list[str]) -> None:
@@ -175,14 +185,16 @@ def _same(one: Any, other: Any) -> bool:
 
 def _step(row: Row, number: int, key: str, table: Rows, fields: Fields) -> int:
     if row.get(key) is None:
-        raise FATrackError(
-            f"entry {number} of {table.what} has no {key or fields.epoch!r}; a --map says what it is called"
-        )
+        raise UnknownShapeError(_without_epoch(number, row, table, key or fields.epoch))
     value = row[key]
     step = None if isinstance(value, str) else as_number(value)
     if step is None or not step.is_integer():
         raise FATrackError(f"entry {number} of {table.what}: {key or 'its step'!r} is {value!r:.40}, not an integer")
     return int(step)
+
+
+def _without_epoch(number: int, row: Row, table: Rows, key: str) -> str:
+    return f"entry {number} of {table.what} has no {key!r}: it holds {listed(row)}; a --map says what it is called"
 
 
 def _called(key: str) -> str:

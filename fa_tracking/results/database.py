@@ -133,8 +133,9 @@ def ask(connection: "DuckDBPyConnection", query: Query, params: Mapping[str, Any
         params: ``experiment`` is a name, or a tilde and a pattern of names, such as ``~reproduction*``.
 
     Raises:
-        UsageError: a parameter is missing, or the database holds no such experiment.
-        FATrackError: the database is of another version, or the query failed while it ran.
+        UsageError: a parameter is missing, the database holds no such experiment, is of another version, or is no
+            results database.
+        FATrackError: the query failed while it ran.
     """
     try:
         if "experiment" in query.params and not params.get("experiment"):
@@ -145,10 +146,20 @@ def ask(connection: "DuckDBPyConnection", query: Query, params: Mapping[str, Any
             refuse_unknown(connection, params["experiment"])
         return run_sql(connection, query.sql, {p: params[p] for p in query.params})
     except UsageError as error:
-        if str(error).startswith("SQL: "):  # the catalogue's own SQL is right: the database is of another version
-            advice = "`fa-track export` brings it up to date"
-            raise FATrackError(f"the query {query.name!r} does not fit the database ({error}): {advice}") from error
+        if str(error).startswith("SQL: "):  # the catalogue's own SQL is right: the database is another
+            raise UsageError(f"{_what_else(connection)}; the query {query.name!r} does not fit: {error}") from error
         raise
+
+
+def _what_else(connection: "DuckDBPyConnection") -> str:
+    """What a database is that the catalogue's queries do not fit, and what to do."""
+    tables = {name for (name,) in connection.execute("select table_name from information_schema.tables").fetchall()}
+    if "exports" not in tables:
+        return "the database is no results database, as `fa-track export` writes it: give another --db"
+    return (
+        "the database was written by another version of fa-track: delete it and run `fa-track export`, or export to "
+        "another --db"
+    )
 
 
 def explain_query(query: Query, params: Mapping[str, str | None]) -> str:

@@ -14,6 +14,7 @@ from fa_tracking import cells
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.codes import Codes
 from fa_tracking.results.database import DEFAULT_DATABASE, create_views, first_line
+from fa_tracking.results.files import must_be_folder
 from fa_tracking.results.foreign import HELD, TABLES, beside, made, refuse_what_is_no_table, shut_off
 from fa_tracking.results.parquet import ORDERS
 from fa_tracking.results.sources import LABELLED, Progress, Snapshot, Source, open_source, unseen
@@ -338,8 +339,7 @@ def refuse_other_files(database: Path) -> None:
 
     if not database.name or database.name.startswith(":") or database.is_dir():
         raise UsageError(f"{str(database)!r} is no file name for a database")
-    if not database.parent.is_dir():
-        raise FATrackError(f"the folder {database.parent} for the database does not exist")
+    must_be_folder(database.parent)
     log = database.with_name(f"{database.name}.wal")
     if log.exists():
         raise UsageError(

@@ -2,12 +2,13 @@
 
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from fa_tracking.errors import FATrackError
+from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.scratch import scratch
 
 
@@ -15,8 +16,10 @@ def write_whole(path: Path, content: bytes) -> None:
     """Replace ``path`` at once, so that nobody reads half of it; its permissions stay.
 
     Raises:
+        UsageError: its folder does not exist.
         FATrackError: it cannot be written; what was there is still there.
     """
+    must_be_folder(path.parent)
     target = path.resolve()
     try:
         part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}")
@@ -34,13 +37,24 @@ def write_whole(path: Path, content: bytes) -> None:
         raise FATrackError(f"{path} could not be written: {error.strerror or error}") from error
 
 
+def must_be_folder(place: Path) -> None:
+    """
+    Raises:
+        UsageError: it is not.
+    """
+    if not place.is_dir():
+        raise UsageError(f"the folder {place} does not exist: make it first (`mkdir -p {shlex.quote(str(place))}`)")
+
+
 @contextmanager
 def together(place: Path) -> Iterator[Path]:
     """A folder for files that are put into the folder ``place`` at the end, none of them where anything fails.
 
     Raises:
+        UsageError: ``place`` does not exist.
         FATrackError: nothing can be written there.
     """
+    must_be_folder(place)
     with ExitStack() as stack:
         try:
             folder = stack.enter_context(scratch(place))

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import first_line
+from fa_tracking.results.files import must_be_folder
 from fa_tracking.results.foreign import HELD, beside, refuse_what_is_no_table
 from fa_tracking.scratch import scratch
 
@@ -111,8 +112,9 @@ def refuse_other_folders(folder: str | Path) -> None:
     """Never put a copy in the place of anything else.
 
     Raises:
-        UsageError: ``folder`` holds something else.
+        UsageError: ``folder`` holds something else, or there is no folder to put it into.
     """
+    must_be_folder(Path(folder).absolute().parent)
     if Path(folder).exists() and not _is_copy(Path(folder)):
         raise UsageError(f"{folder} holds other things than a copy of a database: give --parquet a new folder")
 

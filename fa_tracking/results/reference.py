@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from fa_tracking.errors import UsageError
+from fa_tracking.errors import UsageError, meant
 from fa_tracking.results.database import PATTERN, ask, find_query, sql_errors
 from fa_tracking.results.tables import short
 
@@ -223,7 +223,10 @@ def _condition(column: str, value: str) -> str:
 def _column(reference: Reference, name: str, answer: "DuckDBPyRelation") -> str:
     """The column ``name`` as SQL spells it."""
     if name not in answer.columns:
-        raise UsageError(f"{reference.text!r}: {reference.query} has no column {name!r}: {_one_of(answer.columns)}")
+        raise UsageError(
+            f"{reference.text!r}: {reference.query} has no column {name!r}{meant(name, answer.columns)}: "
+            f"{_one_of(answer.columns)}"
+        )
     return f'"{name}"'
 
 

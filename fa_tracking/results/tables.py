@@ -22,6 +22,11 @@ ROUNDING = 1e-12
 """Relative to the mean; a standard deviation of doubles below it says nothing of the values."""
 
 
+def counted(n: int, thing: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{n} {thing}{'' if n == 1 else 's'}"
+
+
 def render(answer: "DuckDBPyRelation", form: str = "table", width: int = WIDTH) -> str:
     """The answer in one of ``FORMATS``. NULL is empty (``null`` in JSON); NaN and infinities are spelled out."""
     columns, rows = answer.columns, answer.fetchall()
@@ -98,6 +103,8 @@ def text_table(
     shown = [i for i in every if i not in same]
     above = ", ".join(f"{columns[i]} = {short(rows[0][i]) or '(empty)'}" for i in same)
     heading = textwrap.fill(f"in every row: {above}", width, subsequent_indent="  ") + "\n\n" if same else ""
+    if _width(columns, full, shown) <= width:
+        return heading + _draw(columns, full, shown, right)
     ids = _heads({cell for row in full for cell in row if _RUN_ID.fullmatch(cell)})
     for spell, legend in ((_shorter, ""), (_shortest, _LEGEND)):
         cells = [

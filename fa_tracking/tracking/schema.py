@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
-from fa_tracking.errors import FATrackError
+from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.tracking import address
 
 VERSIONS = "alembic_version"
@@ -110,7 +110,7 @@ def _held(uri: str) -> tuple[list[str], frozenset[str]]:
 def _of_sqlite(uri: str) -> tuple[list[str], frozenset[str]]:
     path = address.file(uri)
     if path is None or not path.is_file():
-        raise FATrackError(f"there is no store {path or uri}")
+        raise UsageError(f"there is no store {path or uri}")
     try:
         # not read-only, so that what a killed writer has left half written can be undone
         connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=rw", timeout=60, uri=True)

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from fa_tracking.errors import FATrackError
+from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.sources import Progress, Snapshot, unseen
 from fa_tracking.tracking import address, names
 from fa_tracking.tracking.address import without_password
@@ -229,7 +229,7 @@ def _adbc(uri: str) -> "Connection":
 
         path = address.file(uri)
         if path is None or not path.is_file():
-            raise FATrackError(f"there is no store {path or uri}")
+            raise UsageError(f"there is no store {path or uri}")
         return sqlite.connect(
             f"file:{quote(str(path.absolute()))}?mode=rw"
         )  # to undo what a killed writer has left half written
