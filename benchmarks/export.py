@@ -30,7 +30,7 @@ STEPS = 100
 EXPORT = """
 import json, sys, time
 import adbc_driver_sqlite.dbapi, duckdb, pyarrow.compute  # their import is no part of the export
-from fa_tracking.results.export import export
+from fa_tracking.results.export.export import export
 began = time.perf_counter()
 done = export(sys.argv[2], sys.argv[1])
 seconds = time.perf_counter() - began

@@ -24,8 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainers.cell import cell_of
 from trainers.config import RunConfig
-from trainers.recorded import UNCOMPILED, UNRECORDED
-from trainers.stack import Stack
+from trainers.stacked.recorded import UNCOMPILED, UNRECORDED
+from trainers.stacked.stack import Stack
 
 METHODS = ("bp", "dfa", "fa", "state_bridge", "credit_bridge", "ep")
 COPIED = 64 * 2**20

@@ -23,7 +23,7 @@ import pandas as pd
 from _timing import interleaved, machine
 
 from fa_tracking.results.database import ask, connect, create_views, queries
-from fa_tracking.results.parquet import write_parquet
+from fa_tracking.results.export.parquet import write_parquet
 
 EPOCHS = 100
 SEEDS = 10

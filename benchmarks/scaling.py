@@ -31,12 +31,13 @@ from sqlalchemy.engine import Engine
 
 import fa_tracking
 from fa_tracking.executors import Needs
-from fa_tracking.results.sources import without_password
+from fa_tracking.results.export.sources import without_password
 from fa_tracking.tracking import names, store
-from trainers import cell, claim, loop, schedule
+from trainers import cell, loop
 from trainers.config import RunConfig
 from trainers.method import generator
-from trainers.study import Study
+from trainers.study import lease, schedule
+from trainers.study.grid import Study
 
 CONFIG = RunConfig(method="dfa", dataset="random")
 FEW_IMAGES = 1280
@@ -103,14 +104,14 @@ def plan(folder: Path, given: argparse.Namespace) -> None:
     reading = export_rate(folder, given.exported)
 
     seconds = epochs * (epoch + diagnostics)
-    writes += seconds / claim.BEAT
+    writes += seconds / lease.BEAT
     side_by_side = min(runs, nodes * given.per_node)
     duration = seconds * runs / side_by_side
     per_second = writes * runs / duration
     print(f"unit costs: a run is {CONFIG.method}, {CONFIG.architecture} {CONFIG.depth}×{CONFIG.width}, {epochs} epochs")
     print(f"  epoch of {given.images:,} images     {epoch:12.2f} s")
     print(f"  diagnostics of an epoch      {diagnostics:12.2f} s")
-    print(f"  writes a run                 {writes:12.0f}   with a sign of life every {claim.BEAT:.0f} s")
+    print(f"  writes a run                 {writes:12.0f}   with a sign of life every {lease.BEAT:.0f} s")
     print(f"  metric points a run          {points:12,.0f}")
     print(f"  artifacts a run              {artifact_bytes / 1e6:12.2f} MB")
     print(f"  the store takes              {capacity:12.0f} writes/s   {writers} writers, {without_password(uri)}")

@@ -17,11 +17,11 @@ from _timing import interleaved, machine, ratio
 from torch import Tensor
 
 from fa_tracking.protocol.batches import Normalisation
-from trainers import recorded
 from trainers.cell import Cell, cell_of
 from trainers.config import RunConfig
 from trainers.data import Dataset, Split
-from trainers.stack import Stack
+from trainers.stacked import recorded
+from trainers.stacked.stack import Stack
 
 BATCH = 128
 COMPARED = 10

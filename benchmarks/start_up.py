@@ -18,7 +18,7 @@ from pathlib import Path
 
 from _timing import interleaved, machine, ratio
 
-from fa_tracking.results.export import export
+from fa_tracking.results.export.export import export
 from trainers.config import RunConfig
 from trainers.loop import train
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from reproduction_values import VALUES
 
+from fa_tracking.publishing.tables import render
 from fa_tracking.results.database import connect, find_query, run_sql
-from fa_tracking.results.tables import render
 
 HERE = Path(__file__).parent
 REFERENCE = HERE / "reference-results"

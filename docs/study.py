@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from fa_tracking.publishing.tables import render
 from fa_tracking.results.database import connect, run_sql
-from fa_tracking.results.tables import render
-from trainers import study
 from trainers.config import RunConfig
+from trainers.study import grid
 
 RESULTS = Path(__file__).parent / "reference-results" / "study"
 
@@ -68,7 +68,7 @@ def lines() -> Iterator[str]:
         done = {row[0] for row in run_sql(connection, DONE, {}).fetchall()}
         yield "## Trained\n"
         for name in ORDER:
-            plan = study.load(name)
+            plan = grid.load(name)
             answer = run_sql(connection, TRAINED, {"experiment": plan.experiment})
             rows = answer.fetchall()
             if rows:
@@ -77,7 +77,7 @@ def lines() -> Iterator[str]:
     yield "## Missing\n"
     yield "By study, in the order in which they are trained.\n"
     for name in ORDER:
-        cells = study.load(name).cells()
+        cells = grid.load(name).cells()
         missing = [config for config in cells if config.digest not in done]
         yield f"### `{name}`: {len(missing)} of {len(cells)} runs\n"
         yield from (f"- {cell}: seed {', '.join(map(str, seeds))}" for cell, seeds in by_cell(missing).items())
@@ -88,7 +88,7 @@ def by_cell(configs: list[RunConfig]) -> dict[str, list[int]]:
     """The seeds of each cell, by its description."""
     found: dict[str, list[int]] = defaultdict(list)
     for config in configs:
-        found[study.describe(replace(config, seed=0)).removesuffix(", seed 0")].append(config.seed)
+        found[grid.describe(replace(config, seed=0)).removesuffix(", seed 0")].append(config.seed)
     return found
 
 

@@ -6,8 +6,8 @@ Names are loaded on first use: importing this package imports neither torch nor 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fa_tracking.auditor.replay import replay as replay
     from fa_tracking.auditor.run import audit as audit
+    from fa_tracking.checks.replay import replay as replay
     from fa_tracking.protocol.diagnose import diagnose as diagnose
     from fa_tracking.protocol.partial import PartialReport as PartialReport
     from fa_tracking.protocol.report import DiagnosticReport as DiagnosticReport
@@ -25,7 +25,7 @@ _HOMES = {
     "audit": "fa_tracking.auditor.run",
     "connect": "fa_tracking.results.database",
     "diagnose": "fa_tracking.protocol.diagnose",
-    "replay": "fa_tracking.auditor.replay",
+    "replay": "fa_tracking.checks.replay",
     "resume_run": "fa_tracking.tracking.opening",
     "start_run": "fa_tracking.tracking.opening",
 }

@@ -50,3 +50,8 @@ def meant(name: str, known: Iterable[str]) -> str:
     by_lower = {each.lower(): each for each in reversed([*known])}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
+
+
+def first_line(error: Exception) -> str:
+    """Of what a library says went wrong; the name of the error where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

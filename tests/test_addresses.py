@@ -16,9 +16,9 @@ from mlflow import MlflowClient
 import fa_tracking
 from fa_tracking.cli import _check_store, main
 from fa_tracking.errors import FATrackError, UsageError
-from fa_tracking.results.export import export
+from fa_tracking.results.export.export import export
+from fa_tracking.results.export.sources.sql import KNOWN_SCHEMAS
 from fa_tracking.results.files import together
-from fa_tracking.results.sources.sql import KNOWN_SCHEMAS
 from fa_tracking.scratch import scratch
 from fa_tracking.tracking import address, schema
 from fa_tracking.tracking import store as stores

@@ -237,7 +237,7 @@ def test_a_number_and_a_truth_have_one_spelling_everywhere(
     alike: tuple[str, ...], is_one: bool, make: Make, store: str, tmp_path, request
 ) -> None:
     from fa_tracking.results.database import connect
-    from fa_tracking.results.export import export
+    from fa_tracking.results.export.export import export
 
     assert (len({cells.plain(text) for text in alike}) == 1) is is_one
     for text in alike:
@@ -264,9 +264,9 @@ def test_a_number_and_a_truth_have_one_spelling_everywhere(
 def test_no_value_merges_two_cells(
     first: dict[str, str], second: dict[str, str], make: Make, store: str, tmp_path, request
 ) -> None:
-    from fa_tracking.auditor.gate import Requirement, gate
+    from fa_tracking.checks.gate import Requirement, gate
     from fa_tracking.results.database import connect
-    from fa_tracking.results.export import export
+    from fa_tracking.results.export.export import export
 
     assert cells.named(first) != cells.named(second)
     try:

@@ -8,9 +8,9 @@ import duckdb
 import pytest
 
 from fa_tracking.errors import UsageError
-from fa_tracking.results.export import replacing
+from fa_tracking.results.export.export import replacing
+from fa_tracking.results.export.parquet import ORDERS, WHOLE, write_parquet
 from fa_tracking.results.folders import find_folders, open_folders
-from fa_tracking.results.parquet import ORDERS, WHOLE, write_parquet
 
 ASKED = """
 select r.run_id, experiment, method, seed, p.value, m.value

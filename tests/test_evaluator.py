@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import fa_tracking
 from fa_tracking import diagnose
-from fa_tracking.auditor import exported
+from fa_tracking.auditor.evidence import exported_model as exported
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.batches import evaluation_batches
 from trainers.data import load
@@ -373,7 +373,7 @@ def test_what_stands_in_the_way_of_one_run_is_said_and_the_others_go_on(file: Pa
 )
 @pytest.mark.parametrize("kind", ["npz", "safetensors"])
 def test_evaluation_data_that_makes_no_sense_is_refused(tensors: dict, says: str, kind: str, tmp_path: Path) -> None:
-    from fa_tracking.auditor import eval_data
+    from fa_tracking.auditor.evidence import eval_data
 
     path = tmp_path / f"data.{kind}"
     if kind == "npz":
@@ -385,7 +385,7 @@ def test_evaluation_data_that_makes_no_sense_is_refused(tensors: dict, says: str
 
 
 def test_evaluation_data_is_never_unpickled(tmp_path: Path) -> None:
-    from fa_tracking.auditor import eval_data
+    from fa_tracking.auditor.evidence import eval_data
 
     proof = tmp_path / "ran"
     np.savez(tmp_path / "x.npz", inputs=np.array([Opens(proof)] * 20, dtype=object), labels=np.zeros(20, int))

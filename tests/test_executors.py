@@ -78,36 +78,36 @@ def test_a_store_that_another_machine_cannot_mean_is_refused(workspace: Path) ->
 
 
 def test_a_run_is_in_one_hand(uri: str) -> None:
-    from trainers import claim
+    from trainers.study import lease
 
     client = store.client(uri)
     home = store.experiment_id(client, "hands")
 
     def begun(digest: str, **changed: str) -> str:
-        tags = claim.Claim(client, digest, "one").tags | {names.TAG_CONFIG_SHA256: digest}
+        tags = lease.Lease(client, digest, "one").tags | {names.TAG_CONFIG_SHA256: digest}
         return client.create_run(home, tags={**tags, **changed}).info.run_id
 
     first = begun("same")
     second = begun("same")
-    with pytest.raises(claim.TakenError), claim.Claim(client, "same", "another") as mine:
+    with pytest.raises(lease.TakenError), lease.Lease(client, "same", "another") as mine:
         mine.begin(second)
-    assert [run.info.run_id for run in claim.runs_of(client, "same")] == [first]
-    with claim.Claim(client, "same", "one") as mine:  # whose driver knows that the first was lost
+    assert [run.info.run_id for run in lease.runs_of(client, "same")] == [first]
+    with lease.Lease(client, "same", "one") as mine:  # whose driver knows that the first was lost
         assert mine.take_up(client.get_run(first)) == first
-    assert [run.info.run_id for run in claim.runs_of(client, "same")] == [first]
-    with pytest.raises(claim.TakenError), claim.Claim(client, "same", "another") as mine:
+    assert [run.info.run_id for run in lease.runs_of(client, "same")] == [first]
+    with pytest.raises(lease.TakenError), lease.Lease(client, "same", "another") as mine:
         mine.take_up(client.get_run(first))  # which the first hand has not given back
     assert client.get_run(first).data.tags[names.TAG_DRIVER] == "one"
     far = {names.TAG_PROCESS: "another-machine:1"}
     hands = {
         begun("fresh", **far): True,
-        begun("old", **far, **{names.TAG_ALIVE: str(time.time() - claim.LEASE - 1)}): False,
+        begun("old", **far, **{names.TAG_ALIVE: str(time.time() - lease.LEASE - 1)}): False,
         begun("mute", **far, **{names.TAG_ALIVE: ""}): False,
         begun("gone", **{names.TAG_PROCESS: first_free_process()}): False,
     }
-    assert {run_id: claim.in_hand(client.get_run(run_id)) for run_id in hands} == hands
-    claim.bury(client, claim.runs_of(client, "old"))
-    assert [run.info.status for run in claim.runs_of(client, "old")] == ["KILLED"]
+    assert {run_id: lease.in_hand(client.get_run(run_id)) for run_id in hands} == hands
+    lease.bury(client, lease.runs_of(client, "old"))
+    assert [run.info.status for run in lease.runs_of(client, "old")] == ["KILLED"]
 
 
 def first_free_process() -> str:
@@ -144,8 +144,8 @@ def cluster() -> Iterator[Any]:
 
 def test_every_cell_of_a_study_ends_once_though_a_node_dies(cluster: Any, workspace: Path, uri: str) -> None:
     from fa_tracking import audit
-    from trainers import schedule
-    from trainers.study import Study
+    from trainers.study import schedule
+    from trainers.study.grid import Study
 
     study = Study.model_validate(
         {

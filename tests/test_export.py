@@ -20,11 +20,11 @@ from mlflow import MlflowClient
 from fa_tracking.cli import main
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import connect
-from fa_tracking.results.export import export
-from fa_tracking.results.parquet import write_parquet
-from fa_tracking.results.sources import open_source, without_password
-from fa_tracking.results.sources import sql as direct
-from fa_tracking.results.sources.sql import SqlSource
+from fa_tracking.results.export.export import export
+from fa_tracking.results.export.parquet import write_parquet
+from fa_tracking.results.export.sources import open_source, without_password
+from fa_tracking.results.export.sources import sql as direct
+from fa_tracking.results.export.sources.sql import SqlSource
 
 TABLES = ("runs", "params", "tags", "metrics", "layers", "audits", "knockouts", "functional")
 

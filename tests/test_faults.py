@@ -9,7 +9,7 @@ import forks
 import pytest
 from mlflow import MlflowClient
 
-from fa_tracking.results.sources.sql import SqlSource
+from fa_tracking.results.export.sources.sql import SqlSource
 from fa_tracking.scratch import scratch
 
 ROOT = Path(__file__).parent.parent

@@ -17,10 +17,10 @@ from mlflow import MlflowClient
 from fa_tracking.cli import main
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import connect, run_sql
-from fa_tracking.results.export import export
+from fa_tracking.results.export.export import export
+from fa_tracking.results.export.merge import merge, refuse_own_sources
+from fa_tracking.results.export.parquet import ORDERS, write_parquet
 from fa_tracking.results.foreign import OTHERS, TABLES, beside, made, refuse_what_is_no_table, refuse_wrong_rows
-from fa_tracking.results.merge import merge, refuse_own_sources
-from fa_tracking.results.parquet import ORDERS, write_parquet
 
 SECRET = "what no other laboratory may learn"
 

@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 import fa_tracking
 from fa_tracking.errors import CheckpointError
 from fa_tracking.results.database import ask, connect, find_query
-from fa_tracking.results.export import export
-from fa_tracking.results.parquet import write_parquet
+from fa_tracking.results.export.export import export
+from fa_tracking.results.export.parquet import write_parquet
 from fa_tracking.tracking.checkpoint import build_model, read
 from fa_tracking.tracking.checkpoint_rule import NoCredit, credit_of
 from trainers.loop import train

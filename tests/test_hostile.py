@@ -25,14 +25,16 @@ from fuzz.sql import STATEMENTS
 from mlflow import MlflowClient
 
 from dashboards import draw
-from fa_tracking.auditor import eval_data, load, logged_model, write
+from fa_tracking.auditor import write
+from fa_tracking.auditor.evidence import eval_data, logged_model
+from fa_tracking.auditor.evidence.checkpoint import batches
 from fa_tracking.cli import main
 from fa_tracking.errors import CheckpointError, FATrackError, UsageError
-from fa_tracking.results import claims, markers
+from fa_tracking.publishing import claims, markers
+from fa_tracking.publishing.reference import Answers
 from fa_tracking.results.database import connect, run_sql, sql_errors
-from fa_tracking.results.reference import Answers
 from fa_tracking.tracking import checkpoint, names
-from trainers import study
+from trainers.study import grid
 
 SCRIPT = "<script>alert(1)</script>"
 TERMINAL = "\x1b]0;owned\x07\x1b[2J\x1b[31mred"
@@ -149,7 +151,7 @@ def test_yaml_that_stands_for_a_million_million_values_is_refused(tmp_path: Path
     (tmp_path / "date.yaml").write_text("title: 2001-99-99")
     (tmp_path / "number.yaml").write_text(f"title: {'1:' * 50_000}1")
     for name in ("bomb", "code", "date", "number"):
-        for read in (lambda p: study.load(str(p)), claims.load):
+        for read in (lambda p: grid.load(str(p)), claims.load):
             with pytest.raises(UsageError):
                 read(tmp_path / f"{name}.yaml")
 
@@ -160,7 +162,7 @@ def test_a_study_of_more_runs_than_anybody_can_enumerate_is_refused(tmp_path: Pa
         json.dumps({"title": "t", "experiment": "e", "seeds": [1], "grids": [{"parameters": grid}]})
     )
     with pytest.raises(UsageError, match="runs, and 100000 are the most"):
-        study.load(str(tmp_path / "s.yaml")).cells()
+        grid.load(str(tmp_path / "s.yaml")).cells()
 
 
 def test_a_shared_stores_word_on_folders_is_not_followed(tmp_path: Path) -> None:
@@ -172,9 +174,9 @@ def test_a_shared_stores_word_on_folders_is_not_followed(tmp_path: Path) -> None
     (tmp_path / "train.parquet").write_bytes(b"PAR1")
     run = Run(info, RunData([], [], [RunTag(names.TAG_DATA_DIR, str(tmp_path))]))
     with pytest.raises(UsageError, match="give --data-dir, as a shared store's word on folders is not followed"):
-        load.batches(source, None, run, shared=True)
+        batches(source, None, run, shared=True)
     with pytest.raises(FATrackError, match="cannot be read as images"):
-        load.batches(source, None, run, shared=False)
+        batches(source, None, run, shared=False)
 
 
 def test_a_run_that_names_a_layer_beyond_all_bounds_is_a_problem_of_its_own(uri: str, cli: Cli) -> None:
@@ -224,7 +226,7 @@ def test_a_study_is_listed_without_what_a_terminal_acts_on(tmp_path: Path) -> No
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs whose every text was made to do harm."""
-    from fa_tracking.results.export import export
+    from fa_tracking.results.export.export import export
 
     folder = tmp_path_factory.mktemp("texts")
     uri = forks.new_store(folder)
@@ -319,7 +321,7 @@ def test_texts_of_runs_do_nothing_in_the_dashboard(database: Path, tmp_path: Pat
 
 
 def test_numbers_stay_numbers_in_csv(database: Path) -> None:
-    from fa_tracking.results.tables import render
+    from fa_tracking.publishing.tables import render
 
     with connect(database) as connection:
         sql = "select -0.5 as a, '-0.5' as b, '-1e-7' as c, '-inf' as d, '-x' as e, '@x' as f, '+1' as g, 'a=b' as h"
@@ -329,7 +331,7 @@ def test_numbers_stay_numbers_in_csv(database: Path) -> None:
 
 @pytest.mark.parametrize("before", ["", " ", "\n", "\r\n", "\t", "\v", "\xa0 "])
 def test_white_space_hides_no_formula_in_csv(before: str) -> None:
-    from fa_tracking.results.tables import _no_formula
+    from fa_tracking.publishing.tables import _no_formula
 
     for text in ("=2+2", "@x", "-x"):
         assert _no_formula(before + text) == f"'{before}{text}"

@@ -12,7 +12,8 @@ import pytest
 
 from fa_tracking import catalogue, importers
 from fa_tracking.results.database import queries
-from trainers import methods, models, study
+from trainers import methods, models
+from trainers.study import grid
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,8 +24,10 @@ ROOMS = (
     "fa_tracking.plugin",
     "fa_tracking.executors",
     "fa_tracking.auditor",
+    "fa_tracking.checks",
     "fa_tracking.importers",
     "fa_tracking.results",
+    "fa_tracking.publishing",
     "fa_tracking.pitfalls",
     "fa_tracking.cli",
     "trainers.methods",
@@ -35,8 +38,10 @@ ROOMS = (
 SHARED = {
     "fa_tracking",
     "fa_tracking.errors",
+    "fa_tracking.markdown",
     "fa_tracking.catalogue",
     "fa_tracking.scratch",
+    "fa_tracking.spelled",
     "fa_tracking.untrusted",
     "fa_tracking.verdicts",
 }
@@ -48,26 +53,31 @@ MAY_IMPORT = {
     "fa_tracking.integrations": {"fa_tracking.protocol", "fa_tracking.tracking"},  # callbacks log, and nothing else
     "fa_tracking.plugin": {  # an entry point is a door: /fa/ draws what it has exported
         "fa_tracking.auditor",
+        "fa_tracking.checks",
         "fa_tracking.tracking",
         "fa_tracking.results",
+        "fa_tracking.publishing",
         "dashboards",
     },
     # a report is drawn as it is written, so that MLflow shows it; what draws knows numbers, and nothing of an audit
     "fa_tracking.auditor": {"fa_tracking.tracking", "fa_tracking.protocol", "fa_tracking.executors", "dashboards"},
+    "fa_tracking.checks": {"fa_tracking.auditor", "fa_tracking.tracking", "fa_tracking.protocol"},
     "fa_tracking.importers": {"fa_tracking.tracking"},
     "fa_tracking.results": {"fa_tracking.tracking"},
+    "fa_tracking.publishing": {"fa_tracking.results", "fa_tracking.tracking"},
     "fa_tracking.pitfalls": {"fa_tracking.protocol"},  # a reproducer holds a careless number against the protocol's
     "fa_tracking.cli": set(ROOMS),
     "trainers.methods": {"trainers", "fa_tracking.protocol"},
     "trainers": {"fa_tracking.protocol", "fa_tracking.tracking", "fa_tracking.executors", "trainers.methods"},
     "dashboards.charts": {"dashboards"},
-    "dashboards": {"fa_tracking.results", "dashboards.charts"},
+    "dashboards": {"fa_tracking.results", "fa_tracking.publishing", "dashboards.charts"},
 }
 NEVER = {
     "fa_tracking.protocol": {"mlflow", "duckdb", "pandas"},
     "trainers.methods": {"mlflow", "duckdb"},
     "dashboards.charts": {"duckdb", "mlflow"},
     "fa_tracking.auditor": {"trainers", "duckdb"},
+    "fa_tracking.checks": {"trainers", "duckdb", "torch"},
     "fa_tracking.pitfalls": {"mlflow", "duckdb", "pandas"},
 }
 
@@ -158,9 +168,9 @@ def test_the_code_is_clean(command: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", study.studies())
+@pytest.mark.parametrize("name", grid.studies())
 def test_every_study_can_be_enumerated_and_names_what_exists(name: str) -> None:
-    whole = study.load(name)
+    whole = grid.load(name)
     for form in (whole, whole.smaller()) if whole.reduced else (whole,):
         found = form.cells()
         assert len({c.digest for c in found}) == len(found) >= len(form.seeds)
@@ -179,7 +189,7 @@ def test_every_chart_names_a_query_and_every_item_stands_in_the_documents() -> N
     documents = "\n".join(p.read_text() for p in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
     items = [
         *queries(),
-        *study.studies(),
+        *grid.studies(),
         *catalogue.names(charts),
         *catalogue.names(methods),
         *catalogue.names(models),

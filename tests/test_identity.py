@@ -17,27 +17,27 @@ from mlflow.entities import Metric, Param
 
 from fa_tracking import cells
 from fa_tracking.auditor.control import Control, Controls
-from fa_tracking.auditor.gate import Requirement, gate
-from fa_tracking.auditor.replay import Replay, replay
 from fa_tracking.auditor.run import audit
+from fa_tracking.checks.gate import Requirement, gate
+from fa_tracking.checks.replay import Replay, replay
 from fa_tracking.cli import main
 from fa_tracking.cli.train import command, config_of
 from fa_tracking.errors import UsageError
 from fa_tracking.importers import import_logs
+from fa_tracking.publishing.deviations import THRESHOLDS, deviations
+from fa_tracking.publishing.reference import Answers, parse
 from fa_tracking.results.cells import read
 from fa_tracking.results.compare import compare
 from fa_tracking.results.database import ask, connect, find_query
-from fa_tracking.results.deviations import THRESHOLDS, deviations
-from fa_tracking.results.export import export
-from fa_tracking.results.merge import merge
-from fa_tracking.results.parquet import write_parquet
-from fa_tracking.results.reference import Answers, parse
+from fa_tracking.results.export.export import export
+from fa_tracking.results.export.merge import merge
+from fa_tracking.results.export.parquet import write_parquet
 from fa_tracking.tracking import definition, names
 from fa_tracking.tracking.opening import start_run
-from trainers import study
 from trainers.config import RunConfig
 from trainers.definitions import FIRST, REVISED
 from trainers.loop import new_run, resume
+from trainers.study import grid
 
 OLD = {
     "method": "dfa",
@@ -497,17 +497,17 @@ def test_a_study_names_what_is_wrong_and_what_sets_a_run_apart(tmp_path: Path) -
     ):
         file.write_text(text % bad)
         with pytest.raises(UsageError) as error:
-            study.load(str(file)).cells()
+            grid.load(str(file)).cells()
         assert str(error.value) == said
     recipe = "lr_schedule: cosine, clip_norm: 1, credit_normalisation: rms, credit_index: input, labels: random"
     file.write_text(text % f"{recipe}, trainable_blocks: 2, lr_warmup: 3, expansion: 2, alpha: 0.5")
-    (config,) = study.load(str(file)).cells()
-    assert study.describe(config) == (
+    (config,) = grid.load(str(file)).cells()
+    assert grid.describe(config) == (
         "dfa resmlp 4×256, last 2 blocks trained, expansion 2, α=0.5, random labels, cosine, warm-up 3, clip 1, "
         "rms credit at the input, digit_pairs, 30 epochs, seed 1"
     )
-    assert study.describe(RunConfig(method="dfa")) == "dfa resmlp 4×256, digit_pairs, 30 epochs, seed 42"
-    assert "last block trained" in study.describe(RunConfig(method="dfa", trainable_blocks=1))
+    assert grid.describe(RunConfig(method="dfa")) == "dfa resmlp 4×256, digit_pairs, 30 epochs, seed 42"
+    assert "last block trained" in grid.describe(RunConfig(method="dfa", trainable_blocks=1))
 
 
 @pytest.mark.parametrize(

@@ -19,21 +19,22 @@ from test_queries import INF, NAN, Run, write
 import fa_tracking
 from dashboards import draw
 from fa_tracking import catalogue, cells
-from fa_tracking.auditor.gate import Requirement, gate
-from fa_tracking.auditor.replay import replay
+from fa_tracking.checks.gate import Requirement, gate
+from fa_tracking.checks.replay import replay
 from fa_tracking.errors import UsageError
 from fa_tracking.importers import import_logs
 from fa_tracking.protocol.batches import Normalisation
+from fa_tracking.publishing.deviations import THRESHOLDS, deviations
 from fa_tracking.results.cells import read
 from fa_tracking.results.compare import compare
 from fa_tracking.results.database import ask, connect, find_query
-from fa_tracking.results.deviations import THRESHOLDS, deviations
-from fa_tracking.results.export import export
-from trainers import data, methods, models, study
+from fa_tracking.results.export.export import export
+from trainers import data, methods, models
 from trainers.cell import Cell, cell_of
 from trainers.datasets import EMBEDDED
 from trainers.loop import new_run, train, train_epoch
-from trainers.together import Order, train_together
+from trainers.stacked.together import Order, train_together
+from trainers.study import grid
 
 DEEP = range(2, 5)
 """Depths, of which each network here knows one; a ladder needs two blocks or more."""
@@ -432,7 +433,7 @@ def test_a_ladder_says_its_best_k_and_holds_no_other_network(by_hand: Path) -> N
 
 
 def test_the_study_is_the_ladder_with_the_recipe_of_each_method_and_the_reduced_form_needs_no_folder() -> None:
-    whole = study.load("depth_ladder")
+    whole = grid.load("depth_ladder")
     rungs = [(c.method, c.trainable_blocks, c.seed) for c in whole.cells()]
     assert len(set(rungs)) == len(rungs) == 2 * 5 * 3
     assert {(c.epochs, c.lr_schedule, c.augmentation, c.batch_size, c.lr) for c in whole.cells()} == {

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from fa_tracking.results import markers
+from fa_tracking.publishing import markers
+from fa_tracking.publishing.reference import Answers
 from fa_tracking.results.database import connect
-from fa_tracking.results.reference import Answers
 
 REFERENCE = Path(__file__).parents[1] / "docs/reference-results"
 VALUE = "cross_seed[experiment=reproduction,method=bp,frozen_blocks=false,penalty=0].n"

@@ -13,9 +13,9 @@ from mlflow import MlflowClient
 from dashboards.page import write_html
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import ask, connect, queries, run_sql
-from fa_tracking.results.export import export
-from fa_tracking.results.merge import merge
-from fa_tracking.results.parquet import ORDERS, write_parquet
+from fa_tracking.results.export.export import export
+from fa_tracking.results.export.merge import merge
+from fa_tracking.results.export.parquet import ORDERS, write_parquet
 
 ACCURACY = {"a": 0.25, "b": 0.5}
 

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from fa_tracking import start_run
 from fa_tracking.cli import main
-from fa_tracking.results.tables import text_table
+from fa_tracking.publishing.tables import text_table
 
 TINY = ["--width", "16", "--depth", "2", "--dataset", "digits", "--experiment", "met"]
 

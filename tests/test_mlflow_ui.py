@@ -12,11 +12,11 @@ from servers import tracking_server
 
 import fa_tracking
 from dashboards.page import write_html
-from fa_tracking.auditor.gate import Requirement, gate
-from fa_tracking.auditor.replay import replay
+from fa_tracking.checks.gate import Requirement, gate
+from fa_tracking.checks.replay import replay
+from fa_tracking.publishing.summary import log_summary
 from fa_tracking.results.database import ask, connect, find_query
-from fa_tracking.results.export import export
-from fa_tracking.results.summary import log_summary
+from fa_tracking.results.export.export import export
 from fa_tracking.tracking import names
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from mlflow import MlflowClient
 
 from fa_tracking.cli import main
 from fa_tracking.errors import UsageError
+from fa_tracking.publishing.reference import Answers, parse
 from fa_tracking.results.compare import compare
 from fa_tracking.results.database import ask, connect, find_query
-from fa_tracking.results.export import export
-from fa_tracking.results.reference import Answers, parse
+from fa_tracking.results.export.export import export
 
 NAMES = ["x[1]", "x1", "x*", "xy", "x?", "it's 100 %", "~x1", "a b"]
 

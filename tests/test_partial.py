@@ -25,7 +25,7 @@ from fa_tracking.cli import main
 from fa_tracking.protocol.diagnostics import Reference
 from fa_tracking.protocol.partial import PartialReport
 from fa_tracking.results.database import ask, connect, find_query
-from fa_tracking.results.export import export
+from fa_tracking.results.export.export import export
 from trainers.loop import train
 
 OLD = {"residual_norms": {0: 8.7, 4: 5e8}, "bp_grad_norms": {2: 4e-9}, "depth": 4}

@@ -19,7 +19,7 @@ from fa_tracking import DiagnosticReport, DiagnosticThresholds
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.compare import compare, compare_family
 from fa_tracking.results.database import ask, connect, find_query
-from fa_tracking.results.export import export
+from fa_tracking.results.export.export import export
 from fa_tracking.tracking.abort import Abort
 from trainers.loop import train
 

@@ -17,12 +17,12 @@ from servers import tracking_server
 
 import fa_tracking
 from fa_tracking import cells
-from fa_tracking.auditor import logged
-from fa_tracking.auditor.gate import Requirement, gate
+from fa_tracking.auditor.evidence import logged_numbers
+from fa_tracking.checks.gate import Requirement, gate
 from fa_tracking.errors import UsageError
 from fa_tracking.results.compare import compare
 from fa_tracking.results.database import ask, connect, find_query, run_sql
-from fa_tracking.results.export import Exported, export
+from fa_tracking.results.export.export import Exported, export
 from fa_tracking.tracking import names
 from fa_tracking.tracking import store as stores
 
@@ -121,7 +121,7 @@ def test_of_a_value_logged_twice_at_a_step_the_last_counts_everywhere(
     assert of_layer(database, 1, "grad_norm") == [(1, 1e-3), (2, 1e-3), (3, 2e-3)]
     assert row(database, "first_flag")["growth_epoch"] is None
     client = MlflowClient(uri)
-    found = logged.read(client, client.get_run(run_id)).values
+    found = logged_numbers.read(client, client.get_run(run_id)).values
     assert (found[2]["accuracy/test"], found[2]["residual_norm/h1"], found[3]["grad_norm/g1"]) == (0.4, 3.0, 2e-3)
     assert stores.values_at(client, client.get_run(run_id), ["accuracy/test"], 2) == {"accuracy/test": 0.4}
     replayed = fa_tracking.replay("e", uri).runs[0]
@@ -135,7 +135,7 @@ def test_at_one_millisecond_the_larger_value_and_nan_before_all_count_as_the_lat
     (_, first), (_, second), _ = values(tmp_path / "r.duckdb", "accuracy/test")
     assert first == 0.9 and math.isnan(second)
     client = MlflowClient(store)
-    found = logged.read(client, client.get_run(run_id)).values
+    found = logged_numbers.read(client, client.get_run(run_id)).values
     assert found[1]["accuracy/test"] == 0.9 and math.isnan(found[2]["accuracy/test"])
 
 

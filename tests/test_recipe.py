@@ -20,7 +20,7 @@ from trainers.config import RunConfig
 from trainers.loop import train_epoch
 from trainers.method import LocalRule, unit_rms
 from trainers.recipe import clip, clipped_parts, rate
-from trainers.stack import Stack
+from trainers.stacked.stack import Stack
 
 DIGITS = data.load("digits")
 X, Y = DIGITS.normalisation(DIGITS.train.inputs[:20]), DIGITS.train.labels[:20]

@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from fa_tracking.cli import main
-from fa_tracking.results.document import latex
-from fa_tracking.results.publication import Table
+from fa_tracking.publishing.document import as_latex
+from fa_tracking.publishing.publication import Table
 from fa_tracking.tracking import names
 
 REFERENCE = Path(__file__).parent.parent / "docs/reference-results"
@@ -412,5 +412,5 @@ def test_bad_input_gets_one_line_and_its_exit_code(
 
 
 def test_a_row_of_latex_is_no_argument_of_the_row_above() -> None:
-    text = latex([Table("c", ["h"], [["x"], ["[1cm]"], ["*"]], [False])])
+    text = as_latex([Table("c", ["h"], [["x"], ["[1cm]"], ["*"]], [False])])
     assert [line.strip() for line in text.splitlines() if line.endswith(r" \\")][-2:] == [r"{}[1cm] \\", r"{}* \\"]

@@ -18,8 +18,9 @@ from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.tracking import names, state
 from fa_tracking.tracking.journal import NAME, Journal, left_behind, spool
 from fa_tracking.tracking.recover import recover
-from trainers import loop, schedule
-from trainers.study import Study
+from trainers import loop
+from trainers.study import schedule
+from trainers.study.grid import Study
 
 KILLED_AT = 3
 CONFIGS = {
@@ -29,8 +30,9 @@ CONFIGS = {
 }
 KILL_THEMSELVES = f"""
 import json, os, signal, sys
-from trainers import loop, schedule
-from trainers.study import Study
+from trainers import loop
+from trainers.study import schedule
+from trainers.study.grid import Study
 from trainers.config import RunConfig
 uri, *configs = map(json.loads, sys.argv[1:])
 

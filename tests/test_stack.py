@@ -24,11 +24,13 @@ from fa_tracking.protocol.diagnose import measure
 from fa_tracking.protocol.probe import capture_all
 from fa_tracking.tracking import names
 from fa_tracking.tracking.abort import Abort
-from trainers import data, loop, methods, models, recorded, schedule, stack, study, together
+from trainers import data, loop, methods, models
 from trainers.cell import Cell, cell_of
 from trainers.config import RunConfig
 from trainers.data import Dataset, Split
-from trainers.stack import Stack
+from trainers.stacked import recorded, stack, together
+from trainers.stacked.stack import Stack
+from trainers.study import grid, schedule
 
 PENALTIES = (0.0, 0.01, 0.001)
 RATES = (1e-3, 1e-3, 3e-3)
@@ -224,7 +226,7 @@ def test_a_stacked_study_logs_what_one_run_after_the_other_does_diverged_ones_in
     (workspace / "study.yaml").write_text(STUDY)
     done = cli("study", "run", "study.yaml", "--stack", "8")
     assert done.returncode == 0, done.stderr
-    for config in study.load("study.yaml").cells():
+    for config in grid.load("study.yaml").cells():
         loop.train(config, "alone", uri)
     stacked, alone = (logged(MlflowClient(uri), experiment) for experiment in ("stacked", "alone"))
     assert stacked.keys() == alone.keys() and len(alone) == 8
@@ -244,7 +246,7 @@ def test_while_a_stack_trains_it_is_told_how_far_its_runs_are(
     text = STUDY.replace("stacked", "long").replace("epochs: 2", "epochs: 10").replace(", 1.0e+30", "")
     (workspace / "long.yaml").write_text(text)
     told = []
-    problems = schedule.run(study.load("long.yaml"), uri, stack=8, trained=lambda *seen: told.append(seen))
+    problems = schedule.run(grid.load("long.yaml"), uri, stack=8, trained=lambda *seen: told.append(seen))
     assert not problems and {total for _, total in told} == {4}
     trained = [runs for runs, _ in told]
     assert trained == sorted(trained)

@@ -19,11 +19,11 @@ from click.testing import CliRunner, Result
 from conftest import Cli, tiny
 
 from fa_tracking.cli import _check_store, main
+from fa_tracking.publishing.tables import text_table
 from fa_tracking.results.database import queries
-from fa_tracking.results.export import export
-from fa_tracking.results.tables import text_table
-from trainers import study
+from fa_tracking.results.export.export import export
 from trainers.loop import train
+from trainers.study import grid
 
 COMMAND = "from fa_tracking.cli import main; main(prog_name='fa-track')"
 
@@ -254,7 +254,7 @@ def bash(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("fa-track query cross_", [name for name in queries() if name.startswith("cross_")]),
         ("fa-track table penalty_", [name for name in queries() if name.startswith("penalty_")]),
-        ("fa-track study run dfa_", [name for name in study.studies() if name.startswith("dfa_")]),
+        ("fa-track study run dfa_", [name for name in grid.studies() if name.startswith("dfa_")]),
         ("fa-track train d", ["dfa", "drtp"]),
         ("fa-track train dfa --architecture re", ["resmlp", "resmlp_no_ln"]),
         ("fa-track train dfa --dataset dig", ["digit_pairs", "digits"]),

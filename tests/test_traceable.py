@@ -17,12 +17,12 @@ from conftest import Cli
 
 from fa_tracking.cli import main
 from fa_tracking.errors import UsageError
-from fa_tracking.results import claims
+from fa_tracking.publishing import claims
+from fa_tracking.publishing.provenance import TABLES, cite, digest
+from fa_tracking.publishing.publication import mean_and_sd
+from fa_tracking.publishing.reference import spell
 from fa_tracking.results.database import connect, create_views
 from fa_tracking.results.files import write_whole
-from fa_tracking.results.provenance import TABLES, cite, digest
-from fa_tracking.results.publication import mean_and_sd
-from fa_tracking.results.reference import spell
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = (ROOT / "fa_tracking/results/schema.sql").read_text()

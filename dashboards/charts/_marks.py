@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 
 from dashboards import theme
-from fa_tracking.results.tables import counted
+from fa_tracking.spelled import counted
 
 OFF_AXIS = "#D55E00"
 LOST = "Hollow: a diverged or an aborted run, which is in no mean."

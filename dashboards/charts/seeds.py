@@ -7,7 +7,7 @@ import pandas as pd
 
 from dashboards import names, theme
 from dashboards.charts import _marks
-from fa_tracking.results.tables import counted
+from fa_tracking.spelled import counted
 
 TITLE = "Seeds: accuracy and margin over the frozen control, with mean and 95 % interval"
 QUERY = "seeds"

@@ -7,7 +7,7 @@ import pandas as pd
 
 from dashboards import theme
 from dashboards.charts import _training
-from fa_tracking.results.tables import counted
+from fa_tracking.spelled import counted
 
 TITLE = "Training: residual norm, gradient norm and accuracy by epoch"
 QUERY = "trajectories"

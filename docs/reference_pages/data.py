@@ -1,6 +1,7 @@
 from fa_tracking import catalogue, importers
 from reference_pages._markdown import docstring, table
-from trainers import augmentation, data, study
+from trainers import augmentation, data
+from trainers.study import grid
 
 INTRODUCTION = """# Data sets, studies, log formats
 
@@ -29,7 +30,7 @@ def page() -> str:
         f"## Augmentation\n\n{docstring(augmentation)}",
         table(("`--augmentation`", "what it does"), kinds),
         STUDIES,
-        table(("study", "runs", "asks", "reduced form"), [_study(name) for name in study.studies()]),
+        table(("study", "runs", "asks", "reduced form"), [_study(name) for name in grid.studies()]),
         FORMATS,
         table(("file", "command", "reads"), [_format(name) for name in catalogue.names(importers)]),
     ]
@@ -37,7 +38,7 @@ def page() -> str:
 
 
 def _study(name: str) -> tuple[str, ...]:
-    whole = study.load(name)
+    whole = grid.load(name)
     reduced = whole.reduced.says if whole.reduced else ""
     return f"`{name}`", str(len(whole.cells())), whole.title, reduced
 

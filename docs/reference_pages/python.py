@@ -22,10 +22,10 @@ BEYOND = {
     "Results": [
         "fa_tracking.auditor.run.Audit",
         "fa_tracking.auditor.run.Audited",
-        "fa_tracking.auditor.replay.Replay",
-        "fa_tracking.auditor.replay.Replayed",
-        "fa_tracking.auditor.replay.Fired",
-        "fa_tracking.auditor.replay.Saving",
+        "fa_tracking.checks.replay.Replay",
+        "fa_tracking.checks.replay.Replayed",
+        "fa_tracking.checks.replay.Fired",
+        "fa_tracking.checks.replay.Saving",
     ],
     "Statistics": [
         "fa_tracking.results.statistics.summarise",

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fa_tracking.auditor import eval_data, exported, frame, logged_model
 from fa_tracking.auditor.control import Control, Controls
+from fa_tracking.auditor.evidence import eval_data, frame, logged_model
+from fa_tracking.auditor.evidence import exported_model as exported
 from fa_tracking.auditor.measure import Subject, accuracy, measure
 from fa_tracking.auditor.write import write
 from fa_tracking.errors import FATrackError, UsageError

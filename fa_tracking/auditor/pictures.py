@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from fa_tracking.auditor.logged import Log
+from fa_tracking.auditor.evidence.logged_numbers import Log
 from fa_tracking.protocol.diagnostics import grad_norm, residual_norm
 from fa_tracking.protocol.partial import Report
 

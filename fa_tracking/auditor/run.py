@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from fa_tracking import cells, executors
-from fa_tracking.auditor import eval_data as eval_files
-from fa_tracking.auditor import load, logged, logged_model
 from fa_tracking.auditor.control import Control, Controls
+from fa_tracking.auditor.evidence import checkpoint, logged_model, logged_numbers
+from fa_tracking.auditor.evidence import eval_data as eval_files
 from fa_tracking.auditor.measure import Options, Subject, measure
 from fa_tracking.auditor.write import is_audited, withdraw, write
 from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError, UsageError
@@ -193,7 +193,7 @@ class Judged(NamedTuple):
     epoch: int
     sha256: str | None
     removed: Knockout | str
-    log: logged.Log | None = None
+    log: logged_numbers.Log | None = None
 
 
 def _audit_run(client: "MlflowClient", run: "Run", control: Control, options: Options) -> Audited:
@@ -222,7 +222,7 @@ def _judge(client: "MlflowClient", run: "Run", control: Control, options: Option
     try:
         return _by_model(client, run, control, options)
     except NoCheckpointError as missing:
-        log = logged.read(client, run)
+        log = logged_numbers.read(client, run)
         if not log.epochs:
             why = _NO_NORMS if names.TAG_IMPORTED_FROM in run.data.tags else _NOTHING_LOGGED
             raise NoCheckpointError(f"{missing}, and {why}") from missing
@@ -254,7 +254,7 @@ def _subject(client: "MlflowClient", run: "Run", scratch: Path, options: Options
             f"it is now (`ln -s`); `fa-track export` needs no artifacts"
         )
     try:
-        return load.subject(client, run, scratch, options.data_dir)
+        return checkpoint.subject(client, run, scratch, options.data_dir)
     except NoCheckpointError as no_checkpoint:
         try:
             return logged_model.subject(client, run, scratch, options)

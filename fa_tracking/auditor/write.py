@@ -7,16 +7,17 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking.auditor.logged import Log, course_keys, layers_of, read
+from fa_tracking import markdown
+from fa_tracking.auditor.evidence.logged_numbers import Log, course_keys, layers_of, read
 from fa_tracking.auditor.page import page
 from fa_tracking.auditor.pictures import pictures
 from fa_tracking.protocol.diagnostics import Kind, Reference, catalogue, residual_norm
 from fa_tracking.protocol.functional_report import in_short
 from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.partial import Report
-from fa_tracking.protocol.report import plain
 from fa_tracking.scratch import scratch
-from fa_tracking.tracking import names, notes, store
+from fa_tracking.spelled import plain
+from fa_tracking.tracking import names, store
 from fa_tracking.untrusted import printable_lines
 
 if TYPE_CHECKING:
@@ -166,9 +167,9 @@ def _note(report: Report, text: str) -> str:
     fired_first = sorted(report.sections(), key=lambda section: not section.flag)
     rows = [(f"⚑ {s.heading}" if s.flag else s.heading, s.lines[0]) for s in fired_first]
     whole = "\n".join(textwrap.fill(line, NOTE_WIDTH, subsequent_indent=" " * 8) for line in text.splitlines())
-    fence = notes.fence(whole)
-    said = "".join(f"{notes.literal(caveat)}\n\n" for caveat in report.caveats)
-    head = f"**{report.verdict}**\n\n{said}{notes.table(('diagnostic', 'measured'), rows)}"
+    fence = markdown.fence(whole)
+    said = "".join(f"{markdown.escaped(caveat)}\n\n" for caveat in report.caveats)
+    head = f"**{report.verdict}**\n\n{said}{markdown.table(('diagnostic', 'measured'), rows)}"
     return _cut(f"{head}\nThe whole report:\n\n{fence}\n{whole}", f"\n{fence}\n")
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, metadata, req
 from typing import TYPE_CHECKING
 
 from fa_tracking.cli._check_store import OK, PROBLEM, WARNING, Check
-from fa_tracking.results.tables import counted
+from fa_tracking.spelled import counted
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

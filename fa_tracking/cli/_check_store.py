@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fa_tracking.cli._show import typed
 from fa_tracking.errors import FATrackError
-from fa_tracking.results.tables import counted
+from fa_tracking.spelled import counted
 from fa_tracking.tracking import address
 
 if TYPE_CHECKING:
-    from fa_tracking.results.sources import Snapshot
+    from fa_tracking.results.export.sources import Snapshot
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ def _within(seconds: float, work: Callable[[], T]) -> T:
 
 def _sql_schema(uri: str) -> "str | Check":
     """What to say of the schema of a SQL store; a problem where this MLflow does not open it."""
-    from fa_tracking.results.sources.sql import KNOWN_SCHEMAS
+    from fa_tracking.results.export.sources.sql import KNOWN_SCHEMAS
     from fa_tracking.tracking import schema
 
     found = schema.version(uri)
@@ -156,7 +156,7 @@ def _server_version(uri: str) -> str:
 
 def _counted(uri: str, shown: str, said: str) -> Store:
     """A store that answers, with its runs."""
-    from fa_tracking.results.sources import open_source
+    from fa_tracking.results.export.sources import open_source
 
     checked, more = partial(Check, "store"), f" ({said})" if said else ""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(ANSWER))

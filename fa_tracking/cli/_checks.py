@@ -13,13 +13,13 @@ from fa_tracking.cli import _check_installation as installation
 from fa_tracking.cli._check_store import OK, PROBLEM, WARNING, Check, Store, store
 from fa_tracking.cli._show import typed
 from fa_tracking.errors import FATrackError
-from fa_tracking.results.tables import counted
+from fa_tracking.spelled import counted
 from fa_tracking.tracking import address
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-    from fa_tracking.results.sources import Snapshot
+    from fa_tracking.results.export.sources import Snapshot
 
 SCARCE, FULL = 2e9, 2e8
 """Free bytes below which a disk is a warning, and a problem."""
@@ -61,7 +61,7 @@ def _broken(name: str, error: Exception) -> Check:
 def database(db: str, held: Store) -> Iterator[Check]:
     """Whether the results database opens, fits this version, and knows what the store knows."""
     from fa_tracking.results.database import connect
-    from fa_tracking.results.export import fits
+    from fa_tracking.results.export.export import fits
 
     checked = partial(Check, "database")
     if not Path(db).exists():

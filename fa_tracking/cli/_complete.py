@@ -60,9 +60,9 @@ def _data_sets(_: click.Context) -> Iterable[tuple[str, str]]:
 
 
 def _studies(_: click.Context) -> Iterable[tuple[str, str]]:
-    from trainers import study
+    from trainers.study import grid
 
-    return ((name, study.load(name).title) for name in study.studies())
+    return ((name, grid.load(name).title) for name in grid.studies())
 
 
 def _experiments(context: click.Context) -> Iterable[tuple[str, str]]:

@@ -4,9 +4,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fa_tracking.publishing.publication import mean_and_sd
+from fa_tracking.publishing.tables import text_table
 from fa_tracking.results.database import run_sql
-from fa_tracking.results.publication import mean_and_sd
-from fa_tracking.results.tables import short, text_table
+from fa_tracking.spelled import short
 from fa_tracking.tracking import names
 
 if TYPE_CHECKING:

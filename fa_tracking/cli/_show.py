@@ -13,7 +13,8 @@ import click
 from click.core import ParameterSource
 
 from fa_tracking.protocol.diagnostics import Kind
-from fa_tracking.results.tables import WIDTH, short, text_table
+from fa_tracking.publishing.tables import WIDTH, text_table
+from fa_tracking.spelled import short
 from fa_tracking.untrusted import one_line, printable_lines
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import click
 
 from fa_tracking.cli._show import resume_words, say, typed
 from fa_tracking.cli._stop import going_on
-from fa_tracking.results.tables import short
+from fa_tracking.spelled import short
 
 
 class Watched:

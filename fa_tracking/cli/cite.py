@@ -29,10 +29,10 @@ def command(reference: str, experiment: str | None, form: str, as_json: bool, db
       fa-track cite 'cross_seed[method=dfa,penalty=0.01].accuracy_mean' \\
         --experiment dfa_penalty --format .3f
     """
+    from fa_tracking.publishing.markers import marker
+    from fa_tracking.publishing.provenance import cite
     from fa_tracking.results.database import connect, sql_errors
-    from fa_tracking.results.markers import marker
-    from fa_tracking.results.provenance import cite
-    from fa_tracking.results.tables import plain
+    from fa_tracking.spelled import plain
     from fa_tracking.untrusted import one_line
 
     with connect(db) as connection, sql_errors():

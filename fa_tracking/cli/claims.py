@@ -42,7 +42,7 @@ def check_claims(file: Path, output: Path | None, recording: bool, as_json: bool
     Example:
       fa-track claims check claims.yaml --record -o evidence.md
     """
-    from fa_tracking.results import claims
+    from fa_tracking.publishing import claims
     from fa_tracking.results.database import connect, queries
     from fa_tracking.results.files import write_whole
 

@@ -40,8 +40,8 @@ def command(
     """
     from dashboards.names import Glyphs, said
     from dashboards.page import write_html, write_png
+    from fa_tracking.publishing.summary import find_home, log_summary
     from fa_tracking.results.files import together
-    from fa_tracking.results.summary import find_home, log_summary
 
     if log:
         find_home(experiment or "", tracking_uri)  # before minutes of drawing

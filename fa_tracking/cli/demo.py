@@ -55,22 +55,22 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
 def _demo(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     from fa_tracking.executors import local
 
-    local.start("trainers.schedule", "fa_tracking.auditor.run")  # before what takes seconds to import here
+    local.start("trainers.study.schedule", "fa_tracking.auditor.run")  # before what takes seconds to import here
     from dashboards.page import write_html
     from fa_tracking.auditor.run import audit
     from fa_tracking.cli import _found
     from fa_tracking.cli.audit import audit_table
     from fa_tracking.cli.study import run_study
     from fa_tracking.executors import Needs
+    from fa_tracking.publishing.summary import log_summary
     from fa_tracking.results.database import connect
-    from fa_tracking.results.export import export
-    from fa_tracking.results.summary import log_summary
+    from fa_tracking.results.export.export import export
     from fa_tracking.tracking import names
-    from trainers import study
+    from trainers.study import grid
 
     began = time.monotonic()
-    chosen, needs = study.load(STUDY), Needs(jobs=jobs)
-    short = study.told_apart(chosen.cells())
+    chosen, needs = grid.load(STUDY), Needs(jobs=jobs)
+    short = grid.told_apart(chosen.cells())
     say(wrapped(f"[1/4] train: {chosen.title}", 6, ROOM))
     if not run_study(chosen, needs, None, tracking_uri, stack=STACK):
         raise click.ClickException("some runs failed; `fa-track demo` again trains only those")

@@ -11,7 +11,8 @@ import click
 from fa_tracking.cli import _options
 from fa_tracking.cli._checks import OK, PROBLEM, WARNING, Check, checks
 from fa_tracking.cli._show import say, typed, width
-from fa_tracking.results.tables import WIDTH, counted
+from fa_tracking.publishing.tables import WIDTH
+from fa_tracking.spelled import counted
 from fa_tracking.untrusted import printable
 
 ORDER = 9

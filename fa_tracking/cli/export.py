@@ -26,8 +26,8 @@ def command(experiment: str | None, full: bool, parquet: str | None, db: str, tr
     Example:
       fa-track export --db fa_results.duckdb --parquet results
     """
-    from fa_tracking.results.export import export
-    from fa_tracking.results.parquet import refuse_other_folders, write_parquet
+    from fa_tracking.results.export.export import export
+    from fa_tracking.results.export.parquet import refuse_other_folders, write_parquet
 
     if parquet:
         refuse_other_folders(parquet)

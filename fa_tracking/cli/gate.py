@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fa_tracking.auditor.gate import VERDICTS
+from fa_tracking.checks.gate import VERDICTS
 from fa_tracking.cli import _options
 from fa_tracking.cli._show import say, say_next, typed
 from fa_tracking.untrusted import one_line
 
 if TYPE_CHECKING:
-    from fa_tracking.auditor.gate import Gate
+    from fa_tracking.checks.gate import Gate
 
 ORDER = 3.8
 
@@ -70,8 +70,8 @@ def command(
       fa-track gate --experiment dfa_penalty --require trustworthy --method bp --min-seeds 3
       fa-track gate --experiment dfa_penalty --forbid a,b --junit gate.xml
     """
-    from fa_tracking.auditor.gate import Requirement, gate
-    from fa_tracking.auditor.junit import junit
+    from fa_tracking.checks.gate import Requirement, gate
+    from fa_tracking.checks.junit import junit
     from fa_tracking.results.files import write_whole
 
     if github and as_json:
@@ -101,7 +101,7 @@ def _offences(found: "Gate") -> list[tuple[str, str]]:
 
 
 def _summarise(found: "Gate") -> None:
-    from fa_tracking.auditor.gate import LEFT_OUT, NO_VERDICT, PASSES
+    from fa_tracking.checks.gate import LEFT_OUT, NO_VERDICT, PASSES
 
     judged = [r for r in found.runs if r.outcome != LEFT_OUT]
     passing = sum(r.outcome == PASSES for r in judged)

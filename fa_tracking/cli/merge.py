@@ -31,8 +31,8 @@ def command(exports: tuple[str, ...], parquet: str | None, db: str) -> None:
     Example:
       fa-track merge lab_a.duckdb theirs=results/ --db all.duckdb
     """
-    from fa_tracking.results.merge import merge, refuse_own_sources
-    from fa_tracking.results.parquet import refuse_other_folders, write_parquet
+    from fa_tracking.results.export.merge import merge, refuse_own_sources
+    from fa_tracking.results.export.parquet import refuse_other_folders, write_parquet
 
     if parquet:
         refuse_other_folders(parquet)

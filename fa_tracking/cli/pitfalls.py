@@ -112,7 +112,7 @@ def _show_one(name: str, pitfall: ModuleType, as_json: bool) -> None:
 
 
 def _computed(name: str, pitfall: ModuleType) -> dict[str, Any]:
-    from fa_tracking.results.tables import plain
+    from fa_tracking.spelled import plain
 
     with _one_thread():
         start = time.perf_counter()

@@ -4,7 +4,7 @@ import click
 
 from fa_tracking.cli import _complete, _options
 from fa_tracking.cli._show import field, say, say_next, show, width
-from fa_tracking.results.tables import FORMATS
+from fa_tracking.publishing.tables import FORMATS
 
 ORDER = 5
 
@@ -23,8 +23,8 @@ def command(name: str | None, experiment: str | None, explain: bool, form: str, 
       fa-track query cross_seed --experiment dfa_penalty --format md
       fa-track query cross_seed --experiment dfa_penalty --explain
     """
+    from fa_tracking.publishing.tables import render
     from fa_tracking.results.database import ask, connect, explain_query, find_query, queries, sql_errors
-    from fa_tracking.results.tables import render
 
     if name is None:
         for query in queries().values():

@@ -11,7 +11,7 @@ from fa_tracking.cli._show import legend, progress, say, say_next, table
 from fa_tracking.protocol.diagnostics import Kind
 
 if TYPE_CHECKING:
-    from fa_tracking.auditor.replay import Fired, Replay, Saving
+    from fa_tracking.checks.replay import Fired, Replay, Saving
     from fa_tracking.protocol.report import DiagnosticThresholds
 
 ORDER = 3.5
@@ -54,7 +54,7 @@ def command(
       fa-track replay --experiment dfa_penalty
       fa-track replay --experiment dfa_penalty --explosion-ratio 20 --abort-on a --patience 2
     """
-    from fa_tracking.auditor.replay import replay
+    from fa_tracking.checks.replay import replay
     from fa_tracking.protocol.report import other_thresholds
 
     with progress("replay") as update:
@@ -129,7 +129,7 @@ def _spread(spread: tuple[float | None, float | None], form: str) -> str:
 
 def _plain(value: Any) -> Any:
     """Plain JSON values all the way down."""
-    from fa_tracking.results.tables import plain
+    from fa_tracking.spelled import plain
 
     if isinstance(value, dict):
         return {key: _plain(v) for key, v in value.items()}

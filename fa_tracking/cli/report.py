@@ -33,10 +33,10 @@ def command(experiment: str | None, runs: tuple[str, ...], form: str, output: Pa
       fa-track report --run 25132f40 --db docs/reference-results
     """
     from fa_tracking.protocol.report import DiagnosticThresholds
+    from fa_tracking.publishing.document import FORMATS
+    from fa_tracking.publishing.report import report
     from fa_tracking.results.database import connect, sql_errors
-    from fa_tracking.results.document import FORMATS
     from fa_tracking.results.files import write_whole
-    from fa_tracking.results.report import report
 
     if (experiment is None) == (not runs):
         raise click.UsageError("give either --experiment or --run.")

@@ -4,7 +4,7 @@ import click
 
 from fa_tracking.cli import _options
 from fa_tracking.cli._show import say_next, show, width
-from fa_tracking.results.tables import FORMATS
+from fa_tracking.publishing.tables import FORMATS
 
 ORDER = 6
 
@@ -20,8 +20,8 @@ def command(statement: str, form: str, db: str) -> None:
     Example:
       fa-track sql "select method, count(*) from runs group by method"
     """
+    from fa_tracking.publishing.tables import render
     from fa_tracking.results.database import connect, run_sql, sql_errors
-    from fa_tracking.results.tables import render
 
     with connect(db) as connection, sql_errors():
         show(render(run_sql(connection, statement), form, width()))

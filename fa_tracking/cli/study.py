@@ -17,8 +17,8 @@ from fa_tracking.untrusted import printable
 if TYPE_CHECKING:
     from fa_tracking.executors import Needs
     from fa_tracking.tracking.abort import Abort
-    from trainers.schedule import Cell, Stacking
-    from trainers.study import RunConfig, Study
+    from trainers.study.grid import RunConfig, Study
+    from trainers.study.schedule import Cell, Stacking
 
 ORDER = 2.5
 
@@ -62,11 +62,11 @@ def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str
       fa-track study list
       fa-track study list dfa_penalty --reduced
     """
-    from trainers import schedule, study
+    from trainers.study import grid, schedule
 
     if name is None:
-        for each in study.studies():
-            field(each, study.load(each).title, 20)
+        for each in grid.studies():
+            field(each, grid.load(each).title, 20)
         say_next("study", "list", "NAME", why="its runs")
         return
     chosen = _study(name, reduced)
@@ -76,7 +76,7 @@ def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str
         click.echo(json.dumps(rows, indent=2))
     for cell in () if as_json else found:
         elsewhere = f" (in {cell.held.experiment})" if cell.held.experiment != chosen.experiment else ""
-        click.echo(printable(f"{cell.held.state:<8} {study.describe(cell.config)}{elsewhere}"))
+        click.echo(printable(f"{cell.held.state:<8} {grid.describe(cell.config)}{elsewhere}"))
     say(f"{_counts(found)}; experiment {chosen.experiment}")
     _say_next(found, name, reduced)
 
@@ -92,7 +92,7 @@ def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
     Example:
       fa-track study status dfa_penalty
     """
-    from trainers import schedule
+    from trainers.study import schedule
 
     found = schedule.cells(_study(name, reduced), tracking_uri)
     click.echo(_counts(found))
@@ -150,7 +150,7 @@ def run(
     chosen = _study(name, reduced)
     with going_on(lambda: f"{same_again()}   # trains what is not done"):
         whole = run_study(chosen, needs, data_dir, tracking_uri, executor, stack, device, compiled, abort, functional)
-    from trainers import schedule  # not sooner: `run_study` has something to start before it
+    from trainers.study import schedule  # not sooner: `run_study` has something to start before it
 
     _say_audits(schedule.cells(chosen, tracking_uri))
     if not whole:
@@ -173,11 +173,11 @@ def run_study(
     from fa_tracking.executors import local
 
     if executor == "local" and (needs.jobs or 1) > 1:
-        local.start("trainers.schedule")  # before what takes seconds to import here
-    from trainers import schedule, study
+        local.start("trainers.study.schedule")  # before what takes seconds to import here
+    from trainers.study import grid, schedule
 
     before = schedule.cells(chosen, tracking_uri)
-    name = study.told_apart([cell.config for cell in before])
+    name = grid.told_apart([cell.config for cell in before])
     say(f"{chosen.experiment}: {_counts(before)}")
     if compiled:
         say("--compile: torch.compile is tried once before the first run, which takes some seconds")
@@ -218,9 +218,9 @@ def run_study(
 
 
 def _study(name: str, reduced: bool) -> "Study":
-    from trainers import study
+    from trainers.study import grid
 
-    chosen = study.load(name)
+    chosen = grid.load(name)
     if not reduced:
         return chosen
     smaller = chosen.smaller()
@@ -229,7 +229,7 @@ def _study(name: str, reduced: bool) -> "Study":
 
 
 def _say_next(found: "list[Cell]", name: str, reduced: bool) -> None:
-    from trainers import schedule
+    from trainers.study import schedule
 
     if all(cell.held.state in (schedule.DONE, schedule.ABORTED) for cell in found):
         _say_audits(found)

@@ -6,7 +6,7 @@ import click
 
 from fa_tracking.cli import _complete, _options
 from fa_tracking.cli._show import say, say_next, show
-from fa_tracking.results.publication import FORMATS
+from fa_tracking.publishing.publication import FORMATS
 
 ORDER = 5.1
 
@@ -29,10 +29,10 @@ def command(name: str, experiment: str | None, form: str, columns: str | None, o
       fa-track table cross_seed --experiment dfa_penalty --format latex -o cells.tex
       fa-track table 'cross_seed[method=dfa]' --experiment dfa_penalty --columns n,accuracy_mean
     """
+    from fa_tracking.publishing.publication import left_out, publish
+    from fa_tracking.publishing.reference import Answers, parse
     from fa_tracking.results.database import connect, sql_errors
     from fa_tracking.results.files import write_whole
-    from fa_tracking.results.publication import left_out, publish
-    from fa_tracking.results.reference import Answers, parse
 
     chosen = [column.strip() for column in columns.split(",")] if columns else None
     with connect(db) as connection, sql_errors():

@@ -28,7 +28,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import run_wsgi_app
 
-from fa_tracking.auditor.gate import shown_verdict
+from fa_tracking.checks.gate import shown_verdict
 from fa_tracking.errors import FATrackError
 from fa_tracking.tracking import lock, names
 from fa_tracking.tracking.store import trains
@@ -259,7 +259,7 @@ class _Boards:
         from mlflow.server.constants import BACKEND_STORE_URI_ENV_VAR
 
         from dashboards.page import write_html
-        from fa_tracking.results.export import export
+        from fa_tracking.results.export.export import export
 
         database = Path(self._folder.name) / f"{experiment_id}.duckdb"
         page = database.with_suffix(".html")

@@ -21,6 +21,7 @@ from fa_tracking.protocol.diagnostics import (
     residual_norm,
 )
 from fa_tracking.protocol.functional_report import Functional
+from fa_tracking.spelled import plain
 from fa_tracking.verdicts import THRESHOLDS, WALK_BACK, WEAK
 
 STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
@@ -257,11 +258,3 @@ class DiagnosticReport(Verdict):
     def frozen_baseline_undercut(self) -> bool | None:
         """Whether (d) fires; None without a control."""
         return frozen_control.fires(self)
-
-
-_FLOAT = TypeAdapter(float | None, config=STRICT)
-
-
-def plain(value: float | None) -> Any:
-    """A number as JSON can carry it: NaN and infinities as strings."""
-    return json.loads(_FLOAT.dump_json(value))

@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Any
 from fa_tracking import cells
 from fa_tracking.errors import UsageError, meant
 from fa_tracking.results.database import refuse_unknown, run_sql
-from fa_tracking.results.statistics import INCONCLUSIVE, LEVEL, Difference, Summary, difference, holm, summarise
-from fa_tracking.results.tables import without_noise
+from fa_tracking.results.statistics import (
+    INCONCLUSIVE,
+    LEVEL,
+    Difference,
+    Summary,
+    difference,
+    holm,
+    summarise,
+    without_noise,
+)
 from fa_tracking.tracking import names
 
 if TYPE_CHECKING:

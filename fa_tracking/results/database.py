@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking import catalogue, cells
-from fa_tracking.errors import FATrackError, UsageError, meant, no_such
+from fa_tracking import catalogue
+from fa_tracking.errors import FATrackError, UsageError, first_line, meant, no_such
 from fa_tracking.results.foreign import opened, shut_off
-from fa_tracking.verdicts import OTHER_THRESHOLDS, THRESHOLDS
+from fa_tracking.results.views import create_views
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -97,16 +96,6 @@ def _refuse_other_files(path: Path) -> None:
             raise UsageError(
                 f"{path} is a SQLite file, such as MLflow's store: `fa-track export` makes a database of one"
             )
-
-
-def create_views(connection: "DuckDBPyConnection") -> None:
-    """What the queries share, over the tables of schema.sql: created, or brought up to date where it is not."""
-    views = files("fa_tracking.results").joinpath("views.sql").read_text(encoding="utf-8")
-    absent = ", ".join(f"'{key}': '{value}'" for key, value in cells.ABSENT.items())
-    words = ", ".join(f"'{key}'" for key in cells.WORDS)
-    filled = {"absent": f"map {{{absent}}}", "words": f"({words})", "other_thresholds": f"'{OTHER_THRESHOLDS}'"}
-    filled |= {name: repr(value) for name, value in THRESHOLDS.items()}
-    connection.execute(re.sub(rf"\$({'|'.join(filled)})\b", lambda found: filled[found[1]], views))
 
 
 @cache
@@ -241,10 +230,6 @@ def sql_errors() -> Iterator[None]:
         raise UsageError(f"SQL: {first_line(error)}") from error
     except duckdb.Error as error:
         raise FATrackError(f"SQL: {first_line(error)}") from error
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 _HEADER = re.compile(r"^-- (title|params|columns):[ ]*(.*)$", re.MULTILINE)

@@ -6,16 +6,29 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 from fa_tracking import cells
 from fa_tracking.errors import UsageError
 from fa_tracking.results.foreign import SMALL, made, refuse_wrong_rows, shut_off, texts
-from fa_tracking.results.parquet import ORDERS, experiment_of, part_of
 from fa_tracking.tracking import names
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+ORDERS = {
+    "runs": "start_time, run_id",
+    "params": "run_id, key",
+    "tags": "run_id, key",
+    "metrics": "key, run_id, step, timestamp",
+    "layers": "run_id, step, layer",
+    "audits": "run_id",
+    "knockouts": "run_id, removed",
+    "functional": "run_id, layer, credit",
+}
+"""The tables that a copy holds in parts, and the order of their rows."""
+HIVES_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""What others that read such folders take for no experiment."""
 
 ADDED = {
     "audits": dict.fromkeys(("stream_growth", "chance_error", "reference"), "null"),
@@ -38,6 +51,17 @@ ADDED = {
 
 FILE = '"fa-track: file"'
 """The column of a row's file, while a folder is read."""
+
+
+def part_of(experiment: str) -> str:
+    """The name of the folder that holds an experiment's part of a table."""
+    name = quote(experiment, safe=" ", errors="replace")
+    return f"experiment={name.replace('_', '%5F', 1) if name == HIVES_NULL else name}"
+
+
+def experiment_of(part: Path) -> str:
+    """The experiment of a part, by the name of its folder."""
+    return unquote(part.parent.name.partition("=")[2])
 
 
 def find_folders(path: str | Path) -> list[Path]:

@@ -207,7 +207,7 @@ def made() -> Made:
 @cache
 def _functions() -> set[tuple[str, str]]:
     """The names of the functions of this version, in lower case, and whether they give a value or a table."""
-    from fa_tracking.results.database import create_views
+    from fa_tracking.results.views import create_views
 
     with _empty() as connection:
         create_views(connection)

@@ -172,3 +172,8 @@ def _tasks(scores: Mapping[str, Sequence[float]]) -> list[Sequence[float]]:
     if any(not values or not all(map(math.isfinite, values)) for values in scores.values()):
         raise ValueError("a task has no score, or one that is not finite")
     return list(scores.values())
+
+
+def without_noise(mean: float, sd: float) -> float:
+    """The standard deviation as it is printed: 0 where it is of the size of the rounding of equal values."""
+    return 0.0 if sd <= SPREAD * abs(mean) < math.inf else sd

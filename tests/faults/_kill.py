@@ -39,8 +39,8 @@ IMPORTED = (
     "dashboards.draw",
     "fa_tracking.auditor.run",
     "fa_tracking.cli",
-    "fa_tracking.results.export",
-    "trainers.schedule",
+    "fa_tracking.results.export.export",
+    "trainers.study.schedule",
     "trainers.loop",
 )
 

@@ -27,7 +27,7 @@ def path() -> Path:
     import duckdb
 
     from fa_tracking.results.database import create_views
-    from fa_tracking.results.export import _schema
+    from fa_tracking.results.export.export import _schema
 
     (folder() / "secret.csv").write_text(f"a\n{SECRET}\n")
     made = folder() / "small.duckdb"

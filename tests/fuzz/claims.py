@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from fa_tracking.results import claims
+from fa_tracking.publishing import claims
 
 from . import _database
 from ._values import BOMB, as_json, changed, edited, yaml_text

@@ -8,11 +8,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from fa_tracking.results import document, markers
-from fa_tracking.results.publication import Table
-from fa_tracking.results.reference import Answers
-from fa_tracking.results.tables import _csv, _markdown, text_table
-from fa_tracking.tracking import notes
+from fa_tracking.publishing import document, markers
+from fa_tracking.publishing.publication import Table
+from fa_tracking.publishing.reference import Answers
+from fa_tracking.publishing.tables import _csv, _markdown, text_table
 from fa_tracking.untrusted import one_line
 
 from . import _database
@@ -66,16 +65,16 @@ def feed(value: Any, folder: Path) -> None:
     said = [str(part) for part in content if not isinstance(part, int)] or ["x"]
     table = Table(said[0], list(said), [list(said)], [False] * len(said))
     blocks = [document.Heading(said[0], 1), said[-1], document.Items(tuple(said)), table]
-    html = document.html(blocks)
+    html = document.as_html(blocks)
     assert set(re.findall(r"<(\w+)", html)) <= TAGS
-    latex = document.latex(blocks)
+    latex = document.as_latex(blocks)
     assert not re.search(r"\\(input|write|include|immediate|def|href|url)\b", latex.partition("\n")[2])
-    for text in (html, latex, document.markdown(blocks), text_table(said, [content], 100)[: 10**6]):
+    for text in (html, latex, document.as_markdown(blocks), text_table(said, [content], 100)[: 10**6]):
         assert text.replace("\n", "").isprintable(), "what cannot be printed is printed"
-    markdown = _markdown(said, [tuple(content)]) if len(said) == len(content) else document.markdown(blocks)
-    assert "<" not in markdown
+    written = _markdown(said, [tuple(content)]) if len(said) == len(content) else document.as_markdown(blocks)
+    assert "<" not in written
     assert not re.search(r"(?<!\\)\]\(", markdown), "a link"
-    assert "<" not in notes.literal(said[0])
+    assert "<" not in markdown.escaped(said[0])
     for cell in next(
         csv.reader(io.StringIO(_csv(["a"], [(said[0].replace("\r", " ").replace("\0", " "),)]).partition("\n")[2])),
         [""],

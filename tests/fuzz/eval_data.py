@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from fa_tracking.auditor import eval_data
+from fa_tracking.auditor.evidence import eval_data
 
 from ._values import as_json, changed, edited
 

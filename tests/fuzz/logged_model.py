@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from fa_tracking.auditor import logged_model
+from fa_tracking.auditor.evidence import logged_model
 from fa_tracking.tracking import names
 
 from ._values import BOMB, PATHS, as_json, changed, edited, texts, values, yaml_text

@@ -18,7 +18,7 @@ WEIGHT = 1
 @cache
 def seeds() -> dict[str, bytes]:
     """The small database as a folder."""
-    from fa_tracking.results.parquet import write_parquet
+    from fa_tracking.results.export.parquet import write_parquet
 
     folder = _database.folder() / "parquet"
     write_parquet(_database.path(), folder)

@@ -5,8 +5,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from fa_tracking.publishing.reference import Answers, parse, spell
 from fa_tracking.results import database
-from fa_tracking.results.reference import Answers, parse, spell
 
 from . import _database
 from ._values import TEXTS, edited, scalars, texts

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from trainers import study
+from trainers.study import grid
 
 from ._values import BOMB, changed, edited, yaml_text
 
@@ -44,8 +44,8 @@ def inputs() -> st.SearchStrategy[bytes]:
 
 def feed(value: bytes, folder: Path) -> None:
     (folder / "s.yaml").write_bytes(value)
-    found = study.load("s.yaml")
+    found = grid.load("s.yaml")
     for config in found.cells():
-        study.describe(config)
+        grid.describe(config)
     if found.reduced:
         found.smaller().cells()

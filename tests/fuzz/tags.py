@@ -6,9 +6,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from fa_tracking.auditor import gate, logged
 from fa_tracking.auditor.control import Control
+from fa_tracking.auditor.evidence import logged_numbers
 from fa_tracking.auditor.run import _notes
+from fa_tracking.checks import gate
 from fa_tracking.protocol.report import DiagnosticThresholds
 from fa_tracking.tracking import names
 
@@ -70,7 +71,7 @@ def feed(value: Any, folder: Path) -> None:
         def get_metric_history(self, _: str, key: str) -> list[Metric]:
             return [Metric(key, metrics[key], 0, 1)]
 
-    log = logged.read(Store(), run)  # type: ignore[arg-type]
+    log = logged_numbers.read(Store(), run)  # type: ignore[arg-type]
     for epoch in log.epochs:
         report = log.report(epoch, Control(None, (), "none"), DiagnosticThresholds(), "n")
         str(report)

@@ -1,0 +1,1 @@
+"""From answers to what is published: tables, documents with markers, claims, the report of a run."""

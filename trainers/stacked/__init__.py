@@ -1,0 +1,1 @@
+"""Everything about runs that train as one program."""

@@ -1,0 +1,255 @@
+"""Trains cells that differ in seed, penalty, learning rate or weight decay alone as one stack (see ``stack.py``).
+
+Each has its own data order, optimizer, run in MLflow and end. One that fails leaves the stack; one that diverges leaves
+it and goes on by itself, as it would have without the others.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fa_tracking import catalogue
+from fa_tracking.protocol.probe import Capture
+from fa_tracking.tracking import names
+from fa_tracking.tracking.abort import Abort
+from fa_tracking.tracking.run import TrackedRun
+from trainers import data, methods
+from trainers.augmentation import AUGMENTATIONS
+from trainers.cell import Cell, cell_of
+from trainers.config import RunConfig
+from trainers.loop import EVALUATION_CHUNK, Probe, Running, Saves, as_met, begin_epoch, train_on
+from trainers.method import Penalty
+from trainers.recipe import label_draw, labels_of
+from trainers.stacked.stack import Stack
+
+FREE = {"seed": 0, "penalty": 0.0, "lr": 1e-3, "weight_decay": 0.0}
+"""What cells of a stack may differ in, and any value of it."""
+
+WIDEST_ON_CPU = 64
+"""Beyond it a stack gains less than a fifth, for the memory of all its cells (``benchmarks/stack.py``)."""
+
+Opened = Callable[[], AbstractContextManager[TrackedRun]]
+
+
+@dataclass(frozen=True)
+class Order:
+    """A config to train, and what opens its run."""
+
+    config: RunConfig
+    opened: Opened
+
+
+def stacks(configs: Sequence[RunConfig], most: int, at_least: int = 1) -> list[list[RunConfig]]:
+    """The configs in groups of up to ``most`` that can train as one stack, in the order of each group's first.
+
+    Where there are enough configs they make ``at_least`` groups, so that as many processes have one each.
+    """
+    shapes: dict[RunConfig, list[RunConfig]] = {}
+    for config in sorted(configs, key=lambda c: (c.lr, c.weight_decay)):  # one step of the optimizer for each of these
+        shapes.setdefault(replace(config, **FREE), []).append(config)  # type: ignore[arg-type]
+    groups = [group for shape in shapes.values() for group in _split(shape, most if _is_stackable(shape[0]) else 1)]
+    while len(groups) < at_least and len(largest := max(groups, key=len, default=[])) > 1:
+        groups.remove(largest)
+        groups += _split(largest, -(-len(largest) // 2))
+    place = {config: number for number, config in enumerate(configs)}
+    return sorted(groups, key=lambda group: min(place[config] for config in group))
+
+
+def _split(group: list[RunConfig], size: int) -> Iterator[list[RunConfig]]:
+    yield from (group[start : start + size] for start in range(0, len(group), size))
+
+
+def pays(config: RunConfig, device: str) -> bool:
+    """Whether such cells train faster in a stack: on a GPU always; on a CPU where the products are small."""
+    return not device.startswith("cpu") or config.width <= WIDEST_ON_CPU
+
+
+def train_together(
+    orders: Sequence[Order],
+    dataset: data.Dataset,
+    device: str = "cpu",
+    checkpoint_every: int = 0,
+    abort: Abort | None = None,
+    state_seconds: float = 60.0,
+    compiled: bool = False,
+    functional: bool = False,
+) -> list[Exception | None]:
+    """Train the cells of one stack from their beginning; what ended each of them, None where it came to its end.
+
+    Args:
+        abort: stops a run where a flag holds; each is counted by itself.
+        compiled: whether ``torch.compile`` makes a program of the stack's step.
+        functional: measure in each epoch what the credits do to the loss.
+    """
+    on_device = dataset.to(device)
+    members: list[_Member] = []
+    probe: Probe | None = None
+    for order in orders:
+        member = _Member()
+        members.append(member)
+        with member.own_failures():
+            cell = cell_of(order.config, dataset, device)
+            probe = probe or Probe.of(cell, on_device)
+            run = member.resources.enter_context(order.opened())
+            saves, own = Saves(checkpoint_every, state_seconds), abort and abort.anew()
+            member.running = Running(cell, on_device, probe, run, saves, own, functional)
+    try:
+        if probe:
+            _epochs(members, on_device, probe, compiled)
+        for member in members:
+            if member.is_alone and member.running:
+                with member.own_failures():
+                    train_on(member.running, member.epoch + 1)
+                    member.end()
+    except BaseException as error:  # from outside: none of them has come to its end
+        for member in members:
+            member.end(error)
+        raise
+    return [member.problem for member in members]
+
+
+class _Member:
+    """A cell of a stack: its run, and how it ended.
+
+    Attributes:
+        epoch: the last one that it has behind it.
+        is_alone: it has left the stack, to go on by itself.
+        is_ended: its run has been closed.
+    """
+
+    def __init__(self) -> None:
+        self.running: Running | None = None
+        self.resources = ExitStack()
+        self.epoch = -1
+        self.is_alone = self.is_ended = False
+        self.problem: Exception | None = None
+
+    @property
+    def is_in(self) -> bool:
+        return self.running is not None and not self.is_alone and not self.is_ended
+
+    @contextmanager
+    def own_failures(self) -> Iterator[None]:
+        """What fails inside ends this cell's run and no other's."""
+        try:
+            yield
+        except Exception as error:
+            self.problem = error
+            with suppress(Exception):  # what closing it finds wrong comes after what went wrong
+                self.end(error)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Close its run, as failed where there is an error."""
+        if not self.is_ended:
+            self.is_ended = True
+            self.resources.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+
+
+def _epochs(members: Sequence[_Member], dataset: data.Dataset, probe: Probe, compiled: bool) -> None:
+    """Train until every cell has ended or left."""
+    stack, inside = None, [m for m in members if m.is_in]
+    epoch = 0
+    while inside:
+        cells = [m.running.cell for m in inside if m.running]
+        stack = stack or Stack(cells, compiled)
+        began = time.perf_counter()
+        met = _train_epoch(stack, cells, dataset, epoch) if epoch else [{} for _ in cells]
+        accuracies = _accuracies(stack, dataset)
+        trained = time.perf_counter()
+        captures = stack.captures(probe.batches)
+        share, captured = (trained - began) / len(inside), (time.perf_counter() - trained) / len(inside)
+        for member, metrics, accuracy, seen in zip(inside, met, accuracies, captures, strict=True):
+            with member.own_failures():
+                timed = metrics | {names.EPOCH_SECONDS: share} if epoch else metrics
+                _end_epoch(member, epoch, timed, accuracy, seen, captured)
+        if any(not m.is_in for m in inside):
+            stack.close()
+            stack, inside = None, [m for m in inside if m.is_in]
+        epoch += 1
+    if stack:
+        stack.close()
+
+
+def _end_epoch(
+    member: _Member,
+    epoch: int,
+    metrics: dict[str, float],
+    accuracy: float,
+    captures: Sequence[Capture],
+    seconds: float,
+) -> None:
+    running = member.running
+    assert running is not None
+    ended = running.end_epoch(epoch, metrics, accuracy, captures, seconds)
+    member.epoch = epoch
+    if ended:
+        running.run.forget_states()
+        member.end()
+    else:
+        member.is_alone = not math.isfinite(accuracy) or not math.isfinite(metrics.get(names.LOSS_TRAIN, 0.0))
+
+
+def _train_epoch(stack: Stack, cells: Sequence[Cell], dataset: data.Dataset, epoch: int) -> list[dict[str, float]]:
+    """One pass of every cell over the training set, each in its own order; loss and accuracy as ``train_epoch``."""
+    for cell in cells:
+        begin_epoch(cell, epoch)
+    stack.set_rates()
+    samples, penalty = len(dataset.train.labels), _penalties(cells, dataset)
+    losses, right = [], []
+    draws = [label_draw(cell.config, epoch) for cell in cells]
+    for x, y in _shuffled(cells, dataset, draws):
+        loss, logits = stack.train_step(x, y, penalty, cells[0].config.clip_norm)
+        losses.append(loss * (y.shape[1] / samples))
+        right.append((logits.argmax(-1) == y).sum(-1))
+    mean, correct = torch.stack(losses).double().sum(0), torch.stack(right).sum(0).double() / samples
+    return [as_met(loss, share) for loss, share in zip(mean.tolist(), correct.tolist(), strict=True)]
+
+
+def _penalties(cells: Sequence[Cell], dataset: data.Dataset) -> Penalty:
+    found = [cell.config.penalty for cell in cells]
+    return torch.tensor(found, device=dataset.train.inputs.device) if len(set(found)) > 1 else found[0]
+
+
+def _shuffled(
+    cells: Sequence[Cell], dataset: data.Dataset, draws: Sequence[torch.Generator]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches (S, B, …) and labels (S, B), drawn as a cell that trains alone draws them."""
+    train, config = dataset.train, cells[0].config
+    augment, device = AUGMENTATIONS[config.augmentation], train.labels.device
+    orders = torch.stack([torch.randperm(len(train.labels), generator=cell.order) for cell in cells])
+    for index in orders.to(device).split(config.batch_size, dim=1):
+        if config.augmentation == "none":
+            x = dataset.normalisation(train.inputs.index_select(0, index.flatten()))
+        else:
+            x = torch.cat(
+                [
+                    augment(train.inputs.index_select(0, i), dataset.normalisation, cell.order)
+                    for i, cell in zip(index, cells, strict=True)
+                ]
+            )
+        drawn = [
+            labels_of(cell.config, train.labels[i], dataset.classes, draw)
+            for cell, i, draw in zip(cells, index, draws, strict=True)
+        ]
+        yield x.unflatten(0, index.shape), torch.stack(drawn)
+
+
+def _accuracies(stack: Stack, dataset: data.Dataset) -> list[float]:
+    """On the whole test set, as ``evaluate`` gives it for one cell."""
+    test, right, finite = dataset.test, [], []
+    for x, y in zip(test.inputs.split(EVALUATION_CHUNK), test.labels.split(EVALUATION_CHUNK), strict=True):
+        logits = stack.logits(dataset.normalisation(x))
+        right.append((logits.argmax(-1) == y).sum(-1))
+        finite.append(logits.isfinite().flatten(1).all(1))
+    share = torch.stack(right).sum(0).double() / len(test.labels)
+    is_finite = torch.stack(finite).all(0).tolist()
+    return [value if fine else math.nan for value, fine in zip(share.tolist(), is_finite, strict=True)]
+
+
+def _is_stackable(config: RunConfig) -> bool:
+    return bool(catalogue.load(methods, config.method).Method.can_stack())
