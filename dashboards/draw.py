@@ -19,11 +19,11 @@ from dashboards.names import Glyphs, with_fitted
 from dashboards.thin import thinned
 from fa_tracking import catalogue
 from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.protocol.verdicts import caveats
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, ask, connect, explain_query, find_query, sql_errors
 from fa_tracking.results.export.sources import Progress, unseen
 from fa_tracking.results.files import write_whole
 from fa_tracking.untrusted import one_line
-from fa_tracking.verdicts import caveats
 
 PNG_PPI = 300
 """Pixels to the inch of a PNG where it stands as large as the PDF."""

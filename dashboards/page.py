@@ -21,6 +21,7 @@ from dashboards.draw import Answer, answers, draw_all, write
 from dashboards.names import Glyphs
 from dashboards.thin import first_groups
 from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.protocol.verdicts import caveats
 from fa_tracking.publishing.report import DIAGNOSTICS
 from fa_tracking.publishing.tables import numeric_columns
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, explain_query, find_query
@@ -28,7 +29,6 @@ from fa_tracking.results.export.sources import Progress, unseen
 from fa_tracking.results.files import write_whole
 from fa_tracking.spelled import counted, short
 from fa_tracking.untrusted import one_line
-from fa_tracking.verdicts import caveats
 
 FILTERS = ("experiment", "method", "architecture", "width", "seed", "state")
 """What a page chooses runs by; those that have one value are not offered."""

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from fa_tracking.verdicts import head
+from fa_tracking.protocol.verdicts import head
 
 FULL_WIDTH, COLUMN_WIDTH = 720, 345
 """Units that a figure is wide, across a page of two columns and across one of these; text of 11 is then of 7.7 pt."""

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from fa_tracking.auditor.run import audit as audit
     from fa_tracking.checks.replay import replay as replay
     from fa_tracking.protocol.diagnose import diagnose as diagnose
-    from fa_tracking.protocol.partial import PartialReport as PartialReport
     from fa_tracking.protocol.report import DiagnosticReport as DiagnosticReport
-    from fa_tracking.protocol.report import DiagnosticThresholds as DiagnosticThresholds
+    from fa_tracking.protocol.report import PartialReport as PartialReport
+    from fa_tracking.protocol.thresholds import DiagnosticThresholds as DiagnosticThresholds
     from fa_tracking.results.database import connect as connect
     from fa_tracking.tracking.checkpoint import DataSource as DataSource
     from fa_tracking.tracking.opening import resume_run as resume_run
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "DataSource": "fa_tracking.tracking.checkpoint",
     "DiagnosticReport": "fa_tracking.protocol.report",
-    "DiagnosticThresholds": "fa_tracking.protocol.report",
-    "PartialReport": "fa_tracking.protocol.partial",
+    "DiagnosticThresholds": "fa_tracking.protocol.thresholds",
+    "PartialReport": "fa_tracking.protocol.report",
     "audit": "fa_tracking.auditor.run",
     "connect": "fa_tracking.results.database",
     "diagnose": "fa_tracking.protocol.diagnose",

@@ -11,13 +11,14 @@ from pydantic import ValidationError
 from test_report import report
 
 import fa_tracking
-from fa_tracking import verdicts
 from fa_tracking.cli import main
-from fa_tracking.protocol.report import DiagnosticThresholds
+from fa_tracking.protocol import verdicts
+from fa_tracking.protocol.diagnostics import direction_stability
+from fa_tracking.protocol.thresholds import DiagnosticThresholds
 
 WEAK = "(c) alone is a weak reason"
 OTHER = "others than the protocol's"
-DRIFT = f"needs walk-back: {verdicts.DRIFT}"
+DRIFT = f"needs walk-back: {direction_stability.WORDING}"
 
 
 def one_line(text: str) -> str:
@@ -114,7 +115,7 @@ def test_a_gate_marks_a_passing_verdict_under_other_thresholds(judged: tuple[Pat
         (f"MIXED: 2 × {DRIFT}, 1 × trustworthy", True),
         (f"{DRIFT}; deep blocks fail to beat frozen-random baseline", False),
         (f"{DRIFT} (by proxy g_3); deep blocks fail to beat frozen-random baseline", False),
-        (f"needs walk-back: residual stream explodes; {verdicts.DRIFT}", False),
+        (f"needs walk-back: residual stream explodes; {direction_stability.WORDING}", False),
         ("trustworthy", False),
     ],
 )

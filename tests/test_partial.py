@@ -22,8 +22,8 @@ import fa_tracking
 from fa_tracking import DiagnosticReport, DiagnosticThresholds
 from fa_tracking.auditor.write import write
 from fa_tracking.cli import main
-from fa_tracking.protocol.diagnostics import Reference
-from fa_tracking.protocol.partial import PartialReport
+from fa_tracking.protocol.report import PartialReport
+from fa_tracking.protocol.table import Reference
 from fa_tracking.results.database import ask, connect, find_query
 from fa_tracking.results.export.export import export
 from trainers.loop import train

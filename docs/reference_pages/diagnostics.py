@@ -1,7 +1,9 @@
 from dataclasses import fields
 
 from fa_tracking.protocol import PROTOCOL, VERSION, diagnostics
-from fa_tracking.protocol.report import INCONCLUSIVE, NOT_BP, TRUSTWORTHY, WALK_BACK, DiagnosticThresholds
+from fa_tracking.protocol.report import INCONCLUSIVE, NOT_BP, TRUSTWORTHY
+from fa_tracking.protocol.thresholds import DiagnosticThresholds
+from fa_tracking.protocol.verdicts import WALK_BACK
 from reference_pages._markdown import docstring, table
 
 INTRODUCTION = f"""# Diagnostics

@@ -8,16 +8,9 @@ from typing import Any
 
 from fa_tracking import untrusted
 from fa_tracking.auditor.run import Audit, Audited
-from fa_tracking.protocol.diagnostics import (
-    Kind,
-    Reference,
-    catalogue,
-    direction_stability,
-    frozen_control,
-    grad_norm,
-    residual_norm,
-)
-from fa_tracking.protocol.partial import PartialReport, Report
+from fa_tracking.protocol.diagnostics import catalogue, direction_stability, frozen_control, grad_norm, residual_norm
+from fa_tracking.protocol.report import DiagnosticReport
+from fa_tracking.protocol.table import Evidence, Kind, Reference
 from fa_tracking.tracking import names
 
 MEASURED = {
@@ -28,14 +21,8 @@ MEASURED = {
 }
 """Where ``names.TAG_MEASURED`` keeps the number of a diagnostic."""
 
-THRESHOLDS = {
-    residual_norm.FLAG: "h_norm_explosion_ratio",
-    grad_norm.FLAG: "g_norm_floor",
-    direction_stability.FLAG: "stability_drift_ceiling",
-    frozen_control.FLAG: "frozen_acc_margin_pp",
-}
-FULL = "full"
-BY = {FULL: "its model", PartialReport.EVIDENCE: "what it logged"}
+THRESHOLDS = {d.FLAG: d.THRESHOLD.name for d in catalogue() if hasattr(d, "THRESHOLD")}
+BY: dict[str, str] = {Evidence.FULL: "its model", Evidence.PARTIAL: "what it logged"}
 """What a verdict was made by, according to its evidence."""
 
 
@@ -80,10 +67,10 @@ def differences(found: Audit) -> Differences:
 def _change(audited: Audited) -> Change | None:
     tags, report, new = audited.before, audited.report, None
     flags = tuple(filter(None, tags.get(names.TAG_FLAGS, "").split(",")))
-    evidence, version = tags.get(names.TAG_EVIDENCE, FULL), tags.get(names.TAG_PROTOCOL_VERSION, "")
+    evidence, version = tags.get(names.TAG_EVIDENCE, Evidence.FULL), tags.get(names.TAG_PROTOCOL_VERSION, "")
     old = Said(tags[names.TAG_VERDICT], flags, evidence, version)
     if report is not None:
-        new = Said(report.verdict, report.flags, report.EVIDENCE, report.protocol_version)
+        new = Said(report.verdict, report.flags, report.evidence, report.protocol_version)
         if (new.verdict, new.flags) == (old.verdict, old.flags):
             return None
         why = tuple(_Reasons(old, tags, report).lines())
@@ -100,7 +87,7 @@ class _Reasons:
 
     old: Said
     tags: Mapping[str, str]
-    report: Report
+    report: DiagnosticReport
     measured: dict[str, Any] = field(init=False)
     thresholds: dict[str, Any] = field(init=False)
 
@@ -110,9 +97,9 @@ class _Reasons:
 
     def lines(self) -> Iterator[str]:
         found = [line for d in catalogue() if self._differs(d) for line in self._of(d)]
-        if self.old.evidence != self.report.EVIDENCE:
+        if self.old.evidence != self.report.evidence:
             then = BY.get(self.old.evidence, f"{self.old.evidence} evidence")
-            yield f"judged by {then} then, by {BY[self.report.EVIDENCE]} now"
+            yield f"judged by {then} then, by {BY[self.report.evidence]} now"
         yield from found
         if not found and self.report.reference is Reference.NOT_BP:
             yield f"the reference gradient is {Reference.NOT_BP}"
@@ -124,7 +111,7 @@ class _Reasons:
         flag = diagnostic.FLAG
         if (flag in self.old.flags) != (flag in self.report.flags):
             return True
-        is_partial = PartialReport.EVIDENCE in (self.old.evidence, self.report.EVIDENCE)
+        is_partial = Evidence.PARTIAL in (self.old.evidence, self.report.evidence)
         known = self._kind(flag), self.report.kinds.get(flag)
         return (diagnostic.REQUIRED or is_partial) and None not in known and known[0] != known[1]
 

@@ -14,7 +14,8 @@ from fa_tracking.auditor.evidence import exported_model as exported
 from fa_tracking.auditor.measure import Subject, accuracy, measure
 from fa_tracking.auditor.write import write
 from fa_tracking.errors import FATrackError, UsageError
-from fa_tracking.protocol.report import Accuracy, DiagnosticThresholds
+from fa_tracking.protocol.measurement import Accuracy
+from fa_tracking.protocol.thresholds import DiagnosticThresholds
 from fa_tracking.scratch import scratch
 from fa_tracking.tracking import names, store
 from fa_tracking.tracking.measured import report_metrics

@@ -11,7 +11,8 @@ from fa_tracking.protocol.alignment import Credit
 from fa_tracking.protocol.diagnose import diagnose
 from fa_tracking.protocol.knockout import Knockout, Removed
 from fa_tracking.protocol.knockout import accuracy as share_right
-from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
+from fa_tracking.protocol.report import DiagnosticReport
+from fa_tracking.protocol.thresholds import DiagnosticThresholds
 from fa_tracking.protocol.undisturbed import undisturbed
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from fa_tracking.auditor.pictures import EXPLAINED
-from fa_tracking.protocol.partial import Report
-from fa_tracking.protocol.report import TRUSTWORTHY, Section
+from fa_tracking.protocol.report import TRUSTWORTHY, DiagnosticReport, Section
 from fa_tracking.untrusted import printable_lines
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ pre { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wr
 """
 
 
-def page(report: Report, title: str, drawn: "Sequence[Picture] | None", further: Mapping[str, str]) -> str:
+def page(report: DiagnosticReport, title: str, drawn: "Sequence[Picture] | None", further: Mapping[str, str]) -> str:
     """HTML of a report, of its pictures and of ``further`` sections, lines by title.
 
     Every text from the run is escaped, and what cannot be printed of it replaced; the pictures hold none. ``drawn``:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from fa_tracking.auditor.evidence.logged_numbers import Log
 from fa_tracking.protocol.diagnostics import grad_norm, residual_norm
-from fa_tracking.protocol.partial import Report
+from fa_tracking.protocol.report import DiagnosticReport
 
 if TYPE_CHECKING:
     from dashboards.run_charts import Picture
@@ -16,7 +16,7 @@ EXPLAINED = (
 )
 
 
-def pictures(report: Report, log: Log) -> "list[Picture]":
+def pictures(report: DiagnosticReport, log: Log) -> "list[Picture]":
     """By layer what ``report`` measured, by epoch what ``log`` holds: a chart of each that has two numbers or more."""
     from dashboards.run_charts import Panel, draw
 
@@ -33,7 +33,7 @@ def pictures(report: Report, log: Log) -> "list[Picture]":
     return [draw(panel) for panel in panels if sum(v is not None for v in panel.values.values()) > 1]
 
 
-def _ceilings(report: Report) -> dict[int, float]:
+def _ceilings(report: DiagnosticReport) -> dict[int, float]:
     """By layer the ‖h_l‖ above which (a) fires, where that of the layer before is known."""
     return {
         layer: report.thresholds.h_norm_explosion_ratio * max(before, residual_norm.DENOMINATOR_FLOOR)
@@ -42,7 +42,7 @@ def _ceilings(report: Report) -> dict[int, float]:
     }
 
 
-def _exploded(report: Report) -> set[int]:
+def _exploded(report: DiagnosticReport) -> set[int]:
     if not residual_norm.fires(report):  # as where the class token grows alone
         return set()
     known = [layer for layer, norm in enumerate(report.residual_norms) if norm is not None]
@@ -50,11 +50,11 @@ def _exploded(report: Report) -> set[int]:
     return {layer for layer, ratio in growth if ratio > report.thresholds.h_norm_explosion_ratio}
 
 
-def _at_floor(report: Report) -> set[int]:
+def _at_floor(report: DiagnosticReport) -> set[int]:
     deepest = grad_norm.deepest_layer(report)
     return {deepest} if deepest is not None and grad_norm.fires(report) else set()
 
 
-def _control_lines(report: Report) -> dict[str, float]:
+def _control_lines(report: DiagnosticReport) -> dict[str, float]:
     control, margin = report.frozen_baseline_acc, report.thresholds.frozen_acc_margin_pp
     return {} if control is None else {"frozen control": control, f"{margin:+g} pp, (d)": control + margin / 100}

@@ -18,8 +18,8 @@ from fa_tracking.auditor.write import is_audited, withdraw, write
 from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError, UsageError
 from fa_tracking.executors import Needs, Problem
 from fa_tracking.protocol.knockout import Knockout
-from fa_tracking.protocol.partial import Report
-from fa_tracking.protocol.report import DiagnosticThresholds
+from fa_tracking.protocol.report import DiagnosticReport
+from fa_tracking.protocol.thresholds import DiagnosticThresholds
 from fa_tracking.scratch import scratch
 from fa_tracking.tracking import address, names, store
 
@@ -52,7 +52,7 @@ class Audited:
     run_id: str
     run_name: str
     params: dict[str, str]
-    report: Report | None
+    report: DiagnosticReport | None
     problem: str | None
     removed: dict[str, Any] | None = None
     epoch: int | None = None
@@ -95,7 +95,8 @@ def audit(
     """Measure the last checkpoint of every finished run, match its control, write tags, note and report artifacts.
 
     A run that never saved one, or saved it without ``factory``, is measured by the last model that it logged with
-    ``mlflow.pytorch.log_model``; one without either is judged by what it logged: a ``PartialReport`` of its last epoch.
+    ``mlflow.pytorch.log_model``; one without either is judged by what it
+    logged in its last epoch: the evidence is partial.
 
     Auditing again, with other thresholds or more controls, replaces what the last audit wrote. A run whose checkpoint
     is damaged, or that has neither a model nor logged diagnostics, is reported as a problem and keeps no verdict of
@@ -189,7 +190,7 @@ class Judged(NamedTuple):
     ``log``: what the run logged, where that is the evidence.
     """
 
-    report: Report
+    report: DiagnosticReport
     epoch: int
     sha256: str | None
     removed: Knockout | str

@@ -11,10 +11,11 @@ from fa_tracking import markdown
 from fa_tracking.auditor.evidence.logged_numbers import Log, course_keys, layers_of, read
 from fa_tracking.auditor.page import page
 from fa_tracking.auditor.pictures import pictures
-from fa_tracking.protocol.diagnostics import Kind, Reference, catalogue, residual_norm
+from fa_tracking.protocol.diagnostics import catalogue, residual_norm
 from fa_tracking.protocol.functional_report import in_short
 from fa_tracking.protocol.knockout import Knockout
-from fa_tracking.protocol.partial import Report
+from fa_tracking.protocol.report import DiagnosticReport
+from fa_tracking.protocol.table import Kind, Reference
 from fa_tracking.scratch import scratch
 from fa_tracking.spelled import plain
 from fa_tracking.tracking import names, store
@@ -44,7 +45,7 @@ AUDIT_TAGS = {
 def write(
     client: "MlflowClient",
     run: "Run",
-    report: Report,
+    report: DiagnosticReport,
     epoch: int,
     sha256: str | None,
     removed: Knockout | str,
@@ -74,7 +75,7 @@ def write(
     values = {
         names.TAG_VERDICT: report.verdict,
         names.TAG_FLAGS: ",".join(report.flags),
-        names.TAG_EVIDENCE: report.EVIDENCE,
+        names.TAG_EVIDENCE: report.evidence,
         names.TAG_CONTROL_RUNS: _cut(",".join(report.control_runs)),
         names.TAG_PROTOCOL_VERSION: report.protocol_version,
         names.TAG_THRESHOLDS: json.dumps(report.to_dict()["thresholds"]),
@@ -126,7 +127,7 @@ def _write(client: "MlflowClient", run_id: str, reports: dict[str, str], tags: d
         client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
-def _measured(report: Report, epoch: int, removed: Knockout | str) -> dict[str, Any]:
+def _measured(report: DiagnosticReport, epoch: int, removed: Knockout | str) -> dict[str, Any]:
     """The scalars of a report: what the ``audits`` table of the database holds; null where not known exactly.
 
     The functional measures stand beside them to six digits, as far as a tag has room.
@@ -137,7 +138,7 @@ def _measured(report: Report, epoch: int, removed: Knockout | str) -> dict[str, 
     return {**found, "functional": functional and in_short(functional, room)}
 
 
-def _scalars(report: Report, epoch: int, removed: Knockout | str) -> dict[str, Any]:
+def _scalars(report: DiagnosticReport, epoch: int, removed: Knockout | str) -> dict[str, Any]:
     full = report.to_dict()
     inexact = {d.FLAG for d in catalogue() if report.kinds.get(d.FLAG) in (Kind.BOUND, Kind.PROXY)}
     fired = {d.FLAG: d.fires(report) for d in catalogue()}
@@ -162,7 +163,7 @@ def _scalars(report: Report, epoch: int, removed: Knockout | str) -> dict[str, A
     }
 
 
-def _note(report: Report, text: str) -> str:
+def _note(report: DiagnosticReport, text: str) -> str:
     """The verdict and a row a diagnostic, what fires first, for MLflow folds the rest away; then the whole report."""
     fired_first = sorted(report.sections(), key=lambda section: not section.flag)
     rows = [(f"⚑ {s.heading}" if s.flag else s.heading, s.lines[0]) for s in fired_first]

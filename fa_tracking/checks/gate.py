@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from fa_tracking import cells, untrusted
 from fa_tracking.auditor.control import Controls, is_frozen
 from fa_tracking.errors import FATrackError, UsageError
-from fa_tracking.protocol.diagnostics import Kind, catalogue
+from fa_tracking.protocol.diagnostics import catalogue
+from fa_tracking.protocol.table import Kind
+from fa_tracking.protocol.verdicts import caveats, head, marked
 from fa_tracking.tracking import names
 from fa_tracking.tracking.store import LARGEST, find_experiment, reader, store_errors, trainings
-from fa_tracking.verdicts import caveats, head, marked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

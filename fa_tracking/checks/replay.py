@@ -12,9 +12,10 @@ from fa_tracking import cells
 from fa_tracking.auditor.control import Controls
 from fa_tracking.auditor.evidence import logged_numbers
 from fa_tracking.errors import FATrackError
-from fa_tracking.protocol.diagnostics import Kind, catalogue, frozen_control
-from fa_tracking.protocol.partial import PartialReport
-from fa_tracking.protocol.report import DiagnosticThresholds
+from fa_tracking.protocol.diagnostics import catalogue, frozen_control
+from fa_tracking.protocol.report import DiagnosticReport
+from fa_tracking.protocol.table import Kind
+from fa_tracking.protocol.thresholds import DiagnosticThresholds
 from fa_tracking.tracking import names, store
 from fa_tracking.tracking.abort import Abort, Patience
 
@@ -190,7 +191,7 @@ class _Seen:
     """The reports of a run by epoch, and what else is known of its course."""
 
     log: logged_numbers.Log
-    reports: Mapping[int, PartialReport]
+    reports: Mapping[int, DiagnosticReport]
     final_epoch: int
 
     def first(self, diagnostic: ModuleType, patience: Patience) -> Fired:

@@ -10,6 +10,7 @@ import click
 from fa_tracking import executors
 from fa_tracking.cli import _complete
 from fa_tracking.executors import Needs
+from fa_tracking.protocol import diagnostics
 from fa_tracking.results.database import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
@@ -33,31 +34,27 @@ def as_usage(error: "ValidationError", options: Mapping[str, str] | None = None)
 
 def thresholds(command: Callable[..., None]) -> Callable[..., None]:
     """Where the diagnostics fire, one option each; the command takes them as ``thresholds``."""
-    fields = {
-        "explosion_ratio": "h_norm_explosion_ratio",
-        "grad_floor": "g_norm_floor",
-        "drift_ceiling": "stability_drift_ceiling",
-        "margin_pp": "frozen_acc_margin_pp",
-    }
+    options = {d.THRESHOLD.name: d for d in diagnostics.catalogue() if hasattr(d, "THRESHOLD")}
 
-    @click.option("--explosion-ratio", type=float, help="(a) fires above this growth per block  [default: 50]")
-    @click.option("--grad-floor", type=float, help="(b) fires below this ‖g_L‖  [default: 1e-7]")
-    @click.option("--drift-ceiling", type=float, help="(c) fires above this cosine  [default: 0.30]")
-    @click.option("--margin-pp", type=float, help="(d) fires below this margin in percentage points  [default: 2.0]")
     @wraps(command)
     def with_thresholds(*args: Any, **given: Any) -> None:
         from pydantic import ValidationError
 
-        from fa_tracking.protocol.report import DiagnosticThresholds
+        from fa_tracking.protocol.thresholds import DiagnosticThresholds
 
-        values = {field: given.pop(option) for option, field in fields.items()}
+        values = {name: given.pop(name) for name in options}
         try:
-            chosen = DiagnosticThresholds(**{field: v for field, v in values.items() if v is not None})
+            chosen = DiagnosticThresholds.of({name: v for name, v in values.items() if v is not None})
         except ValidationError as error:
-            hints = {field: f"--{option.replace('_', '-')}" for option, field in fields.items()}
-            raise as_usage(error, hints) from error
+            raise as_usage(error, {name: d.THRESHOLD.option for name, d in options.items()}) from error
+        except ValueError as error:
+            raise click.UsageError(f"{error}.") from error
         command(*args, thresholds=chosen, **given)
 
+    for name, d in reversed(options.items()):
+        threshold = d.THRESHOLD
+        said = f"({d.FLAG}) fires {threshold.fires} {threshold.says}  [default: {threshold.default:g}]"
+        with_thresholds = click.option(threshold.option, name, type=float, help=said)(with_thresholds)
     return with_thresholds
 
 

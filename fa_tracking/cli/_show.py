@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from fa_tracking.protocol.diagnostics import Kind
+from fa_tracking.protocol.table import Kind
 from fa_tracking.publishing.tables import WIDTH, text_table
 from fa_tracking.spelled import short
 from fa_tracking.untrusted import one_line, printable_lines

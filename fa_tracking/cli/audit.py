@@ -8,12 +8,13 @@ import click
 
 from fa_tracking.cli import _complete, _diff, _options
 from fa_tracking.cli._show import MARKS_EXPLAINED, legend, marked, mlflow_ui, progress, say, table, typed
+from fa_tracking.spelled import counted
 
 if TYPE_CHECKING:
     from fa_tracking.auditor.run import Audit, Audited
     from fa_tracking.executors import Needs
-    from fa_tracking.protocol.partial import Report
-    from fa_tracking.protocol.report import DiagnosticThresholds
+    from fa_tracking.protocol.report import DiagnosticReport
+    from fa_tracking.protocol.thresholds import DiagnosticThresholds
 
 ORDER = 3
 MOST_COMMANDS = 5
@@ -168,8 +169,8 @@ def say_missing_controls(result: "Audit") -> None:
         say(f"and {len(commands) - MOST_COMMANDS} more cells have no frozen control")
     if others := sum(len(runs) for runs in alone.values()) - sum(map(len, commands.values())):
         say(
-            f"{others} runs have no frozen control, so (d) is not measured: train the same network with its blocks "
-            "frozen, log it with frozen_blocks=True, and audit again"
+            f"{counted(others, 'run')} with no frozen control, so (d) is not measured: train the same network with its "
+            "blocks frozen, log it with frozen_blocks=True, and audit again"
         )
 
 
@@ -200,15 +201,14 @@ def audit_table(result: "Audit", room: int | None = None, whole: str = "--json")
     """
     from fa_tracking import cells
     from fa_tracking.protocol.diagnostics import (
-        Reference,
         catalogue,
         direction_stability,
         frozen_control,
         grad_norm,
         residual_norm,
     )
-    from fa_tracking.protocol.partial import PartialReport
     from fa_tracking.protocol.report import TRUSTWORTHY
+    from fa_tracking.protocol.table import Evidence, Reference
 
     rows = [
         (
@@ -236,7 +236,7 @@ def audit_table(result: "Audit", room: int | None = None, whole: str = "--json")
         lines += ["(a) does not fire where the class token alone grows: the growth of the stream is in the report"]
     if any(cells.is_frozen(a.params) for a in result.runs if a.report):
         lines += ["control: its blocks are frozen as they were drawn; (d) is the margin over it"]
-    if any(isinstance(report, PartialReport) for report in reports):
+    if any(report.evidence is Evidence.PARTIAL for report in reports):
         lines += [
             "partial: judged by what it logged; why no checkpoint was measured: audit/report.txt",
             MARKS_EXPLAINED,
@@ -246,10 +246,11 @@ def audit_table(result: "Audit", room: int | None = None, whole: str = "--json")
     return table(columns, rows, room, whole) + legend(lines, room)
 
 
-def _verdict(report: "Report") -> str:
-    from fa_tracking.protocol.partial import PartialReport
-    from fa_tracking.protocol.report import TRUSTWORTHY, other_thresholds
+def _verdict(report: "DiagnosticReport") -> str:
+    from fa_tracking.protocol.report import TRUSTWORTHY
+    from fa_tracking.protocol.table import Evidence
+    from fa_tracking.protocol.thresholds import other_thresholds
 
     said = "✓" if report.verdict == TRUSTWORTHY else f"⚑ {' '.join(report.flags)}" if report.flags else "? inconclusive"
     said += " †" if other_thresholds(report.thresholds) else ""
-    return f"{said} partial" if isinstance(report, PartialReport) else said
+    return f"{said} partial" if report.evidence is Evidence.PARTIAL else said

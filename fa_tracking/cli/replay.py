@@ -8,11 +8,11 @@ import click
 
 from fa_tracking.cli import _options
 from fa_tracking.cli._show import legend, progress, say, say_next, table
-from fa_tracking.protocol.diagnostics import Kind
+from fa_tracking.protocol.table import Kind
 
 if TYPE_CHECKING:
     from fa_tracking.checks.replay import Fired, Replay, Saving
-    from fa_tracking.protocol.report import DiagnosticThresholds
+    from fa_tracking.protocol.thresholds import DiagnosticThresholds
 
 ORDER = 3.5
 
@@ -55,7 +55,7 @@ def command(
       fa-track replay --experiment dfa_penalty --explosion-ratio 20 --abort-on a --patience 2
     """
     from fa_tracking.checks.replay import replay
-    from fa_tracking.protocol.report import other_thresholds
+    from fa_tracking.protocol.thresholds import other_thresholds
 
     with progress("replay") as update:
         result = replay(experiment, tracking_uri, thresholds, tuple(abort_on.split(",")), patience, update)

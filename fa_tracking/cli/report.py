@@ -32,7 +32,7 @@ def command(experiment: str | None, runs: tuple[str, ...], form: str, output: Pa
       fa-track report --experiment dfa_penalty --format html -o report.html
       fa-track report --run 25132f40 --db docs/reference-results
     """
-    from fa_tracking.protocol.report import DiagnosticThresholds
+    from fa_tracking.protocol.thresholds import DiagnosticThresholds
     from fa_tracking.publishing.document import FORMATS
     from fa_tracking.publishing.report import report
     from fa_tracking.results.database import connect, sql_errors

@@ -22,7 +22,7 @@ def reproduce() -> Outcome:
     from fa_tracking.protocol.diagnostics import grad_norm
     from fa_tracking.protocol.norms import median_norms
     from fa_tracking.protocol.probe import capture
-    from fa_tracking.protocol.report import DiagnosticThresholds
+    from fa_tracking.protocol.thresholds import DiagnosticThresholds
 
     net = new_net()
     with torch.no_grad():

@@ -33,7 +33,7 @@ def reproduce() -> Outcome:
     report = diagnose(net, list(zip(x.split(32), y.split(32), strict=True)))
     limits = report.thresholds
     fired = [
-        report.max_per_block_growth > limits.h_norm_explosion_ratio,
+        (report.max_per_block_growth or 0) > limits.h_norm_explosion_ratio,
         (report.bp_grad_norms[-1] or 0) < limits.g_norm_floor,
         (report.cross_batch_stability or 0) > limits.stability_drift_ceiling,
     ]

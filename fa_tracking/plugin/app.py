@@ -30,9 +30,9 @@ from werkzeug.test import run_wsgi_app
 
 from fa_tracking.checks.gate import shown_verdict
 from fa_tracking.errors import FATrackError
+from fa_tracking.protocol.verdicts import OTHER_THRESHOLDS, caveats, head
 from fa_tracking.tracking import lock, names
 from fa_tracking.tracking.store import trains
-from fa_tracking.verdicts import OTHER_THRESHOLDS, caveats, head
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

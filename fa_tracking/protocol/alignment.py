@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fa_tracking.protocol.diagnostics import Reference
 from fa_tracking.protocol.diagnostics.grad_norm import REFERENCE_BATCH
 from fa_tracking.protocol.norms import in_range, median_norms, unit
 from fa_tracking.protocol.probe import Capture
+from fa_tracking.protocol.table import Reference
 
 Credit = Callable[[Any, Capture], Sequence[Tensor | None]]
 """credit(model, capture) -> [a_0, …, a_L], each (B, d) like h_l, or None where a layer gets no local credit."""

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from fa_tracking.protocol import taps, tokens
-from fa_tracking.protocol.diagnostics import Reference
 from fa_tracking.protocol.flow import Flow, Run, nodes_behind, operation, place, watch
 from fa_tracking.protocol.norms import norms
 from fa_tracking.protocol.outputs import (
@@ -26,6 +25,7 @@ from fa_tracking.protocol.outputs import (
     scaled_error,
 )
 from fa_tracking.protocol.reference import check
+from fa_tracking.protocol.table import Reference
 from fa_tracking.protocol.taps import State, Tap
 from fa_tracking.protocol.tokens import Reading, TokensDiffer
 from fa_tracking.protocol.undisturbed import HALVES, Call, backward_hooked, random_state, undisturbed, unwrapped

@@ -1,18 +1,16 @@
-"""DiagnosticThresholds and DiagnosticReport: numbers in, verdict out. Reading a verdict needs no torch."""
+"""DiagnosticReport: numbers in, verdict out. Reading a verdict needs no torch."""
 
 import json
-import math
-from dataclasses import field
+from collections.abc import Mapping
+from dataclasses import fields
 from types import ModuleType
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from pydantic import TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
-from fa_tracking.protocol import PROTOCOL, VERSION
+from fa_tracking.protocol import PROTOCOL
 from fa_tracking.protocol.diagnostics import (
-    Kind,
-    Reference,
     catalogue,
     direction_stability,
     finite,
@@ -20,52 +18,34 @@ from fa_tracking.protocol.diagnostics import (
     grad_norm,
     residual_norm,
 )
-from fa_tracking.protocol.functional_report import Functional
+from fa_tracking.protocol.measurement import STRICT, Measurement
+from fa_tracking.protocol.table import Evidence, Kind, Reference
+from fa_tracking.protocol.thresholds import DiagnosticThresholds, other_thresholds
+from fa_tracking.protocol.verdicts import WALK_BACK, WEAK
 from fa_tracking.spelled import plain
-from fa_tracking.verdicts import THRESHOLDS, WALK_BACK, WEAK
-
-STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
-
-
-def is_share(accuracy: float | None) -> float | None:
-    """The accuracy, unless it is a finite number outside [0, 1], which is a ValueError."""
-    if accuracy is not None and math.isfinite(accuracy) and not 0 <= accuracy <= 1:
-        raise ValueError("an accuracy is a share in [0, 1], not a percentage")
-    return accuracy
-
-
-Accuracy = Annotated[float | None, AfterValidator(is_share)]
 
 TRUSTWORTHY = "trustworthy"
-INCONCLUSIVE = "inconclusive: not measured: "
+INCONCLUSIVE = {
+    Evidence.FULL: "inconclusive: not measured: ",
+    Evidence.PARTIAL: "inconclusive: partial evidence: ",
+}
 FUNCTIONAL = "functional measures of credit"
 NOT_BP = "inconclusive: the reference gradient is not BP's"
+HEADING = {
+    Evidence.FULL: "FA-Track diagnostic report",
+    Evidence.PARTIAL: "FA-Track diagnostic report from partial evidence",
+}
+DERIVED = frozenset({"protocol", "kinds", "max_per_block_growth", "margin_pp", "flags", "verdict", "knockout"})
+"""What stands beside the numbers of a report in JSON, and is derived anew where they are read."""
+ONLY = {Evidence.FULL: ("states", "functional"), Evidence.PARTIAL: ("max_block_growth", "given")}
+"""Fields that the reports of the other evidence do not have in JSON."""
 
-
-@dataclass(frozen=True, config=STRICT)
-class DiagnosticThresholds:
-    """Where each diagnostic fires. The comparisons are strict: a value equal to its threshold does not fire.
-
-    Attributes:
-        g_norm_floor: (b) fires below this ‖g_L‖, at mean reduction over a batch of 128.
-        h_norm_explosion_ratio: (a) fires above this per-block growth.
-        stability_drift_ceiling: (c) fires above this mean pairwise cosine, in [-1, 1].
-        frozen_acc_margin_pp: (d) fires below this margin, in percentage points.
-    """
-
-    g_norm_floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = THRESHOLDS["g_norm_floor"]
-    h_norm_explosion_ratio: Annotated[float, Field(ge=0, allow_inf_nan=False)] = THRESHOLDS["h_norm_explosion_ratio"]
-    stability_drift_ceiling: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] = THRESHOLDS[
-        "stability_drift_ceiling"
-    ]
-    frozen_acc_margin_pp: Annotated[float, Field(allow_inf_nan=False)] = THRESHOLDS["frozen_acc_margin_pp"]
-
-
-def other_thresholds(thresholds: DiagnosticThresholds) -> list[str]:
-    """Which thresholds are not the protocol's, in a line; none where all are."""
-    used = vars(thresholds)
-    others = [f"{name} {used[name]:g}, not {value:g}" for name, value in THRESHOLDS.items() if used[name] != value]
-    return [f"† under other thresholds than the protocol's: {'; '.join(others)}"] if others else []
+GIVEN = {
+    "h0_norm": "‖h_0‖",
+    "control_accuracy": "accuracy of the frozen control",
+    "grad_batch": f"batch of the logged gradients, which the import brought to {grad_norm.REFERENCE_BATCH},",
+}
+"""What may be given by hand, as it is printed."""
 
 
 class Section(NamedTuple):
@@ -76,106 +56,12 @@ class Section(NamedTuple):
     flag: str | None = None
 
 
-class Verdict:
-    """What a whole and a partial report derive alike from their numbers."""
-
-    method_name: str
-    notes: str
-    thresholds: DiagnosticThresholds = DiagnosticThresholds()
-    remarks: tuple[str, ...] = ()
-    reference: Reference | None = None
-    protocol_version: str = VERSION
-    EVIDENCE: ClassVar[str]
-    HEADING: ClassVar[str]
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """The letters of the diagnostics that fire, in the order of the verdict; ``n`` is "not finite"."""
-        return tuple(d.FLAG for d in catalogue() if d.fires(self))
-
-    @property
-    def kinds(self) -> dict[str, Kind]:
-        """How far each diagnostic's number is known, by its letter; without ``n``, which is of all numbers."""
-        measured = {d.FLAG: d.value(self) is not None for d in catalogue() if d is not finite}
-        return {flag: Kind.EXACT if known else Kind.NOT_MEASURED for flag, known in measured.items()}
-
-    @property
-    def verdict(self) -> str:
-        """``trustworthy``, or ``needs walk-back: `` and what fired; never trustworthy on a missing measurement."""
-        wordings = [self.wording(d) for d in catalogue() if d.fires(self)]
-        if wordings:
-            return WALK_BACK + "; ".join(wordings)
-        if self.reference is Reference.NOT_BP:
-            return NOT_BP
-        required = {d.FLAG for d in catalogue() if d.REQUIRED}
-        known = all(kind is Kind.EXACT for flag, kind in self.kinds.items() if flag in required)
-        return TRUSTWORTHY if known else self.inconclusive()
-
-    @property
-    def caveats(self) -> tuple[str, ...]:
-        """What a reader of the verdict must know, a line each."""
-        weak = [WEAK] if self.flags == (direction_stability.FLAG,) else []
-        return (*weak, *other_thresholds(self.thresholds))
-
-    def wording(self, diagnostic: ModuleType) -> str:
-        """What the verdict says where ``diagnostic`` fires."""
-        return str(diagnostic.WORDING)
-
-    def inconclusive(self) -> str:
-        """The verdict where nothing fires, but not all that is required is known."""
-        missing = [d.TITLE for d in catalogue() if d.REQUIRED and d.fires(self) is None]
-        return INCONCLUSIVE + "; ".join(missing)
-
-    def sections(self) -> list[Section]:
-        """What to print of each diagnostic."""
-        return [
-            Section(f"({d.FLAG}) {d.TITLE}", d.explain(self), self.wording(d) if d.fires(self) else None)
-            for d in catalogue()
-        ]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The measured numbers as plain JSON values (NaN and infinities as strings), and what follows from them."""
-        values = {d.FLAG: d.value(self) for d in catalogue()}
-        return {
-            **json.loads(TypeAdapter(type(self)).dump_json(self)),
-            "protocol": PROTOCOL,
-            "evidence": self.EVIDENCE,
-            "kinds": self.kinds,
-            "max_per_block_growth": plain(values[residual_norm.FLAG]),
-            "margin_pp": plain(values[frozen_control.FLAG]),
-            "flags": list(self.flags),
-            "verdict": self.verdict,
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """The report of ``to_dict``, or of ``audit/report.json``; what is derived is derived anew.
-
-        Raises:
-            ValueError: a number is missing or is not a number; the message names the field.
-        """
-        derived = {"protocol", "evidence", "kinds", "max_per_block_growth", "margin_pp", "flags", "verdict"}
-        return TypeAdapter(cls).validate_python({k: v for k, v in data.items() if k not in derived | {"knockout"}})
-
-    def __str__(self) -> str:
-        lines = [
-            f"{self.HEADING}, protocol {PROTOCOL}, measurement revision {self.protocol_version}",
-            f"method: {self.method_name}",
-            *([f"notes:  {self.notes}"] if self.notes else []),
-            *(f"states: {remark}" for remark in self.remarks),
-        ]
-        for section in self.sections():
-            lines += ["", section.heading, *(f"    {line}" for line in section.lines)]
-            if section.flag:
-                lines.append(f"    FLAG: {section.flag}")
-        return "\n".join([*lines, "", f"VERDICT: {self.verdict}", *(f"    {caveat}" for caveat in self.caveats)])
-
-
 @dataclass(frozen=True, config=STRICT)
-class DiagnosticReport(Verdict):
-    """What was measured of one trained network, and the verdict that follows from it.
+class DiagnosticReport(Measurement):
+    """What was measured of one trained network, or is known of it, and the verdict that follows from it.
 
-    Everything but the measured numbers is derived, so a report rebuilt from them gives the same verdict.
+    Everything but the measured numbers is derived, so a report rebuilt from them gives the same verdict. A number that
+    is not known is None. Of each diagnostic ``kinds`` says how far its number is known.
 
     Attributes:
         method_name: the learning rule, as it is to be printed.
@@ -200,44 +86,166 @@ class DiagnosticReport(Verdict):
         states: where each of h_0 … h_L was read, such as ``input of blocks.0``.
         protocol_version: the measurement revision that the numbers are of.
         functional: what the credits do to the loss; None: not asked for. No verdict follows from it.
+        evidence: ``full``: the network was measured. ``partial``: judged by what was logged of it (``from_layers``);
+            then norms may be unknown, the last where L is not known either, and no verdict trusts what is missing.
+        max_block_growth: of partial evidence, (a) as it was logged; it counts where not every norm is known.
+        given: of partial evidence, numbers that were given by hand and not logged, by name.
     """
 
-    EVIDENCE = "full"
-    HEADING = "FA-Track diagnostic report"
-
-    method_name: str
-    notes: str
-    residual_norms: tuple[float, ...]
-    bp_grad_norms: tuple[float | None, ...]
-    stability_layer: int | None
-    cross_batch_stability: float | None
-    headline_acc: Accuracy
-    frozen_baseline_acc: Accuracy
     thresholds: DiagnosticThresholds = DiagnosticThresholds()
-    grad_gain: float | None = None
-    n_batches: int | None = None
-    control_runs: tuple[str, ...] = ()
-    control_note: str = ""
-    extra: dict[str, float | None] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
-    stream_growth: float | None = None
-    chance_error: float | None = None
-    reference: Reference | None = None
-    states: tuple[str, ...] = ()
-    protocol_version: str = VERSION
-    functional: Functional | None = None
 
-    def sections(self) -> list[Section]:
-        """What to print of each diagnostic, and of the functional measures."""
-        beside = [Section(FUNCTIONAL, self.functional.lines())] if self.functional else []
-        return [*super().sections(), *beside]
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.evidence is Evidence.FULL and None in self.residual_norms:
+            raise ValueError("a report with an unknown ‖h_l‖ is partial evidence: from_layers makes one")
+        return self
+
+    @classmethod
+    def from_layers(
+        cls,
+        residual_norms: Mapping[int, float],
+        bp_grad_norms: Mapping[int, float],
+        depth: int | None,
+        deepest_grad_norm: float | None = None,
+        **known: Any,
+    ) -> "DiagnosticReport":
+        """The report from partial evidence: of norms by layer.
+
+        Args:
+            depth: L; None where it is not known. A depth that a deeper layer contradicts is not known either.
+            deepest_grad_norm: ‖g_L‖, where it is known as such.
+            known: the other attributes.
+
+        Raises:
+            ValueError: a number is not what it should be; the message names the field.
+        """
+        if depth is not None and depth < max((*residual_norms, *bp_grad_norms), default=0):
+            depth = None
+        hidden, grads = _with_gaps(residual_norms, depth), _with_gaps(bp_grad_norms, depth)
+        if grads[-1] is None:
+            grads = (*grads[:-1], deepest_grad_norm)
+        return DiagnosticReport(
+            residual_norms=hidden,
+            bp_grad_norms=grads,
+            stability_layer=None if depth is None else depth // 2,
+            evidence=Evidence.PARTIAL,
+            **known,
+        )
 
     @property
-    def max_per_block_growth(self) -> float:
-        """(a): the largest ‖h_{l+1}‖/‖h_l‖; 1.0 with fewer than two layers."""
-        growth = residual_norm.largest(self.residual_norms)
-        assert growth is not None
-        return growth
+    def flags(self) -> tuple[str, ...]:
+        """The letters of the diagnostics that fire, in the order of the verdict; ``n`` is "not finite"."""
+        return tuple(d.FLAG for d in catalogue() if d.fires(self))
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """How far each diagnostic's number is known, by its letter; without ``n``, which is of all numbers."""
+        return {d.FLAG: self._kind(d) for d in catalogue() if d is not finite}
+
+    def _kind(self, diagnostic: ModuleType) -> Kind:
+        if diagnostic.value(self) is None:
+            return Kind.NOT_MEASURED
+        return Kind(diagnostic.kind(self)) if hasattr(diagnostic, "kind") else Kind.EXACT
+
+    @property
+    def verdict(self) -> str:
+        """``trustworthy``, or ``needs walk-back: `` and what fired; never trustworthy on a missing measurement."""
+        wordings = [self._wording(d) for d in catalogue() if d.fires(self)]
+        if wordings:
+            return WALK_BACK + "; ".join(wordings)
+        if self.reference is Reference.NOT_BP:
+            return NOT_BP
+        required = {d.FLAG for d in catalogue() if d.REQUIRED}
+        known = all(kind is Kind.EXACT for flag, kind in self.kinds.items() if flag in required)
+        return TRUSTWORTHY if known else INCONCLUSIVE[self.evidence] + "; ".join(self._missing())
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader of the verdict must know, a line each."""
+        weak = [WEAK] if self.flags == (direction_stability.FLAG,) else []
+        return (*weak, *other_thresholds(self.thresholds))
+
+    def _wording(self, diagnostic: ModuleType) -> str:
+        """What the verdict says where ``diagnostic`` fires; of a proxy with its name."""
+        is_proxy = self.kinds.get(diagnostic.FLAG) is Kind.PROXY
+        return f"{diagnostic.WORDING} (by proxy {self._proxy})" if is_proxy else str(diagnostic.WORDING)
+
+    def _missing(self) -> list[str]:
+        """What is not known where nothing fires; of partial evidence, what is known of each diagnostic."""
+        if self.evidence is Evidence.FULL:
+            return [d.TITLE for d in catalogue() if d.REQUIRED and d.fires(self) is None]
+        words = {
+            Kind.EXACT: "pass",
+            Kind.PROXY: f"pass by proxy {self._proxy}",
+            Kind.BOUND: "likely pass",
+            Kind.NOT_MEASURED: "not measured",
+        }
+        return [f"({flag}) {words[kind]}" for flag, kind in self.kinds.items()]
+
+    @property
+    def _proxy(self) -> str:
+        return f"‖g_{grad_norm.deepest_layer(self)}‖"
+
+    def sections(self) -> list[Section]:
+        """What to print of each diagnostic, of the functional measures, and of what was given by hand."""
+        sections = [
+            Section(self._heading(d), d.explain(self), self._wording(d) if d.fires(self) else None) for d in catalogue()
+        ]
+        by_hand = [f"{GIVEN.get(name, name)} = {number:g}" for name, number in self.given.items()]
+        sections += [Section(FUNCTIONAL, self.functional.lines())] if self.functional else []
+        return [*sections, Section("given by hand", by_hand)] if by_hand else sections
+
+    def _heading(self, diagnostic: ModuleType) -> str:
+        heading = f"({diagnostic.FLAG}) {diagnostic.TITLE}"
+        is_said = self.evidence is Evidence.PARTIAL and diagnostic is not finite
+        return f"{heading}: {self.kinds[diagnostic.FLAG]}" if is_said else heading
+
+    def to_dict(self) -> dict[str, Any]:
+        """The measured numbers as plain JSON values (NaN and infinities as strings), and what follows from them."""
+        values = {d.FLAG: d.value(self) for d in catalogue()}
+        measured = json.loads(TypeAdapter(DiagnosticReport).dump_json(self))
+        others = Evidence.PARTIAL if self.evidence is Evidence.FULL else Evidence.FULL
+        if not self.thresholds.extra:
+            del measured["thresholds"]["extra"]
+        return {
+            **{name: value for name, value in measured.items() if name not in ONLY[others]},
+            "protocol": PROTOCOL,
+            "kinds": self.kinds,
+            "max_per_block_growth": plain(values[residual_norm.FLAG]),
+            "margin_pp": plain(values[frozen_control.FLAG]),
+            "flags": list(self.flags),
+            "verdict": self.verdict,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "DiagnosticReport":
+        """The report of ``to_dict``, or of ``audit/report.json``; what is derived is derived anew.
+
+        Raises:
+            ValueError: a number is missing or is none, or a newer version wrote it; the message names the field.
+        """
+        numbers = {name: value for name, value in data.items() if name not in DERIVED}
+        if newer := [name for name in numbers if name not in {field.name for field in fields(DiagnosticReport)}]:
+            raise ValueError(f"it holds {', '.join(map(repr, newer))}, which a newer version of fa-track writes")
+        return TypeAdapter(DiagnosticReport).validate_python(numbers)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{HEADING[self.evidence]}, protocol {PROTOCOL}, measurement revision {self.protocol_version}",
+            *([f"method: {self.method_name}"] if self.method_name else []),
+            *([f"notes:  {self.notes}"] if self.notes else []),
+            *(f"states: {remark}" for remark in self.remarks),
+        ]
+        for section in self.sections():
+            lines += ["", section.heading, *(f"    {line}" for line in section.lines)]
+            if section.flag:
+                lines.append(f"    FLAG: {section.flag}")
+        return "\n".join([*lines, "", f"VERDICT: {self.verdict}", *(f"    {caveat}" for caveat in self.caveats)])
+
+    @property
+    def max_per_block_growth(self) -> float | None:
+        """(a): the largest ‖h_{l+1}‖/‖h_l‖, or a lower bound of it; 1.0 with fewer than two layers."""
+        return residual_norm.of_blocks(self)
 
     @property
     def residual_stream_exploded(self) -> bool:
@@ -258,3 +266,16 @@ class DiagnosticReport(Verdict):
     def frozen_baseline_undercut(self) -> bool | None:
         """Whether (d) fires; None without a control."""
         return frozen_control.fires(self)
+
+
+@dataclass(frozen=True, config=STRICT)
+class PartialReport(DiagnosticReport):
+    """The report from partial evidence, by its earlier name: a ``DiagnosticReport`` whose evidence is ``partial``."""
+
+    evidence: Evidence = Evidence.PARTIAL
+
+
+def _with_gaps(norms: Mapping[int, float], depth: int | None) -> tuple[float | None, ...]:
+    """By layer, None where it is not known; a last None where more layers may follow."""
+    layers = range(1 + (max(norms, default=-1) + 1 if depth is None else depth))
+    return tuple(norms.get(layer) for layer in layers)

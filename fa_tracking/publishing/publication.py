@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fa_tracking import markdown
 from fa_tracking.errors import UsageError, meant
+from fa_tracking.protocol.verdicts import caveats
 from fa_tracking.publishing.provenance import digest
 from fa_tracking.publishing.reference import Answers, Reference
 from fa_tracking.publishing.tables import numeric_columns, render
@@ -17,7 +18,6 @@ from fa_tracking.results.statistics import without_noise
 from fa_tracking.spelled import short
 from fa_tracking.tracking import names
 from fa_tracking.untrusted import one_line
-from fa_tracking.verdicts import caveats
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from fa_tracking.protocol.verdicts import caveats
 from fa_tracking.publishing.deviations import deviations
 from fa_tracking.publishing.document import Block, Heading, Items
 from fa_tracking.publishing.provenance import digest
@@ -14,7 +15,6 @@ from fa_tracking.results.cells import Cell, Row, described, read, seed_of
 from fa_tracking.results.statistics import LEVEL, Summary, summarise
 from fa_tracking.spelled import short
 from fa_tracking.tracking import names
-from fa_tracking.verdicts import caveats
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

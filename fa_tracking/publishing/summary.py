@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking import markdown
+from fa_tracking.protocol.verdicts import caveats
 from fa_tracking.publishing.publication import mean_and_sd
 from fa_tracking.results.database import DEFAULT_DATABASE, ask, connect, find_query, run_sql, sql_errors
 from fa_tracking.spelled import short
 from fa_tracking.tracking import names, store
-from fa_tracking.verdicts import caveats
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

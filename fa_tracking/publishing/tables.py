@@ -10,9 +10,9 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from fa_tracking import markdown
+from fa_tracking.protocol.verdicts import OTHER_THRESHOLDS, caveats, head
 from fa_tracking.spelled import plain, short
 from fa_tracking.untrusted import printable
-from fa_tracking.verdicts import OTHER_THRESHOLDS, caveats, head
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation

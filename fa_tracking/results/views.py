@@ -5,7 +5,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from fa_tracking import cells
-from fa_tracking.verdicts import OTHER_THRESHOLDS, THRESHOLDS
+from fa_tracking.protocol.verdicts import OTHER_THRESHOLDS, THRESHOLDS
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

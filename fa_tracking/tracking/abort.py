@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.diagnostics import catalogue, frozen_control
-from fa_tracking.protocol.partial import Report
+from fa_tracking.protocol.report import DiagnosticReport
 
 
 class Patience:
@@ -58,6 +58,6 @@ class Abort:
     def held(self, epochs: int) -> None:
         self._holds.held = epochs
 
-    def __call__(self, report: Report) -> bool:
+    def __call__(self, report: DiagnosticReport) -> bool:
         """Take in the report of one more epoch."""
         return self._holds(bool(set(self.flags) & set(report.flags)))

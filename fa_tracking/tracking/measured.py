@@ -18,7 +18,7 @@ def report_metrics(report: DiagnosticReport) -> dict[str, float]:
     }
     return {
         **{key: value for key, value in scalars.items() if value is not None},
-        **{names.residual_norm(layer): v for layer, v in enumerate(report.residual_norms)},
+        **{names.residual_norm(layer): v for layer, v in enumerate(report.residual_norms) if v is not None},
         **{names.grad_norm(layer): v for layer, v in enumerate(report.bp_grad_norms) if v is not None},
     }
 

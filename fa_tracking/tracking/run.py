@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.alignment import Credit, alignment
 from fa_tracking.protocol.diagnose import measure
-from fa_tracking.protocol.diagnostics import Reference
 from fa_tracking.protocol.functional import functional as functional_measures
 from fa_tracking.protocol.probe import Capture, capture_all
-from fa_tracking.protocol.report import DiagnosticReport, DiagnosticThresholds
+from fa_tracking.protocol.report import DiagnosticReport
+from fa_tracking.protocol.table import Reference
+from fa_tracking.protocol.thresholds import DiagnosticThresholds
 from fa_tracking.tracking import checkpoint, names, state
 from fa_tracking.tracking.measured import alignment_metrics, functional_metrics, report_metrics
 from fa_tracking.tracking.writer import Silent, Writer

@@ -10,7 +10,7 @@ from fa_tracking.auditor.control import Control
 from fa_tracking.auditor.evidence import logged_numbers
 from fa_tracking.auditor.run import _notes
 from fa_tracking.checks import gate
-from fa_tracking.protocol.report import DiagnosticThresholds
+from fa_tracking.protocol.thresholds import DiagnosticThresholds
 from fa_tracking.tracking import names
 
 from ._values import changed, scalars, texts, values

@@ -14,9 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 from fa_tracking import cells
 from fa_tracking.auditor.control import Control, is_frozen
 from fa_tracking.errors import FATrackError
-from fa_tracking.protocol.diagnostics import Reference
-from fa_tracking.protocol.partial import PartialReport
-from fa_tracking.protocol.report import DiagnosticThresholds
+from fa_tracking.protocol.report import DiagnosticReport
+from fa_tracking.protocol.table import Reference
+from fa_tracking.protocol.thresholds import DiagnosticThresholds
 from fa_tracking.tracking import names
 from fa_tracking.tracking.store import LARGEST, history
 
@@ -75,7 +75,9 @@ class Log:
     def _tested(self) -> list[int]:
         return sorted(epoch for epoch, found in self.values.items() if names.ACCURACY_TEST in found)
 
-    def report(self, epoch: int, control: Control, thresholds: DiagnosticThresholds, notes: str = "") -> PartialReport:
+    def report(
+        self, epoch: int, control: Control, thresholds: DiagnosticThresholds, notes: str = ""
+    ) -> DiagnosticReport:
         """What is known of the network at ``epoch``.
 
         Args:
@@ -104,7 +106,7 @@ class Log:
         earlier = "" if tested in (None, epoch) else f"accuracy of step {tested}, the last before {epoch}"
         extra = {k for k in found if k.startswith(names.DIAGNOSTICS)} - SCALARS.keys() - {names.ALIGNMENT_MISSING}
         try:
-            return PartialReport.from_layers(
+            return DiagnosticReport.from_layers(
                 hidden,
                 grads,
                 self.depth,

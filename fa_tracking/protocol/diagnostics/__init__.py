@@ -7,37 +7,23 @@ A file's contract, as module attributes (none of them imports torch at the top):
     TITLE      the heading of its section in the printed report
     WORDING    what the verdict says when it fires
     REQUIRED   False where a report without this measurement may still be trustworthy
+    THRESHOLD  where it fires (optional): the option of the command line follows from it
 
     measure(captures) -> dict     the fields of the report that it measures, from captured tensors (optional);
                                   under "remarks" what a reader must know of them
     value(report) -> float | None the number that is held against the threshold; None: not measured
                                   (of partial evidence what is known of it: a bound, or the number of another layer)
     fires(report) -> bool | None  None: not measured
+    kind(report) -> Kind          how far the value is known (optional; without it: exact)
     explain(report) -> list[str]  the lines of its section
 """
 
 import importlib
 import pkgutil
-from enum import StrEnum
 from functools import cache
 from types import ModuleType
 
-
-class Kind(StrEnum):
-    """How far a diagnostic's number is known, the best first."""
-
-    EXACT = "exact"
-    BOUND = "bound"
-    PROXY = "proxy"
-    NOT_MEASURED = "not measured"
-
-
-class Reference(StrEnum):
-    """Whether the gradient that autograd returned is BP's: the derivative of the function that the network computes."""
-
-    CHECKED = "checked"
-    NOT_CHECKED = "not checked"
-    NOT_BP = "not BP's"
+from fa_tracking.protocol.table import Threshold
 
 
 @cache
@@ -45,3 +31,8 @@ def catalogue() -> tuple[ModuleType, ...]:
     """Every diagnostic of this folder, in the order of the verdict."""
     modules = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
     return tuple(sorted(modules, key=lambda module: module.ORDER))
+
+
+def thresholds() -> tuple[Threshold, ...]:
+    """Those of the diagnostics that have one, in the order of the verdict."""
+    return tuple(d.THRESHOLD for d in catalogue() if hasattr(d, "THRESHOLD"))

@@ -3,18 +3,19 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking.protocol.diagnostics import Reference, grad_norm
-from fa_tracking.verdicts import DRIFT
+from fa_tracking.protocol.diagnostics import grad_norm
+from fa_tracking.protocol.table import Reference, Threshold
 
 if TYPE_CHECKING:
-    from fa_tracking.protocol.partial import Report
+    from fa_tracking.protocol.measurement import Measurement
     from fa_tracking.protocol.probe import Capture
 
 ORDER = 3
 FLAG = "c"
 TITLE = "cross-batch direction stability"
-WORDING = DRIFT
+WORDING = "BP grad direction is drift-dominated"
 REQUIRED = True
+THRESHOLD = Threshold("stability_drift_ceiling", 0.30, "above", "--drift-ceiling", "this cosine", least=-1, most=1)
 
 MIN_BATCHES = 8
 RAGGED = "(c) is not measured: the batches have states of different sizes, such as sentences of different lengths"
@@ -58,16 +59,16 @@ def _remarks(captures: "Sequence[Capture]", with_direction: int) -> Iterator[str
         )
 
 
-def value(report: "Report") -> float | None:
+def value(report: "Measurement") -> float | None:
     return report.cross_batch_stability
 
 
-def fires(report: "Report") -> bool | None:
+def fires(report: "Measurement") -> bool | None:
     stability = report.cross_batch_stability
     return None if stability is None else stability > report.thresholds.stability_drift_ceiling
 
 
-def explain(report: "Report") -> list[str]:
+def explain(report: "Measurement") -> list[str]:
     stability = report.cross_batch_stability
     if stability is None:
         few = report.n_batches is not None and report.n_batches < MIN_BATCHES

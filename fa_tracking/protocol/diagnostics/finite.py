@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from fa_tracking.protocol.diagnostics import residual_norm
+
 if TYPE_CHECKING:
-    from fa_tracking.protocol.partial import Report
+    from fa_tracking.protocol.measurement import Measurement
 
 ORDER = 0
 FLAG = "n"
@@ -14,25 +16,25 @@ WORDING = "measurement is not finite"
 REQUIRED = True
 
 
-def value(report: "Report") -> float:
+def value(report: "Measurement") -> float:
     """How many measured numbers are NaN or infinite."""
     return float(sum(1 for _ in _not_finite(report)))
 
 
-def fires(report: "Report") -> bool:
+def fires(report: "Measurement") -> bool:
     return value(report) > 0
 
 
-def explain(report: "Report") -> list[str]:
+def explain(report: "Measurement") -> list[str]:
     found = [f"{name} = {number}" for name, number in _not_finite(report)]
     return [f"not finite: {', '.join(found)}"] if found else ["every measurement is finite"]
 
 
-def _not_finite(report: "Report") -> Iterator[tuple[str, float]]:
+def _not_finite(report: "Measurement") -> Iterator[tuple[str, float]]:
     named = [
         *((f"‖h_{layer}‖", v) for layer, v in enumerate(report.residual_norms)),
         *((f"‖g_{layer}‖", v) for layer, v in enumerate(report.bp_grad_norms)),
-        ("max per-block growth", report.max_per_block_growth),
+        ("max per-block growth", residual_norm.of_blocks(report)),
         ("growth of the whole stream", report.stream_growth),
         ("stability", report.cross_batch_stability),
         ("gain", report.grad_gain),

@@ -2,28 +2,33 @@
 
 from typing import TYPE_CHECKING
 
+from fa_tracking.protocol.table import Threshold
+
 if TYPE_CHECKING:
-    from fa_tracking.protocol.partial import Report
+    from fa_tracking.protocol.measurement import Measurement
 
 ORDER = 4
 FLAG = "d"
 TITLE = "margin over the frozen control"
 WORDING = "deep blocks fail to beat frozen-random baseline"
 REQUIRED = False
+THRESHOLD = Threshold(
+    "frozen_acc_margin_pp", 2.0, "below", "--margin-pp", "this margin over the frozen control in percentage points"
+)
 
 ROUNDING_PP = 2e-5
 """What two accuracies in [0, 1] that were held and averaged in float32 can be off together, in percentage points. No
 test set of fewer than five million samples has two margins so close to each other."""
 
 
-def value(report: "Report") -> float | None:
+def value(report: "Measurement") -> float | None:
     """100 · (headline − frozen), percentage points; None without either."""
     if report.headline_acc is None or report.frozen_baseline_acc is None:
         return None
     return 100 * (report.headline_acc - report.frozen_baseline_acc)
 
 
-def fires(report: "Report") -> bool | None:
+def fires(report: "Measurement") -> bool | None:
     margin = value(report)
     return None if margin is None else is_below(margin, report.thresholds.frozen_acc_margin_pp)
 
@@ -33,7 +38,7 @@ def is_below(margin: float, threshold: float) -> bool:
     return margin < threshold - ROUNDING_PP
 
 
-def explain(report: "Report") -> list[str]:
+def explain(report: "Measurement") -> list[str]:
     margin = value(report)
     headline = "not given" if report.headline_acc is None else f"{report.headline_acc:.4f}"
     if margin is None:

@@ -8,10 +8,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking.protocol.diagnostics import Reference
+from fa_tracking.protocol.table import Kind, Reference, Threshold
 
 if TYPE_CHECKING:
-    from fa_tracking.protocol.partial import Report
+    from fa_tracking.protocol.measurement import Measurement
     from fa_tracking.protocol.probe import Capture
 
 ORDER = 2
@@ -19,6 +19,7 @@ FLAG = "b"
 TITLE = "deepest gradient norm"
 WORDING = "BP grad at numerical floor"
 REQUIRED = True
+THRESHOLD = Threshold("g_norm_floor", 1e-7, "below", "--grad-floor", "this ‖g_L‖", least=0)
 
 REFERENCE_BATCH = 128
 NO_GRADIENT = "the gradient is exactly zero at every state: nothing flows back through the read-out"
@@ -64,22 +65,27 @@ def measure(captures: "Sequence[Capture]") -> dict[str, Any]:
     }
 
 
-def not_measured(report: "Report") -> str:
+def not_measured(report: "Measurement") -> str:
     """Why no number that is made of gradients is measured; empty where the reference is not the reason."""
     return f"the reference gradient is {Reference.NOT_BP}" if report.reference is Reference.NOT_BP else ""
 
 
-def deepest_layer(report: "Report") -> int | None:
+def deepest_layer(report: "Measurement") -> int | None:
     """The deepest layer whose norm is known: L, or in partial evidence a proxy of it."""
     return max((layer for layer, norm in enumerate(report.bp_grad_norms) if norm is not None), default=None)
 
 
-def value(report: "Report") -> float | None:
+def value(report: "Measurement") -> float | None:
     layer = deepest_layer(report)
     return None if layer is None else report.bp_grad_norms[layer]
 
 
-def explained_by_small_error(report: "Report") -> bool:
+def kind(report: "Measurement") -> Kind:
+    """A proxy where ‖g_L‖ itself is not known, but that of a layer before it."""
+    return Kind.PROXY if report.bp_grad_norms[-1] is None else Kind.EXACT
+
+
+def explained_by_small_error(report: "Measurement") -> bool:
     """True where ‖g_L‖ is below the floor because the output error is small, not because the Jacobian is."""
     deepest, gain, floor = value(report), report.grad_gain, report.thresholds.g_norm_floor
     if deepest is None or gain is None or not math.isfinite(gain):
@@ -87,19 +93,19 @@ def explained_by_small_error(report: "Report") -> bool:
     return deepest < floor <= gain * error_at_chance(report)
 
 
-def error_at_chance(report: "Report") -> float:
+def error_at_chance(report: "Measurement") -> float:
     """‖e‖ of a uniform output over the report's classes."""
     return CHANCE_ERROR if report.chance_error is None else report.chance_error
 
 
-def fires(report: "Report") -> bool | None:
+def fires(report: "Measurement") -> bool | None:
     deepest = value(report)
     if deepest is None:
         return None
     return deepest < report.thresholds.g_norm_floor and not explained_by_small_error(report)
 
 
-def explain(report: "Report") -> list[str]:
+def explain(report: "Measurement") -> list[str]:
     deepest, floor = value(report), report.thresholds.g_norm_floor
     if deepest is None:
         return [f"not measured: {not_measured(report) or 'no gradient norm given'}"]

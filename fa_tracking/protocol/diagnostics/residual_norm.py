@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking.protocol.diagnostics import Kind
+from fa_tracking.protocol.table import Kind, Threshold
 
 if TYPE_CHECKING:
-    from fa_tracking.protocol.partial import Report
+    from fa_tracking.protocol.measurement import Measurement
     from fa_tracking.protocol.probe import Capture
 
 ORDER = 1
@@ -16,6 +16,7 @@ FLAG = "a"
 TITLE = "max per-block growth"
 WORDING = "residual stream exploded"
 REQUIRED = True
+THRESHOLD = Threshold("h_norm_explosion_ratio", 50.0, "above", "--explosion-ratio", "this growth per block", least=0)
 
 DENOMINATOR_FLOOR = 1e-30
 
@@ -60,18 +61,32 @@ def largest(residual_norms: Sequence[float | None]) -> float | None:
     return max(ratios, default=None if None in residual_norms else 1.0)
 
 
-def value(report: "Report") -> float | None:
-    return report.max_per_block_growth if report.residual_norms else None
+def of_blocks(report: "Measurement") -> float | None:
+    """The largest growth, or a lower bound of it; as it was logged, where it was and not every norm is known."""
+    return report.max_block_growth if _is_logged(report) else largest(report.residual_norms)
 
 
-def fires(report: "Report") -> bool | None:
+def _is_logged(report: "Measurement") -> bool:
+    return report.max_block_growth is not None and None in report.residual_norms
+
+
+def value(report: "Measurement") -> float | None:
+    return of_blocks(report) if report.residual_norms else None
+
+
+def kind(report: "Measurement") -> Kind:
+    """A lower bound, which can show an explosion and not exclude one, where a norm is not known, nor the growth."""
+    return Kind.BOUND if None in report.residual_norms and not _is_logged(report) else Kind.EXACT
+
+
+def fires(report: "Measurement") -> bool | None:
     largest_growth = value(report)
     if largest_growth is None:
         return None
     return largest_growth > report.thresholds.h_norm_explosion_ratio and not of_the_class_token_alone(report)
 
 
-def of_the_class_token_alone(report: "Report") -> bool:
+def of_the_class_token_alone(report: "Measurement") -> bool:
     """True where the class token grows beyond the threshold and the whole stream does not.
 
     A class token that is learned from zero is tiny at h_0 on a healthy network; the stream that carries it is not.
@@ -80,13 +95,13 @@ def of_the_class_token_alone(report: "Report") -> bool:
     return growth is not None and stream is not None and growth > threshold >= stream
 
 
-def explain(report: "Report") -> list[str]:
+def explain(report: "Measurement") -> list[str]:
     largest_growth = value(report)
     norms = "  ".join("?" if v is None else f"{v:.3g}" for v in report.residual_norms)
     lines = [f"‖h_0‖ … ‖h_L‖: {norms or 'none given'}"]
     if largest_growth is None:
         return ["not measured: fewer than two of the norms are known", *lines]
-    is_bound = report.kinds[FLAG] is Kind.BOUND
+    is_bound = kind(report) is Kind.BOUND
     if is_bound:
         lines.insert(0, "a lower bound, from the known layers: it can show an explosion, not that there is none")
     if report.stream_growth is not None:

@@ -4,16 +4,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-THRESHOLDS = {
-    "g_norm_floor": 1e-7,
-    "h_norm_explosion_ratio": 50.0,
-    "stability_drift_ceiling": 0.30,
-    "frozen_acc_margin_pp": 2.0,
-}
+from fa_tracking.protocol.diagnostics import direction_stability, thresholds
+
+THRESHOLDS = {threshold.name: threshold.default for threshold in thresholds()}
 """The protocol's own, by their names in a report and in the database."""
 WALK_BACK = "needs walk-back: "
-DRIFT = "BP grad direction is drift-dominated"
-"""What a verdict says where (c) fires."""
 OTHER_THRESHOLDS = " (other thresholds)"
 """The end of a verdict that is shown, where it was judged under other thresholds than the protocol's."""
 
@@ -25,12 +20,12 @@ OTHERS = (
     "(other thresholds), †: judged under others than the protocol's, which the tag fa.thresholds and the report name"
 )
 
-_C_ALONE = re.compile(rf"{WALK_BACK}{re.escape(DRIFT)}(?! \(by proxy[^;]*\);)(?!;)")
+_C_ALONE = re.compile(rf"{WALK_BACK}{re.escape(direction_stability.WORDING)}(?! \(by proxy[^;]*\);)(?!;)")
 
 
-def marked(verdict: str, thresholds: Mapping[str, Any]) -> str:
+def marked(verdict: str, used: Mapping[str, Any]) -> str:
     """A verdict with the mark of other thresholds, where it needs one; what is not known of them makes no mark."""
-    other = any(thresholds.get(name, value) not in (None, value) for name, value in THRESHOLDS.items())
+    other = any(used.get(name, value) not in (None, value) for name, value in THRESHOLDS.items())
     return f"{verdict}{OTHER_THRESHOLDS}" if other else verdict
 
 

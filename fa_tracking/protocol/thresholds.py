@@ -1,0 +1,58 @@
+"""Where the diagnostics fire: the protocol's thresholds, or others."""
+
+from dataclasses import field
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from fa_tracking.protocol.diagnostics import direction_stability, frozen_control, grad_norm, residual_norm, thresholds
+from fa_tracking.protocol.measurement import STRICT
+from fa_tracking.protocol.table import Threshold
+
+_A, _B, _C, _D = (d.THRESHOLD for d in (residual_norm, grad_norm, direction_stability, frozen_control))
+
+
+@dataclass(frozen=True, config=STRICT)
+class DiagnosticThresholds:
+    """Where each diagnostic fires. The comparisons are strict: a value equal to its threshold does not fire.
+
+    Attributes:
+        g_norm_floor: (b) fires below this ‖g_L‖, at mean reduction over a batch of 128.
+        h_norm_explosion_ratio: (a) fires above this per-block growth.
+        stability_drift_ceiling: (c) fires above this mean pairwise cosine, in [-1, 1].
+        frozen_acc_margin_pp: (d) fires below this margin, in percentage points.
+        extra: those of diagnostics beyond the four, by name; the diagnostic's own where one is missing.
+    """
+
+    g_norm_floor: Annotated[float, Field(ge=_B.least, allow_inf_nan=False)] = _B.default
+    h_norm_explosion_ratio: Annotated[float, Field(ge=_A.least, allow_inf_nan=False)] = _A.default
+    stability_drift_ceiling: Annotated[float, Field(ge=_C.least, le=_C.most, allow_inf_nan=False)] = _C.default
+    frozen_acc_margin_pp: Annotated[float, Field(allow_inf_nan=False)] = _D.default
+    extra: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def of(cls, values: dict[str, float]) -> "DiagnosticThresholds":
+        """Those of ``values``, by name; of the others the protocol's own.
+
+        Raises:
+            ValueError: a value is none that its threshold may have; the message names it.
+        """
+        named = {t.name: t for t in thresholds()}
+        own = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
+        extra = {name: value for name, value in values.items() if name not in own}
+        for name, value in extra.items():
+            if name not in named or not named[name].least <= value <= named[name].most:
+                raise ValueError(f"{name}: {value:g} is none that this threshold may have")
+        return cls(**own, extra=extra)
+
+    def at(self, threshold: Threshold) -> float:
+        """Where a diagnostic fires whose threshold this is."""
+        value: float = getattr(self, threshold.name, self.extra.get(threshold.name, threshold.default))
+        return value
+
+
+def other_thresholds(used: DiagnosticThresholds) -> list[str]:
+    """Which thresholds are not the protocol's, in a line; none where all are."""
+    others = [f"{t.name} {used.at(t):g}, not {t.default:g}" for t in thresholds() if used.at(t) != t.default]
+    return [f"† under other thresholds than the protocol's: {'; '.join(others)}"] if others else []
