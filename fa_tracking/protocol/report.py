@@ -124,11 +124,10 @@ class DiagnosticReport(Measurement):
         hidden, grads = _with_gaps(residual_norms, depth), _with_gaps(bp_grad_norms, depth)
         if grads[-1] is None:
             grads = (*grads[:-1], deepest_grad_norm)
-        return DiagnosticReport(
+        return PartialReport(
             residual_norms=hidden,
             bp_grad_norms=grads,
             stability_layer=None if depth is None else depth // 2,
-            evidence=Evidence.PARTIAL,
             **known,
         )
 
@@ -203,7 +202,7 @@ class DiagnosticReport(Measurement):
     def to_dict(self) -> dict[str, Any]:
         """The measured numbers as plain JSON values (NaN and infinities as strings), and what follows from them."""
         values = {d.FLAG: d.value(self) for d in catalogue()}
-        measured = json.loads(TypeAdapter(DiagnosticReport).dump_json(self))
+        measured = json.loads(TypeAdapter(type(self)).dump_json(self))
         others = Evidence.PARTIAL if self.evidence is Evidence.FULL else Evidence.FULL
         if not self.thresholds.extra:
             del measured["thresholds"]["extra"]
@@ -227,7 +226,8 @@ class DiagnosticReport(Measurement):
         numbers = {name: value for name, value in data.items() if name not in DERIVED}
         if newer := [name for name in numbers if name not in {field.name for field in fields(DiagnosticReport)}]:
             raise ValueError(f"it holds {', '.join(map(repr, newer))}, which a newer version of fa-track writes")
-        return TypeAdapter(DiagnosticReport).validate_python(numbers)
+        is_partial = numbers.get("evidence") == Evidence.PARTIAL
+        return TypeAdapter(PartialReport if is_partial else cls).validate_python(numbers)
 
     def __str__(self) -> str:
         lines = [
@@ -270,7 +270,7 @@ class DiagnosticReport(Measurement):
 
 @dataclass(frozen=True, config=STRICT)
 class PartialReport(DiagnosticReport):
-    """The report from partial evidence, by its earlier name: a ``DiagnosticReport`` whose evidence is ``partial``."""
+    """A ``DiagnosticReport`` whose evidence is ``partial``, and nothing more."""
 
     evidence: Evidence = Evidence.PARTIAL
 
