@@ -48,7 +48,8 @@ def no_such(what: str, name: str, known: Iterable[str]) -> str:
 def meant(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` of the nearest known name; empty where none is near."""
     by_lower = {each.lower(): each for each in reversed([*known])}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    longer = [each for each in reversed(by_lower) if name and each.startswith(name.lower())]
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6) or longer
     return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
 
 

@@ -15,10 +15,11 @@ from conftest import tiny
 from torch import Tensor, nn
 
 from fa_tracking import diagnose
+from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.functional import functional
 from fa_tracking.protocol.functional_report import Effect, Functional, in_short
 from fa_tracking.protocol.moves import _change, drawn
-from fa_tracking.protocol.probe import Capture, capture_all
+from fa_tracking.protocol.probe import capture_all
 from trainers import data
 from trainers.cell import cell_of
 from trainers.loop import evaluation_inputs, train_epoch

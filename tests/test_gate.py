@@ -274,7 +274,7 @@ def decoded(text: str) -> str:
         (["--forbid", ""], 2, "no flag ''"),
         (["--require", "good"], 2, "'good' is not one of"),
         (["--json", "--github"], 2, "choose one"),
-        (["--junit", "nowhere/gate.xml"], 1, "nowhere/gate.xml could not be written"),
+        (["--junit", "nowhere/gate.xml"], 2, "the folder nowhere does not exist"),
     ],
 )
 def test_bad_input_gets_one_line_and_its_exit_code(

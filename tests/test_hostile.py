@@ -157,9 +157,9 @@ def test_yaml_that_stands_for_a_million_million_values_is_refused(tmp_path: Path
 
 
 def test_a_study_of_more_runs_than_anybody_can_enumerate_is_refused(tmp_path: Path) -> None:
-    grid = {f"p{i}": {"values": list(range(50))} for i in range(12)}
+    wide = {f"p{i}": {"values": list(range(50))} for i in range(12)}
     (tmp_path / "s.yaml").write_text(
-        json.dumps({"title": "t", "experiment": "e", "seeds": [1], "grids": [{"parameters": grid}]})
+        json.dumps({"title": "t", "experiment": "e", "seeds": [1], "grids": [{"parameters": wide}]})
     )
     with pytest.raises(UsageError, match="runs, and 100000 are the most"):
         grid.load(str(tmp_path / "s.yaml")).cells()
@@ -387,7 +387,7 @@ LONG += ["\\fa \\begin{tabular}" + "\\cline{" * 100_000, "<!-- fa: x -->1<!-- /f
 def test_a_long_document_takes_no_long_time(name: str, piece: str, database: Path, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(piece)
-    began = time.monotonic()
+    began = time.process_time()
     with connect(database) as connection:
         markers.verify(path, markers.read(path), Answers(connection))
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20

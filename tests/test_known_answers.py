@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fa_tracking import catalogue
-from fa_tracking.protocol.probe import Capture, capture
+from fa_tracking.protocol.capture import Capture
+from fa_tracking.protocol.probe import capture
 from trainers import methods, models
 from trainers.feedback import FeedbackPass, key, layer_weights
 from trainers.method import LearningRule, generator

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
 from torch.overrides import TorchFunctionMode
 
-from fa_tracking.protocol.probe import Capture
+from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.undisturbed import evaluation_mode
 from trainers.layers import linear, rows, side_by_side
 from trainers.method import LearningRule, Penalty, Signals, end_to_end

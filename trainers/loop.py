@@ -16,7 +16,7 @@ from fa_tracking import cells
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.alignment import Credit
 from fa_tracking.protocol.batches import evaluation_batches
-from fa_tracking.protocol.probe import Capture
+from fa_tracking.protocol.capture import Capture
 from fa_tracking.tracking import names, process, store
 from fa_tracking.tracking.abort import Abort
 from fa_tracking.tracking.checkpoint import DataSource, RuleSource

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.outputs import output_error
-from fa_tracking.protocol.probe import Capture
 from trainers.definitions import definition_of
 from trainers.model import BlockModel
 

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fa_tracking.protocol.alignment import Credit
+from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.outputs import output_error
-from fa_tracking.protocol.probe import Capture, capture
+from fa_tracking.protocol.probe import capture
 
 DEPTH, INPUTS, WIDTH, CLASSES = 4, 16, 32, 10
 TRAINED_ON, EVALUATED_ON = 384, 128

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.diagnostics.grad_norm import REFERENCE_BATCH
 from fa_tracking.protocol.norms import in_range, median_norms, unit
-from fa_tracking.protocol.probe import Capture
 from fa_tracking.protocol.table import Reference
 
 Credit = Callable[[Any, Capture], Sequence[Tensor | None]]

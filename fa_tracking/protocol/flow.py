@@ -6,21 +6,25 @@ lies on a residual branch is no cut, since the skip connection leads past it.
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count, islice
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.autograd.graph import Node, get_gradient_edge
+from torch import nn
+from torch.autograd.graph import Node
 
-from fa_tracking.protocol.outputs import logits_of
-from fa_tracking.protocol.undisturbed import Call
-
-CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+from fa_tracking.protocol.graph import Graph, operation
+from fa_tracking.protocol.runs import (
+    CONTAINERS,
+    Run,
+    _holds_matrix,
+    _is_composite,
+    contained,
+    listed,
+    parameters,
+)
 
 SUMS = {"Add", "Sub", "Rsub", "Cat", "Stack", "Addcmul", "Addcdiv", "Lerp"}
 """Operations that join a skip connection with its branch."""
@@ -34,54 +38,6 @@ PASSED = (
 
 SMALLEST = 20
 """A stream with less than a twentieth of another's parameters is none: it may be attention that pools tokens."""
-
-
-@dataclass(frozen=True, eq=False)
-class Value:
-    """A tensor as it passed: its place in the graph, None where it has none, and its shape."""
-
-    node: Node | None
-    shape: torch.Size
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One run of a module: when it began and ended, and the places in the graph of what went in and came out.
-
-    Attributes:
-        turn: how often the module had run before.
-        givens, returns: of the floating-point tensors in order.
-    """
-
-    name: str
-    module: nn.Module
-    turn: int
-    began: int
-    ended: int
-    givens: tuple["Value", ...]
-    returns: tuple["Value", ...]
-
-    @property
-    def given(self) -> Node | None:
-        """The place of the first tensor that went in; None where there is none, or none with a graph."""
-        return self.givens[0].node if self.givens else None
-
-    @property
-    def returned(self) -> Node | None:
-        """As ``given``, of what came out."""
-        return self.returns[0].node if self.returns else None
-
-    @property
-    def given_shape(self) -> torch.Size | None:
-        return self.givens[0].shape if self.givens else None
-
-    @property
-    def returned_shape(self) -> torch.Size | None:
-        return self.returns[0].shape if self.returns else None
-
-    def holds(self, other: "Run") -> bool:
-        """Whether the other ran within this one."""
-        return self.began < other.began and other.ended < self.ended
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,91 +55,6 @@ class Block:
     is_branch: bool
     given: int = 0
     returned: int = 0
-
-
-class Graph:
-    """The autograd graph behind some logits, as a tree of dominators whose root they are."""
-
-    def __init__(self, root: Node) -> None:
-        self._parents: dict[Node, Node] = {}
-        self._depths = {root: 0}
-        self._made_of: dict[Node, set[Node]] = {}
-        self.users: dict[Node, list[Node]] = defaultdict(list)
-        order = from_the_root(root)
-        for node in order:
-            for following, _ in node.next_functions:
-                if following is not None:
-                    self.users[following].append(node)
-        for node in order[1:]:
-            first, *others = self.users[node]
-            for other in others:
-                first = self._common(first, other)
-            self._parents[node], self._depths[node] = first, self._depths[first] + 1
-
-    def __contains__(self, node: Node | None) -> bool:
-        return node in self._depths
-
-    def depth(self, node: Node) -> int:
-        """How many cuts lie between a node and the logits."""
-        return self._depths[node]
-
-    def dominates(self, later: Node | None, earlier: Node | None) -> bool:
-        """Whether every path from ``earlier`` to the logits goes through ``later``; a node dominates itself."""
-        if later is None or earlier is None or later not in self or earlier not in self:
-            return False
-        while self._depths[earlier] > self._depths[later]:
-            earlier = self._parents[earlier]
-        return earlier is later
-
-    def made_of(self, earlier: Node) -> set[Node]:
-        """All that is computed from a node, and the node itself."""
-        if earlier not in self._made_of:
-            seen, ahead = {earlier}, [earlier]
-            while ahead:
-                for user in self.users.get(ahead.pop(), ()):
-                    if user not in seen:
-                        seen.add(user)
-                        ahead.append(user)
-            self._made_of[earlier] = seen
-        return self._made_of[earlier]
-
-    def cuts(self, source: Node) -> list[Node]:
-        """All that dominate ``source``, from itself to the logits."""
-        found = [source]
-        while found[-1] in self._parents:
-            found.append(self._parents[found[-1]])
-        return found
-
-    def _common(self, a: Node, b: Node) -> Node:
-        while a is not b:
-            if self._depths[a] >= self._depths[b]:
-                a = self._parents[a]
-            else:
-                b = self._parents[b]
-        return a
-
-
-def from_the_root(root: Node) -> list[Node]:
-    """All nodes behind ``root``, each after every node that uses it."""
-    finished: list[Node] = []
-    seen = {root}
-    ahead: list[tuple[Node, Iterator[Any]]] = [(root, iter(root.next_functions))]
-    while ahead:
-        node, following = ahead[-1]
-        for after, _ in following:
-            if after is not None and after not in seen:
-                seen.add(after)
-                ahead.append((after, iter(after.next_functions)))
-                break
-        else:
-            finished.append(node)
-            ahead.pop()
-    return finished[::-1]
-
-
-def nodes_behind(logits: Tensor) -> list[Node]:
-    """The operations that made some logits."""
-    return [] if logits.grad_fn is None else from_the_root(logits.grad_fn)
 
 
 @dataclass(frozen=True, eq=False)
@@ -399,11 +270,6 @@ class Flow:
         return False
 
 
-def operation(node: Node) -> str:
-    """What a node is the backward pass of, such as ``Add``."""
-    return re.sub(r"Backward\d*$", "", node.name())
-
-
 def _positions(cuts: Any) -> dict[Node, int]:
     return {node: place for place, node in enumerate(cuts)}
 
@@ -411,21 +277,6 @@ def _positions(cuts: Any) -> dict[Node, int]:
 def _pattern(name: str) -> str:
     """A module's name without its numbers: alike for what stands in one list, or in a list of lists."""
     return re.sub(r"\d+", "*", name)
-
-
-def contained(model: nn.Module) -> list[nn.Module]:
-    """The composite modules in the outermost container that holds several; they may be containers too."""
-    for module in model.modules():
-        inner = [child for child in module.children() if any(True for _ in child.children())]
-        if isinstance(module, CONTAINERS) and len(inner) > 1:
-            return inner
-    return []
-
-
-def listed(model: nn.Module) -> list[nn.Module]:
-    """What stands in the outermost list of several modules."""
-    lists = (module for module in model.modules() if isinstance(module, nn.ModuleList | nn.ModuleDict))
-    return next((list(m.children()) for m in lists if len(list(m.children())) > 1), [])
 
 
 def _nested(blocks: Sequence[Block]) -> tuple[list[Block], dict[Block, list[Block]]]:
@@ -443,95 +294,3 @@ def _nested(blocks: Sequence[Block]) -> tuple[list[Block], dict[Block, list[Bloc
 
 def _outermost(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if not any(other.holds(run) for other in runs)]
-
-
-def parameters(modules: Any) -> int:
-    """How many numbers the modules hold, each once."""
-    return sum({id(p): p.numel() for module in modules for p in module.parameters()}.values())
-
-
-def _is_composite(module: nn.Module) -> bool:
-    return not isinstance(module, CONTAINERS) and any(True for _ in module.children())
-
-
-def _holds_matrix(module: nn.Module) -> bool:
-    return any(p.ndim > 1 for p in module.parameters())
-
-
-@dataclass
-class _Open:
-    """A run that has begun."""
-
-    number: int
-    began: int
-    givens: tuple[Value, ...]
-    turn: int
-
-
-def watch(model: nn.Module, call: Call, inputs: Any, **keywords: Any) -> Flow:
-    """Run the network once and note every module's runs.
-
-    Raises:
-        ValueError: the output holds no logits, or logits that no gradient can be asked of.
-    """
-    runs: dict[int, Run] = {}
-    open_runs: dict[nn.Module, list[_Open]] = defaultdict(list)
-    turns: Counter[nn.Module] = Counter()
-    clock, numbers = count(), count()
-    entered: list[Node] = []
-
-    def watched(name: str, module: nn.Module) -> list[Any]:
-        def before(_module: nn.Module, args: Any, kwargs: Any) -> None:
-            if module is model and not entered:
-                entered.extend(node for t in tensors((args, kwargs)) if (node := place(t)) is not None)
-            begun = _Open(next(numbers), next(clock), _values((args, kwargs)), turns[module])
-            turns[module] += 1
-            open_runs[module].append(begun)
-
-        def after(_module: nn.Module, _args: Any, output: Any) -> None:
-            begun = open_runs[module].pop()
-            returns = _values(output)
-            runs[begun.number] = Run(name, module, begun.turn, begun.began, next(clock), begun.givens, returns)
-
-        return [module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after)]
-
-    handles = [handle for name, module in model.named_modules() for handle in watched(name, module)]
-    try:
-        with torch.enable_grad():
-            output = call(inputs, **keywords)
-    finally:
-        for handle in handles:
-            handle.remove()
-    logits = place(logits_of(output[0] if keywords else output))
-    if logits is None:
-        raise ValueError(
-            "the logits have no graph: computed under no_grad or detached, so that no gradient can be asked for"
-        )
-    return Flow([runs[number] for number in sorted(runs)], entered, output, logits)
-
-
-def place(tensor: Tensor | None) -> Node | None:
-    """Where a tensor stands in the graph; None where it stands in none."""
-    return get_gradient_edge(tensor).node if tensor is not None and tensor.requires_grad else None
-
-
-def _values(values: Any) -> tuple[Value, ...]:
-    return tuple(Value(place(tensor), tensor.shape) for tensor in tensors(values))
-
-
-def tensors(values: Any) -> Iterator[Tensor]:
-    """The floating-point tensors in nested tuples, lists and mappings."""
-    if isinstance(values, Tensor):
-        if values.is_floating_point():
-            yield values
-    elif isinstance(values, Mapping):
-        for value in values.values():
-            yield from tensors(value)
-    elif isinstance(values, tuple | list):
-        for value in values:
-            yield from tensors(value)
-
-
-def nth_tensor(values: Any, number: int) -> Tensor | None:
-    """One of the floating-point tensors in nested tuples, lists and mappings; None where there are fewer."""
-    return next(islice(tensors(values), number, None), None)

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from fa_tracking.protocol.alignment import Credit, alignment, asked
+from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.functional_report import CREDITS, EPSILON, By, Effect, Functional
 from fa_tracking.protocol.moves import Batch, Found, drawn, first_line, moved
 from fa_tracking.protocol.norms import cosine
-from fa_tracking.protocol.probe import Capture
 from fa_tracking.protocol.table import Reference
 from fa_tracking.protocol.undisturbed import unwrapped
 

@@ -16,10 +16,11 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from fa_tracking.protocol.flow import Flow, watch
+from fa_tracking.protocol.flow import Flow
 from fa_tracking.protocol.outputs import logits_of
 from fa_tracking.protocol.prefix import Prefix
 from fa_tracking.protocol.undisturbed import Call, undisturbed, unwrapped
+from fa_tracking.protocol.watch import watch
 
 FEW = 16
 """Samples on which it is seen whether passes can be shared."""

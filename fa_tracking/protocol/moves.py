@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from fa_tracking.protocol.continued import NotContinued, Pass
 from fa_tracking.protocol.functional_report import CREDITS, DIRECTIONS, EPSILON, ETA
-from fa_tracking.protocol.probe import places_of, without_statistics
+from fa_tracking.protocol.given import without_statistics
+from fa_tracking.protocol.probe import places_of
 from fa_tracking.protocol.tokens import Reading
 from fa_tracking.protocol.undisturbed import Call, undisturbed
 

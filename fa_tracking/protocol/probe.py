@@ -2,20 +2,21 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
-from itertools import pairwise
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fa_tracking.protocol import taps, tokens
-from fa_tracking.protocol.flow import Flow, Run, nodes_behind, operation, place, watch
-from fa_tracking.protocol.norms import norms
+from fa_tracking.protocol import search, taps, tokens
+from fa_tracking.protocol.capture import Capture, reduced
+from fa_tracking.protocol.flow import Flow
+from fa_tracking.protocol.given import about, held_against, pair
+from fa_tracking.protocol.graph import nodes_behind, operation
+from fa_tracking.protocol.order import holds, must_follow, returned_nodes, siblings
 from fa_tracking.protocol.outputs import (
     checked_labels,
     error_direction,
@@ -28,43 +29,8 @@ from fa_tracking.protocol.reference import check
 from fa_tracking.protocol.table import Reference
 from fa_tracking.protocol.taps import State, Tap
 from fa_tracking.protocol.tokens import Reading, TokensDiffer
-from fa_tracking.protocol.undisturbed import HALVES, Call, backward_hooked, random_state, undisturbed, unwrapped
-
-
-@dataclass(frozen=True)
-class Capture:
-    """What one batch of B samples shows of a network with L blocks.
-
-    Attributes:
-        inputs: x, as given to the model.
-        labels: (B,) class indices.
-        logits: (B, classes).
-        error: (B, classes), e = softmax(logits) − onehot(labels).
-        hidden: h_0 … h_L, each (B, d). Of token states (B, T, d) the class token where the logits come from it alone;
-            all other states are flattened per sample.
-        grads: g_0 … g_L, each (B, d): the gradient of each sample's own cross-entropy (the loss summed over the
-            batch, so that nothing depends on the batch size).
-        gain: ‖g_L‖/‖e‖ of each sample, in the limit where e vanishes; without samples of which it cannot be said.
-        stream: for each layer (B,) norms over all tokens and features, where ``hidden`` is of the class token; else ().
-        states: where each of h_0 … h_L was read.
-        tokens: (B, n), which tokens of each sample ``hidden`` is of; None: the whole state.
-        reference: whether g is the derivative of what the network computes.
-        remarks: what a reader of the numbers must know of how they were taken: which modules the states are of, where
-            the model itself does not say so; what was done with tokens, precision, hooks.
-    """
-
-    inputs: Any
-    labels: Tensor
-    logits: Tensor
-    error: Tensor
-    hidden: Sequence[Tensor]
-    grads: Sequence[Tensor]
-    gain: Tensor
-    stream: Sequence[Tensor] = ()
-    states: tuple[str, ...] = ()
-    tokens: Tensor | None = None
-    reference: Reference | None = None
-    remarks: tuple[str, ...] = ()
+from fa_tracking.protocol.undisturbed import Call, random_state, undisturbed, unwrapped
+from fa_tracking.protocol.watch import watch
 
 
 def capture(model: nn.Module, inputs: Any, labels: Tensor, layers: Sequence[str] | None = None) -> Capture:
@@ -111,17 +77,17 @@ def capture_all(
     if isinstance(layers, str):
         raise ValueError(f"layers is a list of module names: layers=[{layers!r}]")
     layers = None if layers is None else list(layers)
-    batches = [_pair(batch) for batch in eval_batches]
+    batches = [pair(batch) for batch in eval_batches]
     if not batches:
         raise ValueError("no evaluation batch was given; the protocol wants 10 disjoint batches of 128")
     for number, (_, labels) in enumerate(batches, 1):
         if not labels.numel():
             raise ValueError(f"evaluation batch {number} is empty; the protocol wants 10 disjoint batches of 128")
-    found, about = _with_reference(network, layers, batches, beside)
-    about += _about(network)
+    found, remarks = _with_reference(network, layers, batches, beside)
+    remarks += about(network)
     if reference is not None:
-        about.append(_held_against(model, network, batches[0][0], found[0].logits))
-    return [replace(c, remarks=(*about, *c.remarks)) for c in found]
+        remarks.append(held_against(model, network, batches[0][0], found[0].logits))
+    return [replace(c, remarks=(*remarks, *c.remarks)) for c in found]
 
 
 def _with_reference(
@@ -238,14 +204,14 @@ class _Probe:
             self._taps = taps.named(self._network, self._layers)
         elif not shows:
             self._taps = taps.declared(self._network)
-            if not self._taps or not _holds(flow, self._taps):
-                self._taps = taps.found(self._network, flow)
+            if not self._taps or not holds(flow, self._taps):
+                self._taps = search.found(self._network, flow)
                 where = taps.describe(self._taps)
                 _say_once(f"{type(self._network).__name__}: {where}; other modules can be named as layers")
                 self.about.append(where)
-        self._counted = _siblings(self._network, flow, self._taps)
+        self._counted = siblings(self._network, flow, self._taps)
         if shows:
-            self._seen_at = [taps.seen_at(flow, node) for node in _returned_nodes(flow)]
+            self._seen_at = [taps.seen_at(flow, node) for node in returned_nodes(flow)]
         return flow
 
     def _forward(self, call: Call, inputs: Any) -> tuple[Tensor, list[State], list[str]]:
@@ -290,8 +256,8 @@ class _Probe:
             yield taps.describe([state.tap for state in states if state.tap])
             nodes = taps.places(flow, self._taps)  # type: ignore[assignment]
         elif not self._taps:
-            nodes = _returned_nodes(flow)
-            _must_follow(self._network, flow, nodes)
+            nodes = returned_nodes(flow)
+            must_follow(self._network, flow, nodes)
         else:
             nodes = taps.places(flow, self._taps)  # type: ignore[assignment]
         named = {state.tap.name for state in states if state.tap}
@@ -338,7 +304,7 @@ class _Probe:
         grads = [self._batch_first(g, len(labels), layer) for layer, g in enumerate(slopes)]
         deepest = self._batch_first(deepest, len(labels), len(states) - 1)
         if flow:
-            nodes = taps.places(flow, self._taps) if self._taps else _returned_nodes(flow)
+            nodes = taps.places(flow, self._taps) if self._taps else returned_nodes(flow)
             channels = [
                 h.ndim == 3 and tokens.are_channels(flow.graph, node) for h, node in zip(hidden, nodes, strict=False)
             ]
@@ -384,148 +350,6 @@ class _Probe:
         return found
 
 
-def _holds(flow: Flow, places: Sequence[Tap]) -> bool:
-    """Whether declared states are cuts in their order, the last one goes into the read-out as the last block leaves it,
-    and all blocks lie before it."""
-    first_runs = {run.module: run for run in reversed(flow.runs)}
-    if not all(tap.module in first_runs for tap in places):
-        return False
-    *blocks, read_out = (first_runs[tap.module] for tap in places)
-    if any(one.began > other.began for one, other in pairwise([*blocks, read_out])):
-        return False
-    nodes = taps.places(flow, places)
-    if len(nodes) != len(places) or not taps.follow(flow, nodes) or taps.unread(flow, nodes):
-        return False
-    if taps.grouped(flow, nodes) or taps.is_normed(flow, nodes) or not _is_left(blocks[-1], read_out):
-        return False
-    return all(flow.graph.dominates(nodes[-1], b.after) for b in flow.blocks)
-
-
-def _is_left(block: Run, read_out: Run) -> bool:
-    """Whether a read-out takes a state in the form in which a block leaves it; it may have more tokens."""
-    taken = read_out.given_shape
-    for left in (block.given_shape, block.returned_shape):
-        if taken == left or (taken and left and len(taken) == len(left) == 3 and taken[2] == left[2]):
-            return True
-    return False
-
-
-def _returned_nodes(flow: Flow) -> list[Any]:
-    return [place(h) for h in flow.output[1]]
-
-
-def _must_follow(network: nn.Module, flow: Flow, nodes: Sequence[Any]) -> None:
-    kind = type(network).__name__
-    if not taps.follow(flow, nodes):
-        raise ValueError(
-            f"the states that {kind} returns do not follow one from the other: return the very tensors that are used, "
-            "or name modules whose outputs they are as layers=[…]"
-        )
-    if left := taps.unread(flow, nodes):
-        raise ValueError(
-            f"the last state that {kind} returns is not what its read-out reads: {', '.join(left)} run after it; "
-            "return the states behind these too, or name modules as layers=[…]"
-        )
-    if taps.is_normed(flow, nodes):
-        raise ValueError(
-            f"the last state that {kind} returns stands behind its last normalisation, and not behind its last block: "
-            "return what goes into the normalisation, or name modules as layers=[…]"
-        )
-
-
-def _siblings(network: nn.Module, flow: Flow, places: Sequence[Tap]) -> list[str]:
-    """The blocks, and what is of their classes and stands within none of them: all must run alike in every batch."""
-    blocks = {b.run.module for b in flow.stack} or {tap.module for tap in places}
-    kinds = {type(module) for module in blocks}
-    names = [name for name, module in network.named_modules() if module in blocks]
-    return [
-        name
-        for name, module in network.named_modules()
-        if type(module) in kinds and not any(name.startswith(f"{above}.") for above in names)
-    ]
-
-
-def _held_against(model: nn.Module, network: nn.Module, inputs: Any, logits: Tensor) -> str:
-    """The remark on a network that is measured in the model's place.
-
-    Raises:
-        ValueError: it computes other logits.
-    """
-    with torch.no_grad():
-        own = undisturbed(model, lambda call: logits_of(call(inputs))).to(logits)
-    largest = float(own.abs().nan_to_num(0, 0).max())
-    if own.shape != logits.shape or not torch.allclose(own, logits, rtol=1e-3, atol=1e-3 * largest, equal_nan=True):
-        raise ValueError(
-            f"reference= computes other logits than {type(unwrapped(model)).__name__}: it must hold the same weights "
-            "and compute the same function"
-        )
-    return f"measured on reference={type(network).__name__}, which computes the same logits"
-
-
-def _pair(batch: Any) -> tuple[Any, Tensor]:
-    """Inputs and labels of a batch; of a mapping the entry ``labels``, the rest being inputs."""
-    if isinstance(batch, Mapping) and isinstance(batch.get("labels"), Tensor | np.ndarray):
-        return {name: value for name, value in batch.items() if name != "labels"}, torch.as_tensor(batch["labels"])
-    if isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], Tensor | np.ndarray):
-        return batch[0], torch.as_tensor(batch[1])
-    raise ValueError("an evaluation batch must be a pair (inputs, labels), or a mapping with `labels`")
-
-
 @cache
 def _say_once(line: str) -> None:
     print(line, file=sys.stderr)
-
-
-def without_statistics(network: nn.Module) -> list[nn.Module]:
-    """Its BatchNorms that have no running statistics: what a sample gives depends on the others of its batch."""
-    return [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None]
-
-
-def _about(network: nn.Module) -> Iterator[str]:
-    halves = sorted({str(p.dtype).removeprefix("torch.") for p in network.parameters() if p.dtype in HALVES})
-    if halves:
-        yield f"weights in {' and '.join(halves)}, widened to float32 for the measurement"
-    if alone := without_statistics(network):
-        kind = type(alone[0]).__name__
-        yield f"{kind} without running statistics: every number here depends on how the batches were made"
-    if hooked := backward_hooked(network):
-        yield f"backward hooks were set aside, of {', '.join(sorted({type(m).__name__ for m in hooked}))}"
-
-
-def reduced(
-    inputs: Any,
-    labels: Tensor,
-    logits: Tensor,
-    error: Tensor,
-    hidden: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    read: Reading,
-    deepest: Tensor | None = None,
-    states: tuple[str, ...] = (),
-) -> Capture:
-    """The capture of one batch from its states and gradients as the model has them, (B, …) each.
-
-    Args:
-        read: what stands for a sample's tokens.
-        deepest: the gradient at h_L along e/‖e‖; from g_L and e where None.
-    """
-    index = read.index([*grads[:-1], grads[-1] if deepest is None else deepest])
-    slopes = [read.of(g, index) for g in grads]
-    if deepest is None:
-        size = norms(error)
-        gain = (norms(slopes[-1]) / size)[size != 0]
-    else:
-        gain = norms(read.of(deepest, index))
-    return Capture(
-        inputs=inputs,
-        labels=labels,
-        logits=logits.detach(),
-        error=error,
-        hidden=[read.of(h, index) for h in hidden],
-        grads=slopes,
-        gain=gain,
-        stream=[norms(h.flatten(1)) for h in hidden] if index is not None else (),
-        states=states,
-        tokens=index,
-        remarks=read.remarks,
-    )

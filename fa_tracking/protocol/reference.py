@@ -21,8 +21,8 @@ from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from fa_tracking.protocol import taps
-from fa_tracking.protocol.flow import nth_tensor, place, tensors
 from fa_tracking.protocol.outputs import logits_of
+from fa_tracking.protocol.runs import nth_tensor, place, tensors
 from fa_tracking.protocol.table import Reference
 from fa_tracking.protocol.taps import Tap
 from fa_tracking.protocol.undisturbed import Call, undisturbed

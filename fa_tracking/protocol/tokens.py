@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from fa_tracking.protocol.flow import Graph, operation
+from fa_tracking.protocol.graph import Graph, operation
 
 MOST = 2
 """Class tokens: a distilled ViT has two."""

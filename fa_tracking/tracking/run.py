@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.alignment import Credit, alignment
+from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.diagnose import measure
 from fa_tracking.protocol.functional import functional as functional_measures
-from fa_tracking.protocol.probe import Capture, capture_all
+from fa_tracking.protocol.probe import capture_all
 from fa_tracking.protocol.report import DiagnosticReport
 from fa_tracking.protocol.table import Reference
 from fa_tracking.protocol.thresholds import DiagnosticThresholds

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fa_tracking.protocol.probe import Capture
+from fa_tracking.protocol.capture import Capture
 from trainers.bridge import BridgeRule, Predictor
 from trainers.method import LearningRule, generator, projections, seeded, statistics_untouched
 from trainers.methods.dfa import project

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fa_tracking.protocol.probe import Capture
+from fa_tracking.protocol.capture import Capture
 from trainers.method import LocalForward, LocalRule, projections
 from trainers.model import BlockModel
 

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fa_tracking.protocol.probe import Capture
+from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.undisturbed import evaluation_mode
 from trainers.method import LearningRule, Penalty, Signals, is_penalised, statistics_untouched
 from trainers.model import BlockModel

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fa_tracking.protocol.probe import Capture
+from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.undisturbed import evaluation_mode
 from trainers.method import LocalForward, LocalRule, statistics_untouched
 from trainers.model import BlockModel

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fa_tracking.protocol.probe import Capture
+from fa_tracking.protocol.capture import Capture
 from trainers.method import LocalForward, LocalRule, Penalty, Signals, generator, statistics_untouched
 from trainers.model import BlockModel
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fa_tracking.protocol.probe import Capture
+from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.undisturbed import evaluation_mode
 from trainers.bridge import BridgeRule, Predictor
 from trainers.method import seeded, statistics_untouched

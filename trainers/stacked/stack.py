@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fa_tracking.protocol.capture import Capture, reduced
 from fa_tracking.protocol.outputs import error_of
-from fa_tracking.protocol.probe import Capture, reduced
 from fa_tracking.protocol.tokens import Reading
 from fa_tracking.protocol.tokens import reading as read_of
 from fa_tracking.protocol.undisturbed import evaluation_mode

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fa_tracking import catalogue
-from fa_tracking.protocol.probe import Capture
+from fa_tracking.protocol.capture import Capture
 from fa_tracking.tracking import names
 from fa_tracking.tracking.abort import Abort
 from fa_tracking.tracking.run import TrackedRun

@@ -7,8 +7,8 @@ from fa_tracking.protocol.diagnostics import grad_norm
 from fa_tracking.protocol.table import Reference, Threshold
 
 if TYPE_CHECKING:
+    from fa_tracking.protocol.capture import Capture
     from fa_tracking.protocol.measurement import Measurement
-    from fa_tracking.protocol.probe import Capture
 
 ORDER = 3
 FLAG = "c"

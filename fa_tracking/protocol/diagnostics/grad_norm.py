@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from fa_tracking.protocol.table import Kind, Reference, Threshold
 
 if TYPE_CHECKING:
+    from fa_tracking.protocol.capture import Capture
     from fa_tracking.protocol.measurement import Measurement
-    from fa_tracking.protocol.probe import Capture
 
 ORDER = 2
 FLAG = "b"

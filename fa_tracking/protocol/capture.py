@@ -1,0 +1,86 @@
+"""What one batch shows of a network: its states, the gradients at them, and what they are made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from fa_tracking.protocol.norms import norms
+from fa_tracking.protocol.table import Reference
+from fa_tracking.protocol.tokens import Reading
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What one batch of B samples shows of a network with L blocks.
+
+    Attributes:
+        inputs: x, as given to the model.
+        labels: (B,) class indices.
+        logits: (B, classes).
+        error: (B, classes), e = softmax(logits) − onehot(labels).
+        hidden: h_0 … h_L, each (B, d). Of token states (B, T, d) the class token where the logits come from it alone;
+            all other states are flattened per sample.
+        grads: g_0 … g_L, each (B, d): the gradient of each sample's own cross-entropy (the loss summed over the
+            batch, so that nothing depends on the batch size).
+        gain: ‖g_L‖/‖e‖ of each sample, in the limit where e vanishes; without samples of which it cannot be said.
+        stream: for each layer (B,) norms over all tokens and features, where ``hidden`` is of the class token; else ().
+        states: where each of h_0 … h_L was read.
+        tokens: (B, n), which tokens of each sample ``hidden`` is of; None: the whole state.
+        reference: whether g is the derivative of what the network computes.
+        remarks: what a reader of the numbers must know of how they were taken: which modules the states are of, where
+            the model itself does not say so; what was done with tokens, precision, hooks.
+    """
+
+    inputs: Any
+    labels: Tensor
+    logits: Tensor
+    error: Tensor
+    hidden: Sequence[Tensor]
+    grads: Sequence[Tensor]
+    gain: Tensor
+    stream: Sequence[Tensor] = ()
+    states: tuple[str, ...] = ()
+    tokens: Tensor | None = None
+    reference: Reference | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def reduced(
+    inputs: Any,
+    labels: Tensor,
+    logits: Tensor,
+    error: Tensor,
+    hidden: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    read: Reading,
+    deepest: Tensor | None = None,
+    states: tuple[str, ...] = (),
+) -> Capture:
+    """The capture of one batch from its states and gradients as the model has them, (B, …) each.
+
+    Args:
+        read: what stands for a sample's tokens.
+        deepest: the gradient at h_L along e/‖e‖; from g_L and e where None.
+    """
+    index = read.index([*grads[:-1], grads[-1] if deepest is None else deepest])
+    slopes = [read.of(g, index) for g in grads]
+    if deepest is None:
+        size = norms(error)
+        gain = (norms(slopes[-1]) / size)[size != 0]
+    else:
+        gain = norms(read.of(deepest, index))
+    return Capture(
+        inputs=inputs,
+        labels=labels,
+        logits=logits.detach(),
+        error=error,
+        hidden=[read.of(h, index) for h in hidden],
+        grads=slopes,
+        gain=gain,
+        stream=[norms(h.flatten(1)) for h in hidden] if index is not None else (),
+        states=states,
+        tokens=index,
+        remarks=read.remarks,
+    )
