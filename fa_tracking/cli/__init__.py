@@ -1,7 +1,7 @@
 """The command line: one file a command, each found by the folder's listing and importing what it needs when it runs."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +9,7 @@ import click
 
 from fa_tracking import catalogue
 from fa_tracking.cli._encoding import spell_out
-from fa_tracking.cli._stop import STOPPED
+from fa_tracking.cli._stop import STOPPED, noticed
 from fa_tracking.cli._suggest import Suggesting
 from fa_tracking.errors import FATrackError
 from fa_tracking.untrusted import one_line
@@ -32,15 +32,20 @@ class CommandFolder(Suggesting):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _one_line():
+        with noticed() as is_stopped, _one_line(is_stopped):
             return super().invoke(ctx)
 
 
 @contextmanager
-def _one_line() -> Iterator[None]:
+def _one_line(is_stopped: Callable[[], bool] = bool) -> Iterator[None]:
     """What is wrong as one line; click's own errors print the usage before it."""
     try:
-        yield
+        try:
+            yield
+        except Exception as error:
+            if is_stopped() and not isinstance(error, click.exceptions.Exit):
+                raise KeyboardInterrupt from error
+            raise
     except FATrackError as error:
         raise _OneLine(str(error), error.exit_code) from error
     except click.exceptions.NoArgsIsHelpError:
