@@ -128,16 +128,27 @@ def test_metric_names_are_spelled_in_one_place() -> None:
 
 def test_a_new_diagnostic_is_one_new_file(tmp_path: Path) -> None:
     (tmp_path / "widest_gap.py").write_text(
+        "from fa_tracking.protocol.table import Threshold\n"
         'ORDER, FLAG, TITLE, WORDING, REQUIRED = 9, "w", "widest gap", "the gap is wide", False\n'
+        'THRESHOLD = Threshold("widest_gap_ceiling", 5.0, "above", "--widest-gap", "this gap", least=0)\n'
         "def measure(captures): return {'widest_gap': float(len(captures))}\n"
         "def value(report): return report.extra.get('widest_gap')\n"
-        "def fires(report): return value(report) is not None and value(report) > 5\n"
+        "def fires(report): return value(report) is not None and value(report) > report.thresholds.at(THRESHOLD)\n"
         "def explain(report): return [f'gap {value(report)}']\n"
     )
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
         f"from fa_tracking.protocol import diagnostics; diagnostics.__path__.append({str(tmp_path)!r})\n"
         "from test_diagnose import Hooked, float_batches\nfrom fa_tracking import diagnose\n"
+        "from fa_tracking.protocol.thresholds import DiagnosticThresholds\n"
+        "from fa_tracking.protocol.report import DiagnosticReport\n"
+        "from fa_tracking.cli.audit import command\n"
+        "assert '--widest-gap' in [o for p in command.params for o in p.opts]\n"
+        "higher = DiagnosticThresholds.of({'widest_gap_ceiling': 1e9})\n"
+        "report = diagnose(Hooked(), float_batches(), thresholds=higher)\n"
+        "assert 'w' not in report.flags and report.thresholds.extra == {'widest_gap_ceiling': 1e9}\n"
+        "assert DiagnosticReport.from_dict(report.to_dict()) == report\n"
+        "assert 'widest_gap_ceiling 1e+09, not 5' in report.caveats[0]\n"
         "print(diagnose(Hooked(), float_batches()))"
     )
     command, env = [forks.python(), "-c", program], {**os.environ, **forks.environment()}

@@ -155,7 +155,7 @@ if(isfinite(at_chance) and not isnan(grad_norm), greatest(grad_norm, at_chance),
 create or replace macro judged_margin(margin_pp) as margin_pp + 2e-5;
 
 -- A verdict as it is shown: marked where its audit had other thresholds than the protocol's. The thresholds of the protocol
--- and the mark are filled in from fa_tracking/verdicts.py.
+-- and the mark are filled in from fa_tracking/protocol/verdicts.py.
 create or replace macro shown_verdict(verdict, growth, floor, ceiling, margin) as coalesce(
     verdict || if(
         coalesce(growth <> $h_norm_explosion_ratio, false) or coalesce(floor <> $g_norm_floor, false)
