@@ -1,14 +1,16 @@
 """What one batch shows of a network: its states, the gradients at them, and what they are made of."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
 from fa_tracking.protocol.norms import norms
 from fa_tracking.protocol.table import Reference
 from fa_tracking.protocol.tokens import Reading
+from fa_tracking.protocol.undisturbed import Call
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,17 @@ class Capture:
     remarks: tuple[str, ...] = ()
 
 
+class Passed(NamedTuple):
+    """A batch that went through a network: x, labels (B,), logits and error (B, classes)."""
+
+    inputs: Any
+    labels: Tensor
+    logits: Tensor
+    error: Tensor
+
+
 def reduced(
-    inputs: Any,
-    labels: Tensor,
-    logits: Tensor,
-    error: Tensor,
+    batch: Passed,
     hidden: Sequence[Tensor],
     grads: Sequence[Tensor],
     read: Reading,
@@ -67,15 +75,15 @@ def reduced(
     index = read.index([*grads[:-1], grads[-1] if deepest is None else deepest])
     slopes = [read.of(g, index) for g in grads]
     if deepest is None:
-        size = norms(error)
+        size = norms(batch.error)
         gain = (norms(slopes[-1]) / size)[size != 0]
     else:
         gain = norms(read.of(deepest, index))
     return Capture(
-        inputs=inputs,
-        labels=labels,
-        logits=logits.detach(),
-        error=error,
+        inputs=batch.inputs,
+        labels=batch.labels,
+        logits=batch.logits.detach(),
+        error=batch.error,
         hidden=[read.of(h, index) for h in hidden],
         grads=slopes,
         gain=gain,
@@ -84,3 +92,13 @@ def reduced(
         tokens=index,
         remarks=read.remarks,
     )
+
+
+class Beside(Protocol):
+    """What else is measured of each batch, on the forward pass of its capture."""
+
+    def watching(self) -> AbstractContextManager[None]:
+        """Around the forward pass."""
+
+    def after(self, call: Call, inputs: Any, labels: Tensor, logits: Tensor) -> None:
+        """Once the batch is captured; random numbers may be drawn, and nothing is raised."""

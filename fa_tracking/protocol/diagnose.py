@@ -7,12 +7,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from fa_tracking.protocol.alignment import Credit
-from fa_tracking.protocol.capture import Capture
+from fa_tracking.protocol.capture import Beside, Capture
 from fa_tracking.protocol.diagnostics import catalogue
 from fa_tracking.protocol.functional import NO_CREDIT
 from fa_tracking.protocol.functional import functional as functional_measures
 from fa_tracking.protocol.measurement import is_share
-from fa_tracking.protocol.probe import Beside, capture_all
+from fa_tracking.protocol.probe import capture_all
 from fa_tracking.protocol.report import DiagnosticReport
 from fa_tracking.protocol.thresholds import DiagnosticThresholds
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fa_tracking.protocol.capture import Capture, reduced
+from fa_tracking.protocol.capture import Capture, Passed, reduced
 from fa_tracking.protocol.outputs import error_of
 from fa_tracking.protocol.tokens import Reading
 from fa_tracking.protocol.tokens import reading as read_of
@@ -101,7 +101,7 @@ class Stack:
             for cell, captures in enumerate(seen):
                 states, slopes = [h[cell] for h in hidden], [g[cell] for g in grads]
                 reading = read[cell] = read[cell] or read_of(states, slopes)
-                captures.append(reduced(x, y, logits[cell], errors[cell], states, slopes, reading))
+                captures.append(reduced(Passed(x, y, logits[cell], errors[cell]), states, slopes, reading))
         return seen
 
     def _values(self) -> list[Tensor]:
