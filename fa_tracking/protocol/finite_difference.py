@@ -15,11 +15,47 @@ from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from fa_tracking.protocol import taps
-from fa_tracking.protocol.finite_difference import Function, NotChecked
 from fa_tracking.protocol.outputs import logits_of
 from fa_tracking.protocol.runs import nth_tensor, place, tensors
 from fa_tracking.protocol.taps import Tap
 from fa_tracking.protocol.undisturbed import Call
+
+STEP = 1e-6
+
+
+STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+"""Of the size of h_0; the other steps are tried where at the first the difference has no clear error."""
+
+
+CLEAR = 1e-4
+"""Relative error up to which a finite difference is exact enough."""
+
+
+VAGUE = 0.1
+"""Relative error beyond which it says nothing."""
+
+
+AGREES, NARROW_AGREES = 3e-4, 0.05
+"""Relative difference from which on a gradient is another one: taken in float64, and in the network's own type."""
+
+
+class NotChecked(Exception):  # noqa: N818  it is no failure
+    """Why no finite difference can be taken."""
+
+
+def some(inputs: Any, batch: int, samples: int) -> Any:
+    """Samples from all over a batch; None where they cannot be told, or the batch has no more."""
+    if batch <= samples:
+        return None
+    if isinstance(inputs, Tensor):
+        index = torch.arange(samples, device=inputs.device) * batch // samples
+        return inputs[index] if inputs.ndim and len(inputs) == batch else None
+    if isinstance(inputs, Mapping):
+        return {k: v if (cut := some(v, batch, samples)) is None else cut for k, v in inputs.items()}
+    if type(inputs) in (list, tuple):
+        return type(inputs)(v if (cut := some(v, batch, samples)) is None else cut for v in inputs)
+    return None
+
 
 COUPLED = (
     "a sample's logits depend on the other samples of its batch: every number here depends on how the batches were made"
@@ -239,40 +275,3 @@ def _own_functions(logits: Tensor) -> list[str]:
             if hasattr(node, "_forward_cls"):
                 names.add(type(node).__name__.removesuffix("Backward"))
     return sorted(names)
-
-
-STEP = 1e-6
-
-
-STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-"""Of the size of h_0; the other steps are tried where at the first the difference has no clear error."""
-
-
-CLEAR = 1e-4
-"""Relative error up to which a finite difference is exact enough."""
-
-
-VAGUE = 0.1
-"""Relative error beyond which it says nothing."""
-
-
-AGREES, NARROW_AGREES = 3e-4, 0.05
-"""Relative difference from which on a gradient is another one: taken in float64, and in the network's own type."""
-
-
-class NotChecked(Exception):  # noqa: N818  it is no failure
-    """Why no finite difference can be taken."""
-
-
-def some(inputs: Any, batch: int, samples: int) -> Any:
-    """Samples from all over a batch; None where they cannot be told, or the batch has no more."""
-    if batch <= samples:
-        return None
-    if isinstance(inputs, Tensor):
-        index = torch.arange(samples, device=inputs.device) * batch // samples
-        return inputs[index] if inputs.ndim and len(inputs) == batch else None
-    if isinstance(inputs, Mapping):
-        return {k: v if (cut := some(v, batch, samples)) is None else cut for k, v in inputs.items()}
-    if type(inputs) in (list, tuple):
-        return type(inputs)(v if (cut := some(v, batch, samples)) is None else cut for v in inputs)
-    return None
