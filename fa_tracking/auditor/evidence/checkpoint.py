@@ -7,7 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fa_tracking.auditor.measure import Subject
+from fa_tracking.auditor.evidence.network import Network
+from fa_tracking.auditor.evidence.options import Options
 from fa_tracking.errors import FATrackError, NoCheckpointError, UsageError
 from fa_tracking.protocol.batches import Normalisation, evaluation_batches
 from fa_tracking.tracking import checkpoint, names
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _EPOCH = re.compile(rf"{names.CHECKPOINTS}/epoch_(\d{{1,9}})", re.ASCII)
 
 
-def subject(store: "MlflowClient", run: "Run", scratch: Path, data_dir: str | None) -> Subject:
+def load(store: "MlflowClient", run: "Run", scratch: Path, options: Options) -> Network:
     """The network of a run's last checkpoint, and the data that it was trained on.
 
     Raises:
@@ -31,10 +32,10 @@ def subject(store: "MlflowClient", run: "Run", scratch: Path, data_dir: str | No
     """
     saved = last_checkpoint(store, run, scratch)
     model = checkpoint.build_model(saved)
-    evaluated = batches(saved.config.dataset, data_dir, run, is_shared(store))
+    evaluated = batches(saved.config.dataset, options.data_dir, run, is_shared(store))
     name = f"the model of checkpoint {saved.folder.name}"
     epoch = saved.config.epoch
-    found = Subject(name, epoch, saved.sha256, model, evaluated, logged_accuracy(store, run, epoch))
+    found = Network(name, epoch, saved.sha256, model, evaluated, logged_accuracy(store, run, epoch))
     try:
         return replace(found, credit=credit_of(saved, model))
     except (NoCredit, FATrackError) as error:  # no verdict rests on the rule

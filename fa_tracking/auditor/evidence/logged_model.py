@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from fa_tracking import untrusted
 from fa_tracking.auditor.evidence import checkpoint, eval_data
 from fa_tracking.auditor.evidence import exported_model as exported
-from fa_tracking.auditor.measure import Options, Subject, accuracy
+from fa_tracking.auditor.evidence.network import Network, accuracy
+from fa_tracking.auditor.evidence.options import Options
 from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError
 from fa_tracking.tracking import names
 from fa_tracking.tracking.checkpoint import DataSource
@@ -39,7 +40,7 @@ class LoggedModel:
     epoch: int
 
 
-def subject(store: "MlflowClient", run: "Run", scratch: Path, options: Options) -> Subject:
+def load(store: "MlflowClient", run: "Run", scratch: Path, options: Options) -> Network:
     """The network of a run's last logged model, on the data that the run recorded, else on what the user gives.
 
     The headline is the accuracy that the run logged, else that on the evaluation samples.
@@ -67,7 +68,7 @@ def subject(store: "MlflowClient", run: "Run", scratch: Path, options: Options) 
         headline = accuracy(model, batches)
         notes.append(f"no {names.ACCURACY_TEST} logged: accuracy of {sum(len(y) for _, y in batches)} samples")
     name = f"the logged model {saved.name!r}"
-    return Subject(name, saved.epoch, saved.sha256, model, batches, headline, options.layers, tuple(notes))
+    return Network(name, saved.epoch, saved.sha256, model, batches, headline, options.layers, tuple(notes))
 
 
 def last(store: "MlflowClient", run: "Run", scratch: Path) -> LoggedModel:

@@ -131,6 +131,19 @@ class Log:
         return [{e: found[key] for e, found in sorted(self.values.items()) if key in found} for key in keys]
 
 
+@dataclass(frozen=True)
+class Logged:
+    """The numbers that a run logged, as evidence of its network at ``epoch``.
+
+    Attributes:
+        no_network: why there is no better evidence.
+    """
+
+    log: Log
+    epoch: int
+    no_network: str
+
+
 def read(store: "MlflowClient", run: "Run", keys: Collection[str] | None = None) -> Log:
     """What ``run`` logged, one call to the store a metric.
 
