@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fa_tracking import cells
 from fa_tracking.protocol.diagnostics import finite
 from fa_tracking.tracking import names
+from fa_tracking.tracking._mlflow_compat import last_points
 from fa_tracking.tracking.store import all_experiments, history, is_training, search_runs
 
 if TYPE_CHECKING:
@@ -121,9 +122,7 @@ def _why_unfit(store: "MlflowClient", run: "Run") -> str:
 def _ended(run: "Run") -> int:
     """The last epoch of which an audit reads a number: some test less often than they measure."""
     return max(
-        m.step
-        for m in run.data.to_proto().metrics
-        if m.key == names.ACCURACY_TEST or m.key.startswith(names.OF_DIAGNOSTICS)
+        m.step for m in last_points(run) if m.key == names.ACCURACY_TEST or m.key.startswith(names.OF_DIAGNOSTICS)
     )
 
 
@@ -177,7 +176,7 @@ def _differences(controls: Sequence["Run"], run: "Run") -> list[str]:
         for key in _apart(controls, run)
     ]
     notes = [] if controls[0].info.experiment_id == run.info.experiment_id else ["its runs stand in another experiment"]
-    tested = [(c, m.step) for c in controls for m in c.data.to_proto().metrics if m.key == names.ACCURACY_TEST]
+    tested = [(c, m.step) for c in controls for m in last_points(c) if m.key == names.ACCURACY_TEST]
     earlier = [
         f"the accuracy of {c.info.run_id} is of step {step}, the last before {_ended(c)}"
         for c, step in tested
