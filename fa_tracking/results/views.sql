@@ -141,10 +141,11 @@ from told semi join varied using (key) group by run_id;
 
 -- What (a) is judged by, as in a report: a class token may grow alone, so it is the smaller of its growth and that of the
 -- whole stream, where this is known. A NaN explains nothing.
-create or replace macro judged_growth(growth, stream_growth) as if(growth is null or isnan(growth), growth, least(growth, stream_growth));
+create or replace macro judged_growth(growth, stream_growth) as
+if(growth is null or isnan(growth), growth, least(growth, stream_growth));
 
--- ‖g_L‖ were the error that of a uniform output over the classes: the gain times it, which is taken as
--- grad_norm.py takes it where it is not known.
+-- ‖g_L‖ were the error that of a uniform output over the classes: the gain times it, CHANCE_ERROR of grad_norm.py where it
+-- is not known.
 create or replace macro at_chance(grad_gain, chance_error) as grad_gain * coalesce(chance_error, $chance_error);
 
 -- What (b) is judged by: a small gradient may be explained by a small error, so it is the larger of ‖g_L‖ and that at
@@ -152,13 +153,16 @@ create or replace macro at_chance(grad_gain, chance_error) as grad_gain * coales
 create or replace macro judged_grad(grad_norm, at_chance) as
 if(isfinite(at_chance) and not isnan(grad_norm), greatest(grad_norm, at_chance), grad_norm);
 
--- What (d) is judged by: two accuracies that were once held in float32 are off by as much together as frozen_control.py says.
+-- What (d) is judged by: two accuracies that were once held in float32 are off by up to ROUNDING_PP of frozen_control.py
+-- together.
 create or replace macro judged_margin(margin_pp) as margin_pp + $rounding_pp;
 
--- Whether a diagnostic fires by what it is judged by: (a) and (c) strictly above a threshold, (b) and (d) below. NULL where
--- that is; a NaN fires nothing but n. Verdicts are not made of it: the flags of an audit are read as it stored them. It is for
--- numbers that no audit judged, those of an epoch, and for thresholds that no audit used.
+-- 1 where a diagnostic fires above its threshold, -1 where below.
 create or replace macro sign_of(flag) as if(flag in ('a', 'c'), 1, -1);
+
+-- Whether a diagnostic fires by what it is judged by: strictly beyond its threshold. NULL where that is; a NaN fires nothing
+-- but n. An audit's flags are read as it stored them: this is for numbers that no audit judged, those of an epoch, and for
+-- thresholds that no audit used.
 create or replace macro fires(flag, judged, threshold) as
 not isnan(judged) and sign_of(flag) * judged > sign_of(flag) * threshold;
 

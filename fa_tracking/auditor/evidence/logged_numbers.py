@@ -144,7 +144,7 @@ class Logged:
     no_network: str
 
 
-def read(store: "MlflowClient", run: "Run", keys: Collection[str] | None = None) -> Log:
+def read(client: "MlflowClient", run: "Run", keys: Collection[str] | None = None) -> Log:
     """What ``run`` logged, one call to the store a metric.
 
     Args:
@@ -157,7 +157,7 @@ def read(store: "MlflowClient", run: "Run", keys: Collection[str] | None = None)
     for key in run.data.metrics:
         if not (is_read(key) if keys is None else key in keys):
             continue
-        for metric in history(store, run, key):
+        for metric in history(client, run, key):
             is_infinite = abs(metric.value) >= LARGEST
             values[metric.step][key] = math.copysign(math.inf, metric.value) if is_infinite else metric.value
     return Log(run, dict(values), depth(run, values), _given(run))
