@@ -17,14 +17,13 @@ select
     shown_verdict(
         a.verdict, a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp
     ) as verdict,
-    measured.value ->> '$.kinds' as kinds, measured.value ->> '$.inexact' as inexact,
+    a.kinds, a.inexact,
     a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp,
     r.source, e.exported_at, greatest(r.start_time, r.end_time, a.audited_at) as changed_at, r.run_id
 from runs r
 left join cells_of($experiment) c on coalesce(r.cell, '') = c.cell
 left join audits a using (run_id)
 left join exports e on e.source = r.source
-left join tags measured on measured.run_id = r.run_id and measured.key = 'fa.measured' and json_valid(measured.value)
 where is_asked(r.experiment, $experiment)
 order by
     r.method, r.architecture, r.width, r.depth, r.epochs, r.lr, r.penalty, r.frozen_blocks, r.augmentation, r.cell,

@@ -8,7 +8,7 @@
 with by_sample as (
     select
         cell, fires_a or fires_b as is_degenerate, sample, any_value(seed) as seed,
-        avg(stability) as stability, avg(stability) > any_value(stability_drift_ceiling) as is_drift
+        avg(stability) as stability, fires('c', avg(stability), any_value(stability_drift_ceiling)) as is_drift
     from runs_of($experiment)
     where aborted_at is null and not is_diverged and isfinite(stability) and (fires_a or fires_b) is not null
     group by cell, is_degenerate, sample

@@ -11,9 +11,10 @@
 with swept as (
     select
         flag, used, used * pow(10, decade) as threshold,
-        count(*) filter (x > sign * threshold) as n_flagged,
-        count(*) filter ((x > sign * threshold) <> is_flagged) as n_changed
+        count(*) filter (fires(flag, judged, threshold)) as n_flagged,
+        count(*) filter (fires(flag, judged, threshold) <> is_flagged) as n_changed
     from judged_by($experiment) cross join unnest(range(-3, 4)) as decades(decade)
+    where x is not null
     group by flag, used, threshold
 )
 select

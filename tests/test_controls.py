@@ -264,7 +264,8 @@ def test_a_number_and_a_truth_have_one_spelling_everywhere(
 def test_no_value_merges_two_cells(
     first: dict[str, str], second: dict[str, str], make: Make, store: str, tmp_path, request
 ) -> None:
-    from fa_tracking.checks.gate import Requirement, gate
+    from fa_tracking.checks.gate import gate
+    from fa_tracking.checks.requirement import Requirement
     from fa_tracking.results.database import connect
     from fa_tracking.results.export.export import export
 

@@ -1,6 +1,7 @@
 """What diagnose measures, against an independent float64 computation in NumPy that shares no code with it."""
 
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -390,5 +391,5 @@ def test_what_runs_before_a_block_is_computed_again_where_it_must_be(kind: str) 
 
 def test_a_block_that_nothing_can_stand_in_for_is_named() -> None:
     model = SmallCNN(input_shape=[3, 32, 32], classes=3, width=4, depth=3)
-    with pytest.raises(ValueError, match=r"block \d has no branch to take out: it maps \(.*\) to \(.*\)"):
-        knockout(model, [(torch.randn(2, 3, 32, 32), torch.tensor([0, 1]))])
+    problem = knockout(model, [(torch.randn(2, 3, 32, 32), torch.tensor([0, 1]))]).problem
+    assert re.fullmatch(r"block \d has no branch to take out: it maps \(.*\) to \(.*\)", problem or "")

@@ -242,7 +242,7 @@ def test_the_audit_measures_a_logged_model(
     assert audited.report.bp_grad_norms == pytest.approx(whole.bp_grad_norms, rel=1e-5)
     assert audited.report.headline_acc == pytest.approx(share_right(model, data))
     assert f"no accuracy/test logged: accuracy of {N} samples" in audited.report.notes
-    assert audited.removed is not None and len(audited.removed["without"]) == 4
+    assert audited.knockout is not None and len(audited.knockout.without) == 4
     tags = MlflowClient(uri).get_run(run_id).data.tags
     assert tags["fa.verdict"] == whole.verdict and len(tags["fa.checkpoint_sha256"]) == 64
 

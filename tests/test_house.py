@@ -65,7 +65,7 @@ MAY_IMPORT = {
     "fa_tracking.auditor": {"fa_tracking.tracking", "fa_tracking.protocol", "fa_tracking.executors", "dashboards"},
     "fa_tracking.checks": {"fa_tracking.auditor", "fa_tracking.tracking", "fa_tracking.protocol"},
     "fa_tracking.importers": {"fa_tracking.tracking"},
-    "fa_tracking.results": {"fa_tracking.tracking"},
+    "fa_tracking.results": {"fa_tracking.tracking", "fa_tracking.protocol"},
     "fa_tracking.publishing": {"fa_tracking.results", "fa_tracking.tracking"},
     "fa_tracking.pitfalls": {"fa_tracking.protocol"},  # a reproducer holds a careless number against the protocol's
     "fa_tracking.cli": set(ROOMS),

@@ -18,8 +18,9 @@ from mlflow.entities import Metric, Param
 from fa_tracking import cells
 from fa_tracking.auditor.control import Control, Controls
 from fa_tracking.auditor.run import audit
-from fa_tracking.checks.gate import Requirement, gate
+from fa_tracking.checks.gate import gate
 from fa_tracking.checks.replay import Replay, replay
+from fa_tracking.checks.requirement import Requirement
 from fa_tracking.cli import main
 from fa_tracking.cli.train import command, config_of
 from fa_tracking.errors import UsageError

@@ -19,7 +19,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 import fa_tracking
-from fa_tracking.checks.gate import Requirement, gate
+from fa_tracking.checks.gate import gate
+from fa_tracking.checks.requirement import Requirement
 from fa_tracking.cli import main
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.importers import Imported, import_logs

@@ -19,8 +19,9 @@ from test_queries import INF, NAN, Run, write
 import fa_tracking
 from dashboards import draw
 from fa_tracking import catalogue, cells
-from fa_tracking.checks.gate import Requirement, gate
+from fa_tracking.checks.gate import gate
 from fa_tracking.checks.replay import replay
+from fa_tracking.checks.requirement import Requirement
 from fa_tracking.errors import UsageError
 from fa_tracking.importers import import_logs
 from fa_tracking.protocol.batches import Normalisation

@@ -20,8 +20,9 @@ from mlflow import MlflowClient
 
 import fa_tracking
 from fa_tracking import DiagnosticReport, DiagnosticThresholds
-from fa_tracking.auditor.write import write
+from fa_tracking.auditor.write import Finding, write
 from fa_tracking.cli import main
+from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.report import PartialReport
 from fa_tracking.protocol.table import Reference
 from fa_tracking.results.database import ask, connect, find_query
@@ -357,7 +358,7 @@ def test_the_audit_of_a_model_sets_and_takes_back_the_tag_of_its_reference_gradi
         report = DiagnosticReport(
             "dfa", "", [1.0, 2.0], grads, 0, None, 0.5, None, reference=reference, protocol_version=version
         )
-        write(client, client.get_run(run_id), report, 3, "0" * 64, "not measured: no blocks")
+        write(client, client.get_run(run_id), Finding(report, 3, "0" * 64, Knockout(problem="no blocks")))
         return dict(client.get_run(run_id).data.tags)
 
     tags = written(Reference.NOT_BP, [None, None])

@@ -206,7 +206,7 @@ def test_somebody_elses_loop_can_be_tracked_and_a_failure_marks_the_run(workspac
     assert audited.report is not None and audited.report.EVIDENCE == "partial"
     assert audited.report.residual_norms == pytest.approx(report.residual_norms, rel=1e-6)
     assert "saved without factory=, see docs/how-to/audit-your-own.md" in audited.report.notes
-    assert audited.removed and "saved without factory=" in audited.removed["not_measured"]
+    assert audited.knockout and "saved without factory=" in (audited.knockout.problem or "")
     with (
         pytest.raises(ZeroDivisionError),
         fa_tracking.start_run(experiment="own", tracking_uri=uri, method="mine", seed=2) as run,

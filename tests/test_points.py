@@ -18,7 +18,8 @@ from servers import tracking_server
 import fa_tracking
 from fa_tracking import cells
 from fa_tracking.auditor.evidence import logged_numbers
-from fa_tracking.checks.gate import Requirement, gate
+from fa_tracking.checks.gate import gate
+from fa_tracking.checks.requirement import Requirement
 from fa_tracking.errors import UsageError
 from fa_tracking.results.compare import compare
 from fa_tracking.results.database import ask, connect, find_query, run_sql

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fa_tracking import cells
 from fa_tracking.protocol.diagnostics import finite
 from fa_tracking.tracking import names
+from fa_tracking.tracking._mlflow_compat import last_points
 from fa_tracking.tracking.store import all_experiments, history, is_training, search_runs
 
 if TYPE_CHECKING:
@@ -38,21 +39,21 @@ class Control:
 class Controls:
     """The frozen runs of a whole store, read once an audit."""
 
-    def __init__(self, store: "MlflowClient") -> None:
-        experiments = [e.experiment_id for e in all_experiments(store)]
+    def __init__(self, client: "MlflowClient") -> None:
+        experiments = [e.experiment_id for e in all_experiments(client)]
         found: dict[str, Run] = {}
         for wanted in cells.FROZEN_SEARCHES:  # MLflow knows no `or`
-            runs = search_runs(store, experiments, f"{wanted} and attributes.status = 'FINISHED'")
+            runs = search_runs(client, experiments, f"{wanted} and attributes.status = 'FINISHED'")
             found |= {run.info.run_id: run for run in runs if is_frozen(run)}
         if found:
-            nested = search_runs(store, experiments, f"tags.`{names.TAG_PARENT}` != ''")
+            nested = search_runs(client, experiments, f"tags.`{names.TAG_PARENT}` != ''")
             parents = {(run.info.experiment_id, run.data.tags[names.TAG_PARENT]) for run in nested}
             held = [
                 r for r in found.values() if (r.info.experiment_id, r.info.run_id) in parents and not is_training(r)
             ]
             for run in held:
                 del found[run.info.run_id]
-        self._store = store
+        self._client = client
         self._runs = sorted(found.values(), key=lambda run: (run.info.start_time, run.info.run_id))
         self._unfit: dict[str, str] = {}
 
@@ -87,7 +88,7 @@ class Controls:
     def _why_unfit(self, run: "Run") -> str:
         """Why a frozen run is nobody's control; empty where it may be one."""
         if run.info.run_id not in self._unfit:
-            self._unfit[run.info.run_id] = _why_unfit(self._store, run)
+            self._unfit[run.info.run_id] = _why_unfit(self._client, run)
         return self._unfit[run.info.run_id]
 
 
@@ -96,12 +97,12 @@ def is_frozen(run: "Run") -> bool:
     return cells.is_frozen(run.data.params)
 
 
-def _why_unfit(store: "MlflowClient", run: "Run") -> str:
+def _why_unfit(client: "MlflowClient", run: "Run") -> str:
     if epoch := run.data.tags.get(names.TAG_ABORTED_AT):
         return f"was aborted at epoch {epoch}"
     if names.ACCURACY_TEST not in run.data.metrics:
         return f"logs no {names.ACCURACY_TEST}"
-    points = history(store, run, names.ACCURACY_TEST)
+    points = history(client, run, names.ACCURACY_TEST)
     last = max(point.step for point in points)
     accuracy = [point.value for point in points if point.step == last][-1]
     if (
@@ -121,9 +122,7 @@ def _why_unfit(store: "MlflowClient", run: "Run") -> str:
 def _ended(run: "Run") -> int:
     """The last epoch of which an audit reads a number: some test less often than they measure."""
     return max(
-        m.step
-        for m in run.data.to_proto().metrics
-        if m.key == names.ACCURACY_TEST or m.key.startswith(names.OF_DIAGNOSTICS)
+        m.step for m in last_points(run) if m.key == names.ACCURACY_TEST or m.key.startswith(names.OF_DIAGNOSTICS)
     )
 
 
@@ -177,7 +176,7 @@ def _differences(controls: Sequence["Run"], run: "Run") -> list[str]:
         for key in _apart(controls, run)
     ]
     notes = [] if controls[0].info.experiment_id == run.info.experiment_id else ["its runs stand in another experiment"]
-    tested = [(c, m.step) for c in controls for m in c.data.to_proto().metrics if m.key == names.ACCURACY_TEST]
+    tested = [(c, m.step) for c in controls for m in last_points(c) if m.key == names.ACCURACY_TEST]
     earlier = [
         f"the accuracy of {c.info.run_id} is of step {step}, the last before {_ended(c)}"
         for c, step in tested

@@ -1,17 +1,16 @@
 """Which verdicts of a store an audit would change, and why. Nothing is written."""
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
 
-from fa_tracking import untrusted
 from fa_tracking.auditor.run import Audit, Audited
 from fa_tracking.protocol.diagnostics import catalogue, direction_stability, frozen_control, grad_norm, residual_norm
 from fa_tracking.protocol.report import DiagnosticReport
 from fa_tracking.protocol.table import Evidence, Kind, Reference
 from fa_tracking.tracking import names
+from fa_tracking.tracking.measured import Stored, number, read
 
 MEASURED = {
     residual_norm.FLAG: "max_block_growth",
@@ -73,7 +72,7 @@ def _change(audited: Audited) -> Change | None:
         new = Said(report.verdict, report.flags, report.evidence, report.protocol_version)
         if (new.verdict, new.flags) == (old.verdict, old.flags):
             return None
-        why = tuple(_Reasons(old, tags, report).lines())
+        why = tuple(_Reasons(old, read(tags), report).lines())
     elif audited.withdrawn:
         why = (audited.problem or "",)
     else:
@@ -86,14 +85,8 @@ class _Reasons:
     """Why a report says something else than the tags of an earlier audit."""
 
     old: Said
-    tags: Mapping[str, str]
+    stored: Stored
     report: DiagnosticReport
-    measured: dict[str, Any] = field(init=False)
-    thresholds: dict[str, Any] = field(init=False)
-
-    def __post_init__(self) -> None:
-        for name, tag in (("measured", names.TAG_MEASURED), ("thresholds", names.TAG_THRESHOLDS)):
-            object.__setattr__(self, name, _parsed(self.tags.get(tag, "")))
 
     def lines(self) -> Iterator[str]:
         found = [line for d in catalogue() if self._differs(d) for line in self._of(d)]
@@ -112,7 +105,7 @@ class _Reasons:
         if (flag in self.old.flags) != (flag in self.report.flags):
             return True
         is_partial = Evidence.PARTIAL in (self.old.evidence, self.report.evidence)
-        known = self._kind(flag), self.report.kinds.get(flag)
+        known = self.stored.kinds.get(flag), self.report.kinds.get(flag)
         return (diagnostic.REQUIRED or is_partial) and None not in known and known[0] != known[1]
 
     def _of(self, diagnostic: ModuleType) -> Iterator[str]:
@@ -122,7 +115,8 @@ class _Reasons:
             yield f"{title}: {first}"
             return
         then, now = self._then(flag), diagnostic.value(self.report)
-        used, limit = _float(self.thresholds.get(THRESHOLDS[flag])), getattr(self.report.thresholds, THRESHOLDS[flag])
+        used = number(self.stored.thresholds.get(THRESHOLDS[flag]))
+        limit = getattr(self.report.thresholds, THRESHOLDS[flag])
         is_same = then is not None and now is not None and math.isclose(then, now, rel_tol=1e-6)
         if now is None:
             yield f"{title}: {_number(then)} → {first}"
@@ -143,40 +137,14 @@ class _Reasons:
 
     def _at_chance(self) -> str:
         """‖g_L‖ were the error that of a uniform output, then and now."""
-        gain, error = _float(self.measured.get("grad_gain")), _float(self.measured.get("chance_error"))
-        then = None if gain is None else gain * (grad_norm.CHANCE_ERROR if error is None else error)
-        now = self.report.grad_gain
-        now = None if now is None else now * grad_norm.error_at_chance(self.report)
+        then = grad_norm.at_chance(self.stored.number("grad_gain"), self.stored.number("chance_error"))
+        now = grad_norm.at_chance(self.report.grad_gain, self.report.chance_error)
         return f"at chance it is {_told(then, now)}"
 
     def _then(self, flag: str) -> float | None:
         """The number of the earlier audit; of partial evidence a bound or a proxy."""
-        exact = _float(self.measured.get(MEASURED[flag]))
-        return exact if exact is not None else _float(_mapping(self.measured.get("inexact")).get(flag))
-
-    def _kind(self, flag: str) -> str | None:
-        """How far its number was known then; None where the tags do not tell."""
-        kinds = _mapping(self.measured.get("kinds"))
-        return None if flag not in kinds else str(kinds[flag])
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    """What a tag holds; nothing where it is not as an audit writes it."""
-    try:
-        return _mapping(untrusted.parse_json(text))
-    except ValueError:
-        return {}
-
-
-def _mapping(found: Any) -> dict[str, Any]:
-    return found if isinstance(found, dict) else {}
-
-
-def _float(value: Any) -> float | None:
-    try:
-        return float(value) if isinstance(value, int | float | str) else None
-    except (ValueError, OverflowError):
-        return None
+        exact = self.stored.number(MEASURED[flag])
+        return exact if exact is not None else number(self.stored.inexact.get(flag))
 
 
 def _told(then: float | None, now: float | None) -> str:

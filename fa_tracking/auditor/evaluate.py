@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fa_tracking.auditor.control import Control, Controls
 from fa_tracking.auditor.evidence import eval_data, frame, logged_model
 from fa_tracking.auditor.evidence import exported_model as exported
-from fa_tracking.auditor.measure import Subject, accuracy, measure
-from fa_tracking.auditor.write import write
+from fa_tracking.auditor.evidence.network import Network, accuracy
+from fa_tracking.auditor.measure import measure
+from fa_tracking.auditor.write import Finding, write
 from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.measurement import Accuracy
 from fa_tracking.protocol.thresholds import DiagnosticThresholds
 from fa_tracking.scratch import scratch
@@ -88,23 +90,16 @@ def evaluate(
     if model is None:
         return _of_frame(client, run, dataset, config)
     with scratch() as folder:
-        subject = _subject(client, model, dataset, config, folder)
+        network = _network(client, model, dataset, config, folder)
     control = _control(client, run, config)
-    report, removed = measure(
-        subject,
-        frozen_baseline_acc=control.accuracy,
-        method_name=config.method_name or run.data.params.get("method", ""),
-        notes=", ".join(subject.notes),
-        thresholds=config.thresholds,
-        control_runs=control.runs,
-        control_note=control.note,
-    )
-    write(client, run, report, subject.epoch, subject.sha256, removed)
-    _mark(client, run, subject.name)
+    method_name = config.method_name or run.data.params.get("method", "")
+    report, knockout = measure(network, control, config.thresholds, method_name, ", ".join(network.notes))
+    write(client, run, Finding(report, network.epoch, network.sha256, knockout))
+    _mark(client, run, network.name)
     metrics = report_metrics(report)
     if report.headline_acc is not None:
         metrics[names.ACCURACY_TEST] = report.headline_acc
-    return Evaluated(run, {subject.epoch: metrics}, metrics)
+    return Evaluated(run, {network.epoch: metrics}, metrics)
 
 
 def _of_frame(client: "MlflowClient", run: "Run", dataset: "EvaluationDataset", config: Config) -> Evaluated:
@@ -119,7 +114,7 @@ def _of_frame(client: "MlflowClient", run: "Run", dataset: "EvaluationDataset", 
     report = log.report(epoch, control, config.thresholds, f"epoch {epoch} of a frame of logged diagnostics")
     if config.method_name:
         report = replace(report, method_name=config.method_name)
-    write(client, run, report, epoch, None, "not measured: no model", log)
+    write(client, run, Finding(report, epoch, None, Knockout(problem="no model"), log))
     _mark(client, run, "a frame of logged diagnostics")
     return Evaluated(run, log.values, log.values[epoch])
 
@@ -155,21 +150,21 @@ def _config(given: Mapping[str, Any]) -> Config:
         raise UsageError(f"evaluator_config: {where}: {first['msg']}{known}") from error
 
 
-def _subject(
+def _network(
     client: "MlflowClient", model: "PyFuncModel", dataset: "EvaluationDataset", config: Config, scratch: Path
-) -> Subject:
-    network, sha256, name = _network(client, model, scratch)
+) -> Network:
+    module, sha256, name = _module(client, model, scratch)
     given, whole = _data(dataset, config)
-    batches = eval_data.fitted(given, network)
+    batches = eval_data.fitted(given, module)
     notes, headline = [name], config.headline_acc
     if headline is None:
-        every = eval_data.fitted(whole, network)
-        headline = accuracy(network, every)
+        every = eval_data.fitted(whole, module)
+        headline = accuracy(module, every)
         notes.append(f"accuracy of all {sum(len(y) for _, y in every)} samples given")
-    return Subject(name, 0, sha256, network, batches, headline, config.layers, tuple(notes))
+    return Network(name, 0, sha256, module, batches, headline, config.layers, tuple(notes))
 
 
-def _network(client: "MlflowClient", model: "PyFuncModel", scratch: Path) -> "tuple[nn.Module, str | None, str]":
+def _module(client: "MlflowClient", model: "PyFuncModel", scratch: Path) -> "tuple[nn.Module, str | None, str]":
     """The PyTorch module behind what MLflow has loaded, the digest of its weights, and its name.
 
     An exported model shows no modules in the form in which MLflow has loaded it, so it is loaded anew.

@@ -5,17 +5,19 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 
 from fa_tracking import cells, executors
 from fa_tracking.auditor.control import Control, Controls
-from fa_tracking.auditor.evidence import checkpoint, logged_model, logged_numbers
 from fa_tracking.auditor.evidence import eval_data as eval_files
-from fa_tracking.auditor.measure import Options, Subject, measure
-from fa_tracking.auditor.write import is_audited, withdraw, write
-from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError, UsageError
+from fa_tracking.auditor.evidence.load import load
+from fa_tracking.auditor.evidence.logged_numbers import Logged
+from fa_tracking.auditor.evidence.options import Options
+from fa_tracking.auditor.measure import measure
+from fa_tracking.auditor.write import Finding, is_audited, withdraw, write
+from fa_tracking.errors import CheckpointError, FATrackError, UsageError
 from fa_tracking.executors import Needs, Problem
 from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.report import DiagnosticReport
@@ -27,23 +29,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_NOTHING_LOGGED = (
-    "no diagnostics were logged: save one with `run.log_checkpoint(…, factory=…)`, "
-    "or a model with `mlflow.pytorch.log_model(…)`, or log diagnostics with `run.log_epoch(…)`"
-)
-
-_NO_NORMS = (
-    "the log that it was imported from holds none of the norms ‖h_l‖ and ‖g_l‖: where the log has them under other "
-    "names, import it anew with --map and --replace"
-)
-
 Progress = Callable[[int, int], None]
 """progress(done, total): called after each run."""
 
 
 @dataclass(frozen=True)
 class Audited:
-    """What became of one run: a report, or the reason why there is none; ``removed``: the block knock-out likewise.
+    """What became of one run: a report and the block knock-out, or the reason why there is none.
 
     ``epoch`` is that of the checkpoint, or of the last numbers that were logged. ``before``: the tags of the run as
     they were; ``withdrawn``: whether the problem takes an earlier verdict off it.
@@ -54,7 +46,7 @@ class Audited:
     params: dict[str, str]
     report: DiagnosticReport | None
     problem: str | None
-    removed: dict[str, Any] | None = None
+    knockout: Knockout | None = None
     epoch: int | None = None
     experiment: str = ""
     before: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -184,83 +176,36 @@ def _without_report(run: "Run", problem: str | None) -> Audited:
     return Audited(run.info.run_id, run.info.run_name or "", dict(run.data.params), None, problem)
 
 
-class Judged(NamedTuple):
-    """A report, the epoch that it is of, the SHA-256 of the weights and the block knock-out, or why there is none.
-
-    ``log``: what the run logged, where that is the evidence.
-    """
-
-    report: DiagnosticReport
-    epoch: int
-    sha256: str | None
-    removed: Knockout | str
-    log: logged_numbers.Log | None = None
-
-
 def _audit_run(client: "MlflowClient", run: "Run", control: Control, options: Options) -> Audited:
-    report, problem, found, epoch, withdrawn = None, None, None, None, False
+    none = _without_report(run, None)
     try:
-        judged = _judge(client, run, control, options)
+        found = _judge(client, run, control, options)
         if options.write:
-            write(client, run, *judged, pictured=options.pictures)
-        report, epoch, removed = judged.report, judged.epoch, judged.removed
-        found = {"not_measured": removed} if isinstance(removed, str) else removed.to_dict()
+            write(client, run, found, options.pictures)
+        return replace(none, report=found.report, knockout=found.knockout, epoch=found.epoch)
     except CheckpointError as error:
-        problem, withdrawn = str(error), is_audited(run)
         if options.write:
-            withdraw(client, run, problem)
+            withdraw(client, run, str(error))
+        return replace(none, problem=str(error), withdrawn=is_audited(run))
     except UsageError as error:
         if options.data_dir:
             raise
-        problem = str(error)
+        return replace(none, problem=str(error))
     except FATrackError as error:
-        problem = str(error)
-    return replace(_without_report(run, problem), report=report, removed=found, epoch=epoch, withdrawn=withdrawn)
+        return replace(none, problem=str(error))
 
 
-def _judge(client: "MlflowClient", run: "Run", control: Control, options: Options) -> Judged:
-    """By its model; of a run without one that can be built again, by what it logged."""
-    try:
-        return _by_model(client, run, control, options)
-    except NoCheckpointError as missing:
-        log = logged_numbers.read(client, run)
-        if not log.epochs:
-            why = _NO_NORMS if names.TAG_IMPORTED_FROM in run.data.tags else _NOTHING_LOGGED
-            raise NoCheckpointError(f"{missing}, and {why}") from missing
-        epoch = log.epochs[-1]
-        report = log.report(epoch, control, options.thresholds, f"{_notes(run, epoch)}, {missing}")
-        return Judged(report, epoch, None, f"not measured: {missing}", log)
-
-
-def _by_model(client: "MlflowClient", run: "Run", control: Control, options: Options) -> Judged:
-    """Of our checkpoint, else of the model that MLflow logged."""
+def _judge(client: "MlflowClient", run: "Run", control: Control, options: Options) -> Finding:
     with scratch() as folder:
-        subject = _subject(client, run, folder, options)
-        report, removed = measure(
-            subject,
-            frozen_baseline_acc=control.accuracy,
-            method_name=run.data.params.get("method", ""),
-            notes=", ".join([_notes(run, subject.epoch), *subject.notes]),
-            thresholds=options.thresholds,
-            control_runs=control.runs,
-            control_note=control.note,
-        )
-    return Judged(report, subject.epoch, subject.sha256, removed)
-
-
-def _subject(client: "MlflowClient", run: "Run", scratch: Path, options: Options) -> Subject:
-    if place := address.lost(run.info.artifact_uri or ""):
-        raise FATrackError(
-            f"its artifacts are at {place}, which is not here: carry the store back there, or link that path to where "
-            f"it is now (`ln -s`); `fa-track export` needs no artifacts"
-        )
-    try:
-        return checkpoint.subject(client, run, scratch, options.data_dir)
-    except NoCheckpointError as no_checkpoint:
-        try:
-            return logged_model.subject(client, run, scratch, options)
-        except NoCheckpointError:
-            raise no_checkpoint from None
+        evidence = load(client, run, folder, options)
+        notes = _notes(run, evidence.epoch)
+        if isinstance(evidence, Logged):
+            log, why = evidence.log, evidence.no_network
+            partial_report = log.report(evidence.epoch, control, options.thresholds, f"{notes}, {why}")
+            return Finding(partial_report, evidence.epoch, None, Knockout(problem=why), log)
+        notes = ", ".join([notes, *evidence.notes])
+        report, knockout = measure(evidence, control, options.thresholds, run.data.params.get("method", ""), notes)
+    return Finding(report, evidence.epoch, evidence.sha256, knockout)
 
 
 def _notes(run: "Run", epoch: int) -> str:

@@ -3,6 +3,7 @@
 import json
 import textwrap
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -42,27 +43,33 @@ AUDIT_TAGS = {
 """Besides the verdict and the note."""
 
 
-def write(
-    client: "MlflowClient",
-    run: "Run",
-    report: DiagnosticReport,
-    epoch: int,
-    sha256: str | None,
-    removed: Knockout | str,
-    log: Log | None = None,
-    pictured: bool = True,
-) -> None:
+@dataclass(frozen=True)
+class Finding:
+    """What an audit found of one run.
+
+    Attributes:
+        epoch: that the report is of.
+        sha256: of the file of weights; None where there is none, as where the evidence is what the run logged.
+        log: what the run logged, where that is the evidence.
+    """
+
+    report: DiagnosticReport
+    epoch: int
+    sha256: str | None
+    knockout: Knockout
+    log: Log | None = None
+
+
+def write(client: "MlflowClient", run: "Run", found: Finding, pictured: bool = True) -> None:
     """Tags, note and ``audit/report.{txt,json,html}``; what an earlier audit wrote is replaced.
 
     Args:
-        sha256: of the file of weights; None where there is none, as where the evidence is what the run logged.
-        removed: the block knock-out, or why there is none.
-        log: what the run logged; what its course is drawn of is read from the store where None.
-        pictured: whether the report has pictures.
+        pictured: whether the report has pictures. What its course is drawn of is read from the store where ``found``
+            holds no log.
     """
-    run_id = run.info.run_id
-    further = {"Γ by layer": _alignment_lines(client, run, epoch), "block knock-out": str(removed)}
-    measured = _measured(report, epoch, removed)
+    run_id, report, sha256 = run.info.run_id, found.report, found.sha256
+    further = {"Γ by layer": _alignment_lines(client, run, found.epoch), "block knock-out": str(found.knockout)}
+    measured = _measured(found)
     if cut := (measured["functional"] or {}).get("cut"):
         further["functional measures in the results database"] = (
             f"without {cut}, for which the tag {names.TAG_MEASURED} has no room: they stand here and in "
@@ -70,8 +77,8 @@ def write(
         )
     whole = "\n\n".join([str(report), *(f"{title}\n{lines}" for title, lines in further.items())]) + "\n"
     text = printable_lines(whole)
-    found = {"not_measured": removed} if isinstance(removed, str) else removed.to_dict()
-    content = json.dumps({**report.to_dict(), "knockout": found}, indent=2, ensure_ascii=False, allow_nan=False)
+    told = {**report.to_dict(), "knockout": found.knockout.to_dict()}
+    content = json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False)
     values = {
         names.TAG_VERDICT: report.verdict,
         names.TAG_FLAGS: ",".join(report.flags),
@@ -85,7 +92,7 @@ def write(
         names.TAG_AUDITED_AT: datetime.now(UTC).isoformat(timespec="milliseconds"),
         names.TAG_NOTE: _note(report, text),
     }
-    drawn = pictures(report, log or read(client, run, course_keys(run.data.metrics))) if pictured else None
+    drawn = pictures(report, found.log or read(client, run, course_keys(run.data.metrics))) if pictured else None
     html = page(report, run.info.run_name or run_id, drawn, further)
     outdated = [names.TAG_CHECKPOINT_SHA256] if sha256 is None else []
     if report.reference is not Reference.NOT_BP:
@@ -127,23 +134,24 @@ def _write(client: "MlflowClient", run_id: str, reports: dict[str, str], tags: d
         client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
-def _measured(report: DiagnosticReport, epoch: int, removed: Knockout | str) -> dict[str, Any]:
+def _measured(found: Finding) -> dict[str, Any]:
     """The scalars of a report: what the ``audits`` table of the database holds; null where not known exactly.
 
     The functional measures stand beside them to six digits, as far as a tag has room.
     """
-    found = _scalars(report, epoch, removed)
-    functional = getattr(report, "functional", None)
-    room = names.TAG_LIMIT - len(json.dumps({**found, "functional": None}))
-    return {**found, "functional": functional and in_short(functional, room)}
+    scalars = _scalars(found)
+    functional = getattr(found.report, "functional", None)
+    room = names.TAG_LIMIT - len(json.dumps({**scalars, "functional": None}))
+    return {**scalars, "functional": functional and in_short(functional, room)}
 
 
-def _scalars(report: DiagnosticReport, epoch: int, removed: Knockout | str) -> dict[str, Any]:
+def _scalars(found: Finding) -> dict[str, Any]:
+    report, knockout = found.report, found.knockout
     full = report.to_dict()
     inexact = {d.FLAG for d in catalogue() if report.kinds.get(d.FLAG) in (Kind.BOUND, Kind.PROXY)}
     fired = {d.FLAG: d.fires(report) for d in catalogue()}
     return {
-        "epoch": epoch,
+        "epoch": found.epoch,
         "headline_accuracy": full["headline_acc"],
         "control_accuracy": full["frozen_baseline_acc"],
         "margin_pp": full["margin_pp"],
@@ -156,7 +164,7 @@ def _scalars(report: DiagnosticReport, epoch: int, removed: Knockout | str) -> d
         "reference": full["reference"],
         "stability": full["cross_batch_stability"],
         "extra": full["extra"],
-        "knockout": None if isinstance(removed, str) else removed.to_dict(),
+        "knockout": None if knockout.problem else knockout.to_dict(),
         "fired": {flag: fires if fires or flag not in inexact else None for flag, fires in fired.items()},
         "kinds": full["kinds"],
         "inexact": {d.FLAG: plain(d.value(report)) for d in catalogue() if d.FLAG in inexact},

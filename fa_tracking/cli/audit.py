@@ -136,7 +136,10 @@ def _conclude(result: "Audit", as_json: bool, experiment: str, tracking_uri: str
                         "epoch": a.epoch,
                         "problem": a.problem,
                     }
-                    | {"report": a.report.to_dict() if a.report else None, "knockout": a.removed}
+                    | {
+                        "report": a.report.to_dict() if a.report else None,
+                        "knockout": a.knockout.to_dict() if a.knockout else None,
+                    }
                     for a in result.runs
                 ],
                 indent=2,

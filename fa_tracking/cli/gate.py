@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fa_tracking.checks.gate import VERDICTS
+from fa_tracking.checks.requirement import VERDICTS
 from fa_tracking.cli import _options
 from fa_tracking.cli._show import say, say_next, typed
 from fa_tracking.untrusted import one_line
@@ -70,8 +70,9 @@ def command(
       fa-track gate --experiment dfa_penalty --require trustworthy --method bp --min-seeds 3
       fa-track gate --experiment dfa_penalty --forbid a,b --junit gate.xml
     """
-    from fa_tracking.checks.gate import Requirement, gate
+    from fa_tracking.checks.gate import gate
     from fa_tracking.checks.junit import junit
+    from fa_tracking.checks.requirement import Requirement
     from fa_tracking.results.files import write_whole
 
     if github and as_json:

@@ -28,10 +28,9 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import run_wsgi_app
 
-from fa_tracking.checks.gate import shown_verdict
 from fa_tracking.errors import FATrackError
 from fa_tracking.protocol.verdicts import OTHER_THRESHOLDS, caveats, head
-from fa_tracking.tracking import lock, names
+from fa_tracking.tracking import lock, measured, names
 from fa_tracking.tracking.store import trains
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def _pages(mlflow: "WSGIApplication") -> Flask:
         said: dict[str, list[str]] = defaultdict(list)
         for run in _runs(mlflow, [e["experiment_id"] for e in found]):
             counts[run["info"]["experiment_id"]][_standing(run)] += 1
-            said[run["info"]["experiment_id"]].append(shown_verdict(_tags(run)) or "")
+            said[run["info"]["experiment_id"]].append(measured.read(_tags(run)).shown_verdict or "")
         return _list([(e, counts[e["experiment_id"]]) for e in found if e["experiment_id"] in counts], said=said)
 
     @pages.get("/<experiment_id>")

@@ -69,7 +69,7 @@ def diagnose(
         thresholds: the protocol's own where None.
         control_runs, control_note: the runs behind ``frozen_baseline_acc``, and what else to say of it.
         layers: names of the modules (``model.named_modules()``) whose outputs are h_0 … h_L, in place of the above.
-        beside: what else is measured on the same forward passes, such as ``knockout.Removed``.
+        beside: what else is measured on the same forward passes, such as ``knockout.KnockoutBeside``.
         reference: a network that computes the same logits with the same weights in layers whose backward pass is BP's;
             it is measured in the model's place. For networks whose own backward pass is another, such as feedback
             alignment written as a ``torch.autograd.Function``.

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from fa_tracking.errors import first_line
 from fa_tracking.protocol.flow import Flow
 from fa_tracking.protocol.outputs import logits_of
 from fa_tracking.protocol.prefix import Prefix
@@ -33,76 +34,78 @@ class Knockout:
     """Accuracies in [0, 1] on the same samples; NaN where the logits are not finite.
 
     Attributes:
-        samples: how many.
+        samples: how many; 0 where nothing is measured.
         whole: of the network as it is.
         without: of the network without block l, for l = 0 … L−1.
         without_all: of embedding and read-out alone.
+        problem: why nothing is measured; None where it is.
     """
 
-    samples: int
-    whole: float
-    without: tuple[float, ...]
-    without_all: float
+    samples: int = 0
+    whole: float = math.nan
+    without: tuple[float, ...] = ()
+    without_all: float = math.nan
+    problem: str | None = None
 
     def __str__(self) -> str:
+        if self.problem is not None:
+            return f"not measured: {self.problem}"
         lines = [f"accuracy on {self.samples} evaluation samples: {self.whole:.4f} with every block"]
         lines += [f"without block {layer}: {accuracy:.4f}" for layer, accuracy in enumerate(self.without)]
         return "\n".join([*lines, f"without any block: {self.without_all:.4f}"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, NaN as a string."""
-        return json.loads(TypeAdapter(Knockout).dump_json(self))
+        """Plain JSON values, NaN as a string; ``not_measured`` alone where there is a problem."""
+        if self.problem is not None:
+            return {"not_measured": str(self)}
+        found: dict[str, Any] = json.loads(TypeAdapter(Knockout).dump_json(self))
+        return {name: value for name, value in found.items() if name != "problem"}
 
 
 def knockout(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> Knockout:
-    """Measure a network with ``blocks`` in evaluation mode, whole and with branches removed.
+    """Measure a network with ``blocks`` in evaluation mode, whole and without branches.
 
     A block that returns its residual branch f_l(h) is made to return zero; one that returns the next state itself is
-    made to return its input.
-
-    Raises:
-        ValueError: the model has no ``blocks``, more than ``MOST_BLOCKS``, or one that alters the shape, so that
-            nothing can stand in its place.
+    made to return its input. A model without ``blocks``, with more than ``MOST_BLOCKS``, or with one that alters the
+    shape, so that nothing can stand in its place, is a problem of the result.
     """
-    removed = Removed(model)
+    beside = KnockoutBeside(model)
 
     @torch.no_grad()
     def measure(call: Call) -> Knockout:
         for x, y in batches:
-            with removed.watching():
+            with beside.watching():
                 logits = logits_of(call(x))
-            removed.after(call, x, y, logits)
-        return removed.found()
+            beside.after(call, x, y, logits)
+        return beside.found()
 
     return undisturbed(model, measure)
 
 
-class Removed:
-    """The knock-out of a network, batch by batch, beside whatever runs its forward passes (``probe.Beside``).
+class KnockoutBeside:
+    """Measures the knock-out of a network, batch by batch, beside whatever runs its forward passes (``probe.Beside``).
 
     Of a network without block l only what follows l is computed: what runs before is as it was in the whole pass. On
     the first samples this is held against the network as it runs by itself, and given up where a logit differs.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        """Raises ValueError as ``knockout`` does."""
-        self._model = unwrapped(model)
-        self._blocks = blocks = list(getattr(self._model, "blocks", None) or ())
-        if not blocks:
-            raise ValueError("the model has no blocks to take out")
-        if not all(isinstance(block, nn.Module) for block in blocks):
-            raise ValueError("the model's blocks are no modules")
-        if len(blocks) > MOST_BLOCKS:
-            raise ValueError(
-                f"the model has {len(blocks)} blocks, and each is taken out of all: more than {MOST_BLOCKS}"
-            )
-        self._prefix: Prefix | None = Prefix(self._model, blocks)
-        layers = range(len(blocks))
-        # the deepest first: what a block may keep aside is then of the whole network's pass when it is not run again
-        self._cuts = [tuple(layers), *((layer,) for layer in reversed(layers))]
-        self._samples, self._whole, self._right = 0, 0.0, [0.0 for _ in self._cuts]
+        """Look for the blocks; what is wrong with them is kept for ``found``."""
+        self._samples, self._whole = 0, 0.0
+        self._blocks: list[nn.Module] = []
+        self._prefix: Prefix | None = None
         self._removals: list[Removal] = []
         self._problem: Exception | None = None
+        try:
+            self._model = unwrapped(model)
+            self._blocks = _blocks_of(self._model)
+            self._prefix = Prefix(self._model, self._blocks)
+        except Exception as error:  # whatever another's ``blocks`` are
+            self._problem = error
+        layers = range(len(self._blocks))
+        # the deepest first: what a block may keep aside is then of the whole network's pass when it is not run again
+        self._cuts = [tuple(layers), *((layer,) for layer in reversed(layers))]
+        self._right = [0.0 for _ in self._cuts]
 
     def watching(self) -> AbstractContextManager[None]:
         """Around one forward pass of the whole network on a batch."""
@@ -121,13 +124,11 @@ class Removed:
             self._problem = error
 
     def found(self) -> Knockout:
-        """Of all batches so far.
-
-        Raises:
-            ValueError: as ``knockout`` says; or what the model raised.
-        """
+        """The knock-out on all batches so far."""
         if self._problem:
-            raise self._problem
+            return Knockout(problem=first_line(self._problem))
+        if not self._samples:
+            return Knockout(problem="no batch was measured")
         without_all, *without = [right / self._samples for right in self._right]
         return Knockout(self._samples, self._whole / self._samples, tuple(reversed(without)), without_all)
 
@@ -172,8 +173,19 @@ class Removed:
     def _without(self, call: Call, inputs: Any, cut: Sequence[int], prefix: Prefix | None) -> Tensor:
         """The logits without the blocks of a cut."""
         before = prefix.returned(cut[-1]) if prefix else nullcontext()
-        with before, _removed([(self._blocks[layer], self._removals[layer]) for layer in cut]):
+        with before, _taken_out([(self._blocks[layer], self._removals[layer]) for layer in cut]):
             return logits_of(call(inputs))
+
+
+def _blocks_of(model: nn.Module) -> list[nn.Module]:
+    blocks = list(getattr(model, "blocks", None) or ())
+    if not blocks:
+        raise ValueError("the model has no blocks to take out")
+    if not all(isinstance(block, nn.Module) for block in blocks):
+        raise ValueError("the model's blocks are no modules")
+    if len(blocks) > MOST_BLOCKS:
+        raise ValueError(f"the model has {len(blocks)} blocks, and each is taken out of all: more than {MOST_BLOCKS}")
+    return blocks
 
 
 Removal = Callable[[Tensor], Tensor]
@@ -206,7 +218,7 @@ def _pass(h: Tensor) -> Tensor:
 
 
 @contextmanager
-def _removed(which: Sequence[tuple[nn.Module, Removal]]) -> Iterator[None]:
+def _taken_out(which: Sequence[tuple[nn.Module, Removal]]) -> Iterator[None]:
     handles = [
         block.register_forward_hook(lambda _, args, out, removal=removal: removal(args[0])) for block, removal in which
     ]

@@ -1,6 +1,5 @@
 """The reporting template, filled from the database: a section a cell, complete enough for a paper's appendix."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import isfinite
@@ -15,6 +14,8 @@ from fa_tracking.results.cells import Cell, Row, described, read, seed_of
 from fa_tracking.results.statistics import LEVEL, Summary, summarise
 from fa_tracking.spelled import short
 from fa_tracking.tracking import names
+from fa_tracking.tracking.measured import number
+from fa_tracking.tracking.measured import read as stored_in
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -267,11 +268,9 @@ def _known(run: Row, column: str) -> str:
     letter = next((letter for letter, _, measured, *_ in DIAGNOSTICS if measured == column), None)
     if run[column] is not None or letter is None:
         return _cell(run[column])
-    try:
-        measured = json.loads(run["tags"][names.TAG_MEASURED])
-        return f"{MARKS[measured['kinds'][letter]]}{short(measured['inexact'][letter])}"
-    except (KeyError, TypeError, ValueError):
-        return MISSING
+    stored = stored_in(run["tags"] or {})
+    mark, inexact = MARKS.get(stored.kinds.get(letter, "")), number(stored.inexact.get(letter))
+    return MISSING if mark is None or inexact is None else f"{mark}{short(inexact)}"
 
 
 def _flags(run: Row) -> str:

@@ -88,6 +88,7 @@ parsed as (
             "stream_growth": "VARCHAR", "grad_gain": "VARCHAR", "chance_error": "VARCHAR", "reference": "VARCHAR",
             "stability": "VARCHAR",
             "fired": {"n": "VARCHAR", "a": "VARCHAR", "b": "VARCHAR", "c": "VARCHAR", "d": "VARCHAR"},
+            "kinds": "JSON", "inexact": "JSON",
             "knockout": {"samples": "VARCHAR", "whole": "VARCHAR", "without_all": "VARCHAR", "without": "JSON"},
             "functional": {
                 "samples": "VARCHAR", "cut": "VARCHAR", "alignment": "JSON", "alignment_error": "JSON",
@@ -121,6 +122,8 @@ select
         'fires_b': cast(m.fired.b as boolean),
         'fires_c': cast(m.fired.c as boolean),
         'fires_d': cast(m.fired.d as boolean),
+        'kinds': if(json_type(m.kinds) = 'OBJECT', cast(m.kinds as varchar), null),
+        'inexact': if(json_type(m.inexact) = 'OBJECT', cast(m.inexact as varchar), null),
         'h_norm_explosion_ratio': cast(h.h_norm_explosion_ratio as double),
         'g_norm_floor': cast(h.g_norm_floor as double),
         'stability_drift_ceiling': cast(h.stability_drift_ceiling as double),

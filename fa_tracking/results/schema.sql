@@ -133,6 +133,8 @@ create table audits (
     fires_b boolean,
     fires_c boolean,
     fires_d boolean,
+    kinds varchar,                      -- JSON: how far each diagnostic's number is known, by its letter
+    inexact varchar,                    -- JSON: the numbers that are bounds or proxies, by letter
     h_norm_explosion_ratio double,      -- the thresholds of this audit
     g_norm_floor double,
     stability_drift_ceiling double,

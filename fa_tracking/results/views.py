@@ -5,6 +5,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from fa_tracking import cells
+from fa_tracking.protocol.diagnostics import frozen_control, grad_norm
 from fa_tracking.protocol.verdicts import OTHER_THRESHOLDS, THRESHOLDS
 
 if TYPE_CHECKING:
@@ -17,5 +18,6 @@ def create_views(connection: "DuckDBPyConnection") -> None:
     absent = ", ".join(f"'{key}': '{value}'" for key, value in cells.ABSENT.items())
     words = ", ".join(f"'{key}'" for key in cells.WORDS)
     filled = {"absent": f"map {{{absent}}}", "words": f"({words})", "other_thresholds": f"'{OTHER_THRESHOLDS}'"}
+    filled |= {"chance_error": repr(grad_norm.CHANCE_ERROR), "rounding_pp": repr(frozen_control.ROUNDING_PP)}
     filled |= {name: repr(value) for name, value in THRESHOLDS.items()}
     connection.execute(re.sub(rf"\$({'|'.join(filled)})\b", lambda found: filled[found[1]], views))

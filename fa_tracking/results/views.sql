@@ -141,18 +141,30 @@ from told semi join varied using (key) group by run_id;
 
 -- What (a) is judged by, as in a report: a class token may grow alone, so it is the smaller of its growth and that of the
 -- whole stream, where this is known. A NaN explains nothing.
-create or replace macro judged_growth(growth, stream_growth) as if(isnan(growth), growth, least(growth, stream_growth));
+create or replace macro judged_growth(growth, stream_growth) as
+if(growth is null or isnan(growth), growth, least(growth, stream_growth));
 
--- ‖g_L‖ were the error that of a uniform output over the classes: the gain times it, 0.95 where it is not known.
-create or replace macro at_chance(grad_gain, chance_error) as grad_gain * coalesce(chance_error, 0.95);
+-- ‖g_L‖ were the error that of a uniform output over the classes: the gain times it, CHANCE_ERROR of grad_norm.py where it
+-- is not known.
+create or replace macro at_chance(grad_gain, chance_error) as grad_gain * coalesce(chance_error, $chance_error);
 
 -- What (b) is judged by: a small gradient may be explained by a small error, so it is the larger of ‖g_L‖ and that at
 -- chance. A NaN explains nothing.
 create or replace macro judged_grad(grad_norm, at_chance) as
 if(isfinite(at_chance) and not isnan(grad_norm), greatest(grad_norm, at_chance), grad_norm);
 
--- What (d) is judged by: two accuracies that were once held in float32 are off by up to 2e-5 percentage points together.
-create or replace macro judged_margin(margin_pp) as margin_pp + 2e-5;
+-- What (d) is judged by: two accuracies that were once held in float32 are off by up to ROUNDING_PP of frozen_control.py
+-- together.
+create or replace macro judged_margin(margin_pp) as margin_pp + $rounding_pp;
+
+-- 1 where a diagnostic fires above its threshold, -1 where below.
+create or replace macro sign_of(flag) as if(flag in ('a', 'c'), 1, -1);
+
+-- Whether a diagnostic fires by what it is judged by: strictly beyond its threshold. NULL where that is; a NaN fires nothing
+-- but n. An audit's flags are read as it stored them: this is for numbers that no audit judged, those of an epoch, and for
+-- thresholds that no audit used.
+create or replace macro fires(flag, judged, threshold) as
+not isnan(judged) and sign_of(flag) * judged > sign_of(flag) * threshold;
 
 -- A verdict as it is shown: marked where its audit had other thresholds than the protocol's. The thresholds of the protocol
 -- and the mark are filled in from fa_tracking/protocol/verdicts.py.
@@ -405,12 +417,12 @@ firsts as (
         run_id, max(step) as final_epoch,
         min(step) filter (is_judged and (is_lost or not isfinite(e.accuracy))) as n_epoch,
         min(step) filter (
-            judged_growth(e.growth, e.stream_growth) > h_norm_explosion_ratio and not isnan(e.growth)
+            fires('a', judged_growth(e.growth, e.stream_growth), h_norm_explosion_ratio)
         ) as a_epoch,
         min(step) filter (
-            judged_grad(e.grad_norm, at_chance(e.grad_gain, e.chance_error)) < g_norm_floor
+            fires('b', judged_grad(e.grad_norm, at_chance(e.grad_gain, e.chance_error)), g_norm_floor)
         ) as b_epoch,
-        min(step) filter (e.stability > stability_drift_ceiling and not isnan(e.stability)) as c_epoch
+        min(step) filter (fires('c', e.stability, stability_drift_ceiling)) as c_epoch
     from course e join runs_of(asked) using (run_id)
     group by run_id
 ),
@@ -433,20 +445,22 @@ select * from found left join reached using (run_id);
 -- The share of its planned epochs that a run saves by stopping at the end of one; NULL for a run of no epoch.
 create or replace macro share_saved(epoch, planned) as 1 - epoch / nullif(planned, 0);
 
--- What each diagnostic is judged by, a row an audited run and flag, without frozen controls and aborted runs. sign: 1 where
--- a flag fires above its threshold, -1 below; x: what is held against it times sign, with the rounding of (d), NULL where it
--- is not finite. A run is degenerate where (a) or (b) fires, or it diverged.
+-- What an audit told of one diagnostic.
+create or replace macro told_of(flag, used, value, judged, stored) as {
+    'flag': flag, 'used': used, 'value': if(stored is null, null, value), 'judged': judged, 'is_flagged': stored
+};
+
+-- What each diagnostic is judged by, a row an audited run and flag, without frozen controls and aborted runs. is_flagged:
+-- as the audit stored it; where it did not, no value is known. x: what is held against the threshold times sign_of(flag), with
+-- the rounding of (d), NULL where it is not finite. A run is degenerate where (a) or (b) fires, or it diverged.
 create or replace macro judged_by(asked) as table
-select *, if(isfinite(value), sign * judged, null) as x, x > sign * used as is_flagged
+select *, sign_of(flag) as sign, if(isfinite(value), sign * judged, null) as x
 from (
     select *, is_diverged or coalesce(fires_a, false) or coalesce(fires_b, false) as is_degenerate, unnest([
-        {'flag': 'a', 'sign': 1, 'used': h_norm_explosion_ratio, 'value': by_growth, 'judged': by_growth},
-        {'flag': 'b', 'sign': -1, 'used': g_norm_floor, 'value': by_grad, 'judged': by_grad},
-        {'flag': 'c', 'sign': 1, 'used': stability_drift_ceiling, 'value': stability, 'judged': stability},
-        {
-            'flag': 'd', 'sign': -1, 'used': frozen_acc_margin_pp, 'value': margin_pp,
-            'judged': judged_margin(margin_pp)
-        }
+        told_of('a', h_norm_explosion_ratio, by_growth, by_growth, fires_a),
+        told_of('b', g_norm_floor, by_grad, by_grad, fires_b),
+        told_of('c', stability_drift_ceiling, stability, stability, fires_c),
+        told_of('d', frozen_acc_margin_pp, margin_pp, judged_margin(margin_pp), fires_d)
     ], recursive := true)
     from (
         select

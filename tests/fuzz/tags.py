@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from fa_tracking.auditor.control import Control
 from fa_tracking.auditor.evidence import logged_numbers
 from fa_tracking.auditor.run import _notes
-from fa_tracking.checks import gate
+from fa_tracking.checks.requirement import Requirement
 from fa_tracking.protocol.thresholds import DiagnosticThresholds
-from fa_tracking.tracking import names
+from fa_tracking.tracking import measured, names
 
 from ._values import changed, scalars, texts, values
 
@@ -62,9 +62,11 @@ def feed(value: Any, folder: Path) -> None:
         [RunTag(k, v) for k, v in tags.items()],
     )
     run = Run(info, data)
-    asked = gate.Requirement(("trustworthy",), ("a", "b") if flag else (), allow_partial=flag)
-    gate._fired(run.data.tags, flag)
-    gate._falls_short(run.data.tags, tags.get(names.TAG_VERDICT, ""), asked)
+    asked = Requirement(("trustworthy",), ("a", "b") if flag else (), allow_partial=flag)
+    stored = measured.read(run.data.tags)
+    asked.fired(stored)
+    str((stored.shown_verdict, stored.epoch, stored.kinds, stored.inexact, stored.number("epoch")))
+    asked.falls_short(run.data.tags, tags.get(names.TAG_VERDICT, ""))
     _notes(run, 1)
 
     class Store:

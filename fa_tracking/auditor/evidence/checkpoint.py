@@ -7,7 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fa_tracking.auditor.measure import Subject
+from fa_tracking.auditor.evidence.network import Network
+from fa_tracking.auditor.evidence.options import Options
 from fa_tracking.errors import FATrackError, NoCheckpointError, UsageError
 from fa_tracking.protocol.batches import Normalisation, evaluation_batches
 from fa_tracking.tracking import checkpoint, names
@@ -23,30 +24,30 @@ if TYPE_CHECKING:
 _EPOCH = re.compile(rf"{names.CHECKPOINTS}/epoch_(\d{{1,9}})", re.ASCII)
 
 
-def subject(store: "MlflowClient", run: "Run", scratch: Path, data_dir: str | None) -> Subject:
+def load(client: "MlflowClient", run: "Run", scratch: Path, options: Options) -> Network:
     """The network of a run's last checkpoint, and the data that it was trained on.
 
     Raises:
         NoCheckpointError, CheckpointError, UsageError, FATrackError: as ``last_checkpoint`` and ``batches`` say.
     """
-    saved = last_checkpoint(store, run, scratch)
+    saved = last_checkpoint(client, run, scratch)
     model = checkpoint.build_model(saved)
-    evaluated = batches(saved.config.dataset, data_dir, run, is_shared(store))
+    evaluated = batches(saved.config.dataset, options.data_dir, run, is_shared(client))
     name = f"the model of checkpoint {saved.folder.name}"
     epoch = saved.config.epoch
-    found = Subject(name, epoch, saved.sha256, model, evaluated, logged_accuracy(store, run, epoch))
+    found = Network(name, epoch, saved.sha256, model, evaluated, logged_accuracy(client, run, epoch))
     try:
         return replace(found, credit=credit_of(saved, model))
     except (NoCredit, FATrackError) as error:  # no verdict rests on the rule
         return replace(found, no_credit=str(error))
 
 
-def logged_accuracy(store: "MlflowClient", run: "Run", epoch: int) -> float | None:
+def logged_accuracy(client: "MlflowClient", run: "Run", epoch: int) -> float | None:
     """The test accuracy that a run logged at an epoch."""
-    return values_at(store, run, [names.ACCURACY_TEST], epoch).get(names.ACCURACY_TEST)
+    return values_at(client, run, [names.ACCURACY_TEST], epoch).get(names.ACCURACY_TEST)
 
 
-def last_checkpoint(store: "MlflowClient", run: "Run", scratch: Path) -> Checkpoint:
+def last_checkpoint(client: "MlflowClient", run: "Run", scratch: Path) -> Checkpoint:
     """The checkpoint of the latest epoch, downloaded into ``scratch``.
 
     Raises:
@@ -57,13 +58,13 @@ def last_checkpoint(store: "MlflowClient", run: "Run", scratch: Path) -> Checkpo
 
     folder = f"{run.info.artifact_uri.rstrip('/')}/{names.CHECKPOINTS}"  # by the run's id MLflow would read it again
     with store_errors():
-        found = [a.path for a in mlflow.artifacts.list_artifacts(folder, tracking_uri=store.tracking_uri)]
+        found = [a.path for a in mlflow.artifacts.list_artifacts(folder, tracking_uri=client.tracking_uri)]
         epochs = {int(m.group(1)): path for path in found if (m := _EPOCH.fullmatch(path))}
         if not epochs:
             raise NoCheckpointError("no checkpoint")
         path = mlflow.artifacts.download_artifacts(
             artifact_uri=f"{run.info.artifact_uri.rstrip('/')}/{epochs[max(epochs)]}",
-            tracking_uri=store.tracking_uri,
+            tracking_uri=client.tracking_uri,
             dst_path=str(scratch),  # without one MLflow makes a folder that it leaves, also where the store is a folder
         )
     return checkpoint.read(Path(path))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking.errors import CheckpointError, FATrackError
+from fa_tracking.tracking._mlflow_compat import refuse_pickles
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,9 +71,7 @@ def _refuse_code(path: Path) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        from mlflow.pytorch import _validate_pt2_archive_is_pickle_free as refuse_pickles
-
-        refuse_pickles(str(path))
+        refuse_pickles(path)
     except (ImportError, MlflowException) as error:
         reason = str(error).partition(". ")[0]
         raise FATrackError(f"{path.name} may hold pickles, which run code when loaded ({reason}): {TRUST}") from error

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from fa_tracking import untrusted
 from fa_tracking.auditor.evidence import checkpoint, eval_data
 from fa_tracking.auditor.evidence import exported_model as exported
-from fa_tracking.auditor.measure import Options, Subject, accuracy
+from fa_tracking.auditor.evidence.network import Network, accuracy
+from fa_tracking.auditor.evidence.options import Options
 from fa_tracking.errors import CheckpointError, FATrackError, NoCheckpointError
 from fa_tracking.tracking import names
 from fa_tracking.tracking.checkpoint import DataSource
@@ -39,7 +40,7 @@ class LoggedModel:
     epoch: int
 
 
-def subject(store: "MlflowClient", run: "Run", scratch: Path, options: Options) -> Subject:
+def load(client: "MlflowClient", run: "Run", scratch: Path, options: Options) -> Network:
     """The network of a run's last logged model, on the data that the run recorded, else on what the user gives.
 
     The headline is the accuracy that the run logged, else that on the evaluation samples.
@@ -48,10 +49,10 @@ def subject(store: "MlflowClient", run: "Run", scratch: Path, options: Options) 
         NoCheckpointError, CheckpointError: there is no model, or it is damaged.
         UsageError, FATrackError: it may not be loaded, or there is nothing to measure it on.
     """
-    saved = last(store, run, scratch)
-    source = data_source(store, run, scratch)
+    saved = last(client, run, scratch)
+    source = data_source(client, run, scratch)
     if source is not None:
-        batches = checkpoint.batches(source, options.data_dir, run, is_shared(store))
+        batches = checkpoint.batches(source, options.data_dir, run, is_shared(client))
     elif options.eval_data is not None:
         batches = eval_data.batches(*options.eval_data)
     else:
@@ -62,15 +63,15 @@ def subject(store: "MlflowClient", run: "Run", scratch: Path, options: Options) 
     model = read_model(saved, options.trust_pickles)
     batches = eval_data.fitted(batches, model)
     notes = [f"logged model {saved.name}"]
-    headline = checkpoint.logged_accuracy(store, run, saved.epoch)
+    headline = checkpoint.logged_accuracy(client, run, saved.epoch)
     if headline is None:
         headline = accuracy(model, batches)
         notes.append(f"no {names.ACCURACY_TEST} logged: accuracy of {sum(len(y) for _, y in batches)} samples")
     name = f"the logged model {saved.name!r}"
-    return Subject(name, saved.epoch, saved.sha256, model, batches, headline, options.layers, tuple(notes))
+    return Network(name, saved.epoch, saved.sha256, model, batches, headline, options.layers, tuple(notes))
 
 
-def last(store: "MlflowClient", run: "Run", scratch: Path) -> LoggedModel:
+def last(client: "MlflowClient", run: "Run", scratch: Path) -> LoggedModel:
     """The newest PyTorch model of a run, downloaded into ``scratch`` where it does not lie on this machine.
 
     A model logged without a step is taken to be of the last epoch of the run's test accuracy.
@@ -79,11 +80,11 @@ def last(store: "MlflowClient", run: "Run", scratch: Path) -> LoggedModel:
         NoCheckpointError: there is none.
         CheckpointError: it is damaged.
     """
-    for number, (name, location, step) in enumerate(_candidates(store, run)):
+    for number, (name, location, step) in enumerate(_candidates(client, run)):
         folder = scratch / str(number)
         folder.mkdir()
-        if FLAVOUR in _flavours(download(store, f"{location}/MLmodel", folder), name):
-            return read(download(store, location, folder), name, step or _last_epoch(store, run))
+        if FLAVOUR in _flavours(download(client, f"{location}/MLmodel", folder), name):
+            return read(download(client, location, folder), name, step or _last_epoch(client, run))
     raise NoCheckpointError("no logged model")
 
 
@@ -133,16 +134,16 @@ def read_model(model: LoggedModel, trusted: bool) -> "nn.Module":
     return found
 
 
-def data_source(store: "MlflowClient", run: "Run", scratch: Path) -> DataSource | None:
+def data_source(client: "MlflowClient", run: "Run", scratch: Path) -> DataSource | None:
     """What the run recorded with ``run.log_data(…)``.
 
     Raises:
         FATrackError: it is broken.
     """
     with store_errors():
-        if not any(a.path == names.DATA_SOURCE for a in store.list_artifacts(run.info.run_id)):
+        if not any(a.path == names.DATA_SOURCE for a in client.list_artifacts(run.info.run_id)):
             return None
-    file = download(store, f"{run.info.artifact_uri.rstrip('/')}/{names.DATA_SOURCE}", scratch)
+    file = download(client, f"{run.info.artifact_uri.rstrip('/')}/{names.DATA_SOURCE}", scratch)
     try:
         return DataSource.model_validate(untrusted.read_json(file))
     except ValidationError as error:
@@ -151,11 +152,11 @@ def data_source(store: "MlflowClient", run: "Run", scratch: Path) -> DataSource 
         raise FATrackError(f"{names.DATA_SOURCE} is broken: {error}") from error
 
 
-def _candidates(store: "MlflowClient", run: "Run") -> Iterator[tuple[str, str, int]]:
+def _candidates(client: "MlflowClient", run: "Run") -> Iterator[tuple[str, str, int]]:
     """Name, location and step of each logged model, newest first: those of MLflow 3, else those of MLflow 2."""
     outputs = {o.model_id: o.step for o in run.outputs.model_outputs} if run.outputs else {}
     with store_errors():
-        logged = [store.get_logged_model(model_id) for model_id in outputs]
+        logged = [client.get_logged_model(model_id) for model_id in outputs]
     for model in sorted(logged, key=lambda m: m.creation_timestamp, reverse=True):
         if model.status == "READY":
             yield model.name, model.artifact_location.rstrip("/"), outputs[model.model_id]
@@ -176,7 +177,7 @@ def _refuse_outside(path: str, who: str) -> None:
         raise CheckpointError(f"{who} names {path!r:.80}, which is outside its folder")
 
 
-def download(store: "MlflowClient", location: str, folder: Path) -> Path:
+def download(client: "MlflowClient", location: str, folder: Path) -> Path:
     """What is at an artifact's address: where it lies on this machine, else in ``folder``."""
     import mlflow
 
@@ -184,7 +185,7 @@ def download(store: "MlflowClient", location: str, folder: Path) -> Path:
     with store_errors():
         return Path(
             mlflow.artifacts.download_artifacts(
-                artifact_uri=location, tracking_uri=store.tracking_uri, dst_path=None if local else str(folder)
+                artifact_uri=location, tracking_uri=client.tracking_uri, dst_path=None if local else str(folder)
             )
         )
 
@@ -199,6 +200,6 @@ def _flavours(description: Path, name: str) -> dict[str, Any]:
         raise CheckpointError(f"the logged model {name!r}: its MLmodel is broken: {error}") from error
 
 
-def _last_epoch(store: "MlflowClient", run: "Run") -> int:
+def _last_epoch(client: "MlflowClient", run: "Run") -> int:
     with store_errors():
-        return max((m.step for m in store.get_metric_history(run.info.run_id, names.ACCURACY_TEST)), default=0)
+        return max((m.step for m in client.get_metric_history(run.info.run_id, names.ACCURACY_TEST)), default=0)

@@ -133,7 +133,20 @@ class Log:
         return [{e: found[key] for e, found in sorted(self.values.items()) if key in found} for key in keys]
 
 
-def read(store: "MlflowClient", run: "Run", keys: Collection[str] | None = None) -> Log:
+@dataclass(frozen=True)
+class Logged:
+    """The numbers that a run logged, as evidence of its network at ``epoch``.
+
+    Attributes:
+        no_network: why there is no better evidence.
+    """
+
+    log: Log
+    epoch: int
+    no_network: str
+
+
+def read(client: "MlflowClient", run: "Run", keys: Collection[str] | None = None) -> Log:
     """What ``run`` logged, one call to the store a metric.
 
     Args:
@@ -146,7 +159,7 @@ def read(store: "MlflowClient", run: "Run", keys: Collection[str] | None = None)
     for key in run.data.metrics:
         if not (is_read(key) if keys is None else key in keys):
             continue
-        for metric in history(store, run, key):
+        for metric in history(client, run, key):
             is_infinite = abs(metric.value) >= LARGEST
             values[metric.step][key] = math.copysign(math.inf, metric.value) if is_infinite else metric.value
     return Log(run, dict(values), depth(run, values), _given(run))

@@ -87,15 +87,16 @@ def kind(report: "Measurement") -> Kind:
 
 def explained_by_small_error(report: "Measurement") -> bool:
     """True where ‖g_L‖ is below the floor because the output error is small, not because the Jacobian is."""
-    deepest, gain, floor = value(report), report.grad_gain, report.thresholds.g_norm_floor
-    if deepest is None or gain is None or not math.isfinite(gain):
+    deepest, floor = value(report), report.thresholds.g_norm_floor
+    chance = at_chance(report.grad_gain, report.chance_error)
+    if deepest is None or chance is None or not math.isfinite(chance):
         return False
-    return deepest < floor <= gain * error_at_chance(report)
+    return deepest < floor <= chance
 
 
-def error_at_chance(report: "Measurement") -> float:
-    """‖e‖ of a uniform output over the report's classes."""
-    return CHANCE_ERROR if report.chance_error is None else report.chance_error
+def at_chance(gain: float | None, chance: float | None) -> float | None:
+    """‖g_L‖ were the error that of a uniform output: the gain times ‖e‖ there, ``CHANCE_ERROR`` where None."""
+    return None if gain is None else gain * (CHANCE_ERROR if chance is None else chance)
 
 
 def fires(report: "Measurement") -> bool | None:
@@ -114,10 +115,10 @@ def explain(report: "Measurement") -> list[str]:
     lines = [f"{name} = {deepest:.4g}   (fires below {floor:g}; loss at mean reduction over {REFERENCE_BATCH})"]
     if is_proxy:
         lines.append(f"by proxy {name}, the deepest layer that is known: ‖g_L‖ itself is not")
-    if report.grad_gain is None:
+    chance = at_chance(report.grad_gain, report.chance_error)
+    if chance is None:
         lines.append("gain ‖g_L‖/‖e‖: not measured")
     else:
-        chance = report.grad_gain * error_at_chance(report)
         lines.append(f"gain ‖g_L‖/‖e‖ = {report.grad_gain:.4g}   (at chance-level error: ‖g_L‖ = {chance:.4g})")
     if explained_by_small_error(report):
         lines.append("small gradient explained by small error")
