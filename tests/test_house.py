@@ -12,7 +12,7 @@ import pytest
 
 from fa_tracking import catalogue, importers
 from fa_tracking.results.database import queries
-from trainers import methods, models
+from trainers import datasets, methods, models
 from trainers.study import grid
 
 ROOT = Path(__file__).parent.parent
@@ -193,6 +193,7 @@ def test_every_chart_names_a_query_and_every_item_stands_in_the_documents() -> N
         *catalogue.names(charts),
         *catalogue.names(methods),
         *catalogue.names(models),
+        *catalogue.names(datasets),
         *catalogue.names(importers),
         *catalogue.names(pitfalls),
     ]
