@@ -122,6 +122,13 @@ def test_metric_names_are_spelled_in_one_place() -> None:
             assert "residual_norm/h" not in path.read_text(), path
 
 
+@pytest.mark.parametrize("file", ["loop.py", "cell.py", *(f"datasets/{name}.py" for name in catalogue.names(datasets))])
+def test_an_epoch_and_its_data_know_nothing_of_tracking(file: str) -> None:
+    assert not [
+        name for name in imported(ROOT / "trainers" / file) if name.startswith(("fa_tracking.tracking", "mlflow"))
+    ]
+
+
 def test_a_new_diagnostic_is_one_new_file(tmp_path: Path) -> None:
     (tmp_path / "widest_gap.py").write_text(
         'ORDER, FLAG, TITLE, WORDING, REQUIRED = 9, "w", "widest gap", "the gap is wide", False\n'

@@ -136,7 +136,7 @@ def _reader(name: str, data_dir: str | None, download: bool) -> Callable[[str], 
     """What reads the split "train" or "test" of ``name``."""
     own = catalogue.load(datasets, name) if name in catalogue.names(datasets) else None
     if own and not hasattr(own, "FILES"):
-        return own.read  # type: ignore[no-any-return]
+        return own.read
     if data_dir is None:
         if own:
             raise UsageError(f"the data set {name!r} needs --data-dir (or {DATA_VARIABLE}), the folder that holds it")

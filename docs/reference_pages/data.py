@@ -27,7 +27,7 @@ def page() -> str:
     parts = [
         INTRODUCTION,
         table(("`--dataset`", "holds", "from"), [_data_set(name) for name in catalogue.names(datasets)]),
-        f"### A data set's file\n\n{docstring(data)}",
+        f"### Files and folders of data\n\n{docstring(data)}",
         f"## Augmentation\n\n{docstring(augmentation)}",
         table(("`--augmentation`", "what it does"), kinds),
         STUDIES,
