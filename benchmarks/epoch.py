@@ -36,6 +36,7 @@ from trainers.config import RunConfig
 from trainers.data import Dataset
 from trainers.method import LearningRule, generator
 from trainers.model import BlockModel
+from trainers.running import NULL_SEEDS, metrics_of
 
 BATCH = 128
 STEP_IMAGES = 40 * BATCH
@@ -109,20 +110,18 @@ def tracked(method: str, network: dict[str, object], dataset: Dataset, run: Trac
     train = _training(config, dataset, model, rule)
     batches = loop.evaluation_inputs(dataset)
     credit = rule.credit if rule.has_credit else None
-    null = [rule.fresh(model, seed).credit for seed in loop.NULL_SEEDS] if credit and rule.has_null else []
+    null = [rule.fresh(model, seed).credit for seed in NULL_SEEDS] if credit and rule.has_null else []
 
     def epoch() -> None:
-        metrics = train()
+        met = train()
         accuracy = loop.evaluate(model, dataset)
-        run.log_epoch(1, model, batches, accuracy, credit, null, metrics, null_batches=rule.null_batches)
+        run.log_epoch(1, model, batches, accuracy, credit, null, metrics_of(met, 0.0), null_batches=rule.null_batches)
         run.flush()
 
     return epoch
 
 
-def _training(
-    config: RunConfig, dataset: Dataset, model: BlockModel, rule: LearningRule
-) -> Callable[[], dict[str, float]]:
+def _training(config: RunConfig, dataset: Dataset, model: BlockModel, rule: LearningRule) -> Callable[[], loop.Met]:
     optimizer = torch.optim.AdamW([*model.parameters(), *rule.parameters()], lr=config.lr, fused=True)
     cell = Cell(config, model, rule, optimizer, generator(0, "benchmark"))
     return partial(loop.train_epoch, cell, dataset, 1)

@@ -36,6 +36,7 @@ from fa_tracking.tracking import names, store
 from trainers import cell, loop
 from trainers.config import RunConfig
 from trainers.method import generator
+from trainers.running import NULL_SEEDS
 from trainers.study import lease, schedule
 from trainers.study.grid import Study
 
@@ -86,7 +87,7 @@ def throughput(folder: Path, executors: list[str], workers: list[int], runs: int
             def finished(*_: object, ends: list[float] = ends) -> None:
                 ends.append(time.perf_counter())
 
-            problems = schedule.run(study, uri, None, Needs(jobs=jobs), finished, executor)
+            problems = schedule.run(study, uri, needs=Needs(jobs=jobs), executor=executor, finished=finished)
             if problems:
                 raise SystemExit(f"{executor}: {next(iter(problems.values()))}")
             whole = 60 * runs / (ends[-1] - began)
@@ -141,7 +142,7 @@ def one_run(folder: Path, epochs: int) -> tuple[int, int, int, float]:
     dataset = random_images(FEW_IMAGES)
     model, rule = cell.build(CONFIG, dataset)
     batches = loop.evaluation_inputs(dataset)
-    null = [rule.fresh(model, seed).credit for seed in loop.NULL_SEEDS]
+    null = [rule.fresh(model, seed).credit for seed in NULL_SEEDS]
     uri = f"sqlite:///{folder}/run.db"
     client = store.client(uri)
     client.create_experiment("plan", artifact_location=str(folder / "artifacts"))

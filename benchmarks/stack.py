@@ -3,13 +3,15 @@
     python benchmarks/stack.py [--widths N …] [--cells N] [--steps N] [--rounds N] [--device cuda] [--no-compile]
 
 Steps of DFA and BP on ResMLP with four blocks, batch 128, one thread: as many cells one after the other, the same as
-one stack, whose step is played from its record, and as one whose step is compiled (--no-compile leaves it out). Inputs
-have 64 features up to a width of 64 and CIFAR-10's 3,072 above. Below each width stands how far the first two have come
-apart in ten steps: in their losses, relative, and in their weights, relative to the norm of each tensor; the largest
-over steps, cells and tensors.
+one stack, whose step is played from its record, as one whose step is not recorded (plain), and as one whose step is
+compiled (--no-compile leaves it out). With --cells 1 it is seen what they would give a single run. Inputs have 64
+features up to a width of 64 and CIFAR-10's 3,072 above. Below each width stands how far the first two have come apart
+in ten steps: in their losses, relative, and in their weights, relative to the norm of each tensor; the largest over
+steps, cells and tensors.
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 
 import torch
@@ -47,9 +49,10 @@ def main() -> None:
 
 def compare(method: str, width: int, dataset: Dataset, given: argparse.Namespace) -> None:
     configs = [RunConfig(method, width=width, dataset="random", seed=seed) for seed in range(given.cells)]
-    batch, forms = batches(given.cells, dataset, given.device), ["stack", "compiled"] if given.compile else ["stack"]
+    batch = batches(given.cells, dataset, given.device)
+    forms = ["stack", "plain", *(["compiled"] if given.compile else [])]
     cells = {form: [cell_of(c, dataset, given.device) for c in configs] for form in ("alone", *forms)}
-    steps = {form: side_by_side(cells[form], batch, form == "compiled") for form in forms}
+    steps = {form: side_by_side(cells[form], batch, form) for form in forms}
     steps["alone"] = one_after_the_other(cells["alone"], batch)
     losses = {form: torch.stack([step() for _ in range(COMPARED)]) for form, step in steps.items()}
     lost = (losses["stack"] / losses["alone"] - 1).abs().max().item()
@@ -87,8 +90,10 @@ def one_after_the_other(cells: list[Cell], batch: tuple[Tensor, Tensor]) -> Call
     return step
 
 
-def side_by_side(cells: list[Cell], batch: tuple[Tensor, Tensor], compiled: bool) -> Callable[[], Tensor]:
-    stack = Stack(cells, compiled)
+def side_by_side(cells: list[Cell], batch: tuple[Tensor, Tensor], form: str) -> Callable[[], Tensor]:
+    stack = Stack(cells, form == "compiled")
+    if form == "plain":
+        stack._step = recorded.Recorded(stack._gradients, unrecorded=sys.maxsize)
     return lambda: stack.train_step(*batch, 0.0)[0]
 
 

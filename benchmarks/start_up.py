@@ -20,7 +20,7 @@ from _timing import interleaved, machine, ratio
 
 from fa_tracking.results.export.export import export
 from trainers.config import RunConfig
-from trainers.loop import train
+from trainers.tracked import train
 
 COMMAND = "import sys; sys.argv[0] = 'fa-track'; from fa_tracking.cli import main; main(prog_name='fa-track')"
 PROGRAMS = {

@@ -20,6 +20,7 @@ from trainers import loop
 from trainers.cell import Cell, build
 from trainers.config import RunConfig
 from trainers.method import generator
+from trainers.running import NULL_SEEDS, metrics_of
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     model, rule = build(config, dataset)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, fused=True)
     batches = loop.evaluation_inputs(dataset)
-    null = [rule.fresh(model, seed).credit for seed in loop.NULL_SEEDS]
+    null = [rule.fresh(model, seed).credit for seed in NULL_SEEDS]
     cell = Cell(config, model, rule, optimizer, generator(0, "benchmark"))
     trained, tracked = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -42,9 +43,9 @@ def main() -> None:
             run.flush()
             for epoch in range(1, given.epochs + 1):
                 began = time.perf_counter()
-                metrics = loop.train_epoch(cell, dataset, epoch)
+                met = loop.train_epoch(cell, dataset, epoch)
                 between = time.perf_counter()
-                run.log_epoch(epoch, model, batches, 0.1, rule.credit, null, metrics)
+                run.log_epoch(epoch, model, batches, 0.1, rule.credit, null, metrics_of(met, between - began))
                 run.flush()
                 trained.append(between - began)
                 tracked.append(time.perf_counter() - between)

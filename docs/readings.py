@@ -22,7 +22,9 @@ from fa_tracking.protocol.diagnose import diagnose
 from trainers import data
 from trainers.cell import Cell, cell_of
 from trainers.config import RunConfig
-from trainers.loop import evaluate, evaluation_inputs, prepare, train_epoch
+from trainers.loop import evaluate, evaluation_inputs, train_epoch
+from trainers.options import RunOptions
+from trainers.tracked import prepare
 
 ROWS = Path(__file__).parent / "reference-results" / "readings.csv"
 LOCAL = {"credit_index": "input", "credit_normalisation": "rms_eps", "clip_norm": 1.0}
@@ -219,7 +221,7 @@ def main() -> None:
     if given.seed is None:
         print("\n".join(table(rows)))
         return
-    prepare(1, "cpu")
+    prepare(RunOptions(threads=1))
     for name in given.only:
         for reading in READINGS[name][:1] if given.first else READINGS[name]:
             head = {"fingerprint": name, "reading": reading.says, "seed": str(given.seed)}

@@ -10,18 +10,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR100
 
-from fa_tracking import diagnose
+from fa_tracking import catalogue, diagnose
+from fa_tracking.cli import _checks
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.batches import Normalisation, evaluation_batches
-from trainers import data
+from trainers import data, datasets
 from trainers.augmentation import crop_flip, crop_flip_mean, shifted_and_mirrored
-from trainers.cell import build
+from trainers.cell import build, cell_of
 from trainers.config import RunConfig
-from trainers.loop import evaluation_inputs, train
+from trainers.loop import evaluation_inputs, train_epoch
+from trainers.tracked import train
 
 
 def test_digits_are_those_that_scikit_learn_gives() -> None:
@@ -50,6 +53,62 @@ def test_the_teachers_classes_are_of_one_size_so_that_no_untrained_network_is_fl
     for architecture in ("student_net", "resmlp"):
         model, _ = build(RunConfig("bp", architecture=architecture, width=128, dataset="teacher", seed=2), teacher)
         assert diagnose(model, evaluation_inputs(teacher)).verdict == "trustworthy"
+
+
+STRIPES = """
+import torch
+from trainers.data import Split
+
+IMAGE = (1, 4, 4)
+
+
+def read(part):
+    labels = torch.arange(64) % 2
+    rows = torch.eye(2)[labels].repeat(1, 8) + (0.1 if part == "test" else 0.0)
+    return Split(rows, labels)
+"""
+STRIPES_IN_A_FILE = """
+import torch
+from trainers.data import Split
+
+FILES = "striped"
+
+
+def read(part, folder, download):
+    return Split(*torch.load(folder / FILES / f"{part}.pt"))
+"""
+
+
+def test_a_new_data_set_is_one_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stripes.py").write_text(STRIPES)
+    (tmp_path / "stripes_in_a_file.py").write_text(STRIPES_IN_A_FILE)
+    monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(tmp_path)])
+    stripes = data.load("stripes")
+    assert (stripes.input_shape, stripes.image_shape, stripes.classes) == ((16,), (1, 4, 4), 2)
+    for architecture in ("mlp", "vit_mini"):  # of rows, and of images
+        cell = cell_of(RunConfig("bp", architecture=architecture, width=32, depth=1, dataset="stripes"), stripes)
+        assert train_epoch(cell, stripes, 1).loss > 0
+    assert torch.equal(data.test_split("stripes").inputs, stripes.test.inputs)
+    with pytest.raises(UsageError, match=r"no data set named 'stripe' .*'stripes'"):
+        data.check("stripe")
+    with pytest.raises(UsageError, match="'stripes_in_a_file' needs --data-dir"):
+        data.check("stripes_in_a_file")
+    (tmp_path / "striped").mkdir()
+    for part in ("train", "test"):
+        torch.save(tuple(vars(getattr(stripes, part)).values()), tmp_path / "striped" / f"{part}.pt")
+    read = data.load("stripes_in_a_file", str(tmp_path))
+    assert read.test.digest == stripes.test.digest and read.image_shape == (16,)
+    (checked,) = _checks.data(str(tmp_path))
+    assert "in_a_file (striped)" in checked.found and "digits, stripes, teacher" in checked.found
+
+
+def test_the_data_sets_and_where_they_come_from() -> None:
+    names = data.built_in(), [*data.from_files()]
+    assert names == (["digit_pairs", "digits", "teacher"], ["cifar10", "cifar100", "fashion_mnist", "mnist"])
+    assert sorted([*names[0], *names[1]]) == catalogue.names(datasets)
+    for name, files in data.from_files().items():  # as torchvision lays them out
+        kind = getattr(torchvision.datasets, {"fashion_mnist": "FashionMNIST"}.get(name, name.upper()))
+        assert files == getattr(kind, "base_folder", f"{kind.__name__}/raw")
 
 
 def png(pixels: np.ndarray) -> bytes:

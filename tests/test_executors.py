@@ -146,6 +146,7 @@ def test_every_cell_of_a_study_ends_once_though_a_node_dies(cluster: Any, worksp
     from fa_tracking import audit
     from trainers.study import schedule
     from trainers.study.grid import Study
+    from trainers.study.held import DONE
 
     study = Study.model_validate(
         {
@@ -170,7 +171,7 @@ def test_every_cell_of_a_study_ends_once_though_a_node_dies(cluster: Any, worksp
     status = {run.info.run_id: run.info.status for run in runs}
     assert len(killed) == 1 and status[killed[0]] == "FINISHED"  # another process went on with it
     assert set(status.values()) == {"FINISHED"}
-    assert {cell.held.state for cell in schedule.cells(study, uri)} == {schedule.DONE}
+    assert {cell.held.state for cell in schedule.cells(study, uri)} == {DONE}
 
     here = audit("nodes", uri)
     there = audit("nodes", uri, executor="ray")

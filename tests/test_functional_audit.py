@@ -16,7 +16,8 @@ from fa_tracking.results.export.export import export
 from fa_tracking.results.export.parquet import write_parquet
 from fa_tracking.tracking.checkpoint import build_model, read
 from fa_tracking.tracking.checkpoint_rule import NoCredit, credit_of
-from trainers.loop import train
+from trainers.options import RunOptions
+from trainers.tracked import train
 
 METHODS = ("bp", "dfa", "fa", "credit_bridge", "state_bridge", "ep")
 
@@ -25,7 +26,7 @@ METHODS = ("bp", "dfa", "fa", "credit_bridge", "state_bridge", "ep")
 def runs(workspace: Path) -> dict[str, str]:
     """A run a method, of which DFA was measured in each epoch."""
     uri = f"sqlite:///{workspace / 'mlflow.db'}"
-    return {m: train(tiny(m), "functional", uri, functional=m == "dfa") for m in METHODS}
+    return {m: train(tiny(m), "functional", uri, RunOptions(functional=m == "dfa")) for m in METHODS}
 
 
 @pytest.fixture(scope="module")

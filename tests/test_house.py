@@ -12,7 +12,7 @@ import pytest
 
 from fa_tracking import catalogue, importers
 from fa_tracking.results.database import queries
-from trainers import methods, models
+from trainers import datasets, methods, models
 from trainers.study import grid
 
 ROOT = Path(__file__).parent.parent
@@ -126,6 +126,13 @@ def test_metric_names_are_spelled_in_one_place() -> None:
             assert "residual_norm/h" not in path.read_text(), path
 
 
+@pytest.mark.parametrize("file", ["loop.py", "cell.py", *(f"datasets/{name}.py" for name in catalogue.names(datasets))])
+def test_an_epoch_and_its_data_know_nothing_of_tracking(file: str) -> None:
+    assert not [
+        name for name in imported(ROOT / "trainers" / file) if name.startswith(("fa_tracking.tracking", "mlflow"))
+    ]
+
+
 def test_a_new_diagnostic_is_one_new_file(tmp_path: Path) -> None:
     (tmp_path / "widest_gap.py").write_text(
         "from fa_tracking.protocol.table import Threshold\n"
@@ -208,6 +215,7 @@ def test_every_chart_names_a_query_and_every_item_stands_in_the_documents() -> N
         *catalogue.names(charts),
         *catalogue.names(methods),
         *catalogue.names(models),
+        *catalogue.names(datasets),
         *catalogue.names(importers),
         *catalogue.names(pitfalls),
     ]

@@ -37,8 +37,8 @@ from fa_tracking.tracking import definition, names
 from fa_tracking.tracking.opening import start_run
 from trainers.config import RunConfig
 from trainers.definitions import FIRST, REVISED
-from trainers.loop import new_run, resume
 from trainers.study import grid
+from trainers.tracked import new_run, resume
 
 OLD = {
     "method": "dfa",

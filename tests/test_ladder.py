@@ -32,10 +32,10 @@ from fa_tracking.results.database import ask, connect, find_query
 from fa_tracking.results.export.export import export
 from trainers import data, methods, models
 from trainers.cell import Cell, cell_of
-from trainers.datasets import EMBEDDED
-from trainers.loop import new_run, train, train_epoch
+from trainers.loop import train_epoch
 from trainers.stacked.together import Order, train_together
 from trainers.study import grid
+from trainers.tracked import new_run, train
 
 DEEP = range(2, 5)
 """Depths, of which each network here knows one; a ladder needs two blocks or more."""
@@ -442,4 +442,4 @@ def test_the_study_is_the_ladder_with_the_recipe_of_each_method_and_the_reduced_
     }
     recipe = {(c.method, c.credit_normalisation, c.credit_index, c.clip_norm) for c in whole.cells()}
     assert recipe == {("bp", "none", "output", math.inf), ("dfa", "rms_eps", "input", 1.0)}
-    assert {c.dataset for c in whole.smaller().cells()} <= set(EMBEDDED)
+    assert {c.dataset for c in whole.smaller().cells()} <= set(data.built_in())

@@ -18,9 +18,11 @@ from fa_tracking.protocol.probe import capture
 from trainers import data, methods, models
 from trainers.cell import build
 from trainers.layers import normed_linear
-from trainers.loop import NULL_SEEDS, evaluate, evaluation_inputs, train
+from trainers.loop import evaluate, evaluation_inputs
 from trainers.method import LearningRule
 from trainers.model import BlockModel
+from trainers.running import NULL_SEEDS
+from trainers.tracked import train
 
 X = torch.randn(32, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 Y = torch.randint(0, 10, (32,), generator=torch.Generator().manual_seed(1))

@@ -15,9 +15,9 @@ from fa_tracking.errors import UsageError
 from fa_tracking.protocol.batches import Normalisation
 from trainers import data, models
 from trainers.cell import build, cell_of
-from trainers.datasets import EMBEDDED
-from trainers.loop import train, train_epoch
+from trainers.loop import train_epoch
 from trainers.model import BlockModel
+from trainers.tracked import train
 
 EVERY = catalogue.names(models)
 IMAGES = [name for name in EVERY if catalogue.load(models, name).Model.images]
@@ -188,13 +188,13 @@ def test_networks_that_stay_as_they_were_keep_the_parameters_that_checkpoints_na
 
 
 @pytest.mark.parametrize("name", IMAGES)
-@pytest.mark.parametrize("dataset", EMBEDDED)
+@pytest.mark.parametrize("dataset", data.built_in())
 def test_a_row_is_read_as_the_image_that_it_stands_for(name: str, dataset: str) -> None:
     given = data.load(dataset)
     rows = given.normalisation(given.test.inputs[:6])
     model, _ = build(tiny("bp", architecture=name, dataset=dataset, depth=depth_of(name, 2)), given)
-    assert rows.ndim == 2 and model.config["input_shape"] == list(EMBEDDED[dataset])
-    pictures = torch.stack([row.reshape(EMBEDDED[dataset]) for row in rows])
+    assert rows.ndim == 2 and model.config["input_shape"] == list(data.load(dataset).image_shape)
+    pictures = torch.stack([row.reshape(data.load(dataset).image_shape) for row in rows])
     assert torch.equal(states(model, rows)[0], states(model, pictures)[0])
 
 
@@ -211,7 +211,7 @@ def test_a_data_set_of_another_name_has_the_shape_that_it_is_stored_in() -> None
     assert data.Dataset("photos", split, split, Normalisation((0.0,), (1.0,)), 2).image_shape == (3, 4, 4)
 
 
-@pytest.mark.parametrize("dataset", EMBEDDED)
+@pytest.mark.parametrize("dataset", data.built_in())
 @pytest.mark.parametrize("name", EVERY)
 def test_every_network_trains_on_the_embedded_data(name: str, dataset: str) -> None:
     given = data.load(dataset)
@@ -225,14 +225,14 @@ def test_every_network_trains_on_the_embedded_data(name: str, dataset: str) -> N
     for method in ("bp", "dfa"):
         cell = cell_of(tiny(method, architecture=name, dataset=dataset, depth=depth_of(name, 2)), few)
         before = {key: p.detach().clone() for key, p in cell.model.named_parameters()}
-        assert math.isfinite(train_epoch(cell, few, 1)["loss/train"])
+        assert math.isfinite(train_epoch(cell, few, 1).loss)
         assert all(p.isfinite().all() and not torch.equal(p, before[n]) for n, p in cell.model.named_parameters())
 
 
 @pytest.fixture(scope="module")
 def audited(workspace: Path) -> dict[str, object]:
     """One epoch and an audit of each network, on the embedded data in turn; with FA_TRACK_EVERY on each of them."""
-    uri, every = f"sqlite:///{workspace / 'mlflow.db'}", list(EMBEDDED)
+    uri, every = f"sqlite:///{workspace / 'mlflow.db'}", data.built_in()
     for place, name in enumerate(EVERY):
         for dataset in every if os.environ.get("FA_TRACK_EVERY") else [every[place % 3]]:
             size = {"depth": depth_of(name, 2), "width": 8, "batch_size": 512, "epochs": 1}

@@ -21,7 +21,8 @@ from fa_tracking.results.compare import compare, compare_family
 from fa_tracking.results.database import ask, connect, find_query
 from fa_tracking.results.export.export import export
 from fa_tracking.tracking.abort import Abort
-from trainers.loop import train
+from trainers.options import RunOptions
+from trainers.tracked import train
 
 FIRST = {"experiment": "first", "thresholds": DiagnosticThresholds(stability_drift_ceiling=1.0), "pictures": False}
 
@@ -162,7 +163,7 @@ def test_data_that_is_not_at_hand_takes_no_verdict_away(workspace: Path, uri: st
     from test_data import write_images
 
     write_images(tmp_path)
-    run_id = train(tiny("bp", dataset="birds", epochs=1), "birds", uri, str(tmp_path))
+    run_id = train(tiny("bp", dataset="birds", epochs=1), "birds", uri, RunOptions(data_dir=str(tmp_path)))
     fa_tracking.audit("birds", uri)
     verdict = tags(uri, run_id)["fa.verdict"]
     with pytest.raises(UsageError, match="does not exist"):
@@ -397,14 +398,14 @@ def test_first_flag_finds_the_epoch_and_counts_what_was_saved(workspace: Path, u
 
 
 def test_a_run_whose_flag_holds_stops_and_keeps_what_it_has(workspace: Path, uri: str) -> None:
-    run_id = train(tiny("bp", epochs=6, lr=1e30), "aborted", uri, abort=Abort(["n"], patience=2))
+    run_id = train(tiny("bp", epochs=6, lr=1e30), "aborted", uri, RunOptions(abort=Abort(["n"], patience=2)))
     run = MlflowClient(uri).get_run(run_id)
     assert run.info.status == "FINISHED"
     assert (run.data.tags["fa.aborted_at"], run.data.tags["fa.aborted_for"]) == ("2", "n")
     assert [a.path for a in MlflowClient(uri).list_artifacts(run_id, "checkpoints")] == ["checkpoints/epoch_0002"]
     (audited,) = fa_tracking.audit("aborted", uri).runs
     assert audited.report is not None and "aborted at epoch 2 of 6" in audited.report.notes
-    whole = train(tiny("bp", epochs=1, lr=1e30), "aborted", uri, abort=Abort(["n"], patience=1))
+    whole = train(tiny("bp", epochs=1, lr=1e30), "aborted", uri, RunOptions(abort=Abort(["n"], patience=1)))
     assert "fa.aborted_at" not in tags(uri, whole)
 
 

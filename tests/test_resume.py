@@ -18,7 +18,7 @@ from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.tracking import names, state
 from fa_tracking.tracking.journal import NAME, Journal, left_behind, spool
 from fa_tracking.tracking.recover import recover
-from trainers import loop
+from trainers import tracked
 from trainers.study import schedule
 from trainers.study.grid import Study
 
@@ -30,10 +30,11 @@ CONFIGS = {
 }
 KILL_THEMSELVES = f"""
 import json, os, signal, sys
-from trainers import loop
+from trainers import tracked
 from trainers.study import schedule
 from trainers.study.grid import Study
 from trainers.config import RunConfig
+from trainers.options import RunOptions
 uri, *configs = map(json.loads, sys.argv[1:])
 
 def progress(epoch, epochs, accuracy):
@@ -42,7 +43,8 @@ def progress(epoch, epochs, accuracy):
 
 for config in configs:
     if (child := os.fork()) == 0:
-        loop.train(RunConfig(**config), "cut-" + config["method"], uri, state_seconds=0, progress=progress)
+        options = RunOptions(state_seconds=0)
+        tracked.train(RunConfig(**config), "cut-" + config["method"], uri, options, progress=progress)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL, config
 """
@@ -52,7 +54,7 @@ for config in configs:
 def killed(workspace: Path) -> str:
     """A store with a run of each config, whose process was killed at the end of an epoch; its URI."""
     uri = f"sqlite:///{workspace / 'mlflow.db'}"
-    loop.train(tiny("bp", epochs=0), "first", uri)  # the store itself
+    tracked.train(tiny("bp", epochs=0), "first", uri)  # the store itself
     configs = [json.dumps(vars(tiny(method, **changes))) for method, changes in CONFIGS.items()]
     command = [forks.python(), "-c", KILL_THEMSELVES, json.dumps(uri), *configs]
     subprocess.run(command, env={**os.environ, **forks.environment()}, check=True)
@@ -74,10 +76,10 @@ def points(run_id: str, uri: str) -> dict[str, list[tuple[int, float]]]:
 @pytest.mark.parametrize("method", CONFIGS)
 def test_a_killed_run_goes_on_bit_for_bit(method: str, killed: str) -> None:
     uri, config = killed, tiny(method, **CONFIGS[method])
-    whole = loop.train(config, f"whole-{method}", uri)
+    whole = tracked.train(config, f"whole-{method}", uri)
     (run,) = runs(f"cut-{method}", uri)
     seen: list[int] = []
-    loop.resume(run.info.run_id, uri, progress=lambda epoch, *_: seen.append(epoch))
+    tracked.resume(run.info.run_id, uri, progress=lambda epoch, *_: seen.append(epoch))
     assert seen[0] == KILLED_AT + 1
     assert points(run.info.run_id, uri) == points(whole, uri)
     (again,) = runs(f"cut-{method}", uri)
@@ -121,7 +123,7 @@ def test_a_study_clears_up_behind_a_finished_run_that_was_killed_at_its_very_end
     grids = [{"parameters": {"method": {"values": ["bp"]}}}]
     study = Study.model_validate({"title": "t", "experiment": "cleared", "seeds": [1], "fixed": fixed, "grids": grids})
     (config,) = study.cells()
-    loop.train(config, study.experiment, uri)
+    tracked.train(config, study.experiment, uri)
     (run,) = runs("cleared", uri)
     head = {"run_id": run.info.run_id, "tracking_uri": uri}
     journal = Journal(spool() / run.info.run_id, head)
@@ -165,16 +167,16 @@ def test_a_half_written_training_state_is_never_taken(tmp_path: Path) -> None:
 
 
 def test_only_a_killed_run_of_train_is_resumed(uri: str, cli: Cli) -> None:
-    finished = loop.train(tiny("bp", epochs=0), "done", uri)
+    finished = tracked.train(tiny("bp", epochs=0), "done", uri)
     with pytest.raises(UsageError, match="is finished"):
-        loop.resume(finished, uri)
+        tracked.resume(finished, uri)
     done = cli("resume", "no-such-run")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     with (
         fa_tracking.start_run("own", uri, method="mine", seed=1) as run,
         pytest.raises(UsageError, match=f"written by .*:{os.getpid()}"),
     ):
-        loop.resume(run.run_id, uri)
+        tracked.resume(run.run_id, uri)
     MlflowClient(uri).update_run(run.run_id, status="KILLED")
     with pytest.raises(UsageError, match="not begun by `fa-track train`"):
-        loop.resume(run.run_id, uri)
+        tracked.resume(run.run_id, uri)

@@ -24,10 +24,11 @@ from fa_tracking.protocol.diagnose import measure
 from fa_tracking.protocol.probe import capture_all
 from fa_tracking.tracking import names
 from fa_tracking.tracking.abort import Abort
-from trainers import data, loop, methods, models
+from trainers import data, methods, models, tracked
 from trainers.cell import Cell, cell_of
 from trainers.config import RunConfig
 from trainers.data import Dataset, Split
+from trainers.options import RunOptions, Stacking
 from trainers.stacked import recorded, stack, together
 from trainers.stacked.stack import Stack
 from trainers.study import grid, schedule
@@ -171,6 +172,22 @@ def test_a_rule_that_draws_in_every_batch_is_not_stacked() -> None:
     assert together.stacks(alike, 8) == [[config] for config in alike]
 
 
+def test_a_rule_is_stacked_only_where_it_says_so_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = {
+        "quiet": "pass",
+        "willing": "stackable = True",
+        "stepwise": "stackable = True; backward = lambda *_: None",
+    }
+    for name, body in bodies.items():
+        (tmp_path / f"{name}.py").write_text(f"from trainers.methods import dfa\nclass Method(dfa.Method): {body}\n")
+    (tmp_path / "bare.py").write_text("from trainers.method import LearningRule\nclass Method(LearningRule): pass\n")
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    for name, stacked in {"bare": [1, 1], "quiet": [1, 1], "willing": [2], "stepwise": [1, 1], "dfa": [2]}.items():
+        assert [len(each) for each in together.stacks([tiny(name, seed=s) for s in (1, 2)], 8)] == stacked, name
+    with pytest.raises(ValueError, match=r"quiet cannot be stacked"):
+        Stack(cells_of("quiet", "mlp"))
+
+
 def test_stacks_hold_what_differs_in_seed_penalty_rate_and_decay_alone_and_leave_no_process_idle() -> None:
     configs = [tiny(m, seed=s, penalty=p) for s in (1, 2) for m in ("bp", "dfa") for p in (0.0, 0.1)]
     assert together.stacks(configs, 8) == [[c for c in configs if c.method == method] for method in ("bp", "dfa")]
@@ -227,7 +244,7 @@ def test_a_stacked_study_logs_what_one_run_after_the_other_does_diverged_ones_in
     done = cli("study", "run", "study.yaml", "--stack", "8")
     assert done.returncode == 0, done.stderr
     for config in grid.load("study.yaml").cells():
-        loop.train(config, "alone", uri)
+        tracked.train(config, "alone", uri)
     stacked, alone = (logged(MlflowClient(uri), experiment) for experiment in ("stacked", "alone"))
     assert stacked.keys() == alone.keys() and len(alone) == 8
     for config, metrics in alone.items():
@@ -246,7 +263,7 @@ def test_while_a_stack_trains_it_is_told_how_far_its_runs_are(
     text = STUDY.replace("stacked", "long").replace("epochs: 2", "epochs: 10").replace(", 1.0e+30", "")
     (workspace / "long.yaml").write_text(text)
     told = []
-    problems = schedule.run(grid.load("long.yaml"), uri, stack=8, trained=lambda *seen: told.append(seen))
+    problems = schedule.run(grid.load("long.yaml"), uri, stacking=Stacking(8), trained=lambda *seen: told.append(seen))
     assert not problems and {total for _, total in told} == {4}
     trained = [runs for runs, _ in told]
     assert trained == sorted(trained)
@@ -271,9 +288,9 @@ def test_a_run_that_fails_leaves_the_stack_and_the_others_come_to_their_end(work
     torch.set_default_dtype(torch.float32)
     configs = [tiny("dfa", seed=seed) for seed in range(3)]
     dataset = data.load("digits")
-    opened = [partial(loop.new_run, config, "fails", uri, {}, active=False) for config in configs]
+    opened = [partial(tracked.new_run, config, "fails", uri, {}, active=False) for config in configs]
     orders = [together.Order(config, each) for config, each in zip(configs, opened, strict=True)]
-    ended = together.train_together(orders, dataset, abort=_FailsInTheSecond("n"))
+    ended = together.train_together(orders, dataset, RunOptions(abort=_FailsInTheSecond("n")))
     assert [type(error) for error in ended] == [type(None), RuntimeError, type(None)]
     client = MlflowClient(uri)
     runs = client.search_runs([client.get_experiment_by_name("fails").experiment_id])  # type: ignore[union-attr]

@@ -46,8 +46,6 @@ class Predictor(nn.Module):
 class BridgeRule(LocalRule):
     """A local rule whose credit comes from a network that it trains on the way."""
 
-    stackable = False  # it takes gradients of its own network, and draws
-
     def __init__(self, model: BlockModel, **recipe: str) -> None:
         super().__init__(model, **recipe)  # type: ignore[arg-type]
         self._shapes = model.credit_shapes()

@@ -41,9 +41,10 @@ class LearningRule(nn.Module):
     ``state_dict`` is what a checkpoint saves beside the model.
     """
 
-    stackable: ClassVar[bool] = True
+    stackable: ClassVar[bool] = False
     """Whether ``signals`` can run for many cells at once, recorded once: it neither draws random numbers nor looks into
-    a tensor, what differs between cells are parameters and buffers, and nothing else changes from step to step."""
+    a tensor, what differs between cells are parameters and buffers, and nothing else changes from step to step. Each
+    rule says so for itself, and is then held to it by the tests; one that says nothing is trained alone."""
 
     definition: ClassVar[int]
     """Which definition of its name it is (``trainers/definitions.py``); a checkpoint says which one it was."""
@@ -54,8 +55,8 @@ class LearningRule(nn.Module):
 
     @classmethod
     def can_stack(cls) -> bool:
-        """Whether many cells can be one program."""
-        return cls.stackable and cls.backward is LearningRule.backward
+        """Whether many cells can be one program: this very class says so, not one that it changes."""
+        return bool(vars(cls).get("stackable", False)) and cls.backward is LearningRule.backward
 
     def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
         """One forward pass, and what is sent back.

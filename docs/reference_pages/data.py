@@ -1,13 +1,13 @@
 from fa_tracking import catalogue, importers
 from reference_pages._markdown import docstring, table
-from trainers import augmentation, data
+from trainers import augmentation, data, datasets
 from trainers.study import grid
 
 INTRODUCTION = """# Data sets, studies, log formats
 
 ## Data sets
 
-Chosen with `fa-track train METHOD --dataset NAME`.
+Chosen with `fa-track train METHOD --dataset NAME`, one file each in `trainers/datasets/`.
 """
 
 STUDIES = """## Studies
@@ -26,7 +26,8 @@ def page() -> str:
     kinds = [(f"`{name}`", docstring(how).partition("\n")[0]) for name, how in augmentation.AUGMENTATIONS.items()]
     parts = [
         INTRODUCTION,
-        docstring(data),
+        table(("`--dataset`", "holds", "from"), [_data_set(name) for name in catalogue.names(datasets)]),
+        f"### Files and folders of data\n\n{docstring(data)}",
         f"## Augmentation\n\n{docstring(augmentation)}",
         table(("`--augmentation`", "what it does"), kinds),
         STUDIES,
@@ -35,6 +36,12 @@ def page() -> str:
         table(("file", "command", "reads"), [_format(name) for name in catalogue.names(importers)]),
     ]
     return "\n\n".join(part.strip() for part in parts)
+
+
+def _data_set(name: str) -> tuple[str, ...]:
+    files = data.from_files().get(name)
+    whence = f"`--data-dir`: `{files}`, or Parquet files; `--download` fetches it" if files else "built in"
+    return f"`{name}`", docstring(catalogue.load(datasets, name)).partition("\n\n")[0].replace("\n", " "), whence
 
 
 def _study(name: str) -> tuple[str, ...]:

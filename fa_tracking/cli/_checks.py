@@ -117,9 +117,9 @@ def _ago(at: datetime) -> str:
 
 def data(data_dir: str | None) -> Iterator[Check]:
     """Which data sets are at hand."""
-    from trainers.datasets import EMBEDDED
+    from trainers.data import built_in as carried
 
-    built_in = f"built in: {', '.join(EMBEDDED)}"
+    built_in = f"built in: {', '.join(carried())}"
     if data_dir is None:
         advice = "for CIFAR-10 and others: --data-dir DIR, or FA_TRACK_DATA=DIR in the environment"
         yield Check("data", OK, f"{built_in}; no folder of others is named", advice)
@@ -134,18 +134,14 @@ def data(data_dir: str | None) -> Iterator[Check]:
 
 def _data_sets(folder: Path) -> list[str]:
     """The names of the data sets below a folder, or of the one that it holds itself; nothing is read."""
-    from torchvision import datasets
-
-    from trainers.datasets import TORCHVISION
+    from trainers.data import from_files
 
     def is_whole(there: Path) -> bool:
         return all((there / f"{part}.parquet").is_file() for part in ("train", "test"))
 
     found = [each.name for each in sorted(folder.iterdir()) if each.is_dir() and is_whole(each)]
     itself = [f"{folder.name} (train.parquet, test.parquet)"] if is_whole(folder) else []
-    for name, kind in TORCHVISION.items():
-        raw = getattr(getattr(datasets, kind), "base_folder", f"{kind}/raw")
-        found += [f"{name} (torchvision's files)"] if (folder / raw).is_dir() else []
+    found += [f"{name} ({files})" for name, files in from_files().items() if (folder / files).is_dir()]
     return [*itself, *found]
 
 

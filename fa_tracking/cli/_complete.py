@@ -54,9 +54,9 @@ def _architectures(_: click.Context) -> Iterable[tuple[str, str]]:
 
 
 def _data_sets(_: click.Context) -> Iterable[tuple[str, str]]:
-    from trainers.datasets import EMBEDDED, TORCHVISION
+    from trainers import datasets
 
-    return ((name, "") for name in (*EMBEDDED, *TORCHVISION))
+    return ((name, "") for name in catalogue.names(datasets))
 
 
 def _studies(_: click.Context) -> Iterable[tuple[str, str]]:

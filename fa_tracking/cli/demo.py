@@ -55,7 +55,7 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
 def _demo(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     from fa_tracking.executors import local
 
-    local.start("trainers.study.schedule", "fa_tracking.auditor.run")  # before what takes seconds to import here
+    local.start("trainers.study.worker", "fa_tracking.auditor.run")  # before what takes seconds to import here
     from dashboards.page import write_html
     from fa_tracking.auditor.run import audit
     from fa_tracking.cli import _found
@@ -66,13 +66,14 @@ def _demo(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     from fa_tracking.results.database import connect
     from fa_tracking.results.export.export import export
     from fa_tracking.tracking import names
+    from trainers.options import RunOptions, Stacking
     from trainers.study import grid
 
     began = time.monotonic()
     chosen, needs = grid.load(STUDY), Needs(jobs=jobs)
     short = grid.told_apart(chosen.cells())
     say(wrapped(f"[1/4] train: {chosen.title}", 6, ROOM))
-    if not run_study(chosen, needs, None, tracking_uri, stack=STACK):
+    if not run_study(chosen, needs, RunOptions(), tracking_uri, "local", Stacking(STACK)):
         raise click.ClickException("some runs failed; `fa-track demo` again trains only those")
     say("[2/4] audit: a verdict on every run")
     with progress("audit") as update:

@@ -1,5 +1,7 @@
 """`fa-track resume`: goes on with a run whose process was killed."""
 
+from typing import Any
+
 import click
 
 from fa_tracking.cli import _options
@@ -14,7 +16,7 @@ ORDER = 2.8
 @_options.data_dir
 @_options.while_training
 @_options.tracking_uri
-def command(run_id: str, data_dir: str | None, tracking_uri: str | None, **while_training: object) -> None:
+def command(run_id: str, data_dir: str | None, tracking_uri: str | None, **while_training: Any) -> None:
     """Go on with the run RUN_ID of `fa-track train` or `fa-track study` whose process was killed.
 
     From the last training state that it saved: its numbers are those of a run that was never killed. Options that
@@ -24,17 +26,17 @@ def command(run_id: str, data_dir: str | None, tracking_uri: str | None, **while
     Example:
       fa-track resume 0123456789abcdef0123456789abcdef --data-dir data
     """
-    from trainers.loop import resume
+    from trainers.options import RunOptions
+    from trainers.tracked import resume
 
     watched = Watched()
     with progress(f"run {run_id}") as update, watched.stoppable():
         experiment = resume(
             run_id,
             tracking_uri,
-            data_dir,
+            RunOptions(data_dir, **while_training),
             progress=watched.each_epoch(update),
             started=watched.start,
-            **while_training,
         )
     if watched.first is not None:
         say(f"went on from epoch {watched.first - 1}" if watched.first else "no training state was saved: begun anew")

@@ -17,8 +17,9 @@ from fa_tracking.untrusted import printable
 if TYPE_CHECKING:
     from fa_tracking.executors import Needs
     from fa_tracking.tracking.abort import Abort
+    from trainers.options import Most, RunOptions, Stacking
     from trainers.study.grid import RunConfig, Study
-    from trainers.study.schedule import Cell, Stacking
+    from trainers.study.schedule import Cell
 
 ORDER = 2.5
 
@@ -28,7 +29,7 @@ class _Stacking(click.ParamType):
 
     name = "auto|off|N"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> "Stacking":
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> "Most":
         if str(value).lower() in ("auto", "off"):
             return "auto" if str(value).lower() == "auto" else "off"
         if str(value).isdecimal() and int(str(value)) > 1:
@@ -126,7 +127,7 @@ def run(
     reduced: bool,
     executor: str,
     needs: "Needs",
-    stack: "Stacking",
+    stack: "Most",
     compiled: bool,
     abort: "Abort | None",
     functional: bool,
@@ -147,9 +148,11 @@ def run(
     """
     if compiled and stack == "off":
         raise click.UsageError("--compile is of stacks: give --stack too")
-    chosen = _study(name, reduced)
+    from trainers.options import RunOptions, Stacking
+
+    chosen, options = _study(name, reduced), RunOptions(data_dir, device=device, abort=abort, functional=functional)
     with going_on(lambda: f"{same_again()}   # trains what is not done"):
-        whole = run_study(chosen, needs, data_dir, tracking_uri, executor, stack, device, compiled, abort, functional)
+        whole = run_study(chosen, needs, options, tracking_uri, executor, Stacking(stack, compiled))
     from trainers.study import schedule  # not sooner: `run_study` has something to start before it
 
     _say_audits(schedule.cells(chosen, tracking_uri))
@@ -160,26 +163,22 @@ def run(
 def run_study(
     chosen: "Study",
     needs: "Needs",
-    data_dir: str | None,
+    options: "RunOptions",
     tracking_uri: str | None,
-    executor: str = "local",
-    stack: "Stacking" = "off",
-    device: str = "cpu",
-    compiled: bool = False,
-    abort: "Abort | None" = None,
-    functional: bool = False,
+    executor: str,
+    stacking: "Stacking",
 ) -> bool:
     """Run a study with a progress bar; whether every run is done."""
     from fa_tracking.executors import local
 
     if executor == "local" and (needs.jobs or 1) > 1:
-        local.start("trainers.study.schedule")  # before what takes seconds to import here
-    from trainers.study import grid, schedule
+        local.start("trainers.study.worker")  # before what takes seconds to import here
+    from trainers.study import grid, held, schedule
 
     before = schedule.cells(chosen, tracking_uri)
     name = grid.told_apart([cell.config for cell in before])
     say(f"{chosen.experiment}: {_counts(before)}")
-    if compiled:
+    if stacking.compiled:
         say("--compile: torch.compile is tried once before the first run, which takes some seconds")
     began = time.monotonic()
     with progress(chosen.experiment) as update:
@@ -194,24 +193,20 @@ def run_study(
         def finished(config: "RunConfig", outcome: str, done: int, total: int) -> None:
             trained(done, total)
             left = (time.monotonic() - began) * (total - done) / max(done, needs.jobs or 1)
-            said = "ended" if abort and outcome == schedule.DONE else outcome  # whether a flag did, the store knows
-            state = said if outcome in (schedule.DONE, schedule.SKIPPED) else f"failed: {outcome}"
+            said = "ended" if options.abort and outcome == held.DONE else outcome  # whether a flag did, the store knows
+            state = said if outcome in (held.DONE, held.SKIPPED) else f"failed: {outcome}"
             remaining = f"; about {max(1, round(left / 60))} min left" if done < total else ""
             say(f"{done} of {total}: {name[config.digest]}: {state}{remaining}")
 
         problems = schedule.run(
             chosen,
             tracking_uri,
-            data_dir,
+            options,
             needs,
-            finished,
             executor,
-            stack,
-            device,
-            compiled,
-            abort,
+            stacking,
+            finished,
             trained if bar_is_drawn() else None,
-            functional,
         )
     say(f"{chosen.experiment}: {_counts(schedule.cells(chosen, tracking_uri))}")
     return not problems
@@ -229,9 +224,9 @@ def _study(name: str, reduced: bool) -> "Study":
 
 
 def _say_next(found: "list[Cell]", name: str, reduced: bool) -> None:
-    from trainers.study import schedule
+    from trainers.study.held import ABORTED, DONE
 
-    if all(cell.held.state in (schedule.DONE, schedule.ABORTED) for cell in found):
+    if all(cell.held.state in (DONE, ABORTED) for cell in found):
         _say_audits(found)
     else:
         say_next("study", "run", name, *(["--reduced"] if reduced else []), why="trains what is not done")

@@ -90,25 +90,29 @@ def command(
       fa-track train dfa --experiment dfa_penalty --width 64 --epochs 10 --lr 0.01
       fa-track train dfa --dataset cifar10 --data-dir data --abort-on a,b --patience 2
     """
-    from trainers.loop import train
+    from trainers.options import RunOptions
+    from trainers.tracked import train
 
     config = config_of(params)
+    options = RunOptions(
+        data_dir=data_dir,
+        download=download,
+        checkpoint_every=checkpoint_every,
+        state_seconds=state_seconds,
+        threads=threads,
+        device=device,
+        abort=abort,
+        functional=functional,
+    )
     watched = Watched()
     with progress(f"{config.method}, seed {config.seed}") as update, watched.stoppable():
         train(
             config,
             experiment,
             tracking_uri,
-            data_dir,
-            download,
-            checkpoint_every,
-            threads,
-            watched.each_epoch(update),
-            abort=abort,
-            state_seconds=state_seconds,
+            options,
+            progress=watched.each_epoch(update),
             started=watched.start,
-            device=device,
-            functional=functional,
         )
     if abort and watched.epoch is not None and watched.epoch < config.epochs:
         held = f"{' or '.join(abort.flags)} fired {_times(abort.patience)}"

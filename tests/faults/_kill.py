@@ -41,7 +41,7 @@ IMPORTED = (
     "fa_tracking.cli",
     "fa_tracking.results.export.export",
     "trainers.study.schedule",
-    "trainers.loop",
+    "trainers.study.worker",
 )
 
 

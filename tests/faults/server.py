@@ -103,7 +103,7 @@ def _train(epochs: int, frozen: bool) -> None:
             _until(Path(waits[logged]).exists)
         time.sleep(0 if frozen else PACE)
 
-    import_module("trainers.loop").train(config, "far", progress=progress)
+    import_module("trainers.tracked").train(config, "far", progress=progress)
 
 
 def _until(is_so: Callable[[], bool], seconds: float = 300) -> None:

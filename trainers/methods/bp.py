@@ -9,6 +9,8 @@ from trainers.model import BlockModel
 class Method(LearningRule):
     """BP has no local credit: its Γ would be cos(g, g) = 1 by construction, so it has none."""
 
+    stackable = True
+
     def __init__(self, model: BlockModel, seed: int) -> None:
         super().__init__()
 

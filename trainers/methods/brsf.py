@@ -15,8 +15,6 @@ from trainers.model import BlockModel
 class Method(LayerwiseRule):
     """Feedback: ``draws`` counts the batches; with the seed it gives the magnitudes of the next one."""
 
-    stackable = False  # it draws in every batch
-
     draws: Tensor
 
     def __init__(self, model: BlockModel, seed: int) -> None:

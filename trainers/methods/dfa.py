@@ -22,6 +22,8 @@ from trainers.model import BlockModel
 class Method(LocalRule):
     """Feedback: buffer ``B0``, ``B1``, …, each (classes, …): row k is what the error of class k brings to h_l."""
 
+    stackable = True
+
     def __init__(self, model: BlockModel, seed: int, **recipe: Any) -> None:
         super().__init__(model, **recipe)
         for layer, matrix in enumerate(projections(model, seed, "dfa")[: self.credits(model)]):

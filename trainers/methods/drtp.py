@@ -18,6 +18,8 @@ from trainers.model import BlockModel
 class Method(LocalRule):
     """Feedback: buffer ``B0``, ``B1``, …, each (classes, …)."""
 
+    stackable = True
+
     def __init__(self, model: BlockModel, seed: int, **recipe: Any) -> None:
         super().__init__(model, **recipe)
         for layer, matrix in enumerate(projections(model, seed, "drtp")[: self.credits(model)]):

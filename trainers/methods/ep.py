@@ -39,6 +39,8 @@ STEP = 0.5
 class Method(LearningRule):
     """No tensors of its own: no random feedback, and so no null beside its Γ."""
 
+    stackable = True
+
     has_credit = True
     has_null = False
 

@@ -29,6 +29,8 @@ STEP = 0.05
 class Method(LocalRule):
     """No tensors of its own: no random feedback, and so no null beside its Γ."""
 
+    stackable = True
+
     has_null = False
     step = STEP
 

@@ -17,6 +17,8 @@ from trainers.model import BlockModel
 class Method(LayerwiseRule):
     """Feedback: a buffer a layer, of its weight's shape."""
 
+    stackable = True
+
     def __init__(self, model: BlockModel, seed: int) -> None:
         super().__init__()
         for name, matrix in random_matrices(model, generator(seed, "fa")).items():

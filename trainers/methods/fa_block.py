@@ -27,6 +27,8 @@ class Method(LocalRule):
     yields ("output"); there it is missing where the credit is the gradient itself.
     """
 
+    stackable = True
+
     def __init__(self, model: BlockModel, seed: int, **recipe: Any) -> None:
         super().__init__(model, **recipe)
         if model.tokens:

@@ -13,6 +13,8 @@ from trainers.model import BlockModel
 class Method(LayerwiseRule):
     """Feedback: the magnitudes |M|, a buffer a layer; the signs are the weights' own."""
 
+    stackable = True
+
     def __init__(self, model: BlockModel, seed: int) -> None:
         super().__init__()
         for name, matrix in random_matrices(model, generator(seed, "frsf")).items():

@@ -16,6 +16,8 @@ from trainers.model import BlockModel
 class Method(LayerwiseRule):
     """Feedback: a parameter a trainable layer (the optimizer steps it), a buffer a frozen one."""
 
+    stackable = True
+
     def __init__(self, model: BlockModel, seed: int) -> None:
         super().__init__()
         weights = layer_weights(model)

@@ -12,6 +12,8 @@ from trainers.model import BlockModel
 class Method(LearningRule):
     """BP on what is left; only in a residual network without tokens does that reach the read-out."""
 
+    stackable = True
+
     def __init__(self, model: BlockModel, seed: int) -> None:
         super().__init__()
         if not model.residual or model.tokens:

@@ -15,6 +15,8 @@ from trainers.model import BlockModel
 class Method(LayerwiseRule):
     """No tensors of its own: the feedback follows from the weights, so a fresh draw is the same, and Γ has no null."""
 
+    stackable = True
+
     has_null = False
 
     def __init__(self, model: BlockModel, seed: int) -> None:

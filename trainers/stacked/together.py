@@ -14,17 +14,16 @@ import torch
 from torch import Tensor
 
 from fa_tracking import catalogue
-from fa_tracking.protocol.capture import Capture
-from fa_tracking.tracking import names
-from fa_tracking.tracking.abort import Abort
 from fa_tracking.tracking.run import TrackedRun
 from trainers import data, methods
 from trainers.augmentation import AUGMENTATIONS
 from trainers.cell import Cell, cell_of
 from trainers.config import RunConfig
-from trainers.loop import EVALUATION_CHUNK, Probe, Running, Saves, as_met, begin_epoch, train_on
+from trainers.loop import EVALUATION_CHUNK, Met, begin_epoch
 from trainers.method import Penalty
+from trainers.options import DEFAULTS, RunOptions
 from trainers.recipe import label_draw, labels_of
+from trainers.running import Probe, Running, train_on
 from trainers.stacked.stack import Stack
 
 FREE = {"seed": 0, "penalty": 0.0, "lr": 1e-3, "weight_decay": 0.0}
@@ -72,32 +71,25 @@ def pays(config: RunConfig, device: str) -> bool:
 def train_together(
     orders: Sequence[Order],
     dataset: data.Dataset,
-    device: str = "cpu",
-    checkpoint_every: int = 0,
-    abort: Abort | None = None,
-    state_seconds: float = 60.0,
+    options: RunOptions = DEFAULTS,
     compiled: bool = False,
-    functional: bool = False,
 ) -> list[Exception | None]:
     """Train the cells of one stack from their beginning; what ended each of them, None where it came to its end.
 
     Args:
-        abort: stops a run where a flag holds; each is counted by itself.
         compiled: whether ``torch.compile`` makes a program of the stack's step.
-        functional: measure in each epoch what the credits do to the loss.
     """
-    on_device = dataset.to(device)
+    on_device = dataset.to(options.device)
     members: list[_Member] = []
     probe: Probe | None = None
     for order in orders:
         member = _Member()
         members.append(member)
         with member.own_failures():
-            cell = cell_of(order.config, dataset, device)
+            cell = cell_of(order.config, dataset, options.device)
             probe = probe or Probe.of(cell, on_device)
             run = member.resources.enter_context(order.opened())
-            saves, own = Saves(checkpoint_every, state_seconds), abort and abort.anew()
-            member.running = Running(cell, on_device, probe, run, saves, own, functional)
+            member.running = Running.of(cell, on_device, probe, run, options)
     try:
         if probe:
             _epochs(members, on_device, probe, compiled)
@@ -143,6 +135,15 @@ class _Member:
             with suppress(Exception):  # what closing it finds wrong comes after what went wrong
                 self.end(error)
 
+    def after(self, epoch: int, is_last: bool, is_finite: bool) -> None:
+        """Take note of an epoch: the last one ends its run; where it was not finite, the cell leaves the stack."""
+        self.epoch = epoch
+        if is_last and self.running:
+            self.running.run.forget_states()
+            self.end()
+        else:
+            self.is_alone = not is_finite
+
     def end(self, error: BaseException | None = None) -> None:
         """Close its run, as failed where there is an error."""
         if not self.is_ended:
@@ -158,15 +159,16 @@ def _epochs(members: Sequence[_Member], dataset: data.Dataset, probe: Probe, com
         cells = [m.running.cell for m in inside if m.running]
         stack = stack or Stack(cells, compiled)
         began = time.perf_counter()
-        met = _train_epoch(stack, cells, dataset, epoch) if epoch else [{} for _ in cells]
+        met: Sequence[Met | None] = _train_epoch(stack, cells, dataset, epoch) if epoch else [None for _ in cells]
         accuracies = _accuracies(stack, dataset)
         trained = time.perf_counter()
         captures = stack.captures(probe.batches)
         share, captured = (trained - began) / len(inside), (time.perf_counter() - trained) / len(inside)
-        for member, metrics, accuracy, seen in zip(inside, met, accuracies, captures, strict=True):
+        for member, own, accuracy, seen in zip(inside, met, accuracies, captures, strict=True):
             with member.own_failures():
-                timed = metrics | {names.EPOCH_SECONDS: share} if epoch else metrics
-                _end_epoch(member, epoch, timed, accuracy, seen, captured)
+                assert member.running is not None
+                is_last = member.running.end_epoch(epoch, own, accuracy, share, seen, captured)
+                member.after(epoch, is_last, math.isfinite(accuracy) and (own is None or math.isfinite(own.loss)))
         if any(not m.is_in for m in inside):
             stack.close()
             stack, inside = None, [m for m in inside if m.is_in]
@@ -175,26 +177,7 @@ def _epochs(members: Sequence[_Member], dataset: data.Dataset, probe: Probe, com
         stack.close()
 
 
-def _end_epoch(
-    member: _Member,
-    epoch: int,
-    metrics: dict[str, float],
-    accuracy: float,
-    captures: Sequence[Capture],
-    seconds: float,
-) -> None:
-    running = member.running
-    assert running is not None
-    ended = running.end_epoch(epoch, metrics, accuracy, captures, seconds)
-    member.epoch = epoch
-    if ended:
-        running.run.forget_states()
-        member.end()
-    else:
-        member.is_alone = not math.isfinite(accuracy) or not math.isfinite(metrics.get(names.LOSS_TRAIN, 0.0))
-
-
-def _train_epoch(stack: Stack, cells: Sequence[Cell], dataset: data.Dataset, epoch: int) -> list[dict[str, float]]:
+def _train_epoch(stack: Stack, cells: Sequence[Cell], dataset: data.Dataset, epoch: int) -> list[Met]:
     """One pass of every cell over the training set, each in its own order; loss and accuracy as ``train_epoch``."""
     for cell in cells:
         begin_epoch(cell, epoch)
@@ -207,7 +190,7 @@ def _train_epoch(stack: Stack, cells: Sequence[Cell], dataset: data.Dataset, epo
         losses.append(loss * (y.shape[1] / samples))
         right.append((logits.argmax(-1) == y).sum(-1))
     mean, correct = torch.stack(losses).double().sum(0), torch.stack(right).sum(0).double() / samples
-    return [as_met(loss, share) for loss, share in zip(mean.tolist(), correct.tolist(), strict=True)]
+    return [Met.of(loss, share) for loss, share in zip(mean.tolist(), correct.tolist(), strict=True)]
 
 
 def _penalties(cells: Sequence[Cell], dataset: data.Dataset) -> Penalty:
