@@ -184,7 +184,7 @@ def _answered(query: Query, experiment: str, rows: pd.DataFrame) -> Answered:
     if "n" in rows and rows["n"].notna().any():
         low, high = rows["n"].min(), rows["n"].max()
         behind.append(f"n = {low}" if low == high else f"n from {low} to {high}")
-    sql = explain_query(query, {"experiment": experiment})
+    sql = explain_query(query, experiment)
     return Answered(query.name, query.title, query.notes, sql, ", ".join(behind), len(rows) > FIRST_ROWS)
 
 

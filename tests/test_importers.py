@@ -586,7 +586,7 @@ def test_an_accuracy_between_the_diagnostics_is_taken_with_its_step(tmp_path: Pa
     assert math.isnan(replayed.stop.accuracy or 0)
     export("between.duckdb", uri)
     with connect("between.duckdb") as connection:
-        answer = ask(connection, find_query("first_flag"), {"experiment": "between"})
+        answer = ask(connection, find_query("first_flag"), "between")
         asked = dict(zip(answer.columns, answer.fetchall()[0], strict=True))
         (headline,) = connection.execute(
             "select headline_accuracy from audits where run_id = ?", [audited.run_id]

@@ -41,7 +41,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows(database: Path, asked: str, query: str = "cross_seed") -> list[dict[str, Any]]:
     with connect(database) as connection:
-        answer = ask(connection, find_query(query), {"experiment": asked})
+        answer = ask(connection, find_query(query), asked)
         return [dict(zip(answer.columns, row, strict=True)) for row in answer.fetchall()]
 
 
@@ -75,7 +75,7 @@ def test_a_bare_pattern_gets_one_line_that_names_the_option(database: Path, aske
     assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1
     assert f"--experiment-glob '{asked}'" in done.stderr
     with connect(database) as connection, pytest.raises(UsageError, match="experiment~="):
-        ask(connection, find_query("runs"), {"experiment": asked})
+        ask(connection, find_query("runs"), asked)
 
 
 def test_both_at_once_are_refused(database: Path) -> None:
