@@ -11,8 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 import pandas as pd
 
 from dashboards import theme
+from fa_tracking.publishing.cell_tables import DIAGNOSTICS, MARKS
 from fa_tracking.publishing.publication import MISSING, mean_and_sd
-from fa_tracking.publishing.report import DIAGNOSTICS, MARKS
 from fa_tracking.results.export.sources import address, id_in_store, store_of
 from fa_tracking.spelled import counted, short
 from fa_tracking.untrusted import one_line

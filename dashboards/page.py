@@ -22,7 +22,7 @@ from dashboards.names import Glyphs
 from dashboards.thin import first_groups
 from fa_tracking import html
 from fa_tracking.errors import FATrackError, UsageError
-from fa_tracking.publishing.report import DIAGNOSTICS
+from fa_tracking.publishing.cell_tables import DIAGNOSTICS
 from fa_tracking.publishing.tables import numeric_columns
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, explain_query, find_query
 from fa_tracking.results.export.sources import Progress, unseen

@@ -24,7 +24,8 @@ from fa_tracking.cli import main
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.importers import Imported, import_logs
 from fa_tracking.results.database import ask, connect, find_query
-from fa_tracking.results.export.export import LARGEST, export
+from fa_tracking.results.export.export import export
+from fa_tracking.tracking.store import LARGEST
 
 EPOCHS = [
     {"epoch": 1, "test_acc": 0.25, "h_L_norm": 40.0, "g_2_norm": 1e-5, "loss": 2.0, "temperature": 0.5},

@@ -22,7 +22,8 @@ from fa_tracking.checks.gate import Requirement, gate
 from fa_tracking.errors import UsageError
 from fa_tracking.results.compare import compare
 from fa_tracking.results.database import ask, connect, find_query, run_sql
-from fa_tracking.results.export.export import Exported, export
+from fa_tracking.results.export.carry import Exported
+from fa_tracking.results.export.export import export
 from fa_tracking.tracking import names
 from fa_tracking.tracking import store as stores
 
