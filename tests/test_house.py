@@ -38,6 +38,7 @@ ROOMS = (
 SHARED = {
     "fa_tracking",
     "fa_tracking.errors",
+    "fa_tracking.html",
     "fa_tracking.markdown",
     "fa_tracking.catalogue",
     "fa_tracking.scratch",

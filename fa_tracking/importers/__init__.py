@@ -7,7 +7,7 @@ A format offers
     PATTERN              which files of a folder are meant, for a message
     EXAMPLE              lines of Python that write such a log
     find(path)           the logs at or below a path
-    read(log, fields)    what stands in it, under its own names: a ``_standard.Raw`` for each training
+    read(log, fields)    what stands in it, under its own names: a ``_log.Raw`` for each training
 
 and leaves the names to ``_standard`` and the writing to ``_write``.
 """

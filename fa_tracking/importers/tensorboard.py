@@ -103,8 +103,8 @@ def read(path: Path, fields: Fields) -> list[Raw]:
     reading = _Reading(fields)
     if path.is_dir():
         folders = [folder for folder in _folders(path) if folder == path or _run_above(folder) == path]
-        events = [file for folder in folders for file in sorted(folder.glob(PATTERN))]
-        files = {file.relative_to(path).as_posix(): file for file in events}
+        found = [file for folder in folders for file in sorted(folder.glob(PATTERN))]
+        files = {file.relative_to(path).as_posix(): file for file in found}
     else:
         files = {path.name: path}
     for name, file in files.items():

@@ -30,7 +30,7 @@ def fits(connection: "DuckDBPyConnection", schema: str = "") -> bool:
     import duckdb
 
     try:
-        return connection.execute(f"from {schema}schema_digest").fetchall() == [(_digest(schema()),)]
+        return connection.execute(f"from {schema}schema_digest").fetchall() == [(_digest(schema_sql()),)]
     except duckdb.CatalogException:
         return False
 
@@ -106,8 +106,8 @@ def replacing(database: Path, readable: Sequence[str] = ()) -> "Iterator[DuckDBP
             with duckdb.connect(str(fresh)) as connection:
                 shut_off(connection, readable)
                 if is_new:
-                    connection.execute(schema())
-                    connection.execute("insert into schema_digest values ($1)", [_digest(schema())])
+                    connection.execute(schema_sql())
+                    connection.execute("insert into schema_digest values ($1)", [_digest(schema_sql())])
                 create_views(connection)  # before anything is asked that theirs could answer
                 allow_memory(connection, 0)
                 yield connection
@@ -120,7 +120,7 @@ def replacing(database: Path, readable: Sequence[str] = ()) -> "Iterator[DuckDBP
         raise FATrackError(f"the database {database} could not be written: {first_line(error)}") from error
 
 
-def schema() -> str:
+def schema_sql() -> str:
     return files("fa_tracking.results").joinpath("schema.sql").read_text(encoding="utf-8")
 
 
