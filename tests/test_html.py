@@ -55,7 +55,7 @@ def test_a_page_turns_no_text_around(made: Callable[[str], str]) -> None:
 def test_a_page_is_one_file(made: Callable[[str], str]) -> None:
     said = made("plain")
     assert not re.search(r"\bsrc\s*=|url\(|@import|https?://", said)
-    assert re.findall(r"<link[^>]*>", said) == ['<link rel="icon" href="data:,">']
+    assert set(re.findall(r"<link[^>]*>", said)) <= {'<link rel="icon" href="data:,">'}
     assert said.count("<style>") == 1 and (ROOT / "fa_tracking/templates/page.css").read_text() in said
 
 

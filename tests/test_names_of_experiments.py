@@ -3,16 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import forks
 import pytest
 from click.testing import CliRunner
+from conftest import empty_database
 from mlflow import MlflowClient
 
 from fa_tracking.cli import main
 from fa_tracking.errors import UsageError
 from fa_tracking.publishing.reference import Answers, parse
 from fa_tracking.results.compare import compare
-from fa_tracking.results.database import ask, connect, find_query
+from fa_tracking.results.database import Query, ask, connect, explain_query, find_query
 from fa_tracking.results.export.export import export
 
 NAMES = ["x[1]", "x1", "x*", "xy", "x?", "it's 100 %", "~x1", "a b"]
@@ -82,3 +84,20 @@ def test_both_at_once_are_refused(database: Path) -> None:
     both = ["--experiment", "x1", "--experiment-glob", "x*"]
     done = CliRunner().invoke(main, ["query", "runs", *both, "--db", str(database)])
     assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1
+
+
+def test_a_query_that_is_asked_of_no_experiment_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.duckdb"
+    with empty_database(path):
+        pass
+    with connect(path) as connection, pytest.raises(UsageError, match=r"'mine' has no \$experiment"):
+        ask(connection, Query("mine", "t", ("one",), "select 1 as one"), "e")
+
+
+@pytest.mark.parametrize("experiment", ["it's", "~a*", "$experiment"])
+def test_the_explained_query_holds_the_experiment_as_a_literal(experiment: str) -> None:
+    query = Query("mine", "t", ("e", "f"), "select $experiment as e, $experiment as f")
+    with duckdb.connect() as connection:
+        assert connection.sql(explain_query(query, experiment)).fetchall() == [(experiment, experiment)]
+    with pytest.raises(UsageError, match="'mine' needs --experiment"):
+        explain_query(query, None)
