@@ -152,7 +152,7 @@ def measure(database: Path, rounds: int, as_parquet: bool) -> None:
         copy = opened.enter_context(connect(_copied(database))) if as_parquet else None
 
         def answer(of: duckdb.DuckDBPyConnection, name: str) -> Callable[[], object]:
-            return lambda: ask(of, queries()[name], {"experiment": EXPERIMENT}).to_arrow_table()
+            return lambda: ask(of, queries()[name], EXPERIMENT).to_arrow_table()
 
         counted = connection.sql("select (select count(*) from runs), (select count(*) from metrics)").fetchall()
         runs, points = counted[0]
@@ -168,7 +168,7 @@ def measure(database: Path, rounds: int, as_parquet: bool) -> None:
             times = interleaved(candidates, rounds, warmup=1)
             middle = {k: statistics.median(v) for k, v in times.items()}
             slowest = max(slowest, middle["sql"])
-            rows = ask(connection, queries()[name], {"experiment": EXPERIMENT}).shape[0]
+            rows = ask(connection, queries()[name], EXPERIMENT).shape[0]
             beside = "".join(f"   in {k} {v:7.3f} s" for k, v in middle.items() if k != "sql")
             of_file = f", {middle['parquet'] / middle['sql']:5.2f} of the file's" if copy else ""
             print(f"  {name:<22} {middle['sql']:7.3f} s  {rows:>9,} rows{beside}{of_file}", flush=True)

@@ -12,8 +12,8 @@ import pandas as pd
 
 from dashboards import theme
 from fa_tracking.protocol.verdicts import OTHER_THRESHOLDS, head
+from fa_tracking.publishing.cell_tables import DIAGNOSTICS, MARKS
 from fa_tracking.publishing.publication import MISSING, mean_and_sd
-from fa_tracking.publishing.report import DIAGNOSTICS, MARKS
 from fa_tracking.results.export.sources import address, id_in_store, store_of
 from fa_tracking.spelled import counted, short
 from fa_tracking.untrusted import one_line

@@ -67,7 +67,7 @@ def answers(experiment: str, database: str | Path = DEFAULT_DATABASE, glyphs: Gl
         @cache
         def answer(query: str) -> pd.DataFrame:
             with sql_errors():
-                relation = ask(connection, find_query(query), {"experiment": experiment})
+                relation = ask(connection, find_query(query), experiment)
                 # through Python objects: DuckDB's own data frame turns NULL into NaN, and NaN must stay apart from it
                 rows = [[_printable(value, glyphs) for value in row] for row in relation.fetchall()]
                 return pd.DataFrame(rows, columns=relation.columns, dtype=object)
@@ -91,7 +91,7 @@ def draw(name: str, experiment: str, answer: Answer) -> Drawn:
     """
     chart = catalogue.load(charts, name)
     query, rows = find_query(chart.QUERY), answer(chart.QUERY)
-    sql = explain_query(query, {"experiment": experiment})
+    sql = explain_query(query, experiment)
     if rows.empty:
         nothing = f"Nothing to draw: the query {query.name} has no rows for {experiment}: {query.title}."
         return Drawn(name, chart.TITLE, query, sql, rows, None, nothing)

@@ -20,9 +20,10 @@ from dashboards import board
 from dashboards.draw import Answer, answers, draw_all, write
 from dashboards.names import Glyphs
 from dashboards.thin import first_groups
+from fa_tracking import html
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.verdicts import caveats
-from fa_tracking.publishing.report import DIAGNOSTICS
+from fa_tracking.publishing.cell_tables import DIAGNOSTICS
 from fa_tracking.publishing.tables import numeric_columns
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, explain_query, find_query
 from fa_tracking.results.export.sources import Progress, unseen
@@ -81,33 +82,31 @@ def page(experiment: str, answer: Answer, mlflow_url: str | None = None, progres
         "datasets": datasets,
         "answers": {name: _first_rows(answer(name)) for name in queries},
     }
-    return str(
-        _templates()
-        .get_template("page.html")
-        .render(
-            experiment=one_line(experiment),
-            made=_at(datetime.now(UTC)),
-            known=_known(rows),
-            n_runs=len(runs),
-            tally=Counter(run["state"] for run in runs),
-            states=board.STATES,
-            filters=_filters(runs),
-            cells=shown,
-            n_cells=len(cells),
-            n_shown=sum(len(cell["runs"]) for cell in shown),
-            folded=len(runs) >= FOLDED_FROM,
-            caveats=caveats(rows["verdict"]),
-            measured=list(zip(DIAGNOSTICS, board.MEASURED.values(), board.thresholds(rows), strict=True)),
-            stores=board.stores(rows, mlflow_url),
-            mlflow=board.MLFLOW_URL,
-            charts=charts,
-            answers={name: _answered(query, experiment, answer(name)) for name, query in queries.items()},
-            board=board.QUERY,
-            every=f"{mlflow_url}fa/" if mlflow_url and mlflow_url.startswith("/") else None,  # on MLflow's own server
-            first_rows=FIRST_ROWS,
-            data=_packed(data),
-            bundle=_bundle(),
-        )
+    return html.render(
+        "page.html.j2",
+        ("dashboards", "assets"),
+        experiment=one_line(experiment),
+        made=_at(datetime.now(UTC)),
+        known=_known(rows),
+        n_runs=len(runs),
+        tally=Counter(run["state"] for run in runs),
+        states=board.STATES,
+        filters=_filters(runs),
+        cells=shown,
+        n_cells=len(cells),
+        n_shown=sum(len(cell["runs"]) for cell in shown),
+        folded=len(runs) >= FOLDED_FROM,
+        caveats=caveats(rows["verdict"]),
+        measured=list(zip(DIAGNOSTICS, board.MEASURED.values(), board.thresholds(rows), strict=True)),
+        stores=board.stores(rows, mlflow_url),
+        mlflow=board.MLFLOW_URL,
+        charts=charts,
+        answers={name: _answered(query, experiment, answer(name)) for name, query in queries.items()},
+        board=board.QUERY,
+        every=f"{mlflow_url}fa/" if mlflow_url and mlflow_url.startswith("/") else None,  # on MLflow's own server
+        first_rows=FIRST_ROWS,
+        data=_packed(data),
+        bundle=_bundle(),
     )
 
 
@@ -184,7 +183,7 @@ def _answered(query: Query, experiment: str, rows: pd.DataFrame) -> Answered:
     if "n" in rows and rows["n"].notna().any():
         low, high = rows["n"].min(), rows["n"].max()
         behind.append(f"n = {low}" if low == high else f"n from {low} to {high}")
-    sql = explain_query(query, {"experiment": experiment})
+    sql = explain_query(query, experiment)
     return Answered(query.name, query.title, query.notes, sql, ", ".join(behind), len(rows) > FIRST_ROWS)
 
 
@@ -202,14 +201,6 @@ def _first_rows(rows: pd.DataFrame) -> dict[str, Any]:
 def _packed(data: Any) -> str:
     """JSON, compressed: rows of many runs and epochs say the same names over and over."""
     return base64.b64encode(gzip.compress(json.dumps(data, ensure_ascii=False).encode(), mtime=0)).decode()
-
-
-@cache
-def _templates() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("dashboards", "assets")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 @cache

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from fa_tracking import markdown
 from fa_tracking.protocol.diagnose import diagnose
 from trainers import data
 from trainers.cell import Cell, cell_of
@@ -195,10 +196,9 @@ def measured(fingerprint: Fingerprint, reading: Reading, seed: int, data_dir: st
             yield {"epoch": epoch, "number": key, "theirs": theirs, "ours": ours[key]}
 
 
-def table(rows: list[dict[str, str]]) -> Iterator[str]:
+def table(rows: list[dict[str, str]]) -> str:
     """The table in Markdown: a row for each reading, fingerprint and seed."""
-    yield "| fingerprint | reading | seed | ours / theirs by epoch | distance |"
-    yield "|---|---|---|---|---|"
+    head, found = ["fingerprint", "reading", "seed", "ours / theirs by epoch", "distance"], []
     keys = list(dict.fromkeys((r["fingerprint"], r["reading"], r["seed"]) for r in rows))
     order = {
         (name, reading.says): (i, j) for i, name in enumerate(FINGERPRINTS) for j, reading in enumerate(READINGS[name])
@@ -207,7 +207,8 @@ def table(rows: list[dict[str, str]]) -> Iterator[str]:
         own = [r for r in rows if (r["fingerprint"], r["reading"], r["seed"]) == (name, says, seed)]
         logs = [abs(math.log(float(r["ours"]) / float(r["theirs"]))) for r in own]
         shown = ", ".join(f"{r['number']}({r['epoch']}) {float(r['ours']):.2g}/{float(r['theirs']):.2g}" for r in own)
-        yield f"| {FINGERPRINTS[name].said} | {says} | {seed} | {shown} | {math.exp(sum(logs) / len(logs)):.2f} |"
+        found.append([FINGERPRINTS[name].said, says, seed, shown, f"{math.exp(sum(logs) / len(logs)):.2f}"])
+    return markdown.table(head, found, is_markdown=True)
 
 
 def main() -> None:
@@ -219,7 +220,7 @@ def main() -> None:
     given = parser.parse_args()
     rows = list(csv.DictReader(ROWS.open())) if ROWS.exists() else []
     if given.seed is None:
-        print("\n".join(table(rows)))
+        print(table(rows), end="")
         return
     prepare(RunOptions(threads=1))
     for name in given.only:
@@ -232,7 +233,7 @@ def main() -> None:
                 writer = csv.DictWriter(file, list(found[0]))
                 writer.writeheader()
                 writer.writerows(rows)
-            print("\n".join(table([{k: str(v) for k, v in row.items()} for row in found])), flush=True)
+            print(table([{k: str(v) for k, v in row.items()} for row in found]), end="", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 
 from reproduction_values import VALUES
 
+from fa_tracking import markdown
 from fa_tracking.publishing.tables import render
 from fa_tracking.results.database import connect, find_query, run_sql
 
@@ -19,6 +20,8 @@ HERE = Path(__file__).parent
 REFERENCE = HERE / "reference-results"
 
 Rows = list[dict[str, Any]]
+Lines = list[Sequence[object]]
+"""The lines of a table, its headings first."""
 
 AUDITED = """
 select r.*, a.verdict, a.flags, a.fires_a, a.fires_b, a.fires_c, a.fires_d, a.headline_accuracy as accuracy, a.margin_pp,
@@ -118,10 +121,22 @@ def _flat(table: dict[str, Any], name: str) -> dict[str, str]:
 
 
 def verdicts(results: Results, published: dict[str, Any]) -> str:
-    lines = [
-        "| method | seed | epochs | accuracy | ‖h_L‖ | growth (a) | ‖g_L‖ (b) | (c) | margin (d) | flags | published | |"
+    rows: Lines = [
+        [
+            "method",
+            "seed",
+            "epochs",
+            "accuracy",
+            "‖h_L‖",
+            "growth (a)",
+            "‖g_L‖ (b)",
+            "(c)",
+            "margin (d)",
+            "flags",
+            "published",
+            "",
+        ]
     ]
-    lines += ["|---|---|---|---|---|---|---|---|---|---|---|---|"]
     for row in _main_runs(results):
         said = published["resmlp"][row["method"]]
         cells = [
@@ -130,8 +145,8 @@ def verdicts(results: Results, published: dict[str, Any]) -> str:
             _pp(row["margin_pp"]),
             _flags(row["flags"]), _flags(",".join(said["flags"])), _agreement(row, said),
         ]  # fmt: skip
-        lines.append(_line(cells))
-    return "\n".join(lines)
+        rows.append(cells)
+    return _table(rows)
 
 
 def agreement(results: Results, published: dict[str, Any]) -> str:
@@ -168,35 +183,44 @@ def _agreement(row: dict[str, Any], said: dict[str, Any]) -> str:
 
 
 def beside(results: Results, published: dict[str, Any]) -> str:
-    lines = ["| method | n | accuracy here | published | ‖g_L‖ here | published | (c) here | published |"]
-    lines += ["|---|---|---|---|---|---|---|---|"]
+    rows: Lines = [["method", "n", "accuracy here", "published", "‖g_L‖ here", "published", "(c) here", "published"]]
     where = "experiment = 'reproduction' and not frozen_blocks and penalty = 0"
     for row in results.cells("method", where):
         said = published["resmlp"][row["method"]]
         cells = [row["method"], row["n"], _spread(row), said["accuracy"], _power(row["g_norm"])]
         cells += [said["deepest_grad_norm"], f"{row['stability']:.2f}", said.get("stability", "")]
-        lines.append(_line(cells))
-    return "\n".join(lines)
+        rows.append(cells)
+    return _table(rows)
 
 
 def random_init(results: Results, published: dict[str, Any]) -> str:
     said = published["random_init"]
-    lines = ["| | accuracy | ‖h_L‖ | ‖g_L‖ | (c) | flags |", "|---|---|---|---|---|---|"]
+    rows: Lines = [["", "accuracy", "‖h_L‖", "‖g_L‖", "(c)", "flags"]]
     stated = [said["accuracy"], said["deepest_residual_norm"], said["deepest_grad_norm"], said["stability"]]
-    lines.append(_line(["published", *stated, _flags(said["flags"])]))
+    rows.append(["published", *stated, _flags(said["flags"])])
     for row in results.rows(
         "select * from audited where epochs = 0 and dataset = 'cifar10' and width = 256 order by seed"
     ):
         cells = [f"seed {row['seed']}", f"{row['accuracy']:.3f}", _short(row["h_norm"]), _power(row["g_norm"])]
-        lines.append(_line([*cells, f"{row['stability']:.2f}", _flags(row["flags"])]))
-    return "\n".join(lines)
+        rows.append([*cells, f"{row['stability']:.2f}", _flags(row["flags"])])
+    return _table(rows)
 
 
 def first_flag(results: Results, published: dict[str, Any]) -> str:
-    lines = [
-        "| network | seed | epochs run | (a) first | published | (b) first | (b) at B = 1,280 | published | accuracy then | at the end |"
+    rows: Lines = [
+        [
+            "network",
+            "seed",
+            "epochs run",
+            "(a) first",
+            "published",
+            "(b) first",
+            "(b) at B = 1,280",
+            "published",
+            "accuracy then",
+            "at the end",
+        ]
     ]
-    lines += ["|---|---|---|---|---|---|---|---|---|---|"]
     seen = set()
     for row in sorted(results.first_flags(), key=lambda r: (r["architecture"], r["method"], r["seed"])):
         name = f"{row['architecture']} {row['method']}"
@@ -207,13 +231,12 @@ def first_flag(results: Results, published: dict[str, Any]) -> str:
         cells = [name, row["seed"], row["final_epoch"], _never(row["growth_epoch"]), said["growth"]]
         cells += [_never(row["grad_floor_epoch"]), _never(row["grad_floor_at_1280"]), said["grad_floor"]]
         cells += [_number(row["accuracy_at_first"], ".3f")]
-        lines.append(_line([*cells, _number(row["final_accuracy"], ".3f")]))
-    return "\n".join(lines)
+        rows.append([*cells, _number(row["final_accuracy"], ".3f")])
+    return _table(rows)
 
 
 def penalty(results: Results, published: dict[str, Any]) -> str:
-    lines = ["| method | λ | n | accuracy | margin (d) | growth | ‖g_L‖ | flags | published |"]
-    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    rows: Lines = [["method", "λ", "n", "accuracy", "margin (d)", "growth", "‖g_L‖", "flags", "published"]]
     where = (
         "method in ('bp', 'dfa') and architecture = 'resmlp' and width = 256 and dataset = 'cifar10' and epochs = 30 "
         "and not frozen_blocks and augmentation = 'none'"
@@ -221,17 +244,17 @@ def penalty(results: Results, published: dict[str, Any]) -> str:
     for row in results.cells("method, penalty", where):
         cells = [row["method"], f"{row['penalty']:g}", row["n"], _spread(row), _pp(row["margin_pp"])]
         cells += [_short(row["growth"]), _power(row["g_norm"]), row["flags"].replace(",", " ")]
-        lines.append(_line([*cells, published["penalty"].get(f"{row['method']} {row['penalty']:g}", "")]))
-    return "\n".join(lines)
+        rows.append([*cells, published["penalty"].get(f"{row['method']} {row['penalty']:g}", "")])
+    return _table(rows)
 
 
 def frozen(results: Results, published: dict[str, Any]) -> str:
-    lines = ["| frozen blocks | epochs | n | accuracy | published |", "|---|---|---|---|---|"]
+    rows: Lines = [["frozen blocks", "epochs", "n", "accuracy", "published"]]
     where = "frozen_blocks and architecture = 'resmlp' and width = 256 and dataset = 'cifar10'"
     for row in results.cells("method, epochs", where):
         cells = [row["method"], row["epochs"], row["n"], _spread(row), published["frozen"].get(row["method"], "")]
-        lines.append(_line(cells))
-    return "\n".join(lines)
+        rows.append(cells)
+    return _table(rows)
 
 
 def knocked_out(results: Results, _: dict[str, Any]) -> str:
@@ -243,32 +266,30 @@ def knocked_out(results: Results, _: dict[str, Any]) -> str:
 
 
 def aligned(results: Results, published: dict[str, Any]) -> str:
-    lines = ["| method | λ | layer | Γ | null of fresh feedback | published |", "|---|---|---|---|---|---|"]
+    rows: Lines = [["method", "λ", "layer", "Γ", "null of fresh feedback", "published"]]
     for row in results.rows(ALIGNMENT):
         name = row["method"] + (f" {row['penalty']:g}" if row["penalty"] else "")
         null = "" if row["null_mean"] is None else f"{row['null_mean']:+.3f} ± {_number(row['null_sd'], '.3f')}"
         gamma = "below the floor" if row["alignment"] is None else f"{row['alignment']:+.3f}"
         said = published["alignment"].get(name, "") if row["layer"] == 3 else ""
-        lines.append(_line([row["method"], f"{row['penalty']:g}", row["layer"], gamma, null, said]))
-    return "\n".join(lines)
+        rows.append([row["method"], f"{row['penalty']:g}", row["layer"], gamma, null, said])
+    return _table(rows)
 
 
 def wide(results: Results, published: dict[str, Any]) -> str:
-    lines = ["| network | method | epochs | accuracy | growth (a) | ‖g_L‖ (b) | (c) | flags | published |"]
-    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    rows: Lines = [["network", "method", "epochs", "accuracy", "growth (a)", "‖g_L‖ (b)", "(c)", "flags", "published"]]
     for row in results.rows(
         "select * from audited where experiment = 'reproduction_wide' order by architecture, method"
     ):
         network = "width_512" if row["architecture"] == "resmlp" else row["architecture"]
         said = published.get(network, {}).get(row["method"], "")
         cells = [network, row["method"], row["audited_epoch"], f"{row['accuracy']:.3f}", _short(row["growth"])]
-        lines.append(_line([*cells, _power(row["g_norm"]), f"{row['stability']:.2f}", _flags(row["flags"]), said]))
-    return "\n".join(lines)
+        rows.append([*cells, _power(row["g_norm"]), f"{row['stability']:.2f}", _flags(row["flags"]), said])
+    return _table(rows)
 
 
 def causes(results: Results, _: dict[str, Any]) -> str:
-    lines = ["| run | seed | epochs | accuracy, test | training | growth | ‖g_L‖ | (c) | flags |"]
-    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    rows: Lines = [["run", "seed", "epochs", "accuracy, test", "training", "growth", "‖g_L‖", "(c)", "flags"]]
     for row in results.rows(
         "select * from audited where architecture = 'resmlp' and width = 256 and dataset = 'cifar10' and seed = 42 "
         "and epochs > 0 and not frozen_blocks and penalty = 0 "
@@ -283,8 +304,8 @@ def causes(results: Results, _: dict[str, Any]) -> str:
             _number(row["accuracy_train"], ".3f"),
         ]
         cells += [_short(row["growth"]), _power(row["g_norm"]), f"{row['stability']:.2f}", _flags(row["flags"])]
-        lines.append(_line(cells))
-    return "\n".join(lines)
+        rows.append(cells)
+    return _table(rows)
 
 
 def epochs_run(results: Results, _: dict[str, Any]) -> str:
@@ -325,8 +346,10 @@ def _catalogued(name: str, experiment: str) -> str:
     return find_query(name).sql.rstrip().rstrip(";").replace("$experiment", f"'{experiment}'")
 
 
-def _line(cells: Sequence[object]) -> str:
-    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+def _table(rows: Lines) -> str:
+    """The rows as Markdown, of which the first has the headings."""
+    head, *below = [[str(cell) for cell in row] for row in rows]
+    return markdown.table(head, below, is_markdown=True).rstrip()
 
 
 def _spread(row: dict[str, Any]) -> str:

@@ -1,5 +1,4 @@
 -- title: One network's Γ under four aggregations, and whether its sign depends on the choice
--- params: experiment
 -- columns: method, architecture, width, depth, epochs, penalty, frozen_blocks, also, seed, n_layers, n_deep, mean_all, mean_deep, pooled_all, pooled_deep, spread, sign_changes, run_id
 -- At the last epoch of each run. mean: over the samples; pooled: all samples as one vector. Each is then a plain mean
 -- over layers, all: the n_layers in which Γ is a measurement; deep: the n_deep of these above h_0, NULL where there is

@@ -1,5 +1,4 @@
 -- title: Γ by layer at the last epoch, over the seeds, beside the null of fresh feedback
--- params: experiment
 -- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, also, layer, n, n_missing, mean, sd, low, high, null_mean, null_sd, null_low, null_high, n_null, n_beyond_null
 -- n counts the seeds in which Γ is a measurement at that layer, n_missing those in which it is none: its gradient is
 -- below the floor. mean and sd: of Γ over the n seeds; low and high: Student's t at 95 %. null_mean and null_sd: of Γ over

@@ -1,5 +1,4 @@
 -- title: Block knock-out: accuracy without each block's branch, and without all of them
--- params: experiment
 -- columns: method, architecture, width, depth, epochs, penalty, frozen_blocks, augmentation, also, seed, samples, whole, without_all, without_each, worst_single, worst_block, run_id
 -- On the protocol's evaluation samples, so that whole may differ from the headline accuracy by its sampling error.
 -- without_each: block and accuracy, in the order of the blocks. worst_single: the lowest accuracy with one branch removed,

@@ -1,5 +1,4 @@
 -- title: The verdict board: every run of any status, beside its cell's mean accuracy and sample standard deviation
--- params: experiment
 -- columns: experiment, cell, method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, also, n, n_runs, n_diverged, n_aborted, n_unaudited, accuracy_mean, accuracy_sd, cell_flags, cell_verdict, seed, run_name, status, aborted_at, evidence, accuracy, growth, grad_norm, stability, margin_pp, fires_a, fires_b, fires_c, fires_d, flags, verdict, kinds, inexact, h_norm_explosion_ratio, g_norm_floor, stability_drift_ceiling, frozen_acc_margin_pp, source, exported_at, changed_at, run_id
 -- n counts the seeds behind accuracy_mean and accuracy_sd: finished, audited, with a finite accuracy; runs of one seed are
 -- averaged first. Of the n_runs finished runs of a cell, those that diverged, were aborted or are not audited are in no

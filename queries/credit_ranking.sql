@@ -1,5 +1,4 @@
 -- title: How Γ, the functional measures and the accuracy rank the methods of a network
--- params: experiment
 -- columns: architecture, width, depth, method, epochs, penalty, also, n, accuracy, deep_alignment, deep_perturbation, deep_nudge, rank_accuracy, rank_alignment, rank_perturbation, rank_nudge, n_against_alignment
 -- Means over the n seeds with an accuracy; deep_: the mean over the layers above h_0 in which it is measured, then over
 -- seeds. Ranks are among the cells of one architecture, width, depth and data set, frozen controls left out; 1 is the

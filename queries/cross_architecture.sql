@@ -1,5 +1,4 @@
 -- title: Each method over architectures: which diagnostics flag it where
--- params: experiment
 -- columns: method, penalty, frozen_blocks, also, architecture, depth, width, dataset, epochs, n, n_runs, n_diverged, accuracy_mean, accuracy_sd, margin_pp_mean, n_margin, growth_median, grad_norm_median, flags, verdict, n_architectures, same_verdict
 -- Architectures differ in width, depth and data set too, so that no accuracy is subtracted from another. n counts the
 -- seeds behind the means, n_margin those behind the margin. same_verdict: whether the verdict of the method is one in

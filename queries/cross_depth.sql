@@ -1,5 +1,4 @@
 -- title: Each method over depths: whether accuracy, growth and verdict stay as they are
--- params: experiment
 -- columns: method, architecture, width, epochs, penalty, frozen_blocks, also, depth, n, n_runs, accuracy_mean, accuracy_sd, change_pp, change_sd, n_pairs, growth_median, grad_norm_median, flags, verdict, n_depths, same_verdict
 -- Cells that differ in depth alone stand together. change_pp: accuracy less that of the shallowest of them, paired by
 -- seed where they share two or more (n_pairs), else of the means. same_verdict: whether the verdict is one at all

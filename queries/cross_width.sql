@@ -1,5 +1,4 @@
 -- title: Each method over widths: whether accuracy, growth and verdict stay as they are
--- params: experiment
 -- columns: method, architecture, depth, epochs, penalty, frozen_blocks, also, width, n, n_runs, accuracy_mean, accuracy_sd, change_pp, change_sd, n_pairs, growth_median, grad_norm_median, flags, verdict, n_widths, same_verdict
 -- Cells that differ in width alone stand together. change_pp: accuracy less that of the narrowest of them, paired by
 -- seed where they share two or more (n_pairs), else of the means. same_verdict: whether the verdict is one at all

@@ -1,5 +1,4 @@
 -- title: What each of seven reporting strategies says of each method: walked back, kept, MIXED or not measured
--- params: experiment
 -- columns: method, architecture, width, depth, dataset, epochs, lr, penalty, frozen_blocks, augmentation, also, strategy, place, decision, n, n_measured, n_walked_back
 -- A row a cell and strategy, as decision_utility counts them: a cell's audited runs that ended as planned, without the
 -- frozen controls. Of its n runs n_measured have what the strategy goes by. place: the order of the strategies.

@@ -1,5 +1,4 @@
 -- title: Seven reporting strategies: which methods each of them walks back
--- params: experiment
 -- columns: architecture, width, depth, dataset, strategy, n_methods, n_runs, n_walked_back, n_mixed, n_kept, n_not_measured, walked_back, mixed
 -- A method is a cell: its audited runs that ended as planned, without the frozen controls, so that a method at two
 -- learning rates counts twice. It is walked back where every run that was measured is, mixed where the runs disagree.

@@ -1,5 +1,4 @@
 -- title: Depth ladder: the accuracy where only the last k blocks are trained, beside k = 0, the frozen control
--- params: experiment
 -- columns: method, architecture, width, depth, dataset, epochs, lr, penalty, augmentation, also, trainable_blocks, n, n_runs, n_diverged, n_aborted, accuracy_mean, accuracy_sd, gain_pp, gain_sd, n_pairs, best_blocks, n_rungs, flags, verdict
 -- A row a cell, of cells that differ in k (trainable_blocks) alone. Mean and sd (n − 1) are over n seeds, the runs of a seed
 -- averaged first; diverged and aborted runs are counted and in none. gain_pp: accuracy less that of k = 0 in percentage

@@ -1,5 +1,4 @@
 -- title: Depth ladder, seed by seed, beside the mean of its k
--- params: experiment
 -- columns: method, architecture, width, depth, dataset, epochs, lr, penalty, augmentation, also, trainable_blocks, seed, state, accuracy, n, accuracy_mean, accuracy_sd, accuracy_low, accuracy_high, gain_pp, n_pairs, best_blocks, run_id
 -- A row a seed, of the cells of depth_ladder. A seed's runs are averaged; run_id is the first of them. Mean, sd (n − 1) and
 -- Student's t interval at 95 % are over the cell's n complete seeds with a finite accuracy. A diverged or aborted run is a

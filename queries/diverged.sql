@@ -1,5 +1,4 @@
 -- title: Runs that diverged: the epoch and the metric that were first not finite
--- params: experiment
 -- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, seed, status, aborted_at, first_epoch, first_metric, n_metrics, n_points, last_epoch, accuracy_before, verdict, run_id
 -- Runs of any status with a metric that is NaN or infinite, or an audit that found one. n_metrics, n_points: how many
 -- metrics and points. first_metric: the first by name of those at first_epoch; NULL where the audit alone found one.

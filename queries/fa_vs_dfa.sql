@@ -1,5 +1,4 @@
 -- title: Feedback layer by layer (fa) or block by block (fa_block) against direct (dfa)
--- params: experiment
 -- columns: fa, architecture, width, depth, epochs, penalty, frozen_blocks, augmentation, also, fa_n, fa_accuracy, fa_sd, dfa_n, dfa_accuracy, dfa_sd, difference_pp, difference_sd, n_pairs, fa_growth, dfa_growth, fa_grad_norm, dfa_grad_norm, fa_deep_alignment, fa_n_aligned, dfa_deep_alignment, dfa_n_aligned, fa_verdict, dfa_verdict, fa_recipe, dfa_recipe
 -- difference_pp: fa less dfa, paired by seed where they share two or more (n_pairs), else of the means. Deep alignment:
 -- Γ above h_0 at the last epoch, a mean over layers, then over the n_aligned runs in which it is a measurement; NULL

@@ -1,5 +1,4 @@
 -- title: First epoch at which each diagnostic fires, per run, and what stopping there would have saved
--- params: experiment
 -- columns: method, architecture, width, depth, epochs, penalty, frozen_blocks, augmentation, also, seed, growth_epoch, grad_floor_epoch, drift_epoch, not_finite_epoch, first_epoch, accuracy_at_first, final_epoch, final_accuracy, epochs_saved, run_id
 -- Thresholds are those of the run's audit; a run without one has none and is left out. Epoch 0 is the network before
 -- training. (c) is not part of first_epoch: by itself it does not separate healthy runs from degenerate ones. An accuracy

@@ -1,5 +1,4 @@
 -- title: Each run from its first epoch to its planned end, where its flags first fire, and what is saved from there on
--- params: experiment
 -- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, also, seed, a_epoch, b_epoch, c_epoch, n_epoch, first_epoch, final_epoch, planned, share_saved, aborted_at, n, n_flagged, fired, run_id
 -- As first_flag, with what its timeline draws. planned: the epochs that the run was given, or the last that it logged where
 -- that is later. n, n_flagged: the runs of its cell, and those with a first_epoch. fired: over the cell's runs the epochs

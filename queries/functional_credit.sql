@@ -1,5 +1,4 @@
 -- title: Γ beside what the credit does to the loss, by layer, over the seeds
--- params: experiment
 -- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, also, layer, n, alignment, alignment_sd, perturbation, perturbation_sd, perturbation_float32, perturbation_bp, perturbation_random, nudge, nudge_sd, nudge_bp, nudge_random, n_runs
 -- Means over the n seeds of what the audits of the runs measured. alignment: Γ of the rule's credit. perturbation: ρ, the
 -- correlation of the credit's word on small random moves of the state with the change of the loss; nudge: Δ, the mean

@@ -1,5 +1,4 @@
 -- title: Cells ranked by accuracy on their data set, and ranked again among those that the audit trusts
--- params: experiment
 -- columns: dataset, rank, trusted_rank, method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, also, n, n_runs, n_diverged, accuracy_mean, accuracy_sd, margin_pp_mean, n_margin, verdict
 -- rank: by the mean over the n seeds, equal means sharing a rank; trusted_rank: the same among the cells whose runs are
 -- all trustworthy and whose blocks are trained. A cell without an accuracy has no rank and stands last. Frozen controls

@@ -1,5 +1,4 @@
 -- title: Penalty by method: what λ costs BP, what it gives a method, and the gap that remains
--- params: experiment
 -- columns: architecture, width, depth, epochs, method, penalty, contrast, difference_pp, sd, n_pairs, n_a, n_b, mean_a, mean_b, recipe_a, recipe_b
 -- Each contrast is A less B in percentage points of accuracy: over the n_pairs seeds that both have where there are two
 -- or more (sd: sample standard deviation of the pairs), else of the two means, of n_a and n_b seeds, without a sd. A

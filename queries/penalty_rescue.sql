@@ -1,5 +1,4 @@
 -- title: The residual penalty per seed: ‖h_L‖, ‖g_2‖ and the accuracy beside the frozen control
--- params: experiment
 -- columns: method, architecture, width, depth, epochs, lr, penalty, augmentation, also, seed, state, residual_norm, grad_norm_2, accuracy, n, accuracy_mean, accuracy_sd, accuracy_low, accuracy_high, n_norm, residual_norm_median, grad_norm_2_median, control, passes_from, g_norm_floor, run_id
 -- A row a seed, of what was trained with a penalty and of the same without one. ‖h_L‖ and ‖g_2‖ are of the last epoch,
 -- at the deepest hidden state and at h_2: of a seed's runs the median, of their accuracies the mean; run_id is the first

@@ -1,5 +1,4 @@
 -- title: The residual penalty swept: margin over the frozen control and (d), per seed and over the seeds
--- params: experiment
 -- columns: method, architecture, width, depth, epochs, penalty, also, seed, n, n_margin, accuracy, accuracy_sd, gain_pp, gain_sd, n_pairs, margin_pp, margin_sd, growth, grad_norm, d_verdict
 -- A row a seed, then one with seed = all: mean and sample standard deviation over the n seeds, growth and ‖g_L‖ by
 -- median, the margin over n_margin of them. gain_pp: accuracy less that of the same runs without penalty, over all

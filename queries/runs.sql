@@ -1,5 +1,4 @@
 -- title: Every run of any status: when, how long, how far, and with what verdict
--- params: experiment
 -- columns: experiment, method, architecture, width, depth, dataset, epochs, penalty, frozen_blocks, seed, status, aborted_at, start_time, minutes, last_epoch, accuracy, verdict, run_id
 -- Times are UTC. accuracy: on the test set at last_epoch, the last epoch that logged one; NaN is carried.
 with accuracies as (

@@ -1,5 +1,4 @@
 -- title: What stopping at the first flag saves, over the seeds: share of the epochs, accuracy there and at the end
--- params: experiment
 -- columns: method, architecture, width, depth, epochs, penalty, frozen_blocks, also, rule, n, n_flagged, n_aborted, first_epoch_min, first_epoch_max, share_saved_mean, share_saved_sd, n_accuracy, accuracy_at_first, accuracy_at_end, change_pp, change_sd
 -- A row a cell and rule: stop at the end of the first epoch at which the flag fires; thresholds as in first_flag. n
 -- counts the seeds with an audited run that ended as planned, n_flagged those in which the flag fires: the epochs and

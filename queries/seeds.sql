@@ -1,5 +1,4 @@
 -- title: Every seed's accuracy and margin, beside its cell's mean and 95 % interval
--- params: experiment
 -- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, also, measure, seed, state, verdict, value, n, mean, sd, low, high, run_id
 -- A row a cell, measure and seed. measure: accuracy in [0, 1], or margin_pp over the frozen control where there is one.
 -- value: of the seed, its runs averaged; run_id is the first of them, verdict the gravest. mean and sd (n − 1): over the cell's n seeds that

@@ -1,5 +1,4 @@
 -- title: Cross-batch stability (c) as a sub-mode: drift or noise, among degenerate runs and among the others
--- params: experiment
 -- columns: method, architecture, width, depth, epochs, penalty, frozen_blocks, also, regime, n, n_drift, n_noise, stability_mean, stability_sd, submode, by_seed
 -- drift: the batches' gradients share a direction, above the audit's ceiling; noise: they do not. (c) does not tell
 -- healthy from degenerate, so a cell has a row for each regime that its runs are in: degenerate where (a) or (b) fires,

@@ -1,5 +1,4 @@
 -- title: Each diagnostic's threshold swept over decades: how many runs it flags, and where the verdicts would change
--- params: experiment
 -- columns: flag, used, threshold, n, n_not_finite, n_flagged, n_changed, same_from, same_to, n_degenerate, healthy_edge, degenerate_edge, separates
 -- Audited runs that ended as planned, without the frozen controls; n have a finite measurement. used: the threshold of
 -- the audit, n_changed: the runs that another threshold flags differently. Any threshold between same_from and same_to

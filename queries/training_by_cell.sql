@@ -1,5 +1,4 @@
 -- title: ‖h_L‖, ‖g_L‖ and accuracy by epoch, over the seeds of each cell: the median and the range
--- params: experiment
 -- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, also, epoch, quantity, n, n_not_finite, median, lowest, highest, g_norm_floor
 -- A row a cell, epoch and quantity that was measured there. n: the seeds with a finite value at that epoch, which the
 -- median and the range are of; runs of one seed are averaged first. n_not_finite: the runs whose value is NaN or infinite

@@ -1,5 +1,4 @@
 -- title: ‖h_L‖, ‖g_L‖ and accuracy by epoch, per run
--- params: experiment
 -- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, also, seed, epoch, deepest_residual_norm, deepest_grad_norm, accuracy, g_norm_floor, run_id
 select
     method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, also, seed,

@@ -1,5 +1,4 @@
 -- title: The verdict of every run, by method, architecture and seed
--- params: experiment
 -- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, also, seed, n, place, accuracy, flags, verdict, aborted_at, run_id
 -- n: the finished runs of one cell and seed; place: which of these a row is, from 1. Runs without a seed stand together.
 select

@@ -1,5 +1,4 @@
 -- title: Accuracy, growth and ‖g_L‖ per seed over the widths of networks that differ in width alone
--- params: experiment
 -- columns: method, architecture, width, depth, epochs, lr, penalty, frozen_blocks, augmentation, also, seed, state, accuracy, growth, grad_norm, n, accuracy_mean, accuracy_sd, accuracy_low, accuracy_high, growth_median, grad_norm_median, n_widths, h_norm_explosion_ratio, g_norm_floor, run_id
 -- A row a seed, of what was trained at two widths or more (n_widths). Of a seed's runs the accuracy is averaged, growth
 -- and ‖g_L‖ are medians; run_id is the first of them. Mean, sd (n − 1) and Student's t interval at 95 % are over the

@@ -8,8 +8,8 @@ import duckdb
 import pytest
 
 from fa_tracking.errors import UsageError
-from fa_tracking.results.export.export import replacing
 from fa_tracking.results.export.parquet import ORDERS, WHOLE, write_parquet
+from fa_tracking.results.export.replace import replacing
 from fa_tracking.results.folders import find_folders, open_folders
 
 ASKED = """

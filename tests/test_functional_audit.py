@@ -102,8 +102,8 @@ def test_the_database_holds_what_the_reports_say(
 
 def test_the_queries_have_them_by_layer_and_rank_the_methods(database: Path, tmp_path: Path) -> None:
     with connect(database) as connection:
-        layers = ask(connection, find_query("functional_credit"), {"experiment": "functional"}).df()
-        ranked = ask(connection, find_query("credit_ranking"), {"experiment": "functional"}).df()
+        layers = ask(connection, find_query("functional_credit"), "functional").df()
+        ranked = ask(connection, find_query("credit_ranking"), "functional").df()
     assert len(layers) == 3 * len(METHODS) and layers["perturbation_bp"].min() >= 0.99
     assert set(ranked["method"]) == set(METHODS) - {"bp"}
     for column, up in (("alignment", False), ("perturbation", False), ("nudge", True)):

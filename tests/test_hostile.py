@@ -30,8 +30,9 @@ from fa_tracking.auditor.evidence import eval_data, logged_model
 from fa_tracking.auditor.evidence.checkpoint import batches
 from fa_tracking.cli import main
 from fa_tracking.errors import CheckpointError, FATrackError, UsageError
-from fa_tracking.publishing import claims, markers
+from fa_tracking.publishing import claims
 from fa_tracking.publishing.reference import Answers
+from fa_tracking.publishing.verify import read, verify
 from fa_tracking.results.database import connect, run_sql, sql_errors
 from fa_tracking.tracking import checkpoint, names
 from trainers.study import grid
@@ -151,9 +152,9 @@ def test_yaml_that_stands_for_a_million_million_values_is_refused(tmp_path: Path
     (tmp_path / "date.yaml").write_text("title: 2001-99-99")
     (tmp_path / "number.yaml").write_text(f"title: {'1:' * 50_000}1")
     for name in ("bomb", "code", "date", "number"):
-        for read in (lambda p: grid.load(str(p)), claims.load):
+        for load in (lambda p: grid.load(str(p)), claims.load):
             with pytest.raises(UsageError):
-                read(tmp_path / f"{name}.yaml")
+                load(tmp_path / f"{name}.yaml")
 
 
 def test_a_study_of_more_runs_than_anybody_can_enumerate_is_refused(tmp_path: Path) -> None:
@@ -373,7 +374,7 @@ def test_a_value_of_a_run_closes_no_marker(database: Path, tmp_path: Path) -> No
     path = tmp_path / "x.md"
     path.write_text("<!-- fa: runs[experiment~=odd*,seed=0].method -->?<!-- /fa -->\n")
     with connect(database) as connection:
-        fresh = markers.verify(path, markers.read(path), Answers(connection)).text
+        fresh = verify(path, read(path), Answers(connection)).text
     assert "&lt;script&gt;" in fresh and SCRIPT not in fresh
 
 
@@ -389,5 +390,5 @@ def test_a_long_document_takes_no_long_time(name: str, piece: str, database: Pat
     path.write_text(piece)
     began = time.process_time()
     with connect(database) as connection:
-        markers.verify(path, markers.read(path), Answers(connection))
+        verify(path, read(path), Answers(connection))
     assert time.process_time() - began < 20

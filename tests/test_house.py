@@ -39,6 +39,7 @@ DOORS = ("trainers.__main__", "fa_tracking.__main__")
 SHARED = {
     "fa_tracking",
     "fa_tracking.errors",
+    "fa_tracking.html",
     "fa_tracking.markdown",
     "fa_tracking.catalogue",
     "fa_tracking.scratch",
@@ -172,7 +173,8 @@ def test_the_wheel_carries_queries_schema_and_studies_and_finds_them(tmp_path: P
     assert {f"fa_tracking/queries/{name}.sql" for name in queries()} <= names
     assert {"fa_tracking/results/schema.sql", "fa_tracking/results/derive.sql", "fa_tracking/py.typed"} <= names
     assert {f"trainers/studies/{p.name}" for p in (ROOT / "trainers/studies").glob("*.yaml")} <= names
-    assert {f"dashboards/assets/{p.name}" for p in (ROOT / "dashboards/assets").iterdir()} <= names
+    for folder in ("dashboards/assets", "fa_tracking/templates"):
+        assert {f"{folder}/{p.name}" for p in (ROOT / folder).iterdir()} <= names
     program = f"import sys; sys.path.insert(0, {str(tmp_path / 'x')!r})\n"
     program += "import fa_tracking\nfrom fa_tracking.results.database import queries\n"
     program += "print(len(queries()), fa_tracking.__file__)"

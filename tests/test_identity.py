@@ -187,7 +187,7 @@ def test_what_a_run_leaves_out_is_what_it_would_have_said(key: str, make: Make, 
         found = named_cells(connection)
         assert found[silent] == found[said] == found[told] != found[other]
         assert spelled in found[other].split(" ")
-        rows = ask(connection, find_query("cross_seed"), {"experiment": request.node.name})
+        rows = ask(connection, find_query("cross_seed"), request.node.name)
         assert [n for (n,) in rows.project("n_runs").order("n_runs").fetchall()] == [1, 2, 3]
         assert {also for (also,) in rows.project("also").fetchall()} == {"", spelled}
 
@@ -347,7 +347,7 @@ def test_a_method_is_compared_with_bp_whatever_it_brings_along_and_with_itself_a
                 make(seed, accuracy=accuracy, method=method, penalty=penalty, **recipe)
     audit(request.node.name, store)
     with exported() as connection:
-        rows = ask(connection, find_query("penalty_2x2"), {"experiment": request.node.name})
+        rows = ask(connection, find_query("penalty_2x2"), request.node.name)
         found = rows.project("contrast, round(difference_pp), n_pairs, recipe_a <> recipe_b").order("all").fetchall()
     assert found == [
         ("bp + λ less bp", -10, 2, False),
@@ -373,7 +373,7 @@ def test_each_kind_of_fa_stands_beside_the_dfa_that_is_treated_alike(make, store
         make(accuracy=accuracy, method=method, **recipe)
     audit(request.node.name, store)
     with exported() as connection:
-        rows = ask(connection, find_query("fa_vs_dfa"), {"experiment": request.node.name})
+        rows = ask(connection, find_query("fa_vs_dfa"), request.node.name)
         found = rows.project("fa, round(difference_pp), dfa_recipe").order("all").fetchall()
     assert [row[:2] for row in found] == [("fa", 30), ("fa", 40), ("fa_block", 20)]
     assert ["credit_index=input" in recipe for _, _, recipe in found] == [True, False, True]

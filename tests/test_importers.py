@@ -25,7 +25,8 @@ from fa_tracking.cli import main
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.importers import Imported, import_logs
 from fa_tracking.results.database import ask, connect, find_query
-from fa_tracking.results.export.export import LARGEST, export
+from fa_tracking.results.export.export import export
+from fa_tracking.tracking.store import LARGEST
 
 EPOCHS = [
     {"epoch": 1, "test_acc": 0.25, "h_L_norm": 40.0, "g_2_norm": 1e-5, "loss": 2.0, "temperature": 0.5},
@@ -587,7 +588,7 @@ def test_an_accuracy_between_the_diagnostics_is_taken_with_its_step(tmp_path: Pa
     assert math.isnan(replayed.stop.accuracy or 0)
     export("between.duckdb", uri)
     with connect("between.duckdb") as connection:
-        answer = ask(connection, find_query("first_flag"), {"experiment": "between"})
+        answer = ask(connection, find_query("first_flag"), "between")
         asked = dict(zip(answer.columns, answer.fetchall()[0], strict=True))
         (headline,) = connection.execute(
             "select headline_accuracy from audits where run_id = ?", [audited.run_id]

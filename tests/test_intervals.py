@@ -47,7 +47,7 @@ def test_the_quantile_of_t_is_scipys_within_a_millionth(database: Path) -> None:
 
 def test_the_interval_of_the_query_is_that_of_python(database: Path) -> None:
     with connect(database) as connection:
-        relation = ask(connection, find_query("seeds"), {"experiment": "main"})
+        relation = ask(connection, find_query("seeds"), "main")
         rows = [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
     assert {row["method"] for row in rows} == CELLS.keys()
     for row in rows:

@@ -241,7 +241,7 @@ def database(rungs: dict[str, str], workspace: Path) -> Iterator[Any]:
 
 
 def answer(connection: Any, name: str, experiment: str = "rungs") -> list[dict[str, Any]]:
-    found = ask(connection, find_query(name), {"experiment": experiment})
+    found = ask(connection, find_query(name), experiment)
     return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
 
 

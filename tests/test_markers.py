@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from fa_tracking.publishing import markers
 from fa_tracking.publishing.reference import Answers
+from fa_tracking.publishing.verify import verify
 from fa_tracking.results.database import connect
 
 REFERENCE = Path(__file__).parents[1] / "docs/reference-results"
@@ -23,7 +23,7 @@ def answers() -> Iterator[Answers]:
 
 
 def verified(answers: Answers, text: str, name: str = "page.md") -> Any:
-    return markers.verify(Path(name), text, answers)
+    return verify(Path(name), text, answers)
 
 
 IN_TEXT = {

@@ -107,7 +107,7 @@ def test_two_laboratories_runs_stay_apart_in_every_query_and_nothing_is_lost(
     named = rows(database, "select run_id, unnest(control_runs) from audits where len(control_runs) > 0")
     assert named and all(run.endswith("@b") == control.endswith("@b") for run, control in named)
     with connect(database) as connection:
-        cells = ask(connection, queries()["cross_seed"], {"experiment": "both"}).project("also, n, accuracy_mean")
+        cells = ask(connection, queries()["cross_seed"], "both").project("also, n, accuracy_mean")
         assert {also: mean for also, n, mean in cells.fetchall() if n == 2} == {
             f"laboratory={laboratory}": accuracy for laboratory, accuracy in ACCURACY.items()
         }
@@ -204,7 +204,7 @@ def test_folders_of_parquet_are_read_where_they_lie_and_answer_as_a_database(
     with connect(database) as there, connect(tmp_path / "copies") as here:
         assert here.sql("select count(*) from duckdb_tables() where table_name = 'metrics'").fetchall() == [(0,)]
         for query in queries().values():
-            one, two = (ask(c, query, {"experiment": "both"}).fetchall() for c in (there, here))
+            one, two = (ask(c, query, "both").fetchall() for c in (there, here))
             assert sorted(map(rounded, one)) == sorted(map(rounded, two)), query.name
     inside = next((tmp_path / "copies").rglob("runs/*/data.parquet"))
     before = inside.read_bytes()

@@ -201,5 +201,5 @@ def test_there_is_one_summary_and_nobody_counts_it_as_a_run(seen: Seen, tmp_path
     assert {run.run_id for run in replay(EXPERIMENT, seen.uri).runs} == {*seen.runs.values()}
     assert export(seen.database, seen.uri).runs == len(RUNS)
     with connect(seen.database) as connection:
-        told = ask(connection, find_query("runs"), {"experiment": EXPERIMENT})
+        told = ask(connection, find_query("runs"), EXPERIMENT)
         assert len(told.fetchall()) == len(RUNS)

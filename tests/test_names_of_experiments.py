@@ -3,16 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import forks
 import pytest
 from click.testing import CliRunner
+from conftest import empty_database
 from mlflow import MlflowClient
 
 from fa_tracking.cli import main
 from fa_tracking.errors import UsageError
 from fa_tracking.publishing.reference import Answers, parse
 from fa_tracking.results.compare import compare
-from fa_tracking.results.database import ask, connect, find_query
+from fa_tracking.results.database import Query, ask, connect, explain_query, find_query
 from fa_tracking.results.export.export import export
 
 NAMES = ["x[1]", "x1", "x*", "xy", "x?", "it's 100 %", "~x1", "a b"]
@@ -41,7 +43,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows(database: Path, asked: str, query: str = "cross_seed") -> list[dict[str, Any]]:
     with connect(database) as connection:
-        answer = ask(connection, find_query(query), {"experiment": asked})
+        answer = ask(connection, find_query(query), asked)
         return [dict(zip(answer.columns, row, strict=True)) for row in answer.fetchall()]
 
 
@@ -75,10 +77,27 @@ def test_a_bare_pattern_gets_one_line_that_names_the_option(database: Path, aske
     assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1
     assert f"--experiment-glob '{asked}'" in done.stderr
     with connect(database) as connection, pytest.raises(UsageError, match="experiment~="):
-        ask(connection, find_query("runs"), {"experiment": asked})
+        ask(connection, find_query("runs"), asked)
 
 
 def test_both_at_once_are_refused(database: Path) -> None:
     both = ["--experiment", "x1", "--experiment-glob", "x*"]
     done = CliRunner().invoke(main, ["query", "runs", *both, "--db", str(database)])
     assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1
+
+
+def test_a_query_that_is_asked_of_no_experiment_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.duckdb"
+    with empty_database(path):
+        pass
+    with connect(path) as connection, pytest.raises(UsageError, match=r"'mine' has no \$experiment"):
+        ask(connection, Query("mine", "t", ("one",), "select 1 as one"), "e")
+
+
+@pytest.mark.parametrize("experiment", ["it's", "~a*", "$experiment"])
+def test_the_explained_query_holds_the_experiment_as_a_literal(experiment: str) -> None:
+    query = Query("mine", "t", ("e", "f"), "select $experiment as e, $experiment as f")
+    with duckdb.connect() as connection:
+        assert connection.sql(explain_query(query, experiment)).fetchall() == [(experiment, experiment)]
+    with pytest.raises(UsageError, match="'mine' needs --experiment"):
+        explain_query(query, None)

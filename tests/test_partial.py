@@ -203,7 +203,7 @@ def test_a_run_without_checkpoint_is_audited_by_what_it_logged(uri: str, workspa
 
     export("old.duckdb", uri)
     with connect("old.duckdb") as connection:
-        rows = ask(connection, find_query("audit_table"), {"experiment": "old"}).df().set_index("run_id")
+        rows = ask(connection, find_query("audit_table"), "old").df().set_index("run_id")
         assert rows.loc[healthy, "verdict"] == client.get_run(healthy).data.tags["fa.verdict"]
         assert math.isnan(rows.loc[collapsed, "growth"]) and rows.loc[collapsed, "flags"] == "a,b,d"
 
@@ -274,7 +274,7 @@ def test_the_replay_agrees_with_the_database_on_a_trained_run(uri: str) -> None:
     fa_tracking.audit("trained", uri, thresholds=thresholds)
     export("trained.duckdb", uri)
     with connect("trained.duckdb") as connection:
-        answer = ask(connection, find_query("first_flag"), {"experiment": "trained"})
+        answer = ask(connection, find_query("first_flag"), "trained")
         asked = dict(zip(answer.columns, answer.fetchall()[0], strict=True))
     (run,) = fa_tracking.replay("trained", uri, thresholds).runs
     columns = {"a": "growth_epoch", "b": "grad_floor_epoch", "c": "drift_epoch", "n": "not_finite_epoch"}
@@ -303,7 +303,7 @@ def test_what_explains_a_flag_away_reaches_report_tags_replay_and_database(uri: 
     assert audited.report.chance_error == 0.7071 and "chance_error" not in audited.report.extra
     export("tokens.duckdb", uri, "tokens")
     with connect("tokens.duckdb") as connection:
-        asked = ask(connection, find_query("first_flag"), {"experiment": "tokens"}).df().iloc[0]
+        asked = ask(connection, find_query("first_flag"), "tokens").df().iloc[0]
         held = connection.sql("select stream_growth, chance_error, reference, protocol_version from audits").fetchall()
     assert (asked["growth_epoch"], asked["grad_floor_epoch"]) == (1, 3)
     assert held == [(None, 0.7071, None, audited.report.protocol_version)]

@@ -307,10 +307,10 @@ def test_a_database_without_the_macros_of_the_queries_gets_them_at_the_next_expo
     for is_repaired in (False, True):
         with connect(database) as connection:
             if is_repaired:
-                assert ask(connection, find_query("cross_seed"), {"experiment": "first"}).fetchall()
+                assert ask(connection, find_query("cross_seed"), "first").fetchall()
             else:
                 with pytest.raises(FATrackError, match="`fa-track export` brings it up to date"):
-                    ask(connection, find_query("cross_seed"), {"experiment": "first"})
+                    ask(connection, find_query("cross_seed"), "first")
         export(database, uri)
 
 
@@ -318,7 +318,7 @@ def test_cross_seed_is_mean_and_sample_deviation_over_the_seeds(database: Path, 
     client = MlflowClient(uri)
     values = [client.get_run(runs[f"dfa-frozen-{s}"]).data.metrics["accuracy/test"] for s in (1, 2)]
     with connect(database) as connection:
-        relation = ask(connection, find_query("cross_seed"), {"experiment": "first"})
+        relation = ask(connection, find_query("cross_seed"), "first")
         cells = [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
     cell = next(c for c in cells if c["method"] == "dfa" and c["frozen_blocks"])
     assert (cell["n"], cell["seeds"]) == (2, "1 2")
@@ -368,7 +368,7 @@ def test_a_folder_of_parquet_is_asked_like_a_database(database: Path, tmp_path: 
     answers = []
     for source in (database, tmp_path):
         with connect(source) as connection:
-            answers.append(ask(connection, find_query("audit_table"), {"experiment": "first"}).fetchall())
+            answers.append(ask(connection, find_query("audit_table"), "first").fetchall())
     assert answers[0] == answers[1] and answers[0]
     with pytest.raises(UsageError, match="holds no runs"):
         connect(empty)
@@ -390,7 +390,7 @@ def test_first_flag_finds_the_epoch_and_counts_what_was_saved(workspace: Path, u
     client.log_batch(run_id, metrics=points, tags=[RunTag("x", "y")])
     export(tmp_path / "r.duckdb", uri, "flags")
     with connect(tmp_path / "r.duckdb") as connection:
-        relation = ask(connection, find_query("first_flag"), {"experiment": "flags"})
+        relation = ask(connection, find_query("first_flag"), "flags")
         row = dict(zip(relation.columns, relation.fetchall()[0], strict=True))
     assert (row["growth_epoch"], row["grad_floor_epoch"], row["not_finite_epoch"]) == (3, 2, 4)
     assert (row["first_epoch"], row["accuracy_at_first"], row["final_epoch"]) == (2, 0.3, 4)
@@ -424,7 +424,7 @@ def test_the_knockout_stands_beside_the_verdict(runs: dict[str, str], uri: str, 
     removed = dict(rows(database, f"select removed, accuracy from knockouts where run_id = '{runs['dfa-1']}'"))
     assert removed.keys() == {"none", "all", "0", "1"}
     with connect(database) as connection:
-        found = ask(connection, find_query("block_knockout"), {"experiment": "first"}).df().set_index("run_id")
+        found = ask(connection, find_query("block_knockout"), "first").df().set_index("run_id")
     assert len(found) == len(runs)
     row = found.loc[runs["dfa-1"]]
     assert (row["whole"], row["without_all"]) == (removed["none"], removed["all"])

@@ -23,7 +23,8 @@ from fa_tracking.checks.requirement import Requirement
 from fa_tracking.errors import UsageError
 from fa_tracking.results.compare import compare
 from fa_tracking.results.database import ask, connect, find_query, run_sql
-from fa_tracking.results.export.export import Exported, export
+from fa_tracking.results.export.carry import Exported
+from fa_tracking.results.export.export import export
 from fa_tracking.tracking import names
 from fa_tracking.tracking import store as stores
 
@@ -86,7 +87,7 @@ def of_layer(database: Path, layer: int, column: str) -> list[tuple[int, float]]
 
 def row(database: Path, query: str, experiment: str = "e") -> dict[str, Any]:
     with connect(database) as connection:
-        answer = ask(connection, find_query(query), {"experiment": experiment})
+        answer = ask(connection, find_query(query), experiment)
         (found,) = answer.fetchall()
         return dict(zip(answer.columns, found, strict=True))
 
@@ -245,7 +246,7 @@ def test_a_number_of_any_length_is_read_and_a_penalty_that_says_none_is_not_take
         asked = "select distinct penalty from runs order by all nulls last"
         assert run_sql(connection, asked).fetchall() == [(0.0,), (LONG,), (None,)]
         for query, gain in (("penalty_sweep", "gain_pp"), ("penalty_rescue", "accuracy"), ("penalty_2x2", "penalty")):
-            answer = ask(connection, find_query(query), {"experiment": "e"})
+            answer = ask(connection, find_query(query), "e")
             rows = [dict(zip(answer.columns, found, strict=True)) for found in answer.fetchall()]
             if query == "penalty_2x2":
                 assert [(r["penalty"], r["difference_pp"]) for r in rows] == [(LONG, pytest.approx(20))]
@@ -254,7 +255,7 @@ def test_a_number_of_any_length_is_read_and_a_penalty_that_says_none_is_not_take
             assert len(rows) == (6 if query == "penalty_sweep" else 4)
             wanted = {"gain_pp": 20, "accuracy": 0.3}[gain]
             assert {round(r[gain], 9) for r in rows if r["penalty"] == LONG} == {wanted}
-        answer = ask(connection, find_query("cross_seed"), {"experiment": "e"})
+        answer = ask(connection, find_query("cross_seed"), "e")
         also = [dict(zip(answer.columns, found, strict=True))["also"] for found in answer.fetchall()]
         assert sorted(also) == ["", "", 'penalty=""', "penalty=1/3", "penalty=none"]
 
@@ -467,7 +468,7 @@ def test_seeds_that_are_not_whole_are_seeds_and_unaudited_runs_are_in_no_compari
     run(store, [("accuracy/test", 0.01, 9, 3)], seed=7, method="bp")
     exported(store, tmp_path / "r.duckdb")
     with connect(tmp_path / "r.duckdb") as connection:
-        answer = ask(connection, find_query("cross_seed"), {"experiment": "e"})
+        answer = ask(connection, find_query("cross_seed"), "e")
         rows = [dict(zip(answer.columns, found, strict=True)) for found in answer.fetchall()]
         assert [row["n"] for row in rows] == [5, 5]
         compared = compare(connection, "accuracy/test", "method=dfa", "method=bp", "e")

@@ -251,7 +251,7 @@ def answer(file: Path) -> Iterator[Callable[..., list[dict[str, Any]]]]:
     with connect(file) as connection:
 
         def rows(name: str, experiment: str = "main") -> list[dict[str, Any]]:
-            relation = ask(connection, find_query(name), {"experiment": experiment})
+            relation = ask(connection, find_query(name), experiment)
             return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
 
         yield rows
@@ -316,9 +316,9 @@ def interval(values: Any) -> tuple[Any, Any]:
 def test_a_querys_header_agrees_with_the_engine_on_the_reference_results(name: str) -> None:
     query = find_query(name)
     (statement,) = duckdb.extract_statements(query.sql)
-    assert statement.named_parameters == set(query.params)
+    assert statement.named_parameters == {"experiment"}
     with connect(REFERENCE) as connection:
-        answers = [ask(connection, query, {"experiment": asked}) for asked in ("reproduction", "~*")]
+        answers = [ask(connection, query, asked) for asked in ("reproduction", "~*")]
         assert [tuple(a.columns) for a in answers] == [query.columns] * 2
         one, every = (len(a.fetchall()) for a in answers)
         lacking = ("diverged", "width_scaling")  # none diverged; each network has one width
@@ -330,11 +330,10 @@ def test_a_querys_header_agrees_with_the_engine_on_the_reference_results(name: s
 @pytest.mark.parametrize("name", queries())
 def test_the_explained_sql_gives_the_same_in_a_plain_client(name: str, file: Path) -> None:
     for experiment in ("main", "it's [two]", "timed"):
-        params = {"experiment": experiment}
         with duckdb.connect(str(file), read_only=True) as plain:
-            pasted = plain.sql(explain_query(find_query(name), params)).fetchall()
+            pasted = plain.sql(explain_query(find_query(name), experiment)).fetchall()
         with connect(file) as connection:
-            assert shown(ask(connection, find_query(name), params).fetchall()) == shown(pasted)
+            assert shown(ask(connection, find_query(name), experiment).fetchall()) == shown(pasted)
 
 
 def shown(rows: list[tuple]) -> list[list[str]]:
@@ -756,7 +755,7 @@ def test_a_folder_of_an_earlier_version_is_asked_alone_and_beside_a_later_one(fi
     for path, expected in ((tmp_path / "old", (audited, 0, 0, 0)), (tmp_path, (audited + len(TOKEN), 5, 3, 0))):
         with connect(path) as connection:
             assert connection.sql(known).fetchall() == [expected]
-            assert ask(connection, find_query("threshold_groups"), {"experiment": "main"}).fetchall()
+            assert ask(connection, find_query("threshold_groups"), "main").fetchall()
 
 
 def test_macros_of_others_in_a_database_that_is_written_are_made_anew(tmp_path: Path) -> None:
@@ -772,4 +771,4 @@ def test_a_database_without_the_macros_is_named(file: Path, tmp_path: Path) -> N
     with duckdb.connect(str(tmp_path / "old.duckdb")) as connection:
         connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
     with connect(tmp_path / "old.duckdb") as connection, pytest.raises(FATrackError, match="fa-track export"):
-        ask(connection, find_query("runs"), {"experiment": "main"})
+        ask(connection, find_query("runs"), "main")

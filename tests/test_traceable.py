@@ -18,6 +18,7 @@ from conftest import Cli
 from fa_tracking.cli import main
 from fa_tracking.errors import UsageError
 from fa_tracking.publishing import claims
+from fa_tracking.publishing.claim_check import check
 from fa_tracking.publishing.provenance import TABLES, cite, digest
 from fa_tracking.publishing.publication import mean_and_sd
 from fa_tracking.publishing.reference import spell
@@ -406,7 +407,7 @@ def judged(query: str, holds: str, **more: str) -> str:
     claim = claims.Claim(sentence="s", query=query, holds=holds, **more)
     with duckdb.connect() as connection:
         connection.execute(files("fa_tracking.results").joinpath("schema.sql").read_text())
-        return claims.check(connection, claims.Claims(claims=(claim,)), {})[0].verdict
+        return check(connection, claims.Claims(claims=(claim,)), {})[0].verdict
 
 
 @pytest.mark.parametrize("holds", RESTING)

@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from fa_tracking import markdown
+
 WIDTH = 100
 SECTION = re.compile(r"^(Args|Attributes|Raises|Returns):\n((?:(?:    .*)?\n)+)", re.MULTILINE)
 ENTRY = re.compile(r"^([*\w., ]+): ")
@@ -101,5 +103,5 @@ def _plain(annotation: ast.expr) -> str:
 
 def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     """A table; a cell is Markdown of one line."""
-    lines = [[*head], ["---"] * len([*head]), *([str(cell) for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|").strip() for cell in line) + " |" for line in lines)
+    cells = [[str(cell).strip() for cell in row] for row in rows]
+    return markdown.table([*head], cells, is_markdown=True).rstrip("\n")

@@ -35,7 +35,6 @@ def _section(query: Query) -> str:
         f"\n## `{query.name}`",
         f"**{_title(query)}**",
         prose(_comment(query.sql)),
-        f"Parameters: {_listed(query.params)}" if query.params else "",
         f"Columns: {_listed(query.columns)}",
         "Drawn by " + ", ".join(f"[{name}](charts.md#{name})" for name in drawn) if drawn else "",
     ]
@@ -48,7 +47,7 @@ def _title(query: Query) -> str:
 
 def _comment(sql: str) -> str:
     """The lines of comment behind the header."""
-    lines = re.match(r"(?:-- (?:title|params|columns):.*\n)*((?:-- .*\n)*)", sql)
+    lines = re.match(r"(?:-- (?:title|columns):.*\n)*((?:-- .*\n)*)", sql)
     assert lines is not None
     return re.sub(r"^-- ", "", lines[1], flags=re.MULTILINE).strip()
 

@@ -61,7 +61,7 @@ def _broken(name: str, error: Exception) -> Check:
 def database(db: str, held: Store) -> Iterator[Check]:
     """Whether the results database opens, fits this version, and knows what the store knows."""
     from fa_tracking.results.database import connect
-    from fa_tracking.results.export.export import fits
+    from fa_tracking.results.export.replace import fits
 
     checked = partial(Check, "database")
     if not Path(db).exists():

@@ -42,19 +42,22 @@ def check_claims(file: Path, output: Path | None, recording: bool, as_json: bool
     Example:
       fa-track claims check claims.yaml --record -o evidence.md
     """
-    from fa_tracking.publishing import claims
+    from fa_tracking.publishing.claim_check import check
+    from fa_tracking.publishing.claim_history import history_path, read_history, record
+    from fa_tracking.publishing.claim_summary import summary
+    from fa_tracking.publishing.claims import HOLDS, load
     from fa_tracking.results.database import connect, queries
     from fa_tracking.results.files import write_whole
 
-    made, kept = claims.load(file), claims.history_path(file)
+    made, kept = load(file), history_path(file)
     if output and output.resolve() in (file.resolve(), kept.resolve()):
         raise UsageError(f"{output} holds the claims or their record: give -o another file")
     with connect(db) as connection, progress("claims") as update:
-        checked = claims.check(connection, made, claims.read_history(kept), update)
+        checked = check(connection, made, read_history(kept), update)
     if recording:
-        checked = claims.record(kept, checked)
+        checked = record(kept, checked)
     if output:
-        write_whole(output, claims.summary(made.title, checked).encode())
+        write_whole(output, summary(made.title, checked).encode())
         say(f"written: {output}")
     if as_json:
         click.echo(json.dumps([c.to_dict() for c in checked], indent=2))
@@ -63,7 +66,7 @@ def check_claims(file: Path, output: Path | None, recording: bool, as_json: bool
         held = f"{c.last_held.date}, n = {c.last_held.n}" if c.last_held else "no record"
         field(c.verdict, c.claim.sentence)
         field("", f"{c.counted}; last held: {held}; runs: {runs}")
-    missed = next((c.claim for c in checked if c.verdict != claims.HOLDS), None)
+    missed = next((c.claim for c in checked if c.verdict != HOLDS), None)
     if missed and missed.experiment and missed.query in queries():
         say_next("query", missed.query, "--experiment", missed.experiment, why="what the first that fails rests on")
     elif not recording:

@@ -33,11 +33,11 @@ def command(name: str | None, experiment: str | None, explain: bool, form: str, 
         return
     query = find_query(name)
     if explain:
-        click.echo(explain_query(query, {"experiment": experiment}), nl=False)
+        click.echo(explain_query(query, experiment), nl=False)
         say_next("query", name, why="its answer")
         return
     with connect(db) as connection, sql_errors():
-        answer = ask(connection, query, {"experiment": experiment})
+        answer = ask(connection, query, experiment)
         show(render(answer, form, width()))
         if not len(answer):
             say(query.notes or query.title)

@@ -42,8 +42,8 @@ def command(files: tuple[Path, ...], write: bool, left_out: int, experiment: str
     Example:
       fa-track verify README.md docs/*.md paper.tex
     """
-    from fa_tracking.publishing.markers import read, verify
     from fa_tracking.publishing.reference import Answers
+    from fa_tracking.publishing.verify import read, verify
     from fa_tracking.results.database import connect, sql_errors
     from fa_tracking.results.files import write_whole
     from fa_tracking.untrusted import one_line

@@ -7,7 +7,7 @@ A format offers
     PATTERN              which files of a folder are meant, for a message
     EXAMPLE              lines of Python that write such a log
     find(path)           the logs at or below a path
-    read(log, fields)    what stands in it, under its own names: a ``_standard.Raw`` for each training
+    read(log, fields)    what stands in it, under its own names: a ``_log.Raw`` for each training
 
 and leaves the names to ``_standard`` and the writing to ``_write``.
 """
@@ -24,7 +24,8 @@ from fa_tracking.errors import FATrackError, UsageError, no_such
 
 if TYPE_CHECKING:
     from fa_tracking.importers._fields import Fields
-    from fa_tracking.importers._standard import Given, Log
+    from fa_tracking.importers._log import Log
+    from fa_tracking.importers._params import Given
     from fa_tracking.importers._write import Destination
 
 Progress = Callable[[int, int], None]
@@ -104,7 +105,7 @@ def import_logs(
         FATrackError: the store does not answer, or the format needs a package that is not installed.
     """
     from fa_tracking.importers import _fields
-    from fa_tracking.importers._standard import Given
+    from fa_tracking.importers._params import Given
     from fa_tracking.importers._write import Destination
 
     if form not in formats():
@@ -143,7 +144,7 @@ def _read(reader: ModuleType, source: Path, fields: "Fields", given: "Given") ->
 
 
 def _failed(reader: ModuleType, source: str, error: FATrackError) -> Imported:
-    from fa_tracking.importers._standard import UnknownShapeError
+    from fa_tracking.importers._log import UnknownShapeError
 
     return Imported(
         source, FAILED, problem=str(error), example=reader.EXAMPLE if isinstance(error, UnknownShapeError) else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fa_tracking.errors import FATrackError
-from fa_tracking.importers._standard import Point
+from fa_tracking.importers._log import Point
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from typing import Any
 
 from fa_tracking.errors import FATrackError
 from fa_tracking.importers._fields import Fields
+from fa_tracking.importers._log import Point, UnknownShapeError
+from fa_tracking.importers._numbers import as_number
+from fa_tracking.importers._said import listed
 from fa_tracking.importers._shapes import COUNT, EPOCHS, Row, Rows, flattened
-from fa_tracking.importers._standard import Point, UnknownShapeError, as_number, listed
 
 STEPS = (
     "step",

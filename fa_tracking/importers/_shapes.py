@@ -18,7 +18,9 @@ from typing import Any
 
 from fa_tracking.errors import FATrackError
 from fa_tracking.importers._fields import Fields
-from fa_tracking.importers._standard import UnknownShapeError, as_number, listed
+from fa_tracking.importers._log import UnknownShapeError
+from fa_tracking.importers._numbers import as_number
+from fa_tracking.importers._said import listed
 
 Row = dict[str, Any]
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
-from fa_tracking.importers._standard import Log
+from fa_tracking.importers._log import Log
 from fa_tracking.tracking import names, store
 
 if TYPE_CHECKING:

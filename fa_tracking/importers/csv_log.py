@@ -9,9 +9,12 @@ from typing import Any
 
 from fa_tracking.errors import FATrackError
 from fa_tracking.importers import _rows, _texts
+from fa_tracking.importers._beside import LIGHTNING, flat_settings
 from fa_tracking.importers._fields import Fields
+from fa_tracking.importers._log import Raw, UnknownShapeError
+from fa_tracking.importers._numbers import NOT_FINITE, as_number
+from fa_tracking.importers._said import listed
 from fa_tracking.importers._shapes import COUNT, Row, Rows
-from fa_tracking.importers._standard import NOT_FINITE, Raw, UnknownShapeError, as_number, listed
 
 NAME = "csv"
 TITLE = "CSV logs, such as Lightning's metrics.csv or an export of Weights & Biases."
@@ -47,7 +50,7 @@ def read(path: Path, fields: Fields) -> list[Raw]:
         raise FATrackError("is no table: fa-track import json reads it")
     notes: list[str] = []
     header, rows = _table(_texts.read(path), notes)
-    settings = _texts.beside(path, "hparams.yaml", notes)
+    settings = flat_settings(path.with_name(LIGHTNING), notes)
     found = []
     for part, columns in _parts(header).items():
         said = [*notes, *(_averages(columns, rows) if part else ())]

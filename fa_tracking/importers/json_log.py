@@ -8,8 +8,9 @@ from typing import Any
 
 from fa_tracking.errors import FATrackError
 from fa_tracking.importers import _rows, _shapes, _texts
+from fa_tracking.importers._beside import flat_settings
 from fa_tracking.importers._fields import Fields
-from fa_tracking.importers._standard import Raw, UnknownShapeError
+from fa_tracking.importers._log import Raw, UnknownShapeError
 
 NAME = "json"
 TITLE = "JSON logs and JSON lines, one file a run."
@@ -79,7 +80,7 @@ def read(path: Path, fields: Fields) -> list[Raw]:
         params, points, steps, more = _rows.points(rows, fields)
     except RecursionError:
         raise FATrackError("its objects are nested too deeply") from None
-    config = _texts.beside(path, "config.json", notes) if path.name == "metrics.json" else {}
+    config = flat_settings(path.with_name("config.json"), notes) if path.name == "metrics.json" else {}
     return [Raw({path.name: path}, config | params, points, steps, (*notes, *more))]
 
 

@@ -7,11 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking import untrusted
 from fa_tracking.errors import FATrackError
+from fa_tracking.importers._beside import LIGHTNING, settings
+from fa_tracking.importers._events import events, hparams, results
 from fa_tracking.importers._fields import Fields, safe
+from fa_tracking.importers._log import Point, Raw, UnknownShapeError
 from fa_tracking.importers._restarts import Course, Part
-from fa_tracking.importers._standard import DIAGNOSED, Point, Raw, UnknownShapeError
+from fa_tracking.importers._standard import DIAGNOSED
 from fa_tracking.tracking import names
 
 if TYPE_CHECKING:
@@ -34,9 +36,6 @@ HP_METRIC = "hp_metric"
 
 _ADD_HPARAMS = re.compile(r"\d+\.\d+")
 """The folder of the time of day in which PyTorch's ``add_hparams`` writes beside the run's own events."""
-
-LIGHTNING = "hparams.yaml"
-"""What Lightning writes beside the events."""
 
 HYDRA = ".hydra/overrides.yaml"
 """What Hydra writes into the folder of its job, which is that of the events or up to two above."""
@@ -80,7 +79,7 @@ def _is_of_add_scalars(folder: Path, above: Path) -> bool:
     found = False
     for file in sorted(folder.glob(PATTERN)):
         with suppress(FATrackError, DataLossError):  # reading it says what is wrong with it
-            for event in _events(file):
+            for event in events(file):
                 found = found or bool(event.summary.value)
                 if not all(_sub_tag(folder, above, value.tag) for value in event.summary.value):
                     return False
@@ -104,8 +103,8 @@ def read(path: Path, fields: Fields) -> list[Raw]:
     reading = _Reading(fields)
     if path.is_dir():
         folders = [folder for folder in _folders(path) if folder == path or _run_above(folder) == path]
-        events = [file for folder in folders for file in sorted(folder.glob(PATTERN))]
-        files = {file.relative_to(path).as_posix(): file for file in events}
+        found = [file for folder in folders for file in sorted(folder.glob(PATTERN))]
+        files = {file.relative_to(path).as_posix(): file for file in found}
     else:
         files = {path.name: path}
     for name, file in files.items():
@@ -144,7 +143,7 @@ class _Reading:
         self._declared = set()
         below = run not in (file, file.parent)
         try:
-            for event in _events(file):
+            for event in events(file):
                 if not count and math.isfinite(event.wall_time):
                     began = event.wall_time
                 count += 1
@@ -187,28 +186,17 @@ class _Reading:
         lightning = run / LIGHTNING
         if lightning.is_file():
             found[LIGHTNING] = lightning
-            for key, value in self._yaml(lightning, {}).items():
+            for key, value in settings(lightning, {}, self._further).items():
                 self._param(str(key), value, LIGHTNING)
         whole = run.absolute()
         hydra = next((file for above in (whole, *whole.parents[:2]) if (file := above / HYDRA).is_file()), None)
         if hydra is not None:
             found[HYDRA] = hydra
-            for text in self._yaml(hydra, []):
+            for text in settings(hydra, [], self._further):
                 key, _, value = str(text).lstrip("+").partition("=")
                 if value and not key.startswith("~"):  # which takes a key away
                     self.params.setdefault(key, value)
         return found
-
-    def _yaml(self, file: Path, empty: Any) -> Any:
-        """What a file holds; ``empty``, and a note, where that is of another kind."""
-        try:
-            found = untrusted.read_yaml(file)
-            if found is not None and not isinstance(found, type(empty)):
-                raise ValueError("it holds something else than hyperparameters")
-        except (OSError, ValueError) as error:
-            self._further.append(f"{file.name} is not imported: {error}")
-            return empty
-        return empty if found is None else found
 
     def notes(self) -> Iterator[str]:
         yield from self._further
@@ -223,9 +211,9 @@ class _Reading:
         # a tag says only once, with its first value, what kind of thing it is
         plugin = self._plugins.setdefault(tag, value.metadata.plugin_data.plugin_name)
         if plugin == "hparams":
-            for key, given in _hparams(value).items():
+            for key, given in hparams(value).items():
                 self._param(key, given, part.file)
-            self._declared |= _results(value)
+            self._declared |= results(value)
         elif plugin == "scalars" and value.WhichOneof("value") == "tensor":
             if not self._fields.ignores(tag):
                 time = int(event.wall_time * 1000) if math.isfinite(event.wall_time) and event.wall_time >= 0 else None
@@ -256,50 +244,3 @@ class _Reading:
         """Whether an audit reads a tag."""
         name, _ = self._fields.metric(tag) or (safe(tag), 1.0)
         return name == names.ACCURACY_TEST or name.startswith(DIAGNOSED)
-
-
-def _events(file: Path) -> "Iterator[Event]":
-    """Every event; scalars of the old form as tensors."""
-    from google.protobuf.message import DecodeError
-    from tensorboard.compat.proto import event_pb2
-    from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
-    from tensorboard.compat.tensorflow_stub.errors import DataLossError, OutOfRangeError
-    from tensorboard.data_compat import migrate_event
-
-    if not file.is_file():
-        raise FATrackError(f"{file.name} is no regular file")
-    try:
-        with file.open("rb"):  # an error that says why, where it cannot be read
-            reader = pywrap_tensorflow.PyRecordReader_New(str(file))
-    except OSError as error:
-        raise FATrackError(f"{file.name} cannot be read: {error.strerror}") from None
-    while True:
-        try:
-            reader.GetNext()
-            event = event_pb2.Event.FromString(reader.record())
-        except OutOfRangeError:
-            return
-        except DecodeError as error:
-            raise DataLossError(None, None, str(error)) from None
-        yield migrate_event(event)
-
-
-def _results(value: "Summary.Value") -> set[str]:
-    """The tags that ``add_hparams`` declares as results of the hyperparameters, and writes at step 0."""
-    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
-
-    content = value.metadata.plugin_data.content
-    if not plugin_data_pb2.HParamsPluginData.FromString(content).HasField("experiment"):
-        return set()
-    return {info.name.tag for info in metadata.parse_experiment_plugin_data(content).metric_infos}
-
-
-def _hparams(value: "Summary.Value") -> dict[str, Any]:
-    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
-
-    content = value.metadata.plugin_data.content
-    data = plugin_data_pb2.HParamsPluginData.FromString(content)
-    if not data.HasField("session_start_info"):
-        return {}
-    given = metadata.parse_session_start_info_plugin_data(content).hparams
-    return {key: getattr(each, each.WhichOneof("kind")) for key, each in given.items() if each.WhichOneof("kind")}

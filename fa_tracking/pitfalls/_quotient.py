@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fa_tracking.pitfalls._source import dotted, last_name, parameters, split
+from fa_tracking.pitfalls._names import dotted, last_name, parameters, split
 
 if TYPE_CHECKING:
     from fa_tracking.pitfalls._source import Source

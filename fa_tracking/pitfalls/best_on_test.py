@@ -7,12 +7,21 @@ the same network on labels that it was not picked by.
 """
 
 import ast
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
-from fa_tracking.pitfalls._source import dotted, last_name, split
+from fa_tracking.pitfalls._names import dotted, last_name, split
+from fa_tracking.pitfalls._reported import BEST, is_picked_on_validation, is_reported
+from fa_tracking.pitfalls._splits import (
+    ERROR,
+    SCORE,
+    contradicts,
+    is_cross_validated,
+    is_on_test,
+    nearest_split,
+    split_of,
+)
 
 if TYPE_CHECKING:
     from fa_tracking.pitfalls._source import Source
@@ -22,42 +31,10 @@ CURE = "the last epoch's accuracy"
 FIX = "report the last epoch, or pick the epoch on a validation split and read its test accuracy once"
 
 LOOKS, TESTED_ON, FRESH = 40, 64, 4096
-
-TEST = {"test", "te", "tst", "testing"}
-TOGETHER = re.compile(
-    r"test(set|loader|data|dataset|dataloader|ds|dl|iter|split|acc|accs|err|error|loss|score|accuracy)s?"
-)
-"""Words that are written as one: testloader, not testy."""
-OTHER_SPLIT = {"val", "valid", "validation", "dev", "train", "tr", "training"}
-SCORE = {
-    *("acc", "accs", "accuracy", "accuracies", "score", "scores", "auc", "top", "correct", "perf", "f", "bleu"),
-    *("performance", "precision", "recall", "result", "results", "metric"),
-}
-ERROR = {"err", "errs", "error", "errors", "loss", "losses", "perplexity", "ppl", "mse", "rmse", "mae"}
-BEST = {"best", "max", "highest", "top", "peak", "record", "min", "lowest"}
 HIGHEST = {"max", "amax", "nanmax", "argmax", "nanargmax", "maximum", "fmax"}
 LOWEST = {"min", "amin", "nanmin", "argmin", "nanargmin", "minimum", "fmin"}
-NOT_REPORTED = {
-    *(
-        "ylim",
-        "set_ylim",
-        "xlim",
-        "set_xlim",
-        "axis",
-        "linspace",
-        "arange",
-        "range",
-        "hist",
-        "plot",
-        "annotate",
-        "text",
-    ),
-    *("axhline", "axvline", "hlines", "vlines", "fill_between", "scatter", "bar", "set_yticks", "yticks", "Normalize"),
-}
 EVALUATES = {"evaluate", "eval", "score", "accuracy", "validate"}
 EPOCHS = {"epoch", "epochs", "checkpoint", "checkpoints", "iteration", "iterations", "step", "steps", "round", "rounds"}
-CROSS = {"cv", "fold", "folds", "cross", "grid"}
-STEPS = 4
 
 
 def reproduce() -> Outcome:
@@ -95,7 +72,7 @@ def _keeps_best(source: "Source", node: ast.AST) -> bool:
         new, kept, words = kept, new, SCORE if words is ERROR else ERROR
         if not _is_kept(source, node, new, kept):
             return False
-    return _is_repeated(source, node, kept) and _is_on_test(source, new, words)
+    return _is_repeated(source, node, kept) and is_on_test(source, new, words)
 
 
 def _is_kept(source: "Source", test: ast.AST, new: ast.expr, kept: ast.expr) -> bool:
@@ -160,7 +137,7 @@ def _is_running_best(source: "Source", call: ast.Call) -> bool:
     for kept, new in (call.args, call.args[::-1]):
         if any(_is_same(target, kept) for target, _ in _assigned(statement)):
             words = SCORE if name in HIGHEST else ERROR
-            return _is_repeated(source, call, kept) and _is_on_test(source, new, words)
+            return _is_repeated(source, call, kept) and is_on_test(source, new, words)
     return False
 
 
@@ -176,65 +153,6 @@ def _is_repeated(source: "Source", node: ast.AST, kept: ast.expr) -> bool:
     return looped or outlives
 
 
-def _is_on_test(source: "Source", node: ast.expr, words: set[str]) -> bool:
-    """Whether a value is of the test split: by its own name, else by the nearest origin that names a split."""
-    own = source.words(ast.walk(node)) - {"best"}
-    if _contradicts(own, words) or _is_cross_validated(source, node):
-        return False
-    if _split_of(own):
-        return _split_of(own) == "test"
-    if found := _split_of(_nearest_split(source, node)):
-        return found == "test"
-    function = source.function(node)
-    return bool(function and _split_of(split(function.name)) == "test" and "epoch" in split(ast.unparse(function.args)))
-
-
-def _nearest_split(source: "Source", node: ast.expr) -> set[str]:
-    """The words of the nearest origins of a value that name a split."""
-    seen: set[str] = set()
-    level = [node]
-    for _ in range(STEPS):
-        level = [v for each in level for part in ast.walk(each) for v in _given_once(source, part, seen)]
-        named = {word for v in level for word in source.words(ast.walk(v)) | _keywords(v)}
-        if _split_of(named):
-            return named
-    return set()
-
-
-def _is_cross_validated(source: "Source", node: ast.expr) -> bool:
-    """Whether the "test" is a fold that is held back of the training split, as scikit-learn calls it."""
-    parts = list(source.origins(node, steps=2))
-    texts = {part.value for part in parts if isinstance(part, ast.Constant)} | {dotted(part) for part in parts}
-    return bool(CROSS & source.words(parts)) or "mean_test_score" in texts
-
-
-def _contradicts(own: set[str], words: set[str]) -> bool:
-    """Higher is no better of an error."""
-    other = ERROR if words is SCORE else SCORE
-    return bool(other & own) and not words & own
-
-
-def _given_once(source: "Source", node: ast.AST, seen: set[str]) -> list[ast.expr]:
-    name = dotted(node)
-    if not name or name in seen:
-        return []
-    seen.add(name)
-    return list(source.given(node))
-
-
-def _keywords(node: ast.AST) -> set[str]:
-    """The names of keyword arguments: ``test(test_loader=x)``."""
-    return {word for part in ast.walk(node) if isinstance(part, ast.keyword) for word in split(part.arg or "")}
-
-
-def _split_of(words: set[str]) -> str:
-    """The split that words speak of; validation and training speak against the test split, to validate does not."""
-    words = words - {"validate"}
-    if {word for word in words if word in OTHER_SPLIT or word.startswith(("valid", "train"))}:
-        return "other"
-    return "test" if TEST & words or any(TOGETHER.fullmatch(word) for word in words) else ""
-
-
 def _is_best_of_all(source: "Source", node: ast.Call | ast.Subscript) -> bool:
     """``max(test_accs)``, ``np.argmax(history["test_acc"])``, where it is kept, printed or returned."""
     name, values = _extreme(source, node)
@@ -243,17 +161,17 @@ def _is_best_of_all(source: "Source", node: ast.Call | ast.Subscript) -> bool:
     words = SCORE if name in HIGHEST else ERROR
     keys = [k.value for k in node.keywords if k.arg == "key"] if isinstance(node, ast.Call) else []
     own = source.words(part for each in (_element(values), *keys) for part in ast.walk(each))
-    if _contradicts(own, words) or not _is_reported(source, node) or _is_picked_on_validation(source, node):
+    if contradicts(own, words) or not is_reported(source, node) or is_picked_on_validation(source, node):
         return False
-    if _is_cross_validated(source, values):
+    if is_cross_validated(source, values):
         return False
-    if _split_of(own):
-        is_test = _split_of(own) == "test" or (_is_keras_validation(values) and _validates_on_test(source))
+    if split_of(own):
+        is_test = split_of(own) == "test" or (_is_keras_validation(values) and _validates_on_test(source))
         if not is_test or words & own:
             return is_test
-    made = own if _split_of(own) else _nearest_split(source, values)
+    made = own if split_of(own) else nearest_split(source, values)
     scored = (words | EVALUATES) & (own | made | source.words(source.origins(values)))
-    return _split_of(made) == "test" and bool(scored) and _is_over_epochs(source, values)
+    return split_of(made) == "test" and bool(scored) and _is_over_epochs(source, values)
 
 
 def _element(values: ast.expr) -> ast.expr:
@@ -301,34 +219,4 @@ def _is_keras_validation(values: ast.expr) -> bool:
 def _validates_on_test(source: "Source") -> bool:
     """``model.fit(…, validation_data=(x_test, y_test))``."""
     given = [k.value for call in source.calls() for k in call.keywords if k.arg == "validation_data"]
-    return any(_split_of(source.words(ast.walk(value))) == "test" for value in given)
-
-
-def _is_reported(source: "Source", call: ast.expr) -> bool:
-    below: ast.AST = call
-    for above in source.parents(call):
-        match above:
-            case ast.Call() if last_name(above) in NOT_REPORTED:
-                return False
-            case ast.Assert() | ast.Compare() | ast.Slice():
-                return False
-            case ast.BinOp() if not isinstance(above.op, ast.Mult | ast.Mod | ast.Add | ast.Sub):
-                return False
-            case ast.Assign(targets=[target]):
-                named = source.words(ast.walk(target))
-                return not {"y", "x", "lim", "ymax", "ymin"} & named and bool((BEST | SCORE | ERROR | TEST) & named)
-            case ast.stmt():
-                return not isinstance(above, ast.If | ast.While | ast.For) or below in above.body
-        below = above
-    return False
-
-
-def _is_picked_on_validation(source: "Source", call: ast.expr) -> bool:
-    """Whether the function also picks an epoch on the validation split: then that is the result."""
-    function = source.function(call)
-    for node in ast.walk(function) if function else ():
-        if isinstance(node, ast.Call) and last_name(node) in ("argmax", "argmin", "nanargmax", "nanargmin", "index"):
-            words = source.words(part for part in ast.walk(node))
-            if _split_of(words) == "other" and not {"train", "training", "tr"} & words:
-                return True
-    return False
+    return any(split_of(source.words(ast.walk(value))) == "test" for value in given)

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
-from fa_tracking.pitfalls._source import COSINE, GAMMA, LAYER, dotted, last_name, split
+from fa_tracking.pitfalls._names import dotted, last_name, split
+from fa_tracking.pitfalls._source import COSINE, GAMMA, LAYER
 
 if TYPE_CHECKING:
     from fa_tracking.pitfalls._source import Source

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
-from fa_tracking.pitfalls._source import Callable, Function, argument, dotted, last_name, parameters, split
+from fa_tracking.pitfalls._names import Callable, Function, argument, dotted, last_name, parameters, split
 
 if TYPE_CHECKING:
     from fa_tracking.pitfalls._source import Source

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
-from fa_tracking.pitfalls._source import COSINE, GAMMA, dotted, split
+from fa_tracking.pitfalls._names import dotted, split
+from fa_tracking.pitfalls._source import COSINE, GAMMA
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
-from fa_tracking.pitfalls._source import Callable, Function, dotted, last_name, parameters, split
+from fa_tracking.pitfalls._names import Callable, Function, dotted, last_name, parameters, split
 
 if TYPE_CHECKING:
     from fa_tracking.pitfalls._source import Source

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
-from fa_tracking.pitfalls._source import dotted, split
+from fa_tracking.pitfalls._names import dotted, split
 
 if TYPE_CHECKING:
     from fa_tracking.pitfalls._source import Source

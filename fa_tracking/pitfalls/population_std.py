@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
-from fa_tracking.pitfalls._source import dotted, last_name, split
+from fa_tracking.pitfalls._names import dotted, last_name, split
 
 if TYPE_CHECKING:
     from fa_tracking.pitfalls._source import Source

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
-from fa_tracking.pitfalls._source import split
+from fa_tracking.pitfalls._names import split
 
 if TYPE_CHECKING:
     from fa_tracking.pitfalls._source import Source

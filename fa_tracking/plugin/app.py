@@ -23,11 +23,12 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from flask import Flask, Response, abort, current_app, render_template, request
+from flask import Flask, Response, abort, current_app, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import run_wsgi_app
 
+from fa_tracking import html
 from fa_tracking.errors import FATrackError
 from fa_tracking.protocol.verdicts import OTHER_THRESHOLDS, caveats, head
 from fa_tracking.tracking import lock, measured, names
@@ -90,7 +91,7 @@ def _prefix() -> str:
 
 def _pages(mlflow: "WSGIApplication") -> Flask:
     """The routes of /fa/ over MLflow's app."""
-    pages = Flask(__name__, static_folder=None, template_folder=".")
+    pages = Flask(__name__, static_folder=None)
 
     @pages.get("/")
     def experiments() -> str:
@@ -145,8 +146,8 @@ def _list(
     """The experiments with their counts; ``said``: the verdicts of each, by its id."""
     verdicts = said or {}
     others = sorted({standing for _, counts in rows for standing in counts} - set(VERDICTS))
-    return render_template(
-        "experiments.html",
+    return html.render(
+        "experiments.html.j2",
         rows=rows,
         title=title,
         columns=[*VERDICTS, *others],

@@ -2,23 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 
-from fa_tracking import markdown
-from fa_tracking.publishing.publication import Table, html_table, latex_cell, latex_escaped, latex_row
+from fa_tracking import html, markdown
+from fa_tracking.publishing.publication import Table, latex_cell, latex_escaped, latex_row
 from fa_tracking.untrusted import one_line
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }
-h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.5rem } h3 { font-size: 1rem; margin-bottom: .2rem }
-table { border-collapse: collapse; margin: .8rem 0 1.2rem; font-size: .85rem; font-variant-numeric: tabular-nums }
-caption { caption-side: top; text-align: left; padding-bottom: .3rem; color: #555 }
-th, td { padding: .15rem .6rem; text-align: left; vertical-align: top; overflow-wrap: anywhere }
-thead tr { border-top: 1.5px solid; border-bottom: 1px solid } tbody tr:last-child { border-bottom: 1.5px solid }
-@page { margin: 1.5cm }
-@media print { body { margin: 0; max-width: none; font-size: 10pt } h1, h2, h3, caption { break-after: avoid }
-tr { break-inside: avoid } }
-"""
 
 _LATEX_HEADINGS = ("section", "subsection", "subsubsection")
 _LONG = 36
@@ -81,26 +68,8 @@ def as_latex(blocks: Sequence[Block]) -> str:
 
 def as_html(blocks: Sequence[Block]) -> str:
     """A page of its own: no script, no second file."""
-
-    def written(block: Block) -> str:
-        match block:
-            case Heading(text, level):
-                return f"<h{level}>{_html(text)}</h{level}>\n"
-            case Items(texts):
-                return f"<ul>\n{''.join(f'<li>{_html(text)}</li>{chr(10)}' for text in texts)}</ul>\n"
-            case Table():
-                cells = [[one_line(cell) for cell in row] for row in block.cells]
-                return html_table(
-                    Table(one_line(block.caption), [*map(one_line, block.headings)], cells, block.numeric)
-                )
-        return f"<p>{_html(block)}</p>\n"
-
     title = next((block.text for block in blocks if isinstance(block, Heading)), "")
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_html(title)}</title>\n'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>\n'
-        f"{''.join(map(written, blocks))}</body></html>\n"
-    )
+    return html.render("document.html.j2", title=title, blocks=[(type(block).__name__, block) for block in blocks])
 
 
 FORMATS: dict[str, Callable[[Sequence[Block]], str]] = {"md": as_markdown, "latex": as_latex, "html": as_html}
@@ -132,7 +101,3 @@ def _columns(table: Table) -> str:
     long = [max(map(len, column), default=0) > _LONG for column in columns]
     broken = rf"p{{{0.7 / max(1, sum(long)):.2f}\linewidth}}"
     return "".join("r" if n else broken if wide else "l" for n, wide in zip(table.numeric, long, strict=True))
-
-
-def _html(text: str) -> str:
-    return escape(one_line(text))

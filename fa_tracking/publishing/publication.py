@@ -4,10 +4,9 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking import markdown
+from fa_tracking import html, markdown
 from fa_tracking.errors import UsageError, meant
 from fa_tracking.protocol.verdicts import caveats
 from fa_tracking.publishing.provenance import digest
@@ -85,7 +84,7 @@ def publish(answers: Answers, reference: Reference, form: str, columns: Sequence
     if form in ("csv", "json"):
         return render(rows.project(", ".join(f'"{c}"' for c in columns)) if columns else rows, form)
     table = _table(answers, reference, rows, columns)
-    return {"md": _markdown, "latex": _latex, "html": html_table}[form](table)
+    return {"md": _markdown, "latex": _latex, "html": _html}[form](table)
 
 
 def left_out(rows: "DuckDBPyRelation", columns: Sequence[str]) -> list[str]:
@@ -235,16 +234,5 @@ def latex_cell(cell: str, numeric: bool) -> str:
     return f"${power.replace('±', chr(92) + 'pm')}$"
 
 
-def html_table(table: Table) -> str:
-    """The table with its caption, escaped."""
-
-    def row(tag: str, cells: list[str]) -> str:
-        sides = [' style="text-align:right"' if number else "" for number in table.numeric]
-        shown = [f"<{tag}{side}>{escape(one_line(cell))}</{tag}>" for cell, side in zip(cells, sides, strict=True)]
-        return f"<tr>{''.join(shown)}</tr>\n"
-
-    body = "".join(row("td", cells) for cells in table.cells)
-    return (
-        f"<table>\n<caption>{escape(one_line(table.caption))}</caption>\n"
-        f"<thead>\n{row('th', table.headings)}</thead>\n<tbody>\n{body}</tbody>\n</table>\n"
-    )
+def _html(table: Table) -> str:
+    return html.render("table.html.j2", table=table)

@@ -108,9 +108,8 @@ class Answers:
         self._tables: dict[tuple[str, str | None], str] = {}
 
     def experiment(self, reference: Reference) -> str | None:
-        """The experiment that the reference is about; None where its query asks for none."""
-        asked = "experiment" in find_query(reference.query).params
-        return dict(reference.selection).get("experiment", self._experiment) if asked else None
+        """The experiment that the reference is about; None where neither it nor the caller names one."""
+        return dict(reference.selection).get("experiment", self._experiment)
 
     def rows(self, reference: Reference) -> "DuckDBPyRelation":
         """The rows that the selection leaves, perhaps none.
@@ -118,11 +117,11 @@ class Answers:
         Raises:
             UsageError: there is no such query, experiment or column.
         """
-        answer, params = self._ask(reference), find_query(reference.query).params
+        answer = self._ask(reference)
         conditions = [
             _condition(_column(reference, key, answer), value)
             for key, value in reference.selection
-            if key not in params
+            if key != "experiment"
         ]
         return answer.filter(" and ".join(conditions)) if conditions else answer
 
@@ -160,7 +159,7 @@ class Answers:
         key = (reference.query, experiment := self.experiment(reference))
         if key not in self._tables:
             name = f"answer_{uuid4().hex}"
-            answer = ask(self.connection, find_query(reference.query), {"experiment": experiment})
+            answer = ask(self.connection, find_query(reference.query), experiment)
             answer.query("answer", f"create temp table {name} as from answer")
             self._tables[key] = name
         return self.connection.table(self._tables[key])

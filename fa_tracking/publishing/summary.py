@@ -63,7 +63,7 @@ def find_home(experiment: str, tracking_uri: str | None = None) -> "tuple[Mlflow
 
 def note(connection: "DuckDBPyConnection", experiment: str) -> str:
     """How many runs have which verdict, and the cells over their seeds, as Markdown that MLflow does not cut."""
-    answer = ask(connection, find_query("cross_seed"), {"experiment": experiment})
+    answer = ask(connection, find_query("cross_seed"), experiment)
     cells = [dict(zip(answer.columns, row, strict=True)) for row in answer.fetchall()]
     counts = run_sql(connection, VERDICTS, {"experiment": experiment}).fetchall()
     said = "".join(f"- {runs} × {markdown.escaped(verdict)}\n" for verdict, runs in counts)

@@ -103,7 +103,11 @@ def text_table(
 def _fitted(
     columns: Sequence[str], cells: Sequence[Sequence[str]], shown: Sequence[int], right: Sequence[bool], width: int
 ) -> str | None:
-    """The table with its longest texts over several lines, where it is too wide; None where even so it does not fit."""
+    """The table with its longest texts over several lines, where it is too wide; None where even so it does not fit.
+
+    Rich, which draws the table, could wrap it as well, but would part a mark from its word, and cut words and numbers
+    in columns that it makes too narrow.
+    """
     excess = _width(columns, cells, shown) - width
     room = {i: _room(columns[i], [row[i] for row in cells]) for i in shown if not right[i]}
     while excess > 0 and any(wide > least for wide, least in room.values()):

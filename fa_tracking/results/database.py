@@ -35,24 +35,22 @@ KNOWN = "select distinct experiment, is_asked(experiment, $asked) from runs orde
 
 @dataclass(frozen=True)
 class Query:
-    """One file of ``queries/``. Its header is its documentation.
+    """One file of ``queries/``, asked of an experiment: ``$experiment`` in its SQL. Its header is its documentation.
 
     Attributes:
-        params: the named parameters, ``$name`` in the SQL.
         columns: the columns of the answer, in order.
     """
 
     name: str
     title: str
-    params: tuple[str, ...]
     columns: tuple[str, ...]
     sql: str
 
     @property
     def notes(self) -> str:
-        """What its header says beyond its title, params and columns."""
+        """What its header says beyond its title and columns."""
         comments = itertools.takewhile(lambda line: line.startswith("--"), self.sql.splitlines())
-        told = (line[2:].strip() for line in comments if not re.match(r"-- (title|params|columns):", line))
+        told = (line[2:].strip() for line in comments if not _HEADER.match(line))
         return " ".join(told)
 
 
@@ -115,25 +113,25 @@ def find_query(name: str) -> Query:
     return queries()[name]
 
 
-def ask(connection: "DuckDBPyConnection", query: Query, params: Mapping[str, Any]) -> "DuckDBPyRelation":
+def ask(connection: "DuckDBPyConnection", query: Query, experiment: str | None) -> "DuckDBPyRelation":
     """The answer of a query of the catalogue.
 
     Args:
-        params: ``experiment`` is a name, or a tilde and a pattern of names, such as ``~reproduction*``.
+        experiment: a name, or a tilde and a pattern of names, such as ``~reproduction*``.
 
     Raises:
-        UsageError: a parameter is missing, the database holds no such experiment, is of another version, or is no
+        UsageError: the experiment is missing, the database holds no such experiment, is of another version, or is no
             results database.
         FATrackError: the query failed while it ran.
     """
     try:
-        if "experiment" in query.params and not params.get("experiment"):
+        if "$experiment" not in query.sql:
+            raise UsageError(f"the SQL of the query {query.name!r} has no $experiment, of which it would be asked")
+        if not experiment:
             held = ", ".join(name for name, _ in run_sql(connection, KNOWN, {"asked": f"{PATTERN}*"}).fetchall())
             raise UsageError(f"the query {query.name!r} needs --experiment; the database holds: {held or 'none'}")
-        _refuse_missing(query, params)
-        if "experiment" in query.params:
-            refuse_unknown(connection, params["experiment"])
-        return run_sql(connection, query.sql, {p: params[p] for p in query.params})
+        refuse_unknown(connection, experiment)
+        return run_sql(connection, query.sql, {"experiment": experiment})
     except UsageError as error:
         if str(error).startswith("SQL: "):  # the catalogue's own SQL is right: the database is another
             raise UsageError(f"{_what_else(connection)}; the query {query.name!r} does not fit: {error}") from error
@@ -151,21 +149,15 @@ def _what_else(connection: "DuckDBPyConnection") -> str:
     )
 
 
-def explain_query(query: Query, params: Mapping[str, str | None]) -> str:
-    """The SQL of a query with its parameters as literals, for any DuckDB client.
+def explain_query(query: Query, experiment: str | None) -> str:
+    """The SQL of a query with the experiment as a literal, for any DuckDB client.
 
     Raises:
-        UsageError: a parameter is missing.
+        UsageError: the experiment is missing.
     """
-    _refuse_missing(query, params)
-    quoted = {p: "'" + str(params[p]).replace("'", "''") + "'" for p in query.params}
-    return re.sub(r"\$(\w+)", lambda found: quoted[found[1]], query.sql)
-
-
-def _refuse_missing(query: Query, params: Mapping[str, Any]) -> None:
-    missing = [p for p in query.params if params.get(p) is None]
-    if missing:
-        raise UsageError(f"the query {query.name!r} needs {' and '.join(f'--{p}' for p in missing)}")
+    if experiment is None:
+        raise UsageError(f"the query {query.name!r} needs --experiment")
+    return query.sql.replace("$experiment", "'" + experiment.replace("'", "''") + "'")
 
 
 def refuse_unknown(connection: "DuckDBPyConnection", experiment: str) -> None:
@@ -232,7 +224,7 @@ def sql_errors() -> Iterator[None]:
         raise FATrackError(f"SQL: {first_line(error)}") from error
 
 
-_HEADER = re.compile(r"^-- (title|params|columns):[ ]*(.*)$", re.MULTILINE)
+_HEADER = re.compile(r"^-- (title|columns):[ ]*(.*)$", re.MULTILINE)
 
 
 def _parse(path: Path) -> Query:
@@ -241,5 +233,5 @@ def _parse(path: Path) -> Query:
     except UnicodeDecodeError as error:
         raise FATrackError(f"the query {path.name} is no UTF-8 text: {error.reason} at byte {error.start}") from None
     header = dict(_HEADER.findall(sql))
-    lists = {key: tuple(filter(None, re.split(r"[,\s]+", header.get(key, "")))) for key in ("params", "columns")}
-    return Query(path.stem, header.get("title", path.stem), lists["params"], lists["columns"], sql)
+    columns = tuple(filter(None, re.split(r"[,\s]+", header.get("columns", ""))))
+    return Query(path.stem, header.get("title", path.stem), columns, sql)

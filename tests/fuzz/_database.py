@@ -27,12 +27,12 @@ def path() -> Path:
     import duckdb
 
     from fa_tracking.results.database import create_views
-    from fa_tracking.results.export.export import _schema
+    from fa_tracking.results.export.replace import schema_sql
 
     (folder() / "secret.csv").write_text(f"a\n{SECRET}\n")
     made = folder() / "small.duckdb"
     with duckdb.connect(str(made)) as connection:
-        connection.execute(_schema())
+        connection.execute(schema_sql())
         connection.execute(
             "insert into runs by name select 'r' || i as run_id, 'sqlite:///x' as source, 'e' as experiment, 'n' as "
             "run_name, 'FINISHED' as status, 'dfa' as method, i as seed, 'c' as cell from range(2) t(i)"

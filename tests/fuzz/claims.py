@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from fa_tracking.publishing import claims
+from fa_tracking.publishing import claim_check, claim_history, claim_summary, claims
 
 from . import _database
 from ._values import BOMB, as_json, changed, edited, yaml_text
@@ -43,5 +43,5 @@ def feed(value: tuple[bytes, bytes], folder: Path) -> None:
     path.write_bytes(value[0])
     record.write_bytes(value[1])
     made = claims.load(path)
-    checked = claims.check(_database.connection(), made, claims.read_history(record))
-    assert "root:" not in claims.summary(made.title, checked)
+    checked = claim_check.check(_database.connection(), made, claim_history.read_history(record))
+    assert "root:" not in claim_summary.summary(made.title, checked)

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from fa_tracking.markdown import escaped
-from fa_tracking.publishing import document, markers
+from fa_tracking.publishing import document, verify
 from fa_tracking.publishing.publication import Table
 from fa_tracking.publishing.reference import Answers
 from fa_tracking.publishing.tables import _csv, _markdown, text_table
@@ -59,7 +59,7 @@ def feed(value: Any, folder: Path) -> None:
     name, content = value
     if name != "texts":
         (folder / name).write_bytes(content)
-        markers.verify(folder / name, markers.read(folder / name), Answers(_database.connection(), "e"))
+        verify.verify(folder / name, verify.read(folder / name), Answers(_database.connection(), "e"))
         return
     shown = [one_line(str(part)) for part in content if not isinstance(part, int)] or ["x"]
     assert all(text.isprintable() for text in shown)

@@ -5,7 +5,8 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from fa_tracking.importers import _fields, csv_log
-from fa_tracking.importers._standard import Given, standard
+from fa_tracking.importers._params import Given
+from fa_tracking.importers._standard import standard
 
 from ._values import edited
 

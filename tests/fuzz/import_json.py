@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from fa_tracking.importers import _fields, json_log
-from fa_tracking.importers._standard import Given, standard
+from fa_tracking.importers._params import Given
+from fa_tracking.importers._standard import standard
 
 from ._values import as_json, changed, edited, texts
 

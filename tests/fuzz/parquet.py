@@ -41,4 +41,4 @@ def feed(value: Any, folder: Path) -> None:
         except UnicodeEncodeError:
             return  # no file system holds a surrogate
     with connect(folder) as connection, sql_errors():
-        ask(connection, find_query("board"), {"experiment": "~*"}).fetchall()
+        ask(connection, find_query("board"), "~*").fetchall()

@@ -14,7 +14,7 @@ from ._values import TEXTS, edited, scalars, texts
 TITLE = "query parameters, references, headers"
 WEIGHT = 12
 
-HEADER = b"-- title: T\n-- params: experiment\n-- columns: a, b\nselect $experiment as a, 1 as b\n"
+HEADER = b"-- title: T\n-- columns: a, b\nselect $experiment as a, 1 as b\n"
 REFERENCE = "cross_seed[experiment=e,method=dfa].accuracy_mean"
 
 
@@ -40,8 +40,8 @@ def feed(value: Any, folder: Path) -> None:
     match kind:
         case "ask":
             query = database.find_query("runs" if "runs" in database.queries() else "board")
-            database.explain_query(query, {"experiment": content})
-            database.ask(connection, query, {"experiment": content}).fetchall()
+            database.explain_query(query, content)
+            database.ask(connection, query, content).fetchall()
         case "reference":
             Answers(connection, "e").find(parse(content))
         case "spell":
