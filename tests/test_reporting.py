@@ -399,7 +399,7 @@ def test_latex_is_balanced_and_nothing_of_a_name_is_a_command(deviating: Mapping
         (["--run", "nope"], 2, "holds no run 'nope'"),
         (["--run", ""], 2, "runs begin with ''"),
         (["--run", "x", "--db", "nowhere.duckdb"], 2, "there is no database nowhere.duckdb"),
-        (["--experiment", "odd", "-o", "nowhere/x.md"], 1, "nowhere/x.md could not be written"),
+        (["--experiment", "odd", "-o", "nowhere/x.md"], 2, "the folder nowhere does not exist"),
     ],
 )
 def test_bad_input_gets_one_line_and_its_exit_code(
