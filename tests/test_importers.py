@@ -775,7 +775,7 @@ def test_an_accuracy_on_held_out_data_stands_in_for_the_test_accuracy_and_the_ru
         ("a.csv", "epoch,test_acc\n1,2,3\n2,0.5\n", "row 1 has 3 cells, and there are 2 columns"),
         ("a.csv", "epoch,test_acc\n", "there is no row below the names"),
         ("a.csv", "", "is empty: there is no row"),
-        ("a.csv", "name,test_acc\na,0.1\nb,0.2\n", "has no 'epoch'; a --map says what it is called"),
+        ("a.csv", "name,test_acc\na,0.1\nb,0.2\n", "has no 'epoch': it holds 'name', 'test_acc'; a --map says"),
         (
             "a.csv",
             "epoch,val_x\n1,0.1\n",
