@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal
 from fa_tracking import catalogue, executors
 from fa_tracking.errors import FATrackError, UsageError, no_such
 from fa_tracking.executors import Needs, Problem, as_line
-from fa_tracking.tracking import address, names, recover, store
+from fa_tracking.tracking import address, names, store
+from fa_tracking.tracking.spool import recover
 from trainers.config import RunConfig
 from trainers.study import lease
 from trainers.study.grid import Study
