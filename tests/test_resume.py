@@ -156,6 +156,11 @@ def test_a_full_disk_loses_nothing_that_was_logged(tmp_path: Path) -> None:
             journal.append({"tag": "b", "value": "2" * 2**20})
         journal.append({"tag": "c", "value": "3"})
         assert journal.waiting == 2
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+        journal.sync()
+        journal.next()
+        journal.delivered()  # which cannot be written down, so that the entry comes again later
+        assert journal.waiting == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     journal.append({"tag": "d", "value": "4"})

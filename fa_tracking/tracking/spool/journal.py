@@ -27,9 +27,18 @@ SPOOL = "FA_TRACK_SPOOL"
 NAME = "journal.sqlite"
 LOCK = "lock"
 _TABLES = (
-    "create table if not exists head (key text primary key, value text not null)",
-    "create table if not exists entries (number integer primary key autoincrement, entry text not null)",
+    "create table if not exists head (key text primary key, value text not null) without rowid",
+    "create table if not exists entries (number integer primary key, entry text not null)",
 )
+_SETTINGS = (
+    "page_size = 1024",  # entries are small, and so may be the room
+    "locking_mode = exclusive",  # no memory that processes share, which network folders do not have
+    "synchronous = off",  # making a file waits for no disk
+    "journal_mode = wal",
+    "synchronous = normal",
+)
+_INSERT = "insert into entries values (?, ?)"
+_LAST = "select coalesce(max(number), 0) from entries"
 _LINES = "lines"
 """The key in ``head`` of the digest of the old journal whose entries have been taken over."""
 
@@ -91,14 +100,16 @@ class Journal:
                 if digest not in (None, known.get(_LINES)):
                     of_old, entries = lines.read(old, self.folder)
                     known = {**of_old, **known, _LINES: str(digest)}
-                    rows = [(_text(entry),) for entry in entries]
-                    connection.executemany("insert into entries (entry) values (?)", rows)
+                    (last,) = connection.execute(_LAST).fetchone()
+                    rows = [(number, _text(entry)) for number, entry in enumerate(entries, last + 1)]
+                    connection.executemany(_INSERT, rows)
                 known = {**(head or {}), **known}
                 connection.executemany("insert or replace into head values (?, ?)", known.items())
             if digest:  # what was on the disk stays on it
                 self._connection.execute("pragma wal_checkpoint(truncate)")
         (self._waiting,) = self._connection.execute("select count(*) from entries").fetchone()
         self.head = {key: value for key, value in known.items() if key != _LINES}
+        (self._last,) = self._connection.execute(_LAST).fetchone()
         self._at = self._number = 0
 
     @contextmanager
@@ -119,7 +130,8 @@ class Journal:
             FATrackError: the disk is full, or the folder cannot be written to; what was written before stands.
         """
         with spool_errors(self.folder), self._turn:
-            self._connection.execute("insert into entries (entry) values (?)", (_text(entry),))
+            self._connection.execute(_INSERT, (self._last + 1, _text(entry)))
+            self._last += 1
             self._waiting += 1
 
     def next(self) -> dict[str, Any] | None:
@@ -150,8 +162,8 @@ class Journal:
         return self._waiting if self._is_readable else 0
 
     def sync(self) -> None:
-        """Bring the entries to the disk itself."""
-        with spool_errors(self.folder), self._turn:
+        """Bring the entries to the disk itself; where that is full, the file grows later, and none of them is lost."""
+        with suppress(sqlite3.Error), self._turn:
             self._connection.execute("pragma wal_checkpoint(truncate)")
 
     def new_folder(self) -> Path:
@@ -230,9 +242,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite alone would let others read it
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        # `exclusive`: no memory that processes share, which network folders do not have; `off`: making a file waits
-        # for no disk
-        for setting in ("locking_mode = exclusive", "synchronous = off", "journal_mode = wal", "synchronous = normal"):
+        for setting in _SETTINGS:
             connection.execute(f"pragma {setting}")
     except BaseException:
         connection.close()
