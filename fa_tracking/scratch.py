@@ -1,6 +1,5 @@
 """Scratch folders that do not outlive what made them: what a killed process left is removed by the next."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -12,6 +11,8 @@ from pathlib import Path
 PREFIX = ".fa-track-"
 _MADE = re.compile(rf"{re.escape(PREFIX)}[a-z0-9_]{{8}}")
 """As ``tempfile`` names them: another folder is somebody's own."""
+_OPENS_FOLDERS = os.name == "posix"
+"""Windows does not."""
 
 
 @contextmanager
@@ -26,15 +27,12 @@ def scratch(beside: str | Path | None = None) -> Iterator[Path]:
         if not _MADE.fullmatch(left.name):
             continue
         with suppress(OSError):
-            lock = _lock(left)
-            shutil.rmtree(left, ignore_errors=True)
-            os.close(lock)
+            _remove(left, _lock(left))
     folder, lock = _make(parent)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+        _remove(folder, lock)
 
 
 def _make(parent: Path) -> tuple[Path, int]:
@@ -45,20 +43,35 @@ def _make(parent: Path) -> tuple[Path, int]:
             lock = _lock(folder)
             if folder.is_dir():
                 return folder, lock
-            os.close(lock)
+            _remove(folder, lock)
+
+
+def _remove(folder: Path, lock: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)
+    if not _OPENS_FOLDERS:
+        with suppress(OSError):  # another process looks whether it is left
+            _beside(folder).unlink()
 
 
 def _lock(folder: Path) -> int:
-    """An open handle on the folder, locked.
+    """An open handle on the folder, locked; where folders are not opened, on a file beside it.
 
     Raises:
         BlockingIOError: another process has it.
         FileNotFoundError: it is gone.
     """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    from filelock import lock_descriptor
+
+    handle = os.open(folder, os.O_RDONLY) if _OPENS_FOLDERS else os.open(_beside(folder), os.O_RDWR | os.O_CREAT)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not lock_descriptor(handle, blocking=False):
+            raise BlockingIOError(f"{folder} is another process's")
     except OSError:
         os.close(handle)
         raise
     return handle
+
+
+def _beside(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")

@@ -24,8 +24,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 DIES_IN_SCRATCH = """
 import os, signal, sys
-from fa_tracking.scratch import scratch
-with scratch(sys.argv[1]):
+from fa_tracking import scratch
+scratch._OPENS_FOLDERS = sys.argv[2] == "True"
+with scratch.scratch(sys.argv[1]):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -51,9 +52,14 @@ def test_an_export_reads_a_store_whose_writer_was_killed_in_a_transaction(tmp_pa
     assert (found.runs.num_rows, found.params.num_rows) == (1, 0)
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", DIES_IN_SCRATCH, str(tmp_path)], check=False)
-    (left,) = tmp_path.iterdir()
+@pytest.mark.parametrize("opens_folders", [True, False])
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not(
+    opens_folders: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fa_tracking.scratch._OPENS_FOLDERS", opens_folders)  # Windows opens none
+    subprocess.run([sys.executable, "-c", DIES_IN_SCRATCH, str(tmp_path), str(opens_folders)], check=False)
+    (left,) = tmp_path.glob("*/")
     with scratch(tmp_path) as first, scratch(tmp_path) as second:
-        assert set(tmp_path.iterdir()) == {first, second} and left not in (first, second)
+        assert set(tmp_path.glob("*/")) == {first, second} and left not in (first, second)
+        assert not opens_folders or set(tmp_path.iterdir()) == {first, second}
     assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -119,6 +120,13 @@ def test_imports_point_one_way(module: str, path: Path) -> None:
             pytest.fail(f"{module} imports {name}")
         if name.startswith("fa_tracking") and target is None and room:
             assert name in SHARED or name.rpartition(".")[0] in SHARED, f"{module} imports {name}"
+
+
+def test_private_parts_of_mlflow_are_touched_in_one_module() -> None:
+    private = re.compile(r"^mlflow\.(store|server|tracking)\.|^mlflow\..*\._|^mlflow\.server$")
+    for module, path in sources():
+        if module.startswith(("fa_tracking.tracking", "fa_tracking.plugin")) and path.name != "_mlflow_compat.py":
+            assert not [name for name in imported(path) if private.search(name)], module
 
 
 def test_metric_names_are_spelled_in_one_place() -> None:

@@ -3,21 +3,26 @@
 import json
 import math
 import os
+import resource
 import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import forks
 import pytest
 import torch
 from conftest import Cli, tiny
+from filelock import lock_descriptor
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 
 import fa_tracking
 from fa_tracking.errors import FATrackError, UsageError
-from fa_tracking.tracking import names, state
-from fa_tracking.tracking.journal import NAME, Journal, left_behind, spool
-from fa_tracking.tracking.recover import recover
+from fa_tracking.tracking import names, state, store
+from fa_tracking.tracking.spool.journal import NAME, Journal, spool
+from fa_tracking.tracking.spool.recover import clear, recover
 from trainers import tracked
 from trainers.study import schedule
 from trainers.study.grid import Study
@@ -100,9 +105,7 @@ def test_what_a_killed_process_reported_is_recovered(uri: str, cli: Cli) -> None
     (folder / "a.json").write_text("{}")
     journal.append({"upload": folder.name, "path": "saved"})
     client.log_batch(run_id, metrics=[Metric("x", math.nan, 1, 0)])  # it had been delivered, and comes again
-    assert not list(left_behind())  # its process is alive
-    with (journal.folder / NAME).open("ab") as file:
-        file.write(b'{"metrics": [["torn')
+    assert not list(recover())  # its process is alive
     journal.close()
 
     done = cli("recover", "--json")
@@ -135,22 +138,166 @@ def test_a_study_clears_up_behind_a_finished_run_that_was_killed_at_its_very_end
     assert not journal.folder.exists() and [r.info.status for r in runs("cleared", uri)] == ["FINISHED"]
 
 
-def test_a_full_disk_loses_nothing_that_was_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def left_in(folder: Path) -> list[dict[str, Any]]:
+    """The entries of a journal that nobody has open."""
+    journal, found = Journal(folder), []
+    while (entry := journal.next()) is not None:
+        found.append(entry)
+        journal.delivered()
+    journal.close()
+    return found
+
+
+def test_a_full_disk_loses_nothing_that_was_logged(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "run", {"run_id": "run", "tracking_uri": ""})
     journal.append({"tag": "a", "value": "1"})
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:5]))  # the rest does not fit
-    with pytest.raises(FATrackError, match=r"No space left.*what was logged before is safe"):
-        journal.append({"tag": "b", "value": "2"})
-    monkeypatch.undo()
-    journal.append({"tag": "c", "value": "3"})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * max(p.stat().st_size for p in journal.folder.iterdir()), limits[1]))
+    try:
+        with pytest.raises(FATrackError, match=r"cannot write to .*what was logged before is safe"):
+            journal.append({"tag": "b", "value": "2" * 2**20})
+        journal.append({"tag": "c", "value": "3"})
+        assert journal.waiting == 2
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+        journal.sync()
+        journal.next()
+        journal.delivered()  # which cannot be written down, so that the entry comes again later
+        assert journal.waiting == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    journal.append({"tag": "d", "value": "4"})
     journal.close()
-    again = Journal(tmp_path / "run")
-    found = []
-    while (entry := again.next()) is not None:
-        found.append(entry["tag"])
-        again.delivered()
-    assert found == ["a", "c"]
+    assert [entry["tag"] for entry in left_in(tmp_path / "run")] == ["a", "c", "d"]
+
+
+def test_what_a_journal_says_arrives_as_it_was_said_and_once(tmp_path: Path) -> None:
+    said = [{"metrics": [["x", value, 1, 0]]} for value in (math.inf, -math.inf, 5e-324, 0.1)]
+    said += [{"text": "ü\u2028\r\n\0", "path": "p"}]
+    journal = Journal(tmp_path / "run", {"run_id": "run", "tracking_uri": "u"})
+    for entry in said:
+        journal.append(entry)
+    assert journal.next() == journal.next() == said[0]
+    journal.delivered()
+    journal.delivered()  # which changes nothing, as nothing was read in between
+    assert journal.waiting == len(said) - 1
+    journal.close()
+    again = Journal(tmp_path / "run", {"run_id": "other", "tracking_uri": "v"})
+    assert again.head == {"run_id": "run", "tracking_uri": "u"}
+    again.close()
+    assert left_in(tmp_path / "run") == said[1:]
+    Journal(tmp_path / "run").finish()
+    assert not (tmp_path / "run").exists()
+
+
+def old_journal(run_id: str, uri: str, *lines: bytes) -> Path:
+    """A folder as fa-track 0.2 left it."""
+    folder = spool() / run_id
+    (folder / "upload-abc").mkdir(parents=True)
+    (folder / "upload-abc" / "a.json").write_text("{}")
+    head = b'{"run_id": "%s", "tracking_uri": "%s"}\n' % (run_id.encode(), uri.encode())
+    (folder / "journal.jsonl").write_bytes(head + b"".join(lines))
+    return folder
+
+
+OLD = (
+    b'{"metrics": [["x", NaN, 1, 0], ["y", Infinity, 1, 0]]}\n',
+    '{"tag": "said", "value": "ü\u2028"}\n'.encode(),
+    b'{"upload": "upload-abc", "path": "saved"}\n',
+    b'{"metrics": [["torn',
+)
+
+
+@pytest.mark.parametrize("by", ["recover", "resume", "clear", "next run"])
+def test_a_journal_of_the_old_format_is_delivered(by: str, uri: str) -> None:
+    client = store.client(uri)
+    begun = fa_tracking.start_run("old", uri, active=False, method="mine", seed=1)
+    with begun as run:
+        pass
+    client.update_run(run.run_id, status="RUNNING")
+    folder = old_journal(run.run_id, uri, *OLD)
+    if by == "recover":
+        assert [(one.run_id, one.delivered, one.problem) for one in recover()] == [(run.run_id, 3, None)]
+    elif by == "clear":
+        clear([run.run_id])
+    elif by == "resume":
+        with fa_tracking.resume_run(run.run_id, uri):
+            assert "x" in client.get_run(run.run_id).data.metrics
+    else:
+        with fa_tracking.start_run(tracking_uri=uri, run_id=run.run_id, method="mine", seed=1) as again:
+            again.flush()
+            assert "x" in client.get_run(run.run_id).data.metrics
+    found = client.get_run(run.run_id).data
+    assert math.isnan(found.metrics["x"]) and found.tags["said"] == "ü\u2028"
+    assert [a.path for a in client.list_artifacts(run.run_id, "saved")] == ["saved/a.json"]
+    assert not folder.exists()
+
+
+def test_an_old_journal_is_taken_over_once_and_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FA_TRACK_SPOOL", str(tmp_path))
+    folder = old_journal("run", "u", *OLD)
+    content = (folder / "journal.jsonl").read_bytes()
+    with (folder / "journal.jsonl").open("rb") as held:
+        assert lock_descriptor(held.fileno(), blocking=False)
+        with pytest.raises(BlockingIOError):  # the older fa-track is at work
+            Journal(folder)
+    assert (folder / "journal.jsonl").read_bytes() == content
+    Journal(folder).close()
+    assert not (folder / "journal.jsonl").exists()
+    (folder / "journal.jsonl").write_bytes(content)  # its remover was killed before
+    journal = Journal(folder, {"run_id": "other", "tracking_uri": "v"})
+    assert (journal.waiting, journal.head) == (3, {"run_id": "run", "tracking_uri": "u"})
+    journal.close()
+
+
+def test_a_damaged_journal_is_named_and_keeps_no_other_waiting(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FA_TRACK_SPOOL", str(tmp_path))
+    old_journal("a", "u", b"no JSON\n")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / NAME).write_bytes(b"no database" * 1000)
+    for name, left in (("c", NAME), ("d", "journal.jsonl"), ("e", NAME)):  # killed before they had begun
+        (tmp_path / name).mkdir()
+        (tmp_path / name / left).write_bytes(b'{"run' if name == "d" else b"")
+    run_id = MlflowClient(uri).create_run("0").info.run_id
+    good = Journal(tmp_path / run_id, {"run_id": run_id, "tracking_uri": uri})
+    good.append({"tag": "a", "value": "1"})
+    good.close()
+    found = {one.run_id: (one.delivered, one.problem) for one in recover()}
+    assert found.pop(run_id) == (1, None)
+    assert list(found) == ["a", "b"] and all("is damaged" in str(problem) for _, problem in found.values())
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+    assert (tmp_path / "a" / "journal.jsonl").read_bytes().endswith(b"no JSON\n")
+
+
+APPENDS = """
+import os, signal, sys
+from pathlib import Path
+from fa_tracking.tracking.spool.journal import Journal
+journal = Journal(Path(sys.argv[1]), {"run_id": "run", "tracking_uri": "u"})
+for number in range(10**9):
+    journal.append({"tag": str(number), "value": "v" * (number % 9000)})
+    if number % 3 == 2:
+        journal.next()
+        journal.delivered()
+    os.write(1, b"%d\\n" % number)
+"""
+
+
+def test_a_journal_whose_process_is_killed_holds_all_that_was_appended(tmp_path: Path) -> None:
+    for pause in (0.0, 0.05, 0.2):
+        folder = tmp_path / str(pause)
+        with subprocess.Popen([sys.executable, "-c", APPENDS, str(folder)], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(pause)
+            with pytest.raises(BlockingIOError):
+                Journal(folder)
+            process.kill()
+            appended = int((b"0\n" + process.stdout.read()).split()[-1]) + 1
+        left = [int(entry["tag"]) for entry in left_in(folder)]
+        assert left == list(range(left[0], left[-1] + 1))
+        assert appended <= left[-1] + 1 <= appended + 1 and left[0] in {appended // 3, (appended + 1) // 3}
 
 
 def test_a_half_written_training_state_is_never_taken(tmp_path: Path) -> None:

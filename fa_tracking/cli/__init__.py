@@ -1,5 +1,6 @@
 """The command line: one file a command, each found by the folder's listing and importing what it needs when it runs."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,3 +85,4 @@ def main() -> None:
     Example:
       fa-track demo
     """
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # ours say more, on a terminal alone

@@ -23,13 +23,14 @@ def command(as_json: bool) -> None:
       fa-track recover
     """
     from fa_tracking.tracking.address import without_password
-    from fa_tracking.tracking.journal import spool
-    from fa_tracking.tracking.recover import recover
+    from fa_tracking.tracking.spool.journal import spool
+    from fa_tracking.tracking.spool.recover import recover
 
     found = []
     for one in recover():
         found.append(one)
-        where = f"run {one.run_id} in {without_password(one.tracking_uri)}"
+        store = f" in {without_password(one.tracking_uri)}" if one.tracking_uri else ""  # a damaged journal names none
+        where = f"run {one.run_id}{store}"
         say(f"{where}: {one.delivered} entries" + (f"; {one.waiting} wait: {one.problem}" if one.problem else ""))
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2))

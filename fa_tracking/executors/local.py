@@ -1,7 +1,6 @@
 """Processes of this machine: a killed one takes its own job with it and no other; all end with this one."""
 
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from itertools import islice
 from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
-from fa_tracking.executors import Needs, Outcomes, Problem, Work, as_line
+from fa_tracking.executors import Needs, Outcomes, Problem, Work, as_line, end_process
 
 HEEDS = {"jobs", "cpus_per_run"}
 LIBRARIES = ("mlflow", "torch", "torch._dynamo")
@@ -77,7 +76,7 @@ def _end_with_parent() -> None:
         parent = multiprocessing.parent_process()
         if parent is not None:
             parent.join()
-        os._exit(1)
+        end_process()
 
     threading.Thread(target=wait_for_parent, daemon=True).start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

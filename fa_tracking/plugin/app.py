@@ -3,8 +3,7 @@ the verdict boards and charts of its experiments, read from its store at each lo
 
 MLflow's own app is what runs: /fa/ stands before it as WSGI middleware, and everything else goes to it as it came. What
 a caller may see is what MLflow's API answers that very caller: each page asks it with the caller's own request, so
-that login, permissions and refusals are MLflow's. Nothing of MLflow is changed, and of its private names one is read:
-the variable by which `mlflow server` says which kind of server runs.
+that login, permissions and refusals are MLflow's. Nothing of MLflow is changed.
 """
 
 import io
@@ -31,7 +30,7 @@ from werkzeug.test import run_wsgi_app
 from fa_tracking import html
 from fa_tracking.errors import FATrackError
 from fa_tracking.protocol.verdicts import OTHER_THRESHOLDS, caveats, head
-from fa_tracking.tracking import lock, measured, names
+from fa_tracking.tracking import _mlflow_compat, lock, measured, names
 from fa_tracking.tracking.store import trains
 
 if TYPE_CHECKING:
@@ -46,35 +45,25 @@ PAGE_OF_RUNS = 10_000
 
 def create_app() -> Any:
     """MLflow's app with /fa/: the one of FastAPI where uvicorn runs it, else the one of Flask."""
-    from mlflow.environment_variables import _MLFLOW_SGI_NAME
-    from mlflow.server import app
-
-    _add_pages(app)
-    if _MLFLOW_SGI_NAME.get() != "uvicorn":
-        return app
-    from mlflow.server.fastapi_app import app as served
-
-    return served
+    _add_pages(_mlflow_compat.server_app(False))
+    return _mlflow_compat.server_app(_mlflow_compat.is_uvicorn())
 
 
 def create_app_with_login() -> Any:
     """The same around MLflow's app ``basic-auth``, whose users and permissions hold for /fa/ too."""
     from mlflow.exceptions import MlflowException
-    from mlflow.server import app
 
     try:
-        from mlflow.server.auth import create_app as create_app_of_mlflow
-
         # workers that began at once would all make the tables of the users and the first administrator
         with lock.alone("fa-track-basic-auth"):
-            served = create_app_of_mlflow()
+            served = _mlflow_compat.server_app_with_login()
     except (MlflowException, ImportError) as error:
         supervisor = multiprocessing.parent_process()
         if supervisor and supervisor.pid:  # uvicorn's: it would begin this worker again for ever
             os.kill(supervisor.pid, signal.SIGTERM)
         advice = " (pip install 'mlflow[auth]')" if isinstance(error, ImportError) else ""
         raise SystemExit(f"fa-track-basic-auth: {error}{advice}") from error
-    _add_pages(app)
+    _add_pages(_mlflow_compat.server_app(False))
     return served
 
 
@@ -84,9 +73,7 @@ def _add_pages(app: Flask) -> None:
 
 def _prefix() -> str:
     """MLflow's ``--static-prefix``."""
-    from mlflow.server.handlers import STATIC_PREFIX_ENV_VAR
-
-    return os.environ.get(STATIC_PREFIX_ENV_VAR, "").rstrip("/")
+    return (_mlflow_compat.server_setting("prefix") or "").rstrip("/")
 
 
 def _pages(mlflow: "WSGIApplication") -> Flask:
@@ -256,15 +243,13 @@ class _Boards:
         Raises:
             FATrackError: the store cannot be read, or the page not drawn.
         """
-        from mlflow.server.constants import BACKEND_STORE_URI_ENV_VAR
-
         from dashboards.page import write_html
         from fa_tracking.results.export.export import export
 
         database = Path(self._folder.name) / f"{experiment_id}.duckdb"
         page = database.with_suffix(".html")
         with self._lock:
-            done = export(database, os.environ.get(BACKEND_STORE_URI_ENV_VAR), name, say=current_app.logger.warning)
+            done = export(database, _mlflow_compat.server_setting("store"), name, say=current_app.logger.warning)
             if done.changed or done.removed or self._drawn.get(experiment_id) != visible:
                 self._drawn.pop(experiment_id, None)
                 write_html(name, page, _only(visible, database), mlflow_url=f"{_prefix()}/")

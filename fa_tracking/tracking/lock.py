@@ -20,7 +20,7 @@ def alone(what: str, wait: bool = True) -> Iterator[bool]:
     Raises:
         FATrackError: no lock can be kept here.
     """
-    import fcntl
+    from filelock import lock_descriptor
 
     place = hashlib.sha256(what.encode()).hexdigest()[:32]
     try:
@@ -28,16 +28,15 @@ def alone(what: str, wait: bool = True) -> Iterator[bool]:
     except OSError as error:
         raise FATrackError(f"no lock can be kept in {tempfile.gettempdir()}: {error}; set TMPDIR") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield lock_descriptor(file.fileno(), blocking=wait)
 
 
 def _folder() -> Path:
     """A folder of this user alone: in the temporary folder itself another could make the files first."""
+    if os.name == "nt":  # where the temporary folder is the user's own
+        folder = Path(tempfile.gettempdir()) / "fa-track"
+        folder.mkdir(exist_ok=True)
+        return folder
     folder = Path(tempfile.gettempdir()) / f"fa-track-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.lstat().st_uid != os.getuid():

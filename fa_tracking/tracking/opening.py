@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from fa_tracking import cells
 from fa_tracking.errors import FATrackError, StoreAwayError, UsageError
-from fa_tracking.tracking import address, names, process, store
-from fa_tracking.tracking.deliver import deliver
-from fa_tracking.tracking.journal import Journal, spool
+from fa_tracking.tracking import _mlflow_compat, address, names, process, store
 from fa_tracking.tracking.run import TrackedRun
-from fa_tracking.tracking.writer import Silent, Writer
+from fa_tracking.tracking.spool.deliver import deliver
+from fa_tracking.tracking.spool.journal import Journal, spool
+from fa_tracking.tracking.spool.writer import Silent, Writer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
 @contextmanager
@@ -112,7 +109,7 @@ def _written(client: "MlflowClient", run_id: str, is_own: bool) -> Iterator[Writ
     try:
         writer = _writer(client, run_id)
     except BaseException:
-        _end_active(run_id, "FAILED")
+        _fail_active(run_id)
         raise
     patience = None
     try:
@@ -122,23 +119,24 @@ def _written(client: "MlflowClient", run_id: str, is_own: bool) -> Iterator[Writ
         except StoreAwayError:
             patience = 0.0
         if is_own:
-            writer.submit({"status": "FINISHED"})
+            writer.end("FINISHED")
     except BaseException as error:
         status = "FAILED" if isinstance(error, Exception) else "KILLED"  # from outside: it can go on
-        with contextlib.suppress(FATrackError):
-            writer.submit({"status": status})
-        writer.abandon()
-        _end_active(run_id, status)
+        try:
+            writer.end(status)
+        except FATrackError:  # there is no room in the spool
+            writer.abandon()
+            with contextlib.suppress(FATrackError), store.store_errors():
+                client.set_terminated(run_id, status)
+        else:
+            writer.abandon()
+        _mlflow_compat.leave_run(run_id)
         raise
-    status = "FINISHED"
     try:
         writer.close(patience)
-    except StoreAwayError:
-        status = "RUNNING"  # a full store may still take a status, and what is FINISHED is audited
-        raise
     finally:
         if is_own:
-            _end_active(run_id, status)
+            _mlflow_compat.leave_run(run_id)
 
 
 def _writer(client: "MlflowClient", run_id: str) -> Writer:
@@ -158,7 +156,6 @@ def _new_run(
     active: bool,
 ) -> str:
     import mlflow
-    from mlflow.tracking.context.registry import resolve_tags
 
     if active:
         _refuse_active()
@@ -171,7 +168,7 @@ def _new_run(
         home = store.experiment_id(client, experiment) if experiment else None
         if active:
             return str(mlflow.start_run(experiment_id=home, run_name=run_name, tags=tags).info.run_id)
-        return str(client.create_run(str(home), tags=dict(resolve_tags(tags)), run_name=run_name).info.run_id)
+        return str(client.create_run(str(home), tags=_mlflow_compat.context_tags(tags), run_name=run_name).info.run_id)
 
 
 def _refuse_active() -> None:
@@ -222,20 +219,14 @@ def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) 
         client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
 
 
-def _end_active(run_id: str, status: str) -> None:
-    """Take the run off MLflow's stack of active ones; the journal has written its status, or keeps it for later."""
+def _fail_active(run_id: str) -> None:
+    """End a run that has just begun, and whose journal cannot be written."""
     import mlflow
 
     active = mlflow.active_run()
-    if active is None or active.info.run_id != run_id:
-        return
-    retries = os.environ.get(_RETRIES)
-    os.environ[_RETRIES] = "1"
-    try:
+    if active is not None and active.info.run_id == run_id:
         with contextlib.suppress(FATrackError), store.store_errors():
-            mlflow.end_run(status)
-    finally:
-        os.environ.pop(_RETRIES) if retries is None else os.environ.update({_RETRIES: retries})
+            mlflow.end_run("FAILED")
 
 
 def near_misses(params: Mapping[str, Any]) -> str:

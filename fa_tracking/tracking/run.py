@@ -16,7 +16,7 @@ from fa_tracking.protocol.table import Reference
 from fa_tracking.protocol.thresholds import DiagnosticThresholds
 from fa_tracking.tracking import checkpoint, names, state
 from fa_tracking.tracking.measured import alignment_metrics, functional_metrics, report_metrics
-from fa_tracking.tracking.writer import Silent, Writer
+from fa_tracking.tracking.spool.writer import Silent, Writer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,6 +74,9 @@ class TrackedRun:
 
         One forward and one backward pass a batch serve all of them. ``time/epoch_seconds`` is the time since the last
         call, unless ``metrics`` gives it.
+
+        The arguments are many, and each stands by itself: loops of others name the few that they have, and no object
+        of ours has to be made for them.
 
         Args:
             epoch: the step; 0 is the network before training.

@@ -1,12 +1,10 @@
 """The schema of a store's database: which it has, and whether MLflow would change it."""
 
 import sqlite3
-from importlib.util import find_spec
-from pathlib import Path
 from urllib.parse import quote
 
 from fa_tracking.errors import FATrackError, UsageError
-from fa_tracking.tracking import address
+from fa_tracking.tracking import _mlflow_compat, address
 
 VERSIONS = "alembic_version"
 VERSION = f"select version_num from {VERSIONS}"
@@ -47,12 +45,12 @@ def refuse_other(uri: str, may_make: bool) -> None:
 
 def is_older(version: str) -> bool:
     """Whether the installed MLflow would upgrade a store of this schema."""
-    return any(_of_migration(text, "down_revision") == version for text in _migrations())
+    return any(_of_migration(text, "down_revision") == version for text in _mlflow_compat.migrations())
 
 
 def is_known(version: str) -> bool:
     """Whether it is a schema of the installed MLflow's, or of one before it."""
-    return any(_of_migration(text, "revision") == version for text in _migrations())
+    return any(_of_migration(text, "revision") == version for text in _mlflow_compat.migrations())
 
 
 def older(uri: str, version: str) -> str:
@@ -72,16 +70,6 @@ def newer(uri: str, version: str) -> str:
     from importlib.metadata import version as installed
 
     return f"{address.without_password(uri)}: its schema {version} is newer than MLflow {installed('mlflow')}"
-
-
-def _migrations() -> list[str]:
-    package = find_spec("mlflow")
-    places = (package.submodule_search_locations if package else None) or []
-    return [
-        path.read_text(encoding="utf-8")
-        for place in places
-        for path in sorted(Path(place, "store/db_migrations/versions").glob("*.py"))
-    ]
 
 
 def _of_migration(text: str, name: str) -> str | None:

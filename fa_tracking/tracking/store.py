@@ -1,26 +1,21 @@
 """The MLflow store: reach it, find experiments in it, name what is wrong with it in one line."""
 
 import math
-import os
 import re
 import socket
-import sqlite3
 import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fa_tracking.errors import FATrackError, UsageError, no_such
 from fa_tracking.scratch import scratch
-from fa_tracking.tracking import address, lock, names, schema
+from fa_tracking.tracking import _mlflow_compat, address, lock, names, schema
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Metric, Run
 
@@ -49,14 +44,8 @@ def client(tracking_uri: str | None = None, may_make: bool = True) -> "MlflowCli
     Raises:
         FATrackError: it does not open, or is a database of somebody else's.
     """
-    import logging
-
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # a new SQLite store else prints 60 migration lines
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # `store_errors` says it, on one line
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     import mlflow
 
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # ours say more, on a terminal alone
     uri = tracking_uri or mlflow.get_tracking_uri()
     file = address.file(uri)
     # processes that begin at once would all make the tables of a new SQLite store, and most would fail
@@ -64,8 +53,9 @@ def client(tracking_uri: str | None = None, may_make: bool = True) -> "MlflowCli
         if address.is_sql(uri):
             schema.refuse_other(uri, may_make)
         if address.scheme(uri) == "sqlite":
-            _be_patient()
             _make_tables(file)
+            if file is not None:
+                _mlflow_compat.be_patient(uri, PATIENCE)
         return mlflow.MlflowClient(tracking_uri)
 
 
@@ -140,34 +130,14 @@ def must_be_here(uri: str) -> None:
         )
 
 
-@cache
-def _be_patient() -> None:
-    """Wait for other writers of a SQLite store three times as long as MLflow does."""
-    from sqlalchemy import Engine, event
-
-    @event.listens_for(Engine, "connect")
-    def _(connection: Any, _: Any) -> None:
-        if isinstance(connection, sqlite3.Connection):
-            connection.execute(f"pragma busy_timeout = {PATIENCE}")
-
-    @event.listens_for(Engine, "before_cursor_execute", retval=True)
-    def _(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
-        return statement.replace("PRAGMA busy_timeout = 20000;", f"PRAGMA busy_timeout = {PATIENCE};"), parameters
-
-
 def _make_tables(file: Path | None) -> None:
     """Put a new SQLite store in its place as a whole: MLflow cannot open one whose tables were half made."""
-    import sqlalchemy
-    from mlflow.store.db.utils import _initialize_tables
-
     if file is None or (file.exists() and file.stat().st_size):
         return
     path = file.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     with scratch(path.parent) as folder:
-        engine = sqlalchemy.create_engine(sqlalchemy.URL.create("sqlite", database=str(folder / path.name)))
-        _initialize_tables(engine)
-        engine.dispose()
+        _mlflow_compat.make_tables(folder / path.name)
         (folder / path.name).replace(path)
 
 
@@ -179,11 +149,12 @@ def store_errors() -> Iterator[None]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        yield
+        with _mlflow_compat.quiet():
+            yield
     except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
         raise FATrackError(f"the MLflow store failed: {what_failed(error) or type(error).__name__}") from error
     except Exception as error:
-        if root := _file_store(error.__traceback__):  # MLflow trips over a file that is cut short
+        if root := _mlflow_compat.failed_file_store(error.__traceback__):  # MLflow trips over a file that is cut short
             raise FATrackError(_damaged(damaged_files(root) or [root])) from error
         raise
 
@@ -191,17 +162,6 @@ def store_errors() -> Iterator[None]:
 def _damaged(files: list[Path]) -> str:
     shown = ", ".join(map(str, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
     return f"the MLflow store is damaged: {shown}: bring the file back, or move its folder out of the store"
-
-
-def _file_store(traceback: "TracebackType | None") -> Path | None:
-    """The folder of MLflow's file store whose own code an error came from; None where it came from elsewhere."""
-    from mlflow.store.tracking.file_store import FileStore
-
-    while traceback:
-        if isinstance(found := traceback.tb_frame.f_locals.get("self"), FileStore):
-            return Path(found.root_directory)
-        traceback = traceback.tb_next
-    return None
 
 
 def damaged_files(root: Path) -> list[Path]:

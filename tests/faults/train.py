@@ -2,13 +2,16 @@
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from fa_tracking.errors import CheckpointError
 from fa_tracking.tracking import checkpoint, names
+from fa_tracking.tracking.spool.journal import NAME
 from tests.faults._kill import Left
 from tests.faults._store import Run, learned, runs
 
@@ -72,10 +75,13 @@ def _of_it(folder: Path) -> dict[str, Run]:
 
 
 def _waiting(folder: Path) -> Iterator[int]:
-    for journal in folder.glob("spool/*/journal.jsonl"):
-        for line in journal.read_text().splitlines():
-            for _, _, _, step in json.loads(line).get("metrics", ()):
-                yield step
+    for journal in folder.glob(f"spool/*/{NAME}"):
+        with closing(sqlite3.connect(journal)) as opened:
+            if not opened.execute("select * from sqlite_master where name = 'entries'").fetchall():
+                continue
+            for (entry,) in opened.execute("select entry from entries"):
+                for _, _, _, step in json.loads(entry).get("metrics", ()):
+                    yield step
 
 
 def _weights(folder: Path, found: dict[str, Run]) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,6 @@ and look again after a while of their own. A run is in hand as long as its proce
 finds its run in another's hands ends.
 """
 
-import os
 import random
 import threading
 import time
@@ -15,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fa_tracking.errors import FATrackError
+from fa_tracking.executors import end_process
 from fa_tracking.tracking import names, process, store
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Lease:
             with suppress(FATrackError), store.store_errors():  # a store that is away for a while ends nothing
                 run = self._client.get_run(self._run_id)
                 if run.info.status == "KILLED" or run.data.tags.get(names.TAG_PROCESS) != process.this():
-                    os._exit(1)
+                    end_process()
                 self._client.set_tag(self._run_id, names.TAG_ALIVE, _now())
 
 

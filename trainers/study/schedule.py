@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from fa_tracking import catalogue, executors
 from fa_tracking.errors import FATrackError, UsageError, no_such
 from fa_tracking.executors import Needs, Problem
-from fa_tracking.tracking import address, names, recover, store
+from fa_tracking.tracking import address, names, store
+from fa_tracking.tracking.spool import recover
 from trainers.config import RunConfig
 from trainers.options import DEFAULTS, Most, RunOptions, Stacking
 from trainers.study import lease

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from fa_tracking.errors import FATrackError
 from fa_tracking.tracking import store
-from fa_tracking.tracking.deliver import deliver
-from fa_tracking.tracking.journal import Journal, left_behind, spool
+from fa_tracking.tracking.spool.deliver import deliver
+from fa_tracking.tracking.spool.journal import Journal, NoJournalError, folders, spool
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,21 @@ class Recovered:
 def recover() -> Iterator[Recovered]:
     """Deliver every journal whose process is gone; a run that was under way then ends as KILLED, and can be resumed.
 
-    A store that does not answer, or refuses an entry, keeps its journal waiting; the others go on.
+    A store that does not answer, or refuses an entry, keeps its journal waiting, and a damaged journal stays; the
+    others go on.
     """
-    yield from map(_recovered, left_behind())
+    for folder in folders():
+        try:
+            journal = Journal(folder)
+        except (BlockingIOError, NoJournalError):  # its process is alive, or has delivered it by now
+            continue
+        except FATrackError as error:
+            yield Recovered(folder.name, "", 0, 0, str(error))
+            continue
+        if journal.head:
+            yield _recovered(journal)
+        else:  # its process was killed before it logged anything
+            journal.finish()
 
 
 def clear(run_ids: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking.tracking import store
+from fa_tracking.tracking import _mlflow_compat, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,11 +57,9 @@ def _upload(client: "MlflowClient", run_id: str, folder: Path, target: str) -> N
 
 def _remove(client: "MlflowClient", run_id: str, path: str) -> None:
     """Remove artifacts that are of no use any more, where the store lets its clients do so."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
     uri = client.get_run(run_id).info.artifact_uri
     try:
-        get_artifact_repository(uri, tracking_uri=client.tracking_uri).delete_artifacts(path)
+        _mlflow_compat.delete_artifacts(uri, client.tracking_uri, path)
     except Exception as error:  # each kind of artifact store has errors of its own
         if is_away(error):
             raise

@@ -14,8 +14,9 @@ from typing import Any
 
 from fa_tracking.errors import FATrackError, StoreAwayError, UsageError
 from fa_tracking.scratch import scratch
-from fa_tracking.tracking.deliver import is_away
-from fa_tracking.tracking.journal import Journal, spool_errors
+from fa_tracking.tracking import _mlflow_compat
+from fa_tracking.tracking.spool.deliver import is_away
+from fa_tracking.tracking.spool.journal import Journal, spool_errors
 from fa_tracking.tracking.store import store_errors, what_failed
 
 _LOG = logging.getLogger("fa_tracking")
@@ -67,6 +68,17 @@ class Writer:
             FATrackError: the store has refused an earlier one, or the journal cannot be written.
         """
         self._raise_problem()
+        self._append(entry)
+
+    def end(self, status: str) -> None:
+        """Write the run's status behind all else, also where the store has refused an entry before.
+
+        Raises:
+            FATrackError: the journal cannot be written.
+        """
+        self._append({"status": status})
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
         self._journal.append(entry)
         with self._news:
             self._news.notify_all()
@@ -160,7 +172,8 @@ class Writer:
         """Try again until the store has taken the entry; False where the run has ended before."""
         for pause in itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])):
             try:
-                self._deliver(entry)
+                with _mlflow_compat.quiet():
+                    self._deliver(entry)
             except Exception as error:
                 if not is_away(error):
                     raise
@@ -209,7 +222,9 @@ def _first_line(said: object) -> str:
 
 
 def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():  # Windows opens no folder, and syncs what is open for writing alone
+        return
+    file = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(file)
     finally:
