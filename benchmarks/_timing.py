@@ -10,7 +10,7 @@ from importlib.metadata import version
 import torch
 
 from fa_tracking.protocol.batches import Normalisation
-from trainers.data import Dataset, Split
+from fa_tracking.trainers.data import Dataset, Split
 
 
 def interleaved(candidates: dict[str, Callable[[], object]], rounds: int, warmup: int = 2) -> dict[str, list[float]]:

@@ -43,8 +43,8 @@ from fa_tracking.auditor.run import audit
 from fa_tracking.protocol.batches import Normalisation, evaluation_batches
 from fa_tracking.tracking import names
 from fa_tracking.tracking.checkpoint import DataSource
-from trainers.data import test_split
-from trainers.models.resmlp import Model
+from fa_tracking.trainers.data import test_split
+from fa_tracking.trainers.models.resmlp import Model
 
 WIDTH = 256
 MEAN, STD = (127.5,) * 3, (73.9,) * 3

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from _timing import interleaved, machine, random_images, ratio
 
-from trainers.cell import cell_of
-from trainers.config import RunConfig
+from fa_tracking.trainers.cell import cell_of
+from fa_tracking.trainers.config import RunConfig
 
 BATCH = 128
 

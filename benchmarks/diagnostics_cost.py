@@ -15,9 +15,9 @@ from _timing import interleaved, machine, ratio
 
 from fa_tracking.protocol.alignment import alignment
 from fa_tracking.protocol.diagnose import capture_all, diagnose
-from trainers.methods.bp import Method as BP
-from trainers.methods.dfa import Method as DFA
-from trainers.models.resmlp import Model
+from fa_tracking.trainers.methods.bp import Method as BP
+from fa_tracking.trainers.methods.dfa import Method as DFA
+from fa_tracking.trainers.models.resmlp import Model
 
 
 def main() -> None:

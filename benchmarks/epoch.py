@@ -30,13 +30,13 @@ from torchvision import transforms
 
 import fa_tracking
 from fa_tracking.tracking.run import TrackedRun
-from trainers import loop
-from trainers.cell import Cell, build
-from trainers.config import RunConfig
-from trainers.data import Dataset
-from trainers.method import LearningRule, generator
-from trainers.model import BlockModel
-from trainers.running import NULL_SEEDS, metrics_of
+from fa_tracking.trainers import loop
+from fa_tracking.trainers.cell import Cell, build
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.data import Dataset
+from fa_tracking.trainers.method import LearningRule, generator
+from fa_tracking.trainers.model import BlockModel
+from fa_tracking.trainers.running import NULL_SEEDS, metrics_of
 
 BATCH = 128
 STEP_IMAGES = 40 * BATCH

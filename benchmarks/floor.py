@@ -22,10 +22,10 @@ from _timing import interleaved, machine
 from stack import batches, features, repeated
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainers.cell import cell_of
-from trainers.config import RunConfig
-from trainers.stacked.recorded import UNCOMPILED, UNRECORDED
-from trainers.stacked.stack import Stack
+from fa_tracking.trainers.cell import cell_of
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.stacked.recorded import UNCOMPILED, UNRECORDED
+from fa_tracking.trainers.stacked.stack import Stack
 
 METHODS = ("bp", "dfa", "fa", "state_bridge", "credit_bridge", "ep")
 COPIED = 64 * 2**20

@@ -33,12 +33,12 @@ import fa_tracking
 from fa_tracking.executors import Needs
 from fa_tracking.results.export.sources import without_password
 from fa_tracking.tracking import names, store
-from trainers import cell, loop
-from trainers.config import RunConfig
-from trainers.method import generator
-from trainers.running import NULL_SEEDS
-from trainers.study import lease, schedule
-from trainers.study.grid import Study
+from fa_tracking.trainers import cell, loop
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.method import generator
+from fa_tracking.trainers.running import NULL_SEEDS
+from fa_tracking.trainers.study import lease, schedule
+from fa_tracking.trainers.study.grid import Study
 
 CONFIG = RunConfig(method="dfa", dataset="random")
 FEW_IMAGES = 1280

@@ -19,11 +19,11 @@ from _timing import interleaved, machine, ratio
 from torch import Tensor
 
 from fa_tracking.protocol.batches import Normalisation
-from trainers.cell import Cell, cell_of
-from trainers.config import RunConfig
-from trainers.data import Dataset, Split
-from trainers.stacked import recorded
-from trainers.stacked.stack import Stack
+from fa_tracking.trainers.cell import Cell, cell_of
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.data import Dataset, Split
+from fa_tracking.trainers.stacked import recorded
+from fa_tracking.trainers.stacked.stack import Stack
 
 BATCH = 128
 COMPARED = 10

@@ -19,8 +19,8 @@ from pathlib import Path
 from _timing import interleaved, machine, ratio
 
 from fa_tracking.results.export.export import export
-from trainers.config import RunConfig
-from trainers.tracked import train
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.tracked import train
 
 COMMAND = "import sys; sys.argv[0] = 'fa-track'; from fa_tracking.cli import main; main(prog_name='fa-track')"
 PROGRAMS = {

@@ -16,11 +16,11 @@ import torch
 from _timing import machine, random_images
 
 import fa_tracking
-from trainers import loop
-from trainers.cell import Cell, build
-from trainers.config import RunConfig
-from trainers.method import generator
-from trainers.running import NULL_SEEDS, metrics_of
+from fa_tracking.trainers import loop
+from fa_tracking.trainers.cell import Cell, build
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.method import generator
+from fa_tracking.trainers.running import NULL_SEEDS, metrics_of
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pandas as pd
 
-from dashboards import theme
+from fa_tracking.dashboards import theme
 from fa_tracking.protocol.verdicts import OTHER_THRESHOLDS, head
 from fa_tracking.publishing.cell_tables import DIAGNOSTICS, MARKS
 from fa_tracking.publishing.publication import MISSING, mean_and_sd

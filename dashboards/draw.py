@@ -14,10 +14,10 @@ import altair as alt
 import pandas as pd
 from altair.utils.schemapi import debug_mode
 
-from dashboards import charts, theme
-from dashboards.names import Glyphs, with_fitted
-from dashboards.thin import thinned
 from fa_tracking import catalogue
+from fa_tracking.dashboards import charts, theme
+from fa_tracking.dashboards.names import Glyphs, with_fitted
+from fa_tracking.dashboards.thin import thinned
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.verdicts import caveats
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, ask, connect, explain_query, find_query, sql_errors

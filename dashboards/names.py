@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 from xml.sax.saxutils import escape
 
-from dashboards import theme
+from fa_tracking.dashboards import theme
 
 ROOM = 16.0
 """Times the size of its letters that a name may be wide: 160 units of text of 10."""

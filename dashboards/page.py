@@ -16,11 +16,11 @@ from typing import Any
 
 import pandas as pd
 
-from dashboards import board
-from dashboards.draw import Answer, answers, draw_all, write
-from dashboards.names import Glyphs
-from dashboards.thin import first_groups
 from fa_tracking import html
+from fa_tracking.dashboards import board
+from fa_tracking.dashboards.draw import Answer, answers, draw_all, write
+from fa_tracking.dashboards.names import Glyphs
+from fa_tracking.dashboards.thin import first_groups
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.verdicts import caveats
 from fa_tracking.publishing.cell_tables import DIAGNOSTICS
@@ -57,7 +57,7 @@ def page(experiment: str, answer: Answer, mlflow_url: str | None = None, progres
     """The dashboard of ``experiment`` as HTML that loads nothing.
 
     Args:
-        answer: of ``dashboards.draw.answers``.
+        answer: of ``fa_tracking.dashboards.draw.answers``.
         mlflow_url: where MLflow's UI is; without it, the server that the runs were exported from, else
             ``board.MLFLOW_URL``.
 

@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from dashboards import theme
+from fa_tracking.dashboards import theme
 
 WIDTH, HEIGHT = 280, 150
 LINE, FIRES = theme.VERDICT_COLOUR.range[:2]

@@ -20,12 +20,12 @@ import torch.nn.functional as F
 
 from fa_tracking import markdown
 from fa_tracking.protocol.diagnose import diagnose
-from trainers import data
-from trainers.cell import Cell, cell_of
-from trainers.config import RunConfig
-from trainers.loop import evaluate, evaluation_inputs, train_epoch
-from trainers.options import RunOptions
-from trainers.tracked import prepare
+from fa_tracking.trainers import data
+from fa_tracking.trainers.cell import Cell, cell_of
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.loop import evaluate, evaluation_inputs, train_epoch
+from fa_tracking.trainers.options import RunOptions
+from fa_tracking.trainers.tracked import prepare
 
 ROWS = Path(__file__).parent / "reference-results" / "readings.csv"
 LOCAL = {"credit_index": "input", "credit_normalisation": "rms_eps", "clip_norm": 1.0}

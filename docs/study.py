@@ -10,8 +10,8 @@ from pathlib import Path
 
 from fa_tracking.publishing.tables import render
 from fa_tracking.results.database import connect, run_sql
-from trainers.config import RunConfig
-from trainers.study import grid
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.study import grid
 
 RESULTS = Path(__file__).parent / "reference-results" / "study"
 

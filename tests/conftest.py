@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from fa_tracking.results.database import create_views
-from trainers.config import RunConfig
+from fa_tracking.trainers.config import RunConfig
 
 
 def _until_the_end(prefix: str) -> str:

@@ -22,7 +22,7 @@ from fa_tracking.results.files import together
 from fa_tracking.scratch import scratch
 from fa_tracking.tracking import address, schema
 from fa_tracking.tracking import store as stores
-from trainers.tracked import train
+from fa_tracking.trainers.tracked import train
 
 ODD = ["my project", "Küche", "50%25 done", "what?", "a#b", "c++ & 'x'"]
 

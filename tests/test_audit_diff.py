@@ -17,7 +17,7 @@ from fa_tracking.auditor.differ import differences
 from fa_tracking.auditor.write import AUDIT_TAGS
 from fa_tracking.cli import main
 from fa_tracking.errors import UsageError
-from trainers.tracked import train
+from fa_tracking.trainers.tracked import train
 
 WALK_BACK = "needs walk-back: deep blocks fail to beat frozen-random baseline"
 HEALTHY = {"max_block_growth": 2.0, "deepest_grad_norm": 1e-3, "grad_gain": 1e-3, "stability": 0.1}

@@ -10,7 +10,7 @@ from conftest import empty_database
 from test_charts import CHARTS, of
 from test_queries import write
 
-from dashboards import draw, names
+from fa_tracking.dashboards import draw, names
 
 LONG = "meta-llama-style/feedback-alignment-with-very-long-descriptive-run-name-and-hyperparameters-lr0.001-wd0.01-"
 ALIKE = [f"{LONG}{middle}-{LONG}" for middle in "ABC"]

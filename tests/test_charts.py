@@ -11,8 +11,8 @@ import pytest
 from conftest import empty_database
 from test_queries import INF, NAN, REFERENCE, Run, write
 
-from dashboards import charts, draw, theme
 from fa_tracking import catalogue
+from fa_tracking.dashboards import charts, draw, theme
 
 METHODS = {"bp": (0.6, 1.5, 1e-3), "dfa": (0.3, 400.0, 1e-8), "fa": (0.5, 3.0, 1e-4)}
 

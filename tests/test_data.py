@@ -19,12 +19,12 @@ from fa_tracking import catalogue, diagnose
 from fa_tracking.cli import _checks
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.batches import Normalisation, evaluation_batches
-from trainers import data, datasets
-from trainers.augmentation import crop_flip, crop_flip_mean, shifted_and_mirrored
-from trainers.cell import build, cell_of
-from trainers.config import RunConfig
-from trainers.loop import evaluation_inputs, train_epoch
-from trainers.tracked import train
+from fa_tracking.trainers import data, datasets
+from fa_tracking.trainers.augmentation import crop_flip, crop_flip_mean, shifted_and_mirrored
+from fa_tracking.trainers.cell import build, cell_of
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.loop import evaluation_inputs, train_epoch
+from fa_tracking.trainers.tracked import train
 
 
 def test_digits_are_those_that_scikit_learn_gives() -> None:
@@ -57,7 +57,7 @@ def test_the_teachers_classes_are_of_one_size_so_that_no_untrained_network_is_fl
 
 STRIPES = """
 import torch
-from trainers.data import Split
+from fa_tracking.trainers.data import Split
 
 IMAGE = (1, 4, 4)
 
@@ -69,7 +69,7 @@ def read(part):
 """
 STRIPES_IN_A_FILE = """
 import torch
-from trainers.data import Split
+from fa_tracking.trainers.data import Split
 
 FILES = "striped"
 

@@ -21,9 +21,9 @@ from fa_tracking.auditor.differ import differences
 from fa_tracking.cli import main
 from fa_tracking.errors import CheckpointError, OtherDefinitionError
 from fa_tracking.tracking import checkpoint, definition, factories, names
-from trainers.definitions import FIRST, REVISED
-from trainers.models import resmlp, vit_mini
-from trainers.tracked import train
+from fa_tracking.trainers.definitions import FIRST, REVISED
+from fa_tracking.trainers.models import resmlp, vit_mini
+from fa_tracking.trainers.tracked import train
 
 SHAPE = {"input_shape": [1, 8, 8], "classes": 10, "width": 16, "depth": 2}
 GONE = "checkpoint epoch_0002 holds definition 1 of trainers:resmlp, which FA-Track 0.1 reads; here it is definition 2"

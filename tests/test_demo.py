@@ -12,7 +12,7 @@ from test_queries import NAN, Run, write
 from fa_tracking.cli import _found
 from fa_tracking.results.database import connect, run_sql
 from fa_tracking.tracking import names
-from trainers.study import grid
+from fa_tracking.trainers.study import grid
 
 CELL = _found.Cell("dfa", 0.0, False, 3, 0.162, 0.04, 4.32, 8778.4, 1.52e-8, -0.08, 0, 3, [0, 3, 3, 0, 1])
 CONTROL = replace(CELL, is_control=True, accuracy=0.119, margin_pp=None, trustworthy=3, flagged=0, fired=[0] * 5)

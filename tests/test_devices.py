@@ -7,11 +7,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from fa_tracking import catalogue
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.batches import Normalisation
-from trainers import loop, methods, models
-from trainers.augmentation import AUGMENTATIONS
-from trainers.cell import cell_of
-from trainers.config import RunConfig
-from trainers.data import Dataset, Split
+from fa_tracking.trainers import loop, methods, models
+from fa_tracking.trainers.augmentation import AUGMENTATIONS
+from fa_tracking.trainers.cell import cell_of
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.data import Dataset, Split
 
 ASKS = "the rule asks autograd itself, which no fake device answers"
 

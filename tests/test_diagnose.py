@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from fa_tracking import diagnose
 from fa_tracking.protocol.knockout import FEW, knockout
 from fa_tracking.protocol.norms import cosine, mean_pairwise_cosine, median, norms
-from trainers.models.resmlp import Model as ResMLP
-from trainers.models.small_cnn import Model as SmallCNN
+from fa_tracking.trainers.models.resmlp import Model as ResMLP
+from fa_tracking.trainers.models.small_cnn import Model as SmallCNN
 
 SCALES = st.integers(-12, 12).map(lambda k: 10.0**k)
 

@@ -21,8 +21,8 @@ from fa_tracking import diagnose
 from fa_tracking.auditor.evidence import exported_model as exported
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.batches import evaluation_batches
-from trainers.data import load
-from trainers.models import resmlp
+from fa_tracking.trainers.data import load
+from fa_tracking.trainers.models import resmlp
 
 N, CLASSES = 640, 3
 EXAMPLE = np.zeros((2, 1, 4, 3), np.float32)

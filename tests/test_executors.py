@@ -78,7 +78,7 @@ def test_a_store_that_another_machine_cannot_mean_is_refused(workspace: Path) ->
 
 
 def test_a_run_is_in_one_hand(uri: str) -> None:
-    from trainers.study import lease
+    from fa_tracking.trainers.study import lease
 
     client = store.client(uri)
     home = store.experiment_id(client, "hands")
@@ -144,9 +144,9 @@ def cluster() -> Iterator[Any]:
 
 def test_every_cell_of_a_study_ends_once_though_a_node_dies(cluster: Any, workspace: Path, uri: str) -> None:
     from fa_tracking import audit
-    from trainers.study import schedule
-    from trainers.study.grid import Study
-    from trainers.study.held import DONE
+    from fa_tracking.trainers.study import schedule
+    from fa_tracking.trainers.study.grid import Study
+    from fa_tracking.trainers.study.held import DONE
 
     study = Study.model_validate(
         {

@@ -20,10 +20,10 @@ from fa_tracking.protocol.functional import functional
 from fa_tracking.protocol.functional_report import Effect, Functional, in_short
 from fa_tracking.protocol.moves import _change, drawn
 from fa_tracking.protocol.probe import capture_all
-from trainers import data
-from trainers.cell import cell_of
-from trainers.loop import evaluation_inputs, train_epoch
-from trainers.models import mlp, preact_resnet, resmlp, vit_mini
+from fa_tracking.trainers import data
+from fa_tracking.trainers.cell import cell_of
+from fa_tracking.trainers.loop import evaluation_inputs, train_epoch
+from fa_tracking.trainers.models import mlp, preact_resnet, resmlp, vit_mini
 
 BATCH, IN, WIDTH, CLASSES = 24, 12, 16, 5
 

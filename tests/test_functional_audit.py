@@ -16,8 +16,8 @@ from fa_tracking.results.export.export import export
 from fa_tracking.results.export.parquet import write_parquet
 from fa_tracking.tracking.checkpoint import build_model, read
 from fa_tracking.tracking.checkpoint_rule import NoCredit, credit_of
-from trainers.options import RunOptions
-from trainers.tracked import train
+from fa_tracking.trainers.options import RunOptions
+from fa_tracking.trainers.tracked import train
 
 METHODS = ("bp", "dfa", "fa", "credit_bridge", "state_bridge", "ep")
 

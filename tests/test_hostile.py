@@ -24,18 +24,18 @@ from fuzz._values import BOMB
 from fuzz.sql import STATEMENTS
 from mlflow import MlflowClient
 
-from dashboards import draw
 from fa_tracking.auditor import write
 from fa_tracking.auditor.evidence import eval_data, logged_model
 from fa_tracking.auditor.evidence.checkpoint import batches
 from fa_tracking.cli import main
+from fa_tracking.dashboards import draw
 from fa_tracking.errors import CheckpointError, FATrackError, UsageError
 from fa_tracking.publishing import claims
 from fa_tracking.publishing.reference import Answers
 from fa_tracking.publishing.verify import read, verify
 from fa_tracking.results.database import connect, run_sql, sql_errors
 from fa_tracking.tracking import checkpoint, names
-from trainers.study import grid
+from fa_tracking.trainers.study import grid
 
 SCRIPT = "<script>alert(1)</script>"
 TERMINAL = "\x1b]0;owned\x07\x1b[2J\x1b[31mred"

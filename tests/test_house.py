@@ -13,8 +13,8 @@ import pytest
 
 from fa_tracking import catalogue, importers
 from fa_tracking.results.database import queries
-from trainers import datasets, methods, models
-from trainers.study import grid
+from fa_tracking.trainers import datasets, methods, models
+from fa_tracking.trainers.study import grid
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,12 +31,12 @@ ROOMS = (
     "fa_tracking.publishing",
     "fa_tracking.pitfalls",
     "fa_tracking.cli",
-    "trainers.methods",
-    "trainers",
-    "dashboards.charts",
-    "dashboards",
+    "fa_tracking.trainers.methods",
+    "fa_tracking.trainers",
+    "fa_tracking.dashboards.charts",
+    "fa_tracking.dashboards",
 )
-DOORS = ("trainers.__main__", "fa_tracking.__main__")
+DOORS = ("fa_tracking.trainers.__main__", "fa_tracking.__main__")
 SHARED = {
     "fa_tracking",
     "fa_tracking.errors",
@@ -61,27 +61,37 @@ MAY_IMPORT = {
         "fa_tracking.tracking",
         "fa_tracking.results",
         "fa_tracking.publishing",
-        "dashboards",
+        "fa_tracking.dashboards",
     },
     # a report is drawn as it is written, so that MLflow shows it; what draws knows numbers, and nothing of an audit
-    "fa_tracking.auditor": {"fa_tracking.tracking", "fa_tracking.protocol", "fa_tracking.executors", "dashboards"},
+    "fa_tracking.auditor": {
+        "fa_tracking.tracking",
+        "fa_tracking.protocol",
+        "fa_tracking.executors",
+        "fa_tracking.dashboards",
+    },
     "fa_tracking.checks": {"fa_tracking.auditor", "fa_tracking.tracking", "fa_tracking.protocol"},
     "fa_tracking.importers": {"fa_tracking.tracking"},
     "fa_tracking.results": {"fa_tracking.tracking", "fa_tracking.protocol"},
     "fa_tracking.publishing": {"fa_tracking.results", "fa_tracking.tracking"},
     "fa_tracking.pitfalls": {"fa_tracking.protocol"},  # a reproducer holds a careless number against the protocol's
     "fa_tracking.cli": set(ROOMS),
-    "trainers.methods": {"trainers", "fa_tracking.protocol"},
-    "trainers": {"fa_tracking.protocol", "fa_tracking.tracking", "fa_tracking.executors", "trainers.methods"},
-    "dashboards.charts": {"dashboards"},
-    "dashboards": {"fa_tracking.results", "fa_tracking.publishing", "dashboards.charts"},
+    "fa_tracking.trainers.methods": {"fa_tracking.trainers", "fa_tracking.protocol"},
+    "fa_tracking.trainers": {
+        "fa_tracking.protocol",
+        "fa_tracking.tracking",
+        "fa_tracking.executors",
+        "fa_tracking.trainers.methods",
+    },
+    "fa_tracking.dashboards.charts": {"fa_tracking.dashboards"},
+    "fa_tracking.dashboards": {"fa_tracking.results", "fa_tracking.publishing", "fa_tracking.dashboards.charts"},
 }
 NEVER = {
     "fa_tracking.protocol": {"mlflow", "duckdb", "pandas"},
-    "trainers.methods": {"mlflow", "duckdb"},
-    "dashboards.charts": {"duckdb", "mlflow"},
-    "fa_tracking.auditor": {"trainers", "duckdb"},
-    "fa_tracking.checks": {"trainers", "duckdb", "torch"},
+    "fa_tracking.trainers.methods": {"mlflow", "duckdb"},
+    "fa_tracking.dashboards.charts": {"duckdb", "mlflow"},
+    "fa_tracking.auditor": {"duckdb"},
+    "fa_tracking.checks": {"duckdb", "torch"},
     "fa_tracking.pitfalls": {"mlflow", "duckdb", "pandas"},
 }
 
@@ -101,9 +111,14 @@ def room_of(module: str) -> str | None:
 
 
 def sources() -> list[tuple[str, Path]]:
-    paths = [p for top in ("fa_tracking", "trainers", "dashboards") for p in sorted((ROOT / top).rglob("*.py"))]
-    named = [(".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), p) for p in paths]
-    # `python -m trainers` is a door of the command line
+    tops = {"fa_tracking": "", "trainers": "fa_tracking.", "dashboards": "fa_tracking."}
+    named = [
+        (above + ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), p)
+        for top, above in tops.items()
+        for p in sorted((ROOT / top).rglob("*.py"))
+        if not any(folder.is_symlink() for folder in p.parents)
+    ]
+    # `python -m fa_tracking` and `python -m trainers` are doors of the command line
     return [("fa_tracking.cli.__main__" if n in DOORS else n, p) for n, p in named]
 
 
@@ -180,15 +195,40 @@ def test_the_wheel_carries_queries_schema_and_studies_and_finds_them(tmp_path: P
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"fa_tracking/queries/{name}.sql" for name in queries()} <= names
     assert {"fa_tracking/results/schema.sql", "fa_tracking/results/derive.sql", "fa_tracking/py.typed"} <= names
-    assert {f"trainers/studies/{p.name}" for p in (ROOT / "trainers/studies").glob("*.yaml")} <= names
-    for folder in ("dashboards/assets", "fa_tracking/templates"):
+    assert {f"fa_tracking/trainers/studies/{p.name}" for p in (ROOT / "trainers/studies").glob("*.yaml")} <= names
+    for folder in ("fa_tracking/dashboards/assets", "fa_tracking/templates"):
         assert {f"{folder}/{p.name}" for p in (ROOT / folder).iterdir()} <= names
+    assert {name.partition("/")[0] for name in names} == {"fa_tracking", wheel.name.partition("-py3")[0] + ".dist-info"}
     program = f"import sys; sys.path.insert(0, {str(tmp_path / 'x')!r})\n"
     program += "import fa_tracking\nfrom fa_tracking.results.database import queries\n"
     program += "print(len(queries()), fa_tracking.__file__)"
     zipfile.ZipFile(wheel).extractall(tmp_path / "x")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.split() == [str(len(queries())), str(tmp_path / "x/fa_tracking/__init__.py")]
+    _must_work_beside_folders_of_these_names(tmp_path / "x", tmp_path / "mine")
+
+
+def _must_work_beside_folders_of_these_names(wheel: Path, folder: Path) -> None:
+    """In a script, by ``-c`` as in a notebook, and by ``-m``, from a folder with the user's own packages."""
+    for name in ("trainers", "dashboards", "queries"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text("raise RuntimeError('the user's own')\n")
+    (folder / "queries/board.sql").write_text("select 'the user''s own'\n")
+    program = (
+        "import fa_tracking\nfrom fa_tracking.results.database import find_query\n"
+        "(audited,) = fa_tracking.audit('mine', pictures=True).runs\n"
+        "print(audited.problem, 'own' in find_query('board').sql, fa_tracking.__file__)\n"
+    )
+    (folder / "script.py").write_text(program)
+    env = {**os.environ, "PYTHONPATH": str(wheel), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
+    tiny = ["train", "bp", "--experiment", "mine", "--dataset", "digits", "--width", "8", "--depth", "1"]
+    for words in (["-m", "fa_tracking", *tiny, "--epochs", "1"], ["script.py"], ["-c", program]):
+        done = subprocess.run(
+            [sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        if "-m" not in words:
+            assert done.stdout.split() == ["None", "False", str(wheel / "fa_tracking/__init__.py")]
 
 
 @pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]])
@@ -212,8 +252,8 @@ def test_every_study_can_be_enumerated_and_names_what_exists(name: str) -> None:
 
 
 def test_every_chart_names_a_query_and_every_item_stands_in_the_documents() -> None:
-    from dashboards import charts
     from fa_tracking import pitfalls
+    from fa_tracking.dashboards import charts
     from fa_tracking.protocol.diagnostics import catalogue as diagnostics
 
     for name in catalogue.names(charts):

@@ -35,10 +35,10 @@ from fa_tracking.results.export.merge import merge
 from fa_tracking.results.export.parquet import write_parquet
 from fa_tracking.tracking import definition, names
 from fa_tracking.tracking.opening import start_run
-from trainers.config import RunConfig
-from trainers.definitions import FIRST, REVISED
-from trainers.study import grid
-from trainers.tracked import new_run, resume
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.definitions import FIRST, REVISED
+from fa_tracking.trainers.study import grid
+from fa_tracking.trainers.tracked import new_run, resume
 
 OLD = {
     "method": "dfa",

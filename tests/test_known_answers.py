@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from fa_tracking import catalogue
 from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.probe import capture
-from trainers import methods, models
-from trainers.feedback import FeedbackPass, key, layer_weights
-from trainers.method import LearningRule, generator
-from trainers.methods import bp, brsf, dfa, ep, fa, frsf, kolen_pollack, usf
-from trainers.model import BlockModel
-from trainers.models import resmlp, small_cnn, vit_mini
+from fa_tracking.trainers import methods, models
+from fa_tracking.trainers.feedback import FeedbackPass, key, layer_weights
+from fa_tracking.trainers.method import LearningRule, generator
+from fa_tracking.trainers.methods import bp, brsf, dfa, ep, fa, frsf, kolen_pollack, usf
+from fa_tracking.trainers.model import BlockModel
+from fa_tracking.trainers.models import resmlp, small_cnn, vit_mini
 
 CLASSES, FEATURES = 5, 6
 
@@ -341,7 +341,7 @@ def test_every_rule_learns(method: str) -> None:
 
 
 def test_shallow_takes_the_blocks_out() -> None:
-    from trainers.methods import shallow
+    from fa_tracking.trainers.methods import shallow
 
     model, (x, y) = Smooth(depth=2), batch()
     rule = shallow.Method(model, 1)

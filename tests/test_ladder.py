@@ -17,11 +17,11 @@ from test_diagnose import Hooked, float_batches
 from test_queries import INF, NAN, Run, write
 
 import fa_tracking
-from dashboards import draw
 from fa_tracking import catalogue, cells
 from fa_tracking.checks.gate import gate
 from fa_tracking.checks.replay import replay
 from fa_tracking.checks.requirement import Requirement
+from fa_tracking.dashboards import draw
 from fa_tracking.errors import UsageError
 from fa_tracking.importers import import_logs
 from fa_tracking.protocol.batches import Normalisation
@@ -30,12 +30,12 @@ from fa_tracking.results.cells import read
 from fa_tracking.results.compare import compare
 from fa_tracking.results.database import ask, connect, find_query
 from fa_tracking.results.export.export import export
-from trainers import data, methods, models
-from trainers.cell import Cell, cell_of
-from trainers.loop import train_epoch
-from trainers.stacked.together import Order, train_together
-from trainers.study import grid
-from trainers.tracked import new_run, train
+from fa_tracking.trainers import data, methods, models
+from fa_tracking.trainers.cell import Cell, cell_of
+from fa_tracking.trainers.loop import train_epoch
+from fa_tracking.trainers.stacked.together import Order, train_together
+from fa_tracking.trainers.study import grid
+from fa_tracking.trainers.tracked import new_run, train
 
 DEEP = range(2, 5)
 """Depths, of which each network here knows one; a ladder needs two blocks or more."""

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from dashboards.thin import CELLS, ROWS, first_groups, thinned
+from fa_tracking.dashboards.thin import CELLS, ROWS, first_groups, thinned
 
 
 def test_of_many_epochs_some_are_drawn_with_the_last_of_each_run() -> None:

@@ -30,8 +30,8 @@ from test_queries import (
     write,
 )
 
-from dashboards import draw, theme
-from dashboards.charts.cross_architecture import MOST
+from fa_tracking.dashboards import draw, theme
+from fa_tracking.dashboards.charts.cross_architecture import MOST
 
 EXPLODED: dict[str, Any] = {"growth": 400.0, "grad": 1e-8}
 DFA = [0.1, 0.2, 0.3, 0.3, 0.3]

@@ -10,7 +10,7 @@ import pytest
 from conftest import Cli
 from mlflow import MlflowClient
 
-from dashboards.page import write_html
+from fa_tracking.dashboards.page import write_html
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.database import ask, connect, queries, run_sql
 from fa_tracking.results.export.export import export

@@ -15,14 +15,14 @@ from fa_tracking.errors import UsageError
 from fa_tracking.protocol.alignment import alignment
 from fa_tracking.protocol.batches import Normalisation
 from fa_tracking.protocol.probe import capture
-from trainers import data, methods, models
-from trainers.cell import build
-from trainers.layers import normed_linear
-from trainers.loop import evaluate, evaluation_inputs
-from trainers.method import LearningRule
-from trainers.model import BlockModel
-from trainers.running import NULL_SEEDS
-from trainers.tracked import train
+from fa_tracking.trainers import data, methods, models
+from fa_tracking.trainers.cell import build
+from fa_tracking.trainers.layers import normed_linear
+from fa_tracking.trainers.loop import evaluate, evaluation_inputs
+from fa_tracking.trainers.method import LearningRule
+from fa_tracking.trainers.model import BlockModel
+from fa_tracking.trainers.running import NULL_SEEDS
+from fa_tracking.trainers.tracked import train
 
 X = torch.randn(32, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 Y = torch.randint(0, 10, (32,), generator=torch.Generator().manual_seed(1))

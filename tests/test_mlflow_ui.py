@@ -11,10 +11,10 @@ from mlflow.entities import Metric, Param
 from servers import tracking_server
 
 import fa_tracking
-from dashboards.page import write_html
 from fa_tracking.checks.gate import gate
 from fa_tracking.checks.replay import replay
 from fa_tracking.checks.requirement import Requirement
+from fa_tracking.dashboards.page import write_html
 from fa_tracking.publishing.summary import log_summary
 from fa_tracking.results.database import ask, connect, find_query
 from fa_tracking.results.export.export import export

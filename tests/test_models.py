@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from fa_tracking import audit, catalogue
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.batches import Normalisation
-from trainers import data, models
-from trainers.cell import build, cell_of
-from trainers.loop import train_epoch
-from trainers.model import BlockModel
-from trainers.tracked import train
+from fa_tracking.trainers import data, models
+from fa_tracking.trainers.cell import build, cell_of
+from fa_tracking.trainers.loop import train_epoch
+from fa_tracking.trainers.model import BlockModel
+from fa_tracking.trainers.tracked import train
 
 EVERY = catalogue.names(models)
 IMAGES = [name for name in EVERY if catalogue.load(models, name).Model.images]

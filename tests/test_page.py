@@ -9,11 +9,11 @@ import duckdb
 import pytest
 from conftest import empty_database
 
-from dashboards import charts
-from dashboards import page as dashboard
-from dashboards.draw import answers
-from dashboards.page import page as drawn_page
-from dashboards.page import write_html
+from fa_tracking.dashboards import charts
+from fa_tracking.dashboards import page as dashboard
+from fa_tracking.dashboards.draw import answers
+from fa_tracking.dashboards.page import page as drawn_page
+from fa_tracking.dashboards.page import write_html
 from fa_tracking.errors import UsageError
 
 if TYPE_CHECKING:

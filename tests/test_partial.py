@@ -27,7 +27,7 @@ from fa_tracking.protocol.report import PartialReport
 from fa_tracking.protocol.table import Reference
 from fa_tracking.results.database import ask, connect, find_query
 from fa_tracking.results.export.export import export
-from trainers.tracked import train
+from fa_tracking.trainers.tracked import train
 
 OLD = {"residual_norms": {0: 8.7, 4: 5e8}, "bp_grad_norms": {2: 4e-9}, "depth": 4}
 OLD |= {"cross_batch_stability": None, "headline_acc": 0.306, "frozen_baseline_acc": 0.349}

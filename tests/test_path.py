@@ -13,16 +13,16 @@ from conftest import Cli, tiny
 from mlflow import MlflowClient
 
 import fa_tracking
-from dashboards.draw import answers, draw_all
-from dashboards.page import write_html
 from fa_tracking import DiagnosticReport, DiagnosticThresholds
+from fa_tracking.dashboards.draw import answers, draw_all
+from fa_tracking.dashboards.page import write_html
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.results.compare import compare, compare_family
 from fa_tracking.results.database import ask, connect, find_query
 from fa_tracking.results.export.export import export
 from fa_tracking.tracking.abort import Abort
-from trainers.options import RunOptions
-from trainers.tracked import train
+from fa_tracking.trainers.options import RunOptions
+from fa_tracking.trainers.tracked import train
 
 FIRST = {"experiment": "first", "thresholds": DiagnosticThresholds(stability_drift_ceiling=1.0), "pictures": False}
 
@@ -450,7 +450,7 @@ def test_the_dashboard_is_one_file_that_needs_no_network(database: Path, runs: d
 def test_a_chart_says_what_an_axis_cannot_hold() -> None:
     import pandas as pd
 
-    from dashboards.charts import audit_panels
+    from fa_tracking.dashboards.charts import audit_panels
 
     base = {"architecture": "resmlp", "width": 8, "depth": 2, "epochs": 1, "lr": 0.1}
     base |= {

@@ -14,13 +14,13 @@ from torch import nn
 from fa_tracking import catalogue
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.outputs import output_error
-from trainers import data, methods
-from trainers.cell import Cell, cell_of
-from trainers.config import RunConfig
-from trainers.loop import train_epoch
-from trainers.method import LocalRule, unit_rms
-from trainers.recipe import clip, clipped_parts, rate
-from trainers.stacked.stack import Stack
+from fa_tracking.trainers import data, methods
+from fa_tracking.trainers.cell import Cell, cell_of
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.loop import train_epoch
+from fa_tracking.trainers.method import LocalRule, unit_rms
+from fa_tracking.trainers.recipe import clip, clipped_parts, rate
+from fa_tracking.trainers.stacked.stack import Stack
 
 DIGITS = data.load("digits")
 X, Y = DIGITS.normalisation(DIGITS.train.inputs[:20]), DIGITS.train.labels[:20]

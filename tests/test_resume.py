@@ -23,9 +23,9 @@ from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.tracking import names, state, store
 from fa_tracking.tracking.spool.journal import NAME, Journal, spool
 from fa_tracking.tracking.spool.recover import clear, recover
-from trainers import tracked
-from trainers.study import schedule
-from trainers.study.grid import Study
+from fa_tracking.trainers import tracked
+from fa_tracking.trainers.study import schedule
+from fa_tracking.trainers.study.grid import Study
 
 KILLED_AT = 3
 CONFIGS = {
@@ -35,11 +35,11 @@ CONFIGS = {
 }
 KILL_THEMSELVES = f"""
 import json, os, signal, sys
-from trainers import tracked
-from trainers.study import schedule
-from trainers.study.grid import Study
-from trainers.config import RunConfig
-from trainers.options import RunOptions
+from fa_tracking.trainers import tracked
+from fa_tracking.trainers.study import schedule
+from fa_tracking.trainers.study.grid import Study
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.options import RunOptions
 uri, *configs = map(json.loads, sys.argv[1:])
 
 def progress(epoch, epochs, accuracy):

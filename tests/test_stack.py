@@ -24,14 +24,14 @@ from fa_tracking.protocol.diagnose import measure
 from fa_tracking.protocol.probe import capture_all
 from fa_tracking.tracking import names
 from fa_tracking.tracking.abort import Abort
-from trainers import data, methods, models, tracked
-from trainers.cell import Cell, cell_of
-from trainers.config import RunConfig
-from trainers.data import Dataset, Split
-from trainers.options import RunOptions, Stacking
-from trainers.stacked import recorded, stack, together
-from trainers.stacked.stack import Stack
-from trainers.study import grid, schedule
+from fa_tracking.trainers import data, methods, models, tracked
+from fa_tracking.trainers.cell import Cell, cell_of
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.data import Dataset, Split
+from fa_tracking.trainers.options import RunOptions, Stacking
+from fa_tracking.trainers.stacked import recorded, stack, together
+from fa_tracking.trainers.stacked.stack import Stack
+from fa_tracking.trainers.study import grid, schedule
 
 PENALTIES = (0.0, 0.01, 0.001)
 RATES = (1e-3, 1e-3, 3e-3)
@@ -179,8 +179,12 @@ def test_a_rule_is_stacked_only_where_it_says_so_itself(tmp_path: Path, monkeypa
         "stepwise": "stackable = True; backward = lambda *_: None",
     }
     for name, body in bodies.items():
-        (tmp_path / f"{name}.py").write_text(f"from trainers.methods import dfa\nclass Method(dfa.Method): {body}\n")
-    (tmp_path / "bare.py").write_text("from trainers.method import LearningRule\nclass Method(LearningRule): pass\n")
+        (tmp_path / f"{name}.py").write_text(
+            f"from fa_tracking.trainers.methods import dfa\nclass Method(dfa.Method): {body}\n"
+        )
+    (tmp_path / "bare.py").write_text(
+        "from fa_tracking.trainers.method import LearningRule\nclass Method(LearningRule): pass\n"
+    )
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
     for name, stacked in {"bare": [1, 1], "quiet": [1, 1], "willing": [2], "stepwise": [1, 1], "dfa": [2]}.items():
         assert [len(each) for each in together.stacks([tiny(name, seed=s) for s in (1, 2)], 8)] == stacked, name

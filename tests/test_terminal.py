@@ -22,8 +22,8 @@ from fa_tracking.cli import _check_store, main
 from fa_tracking.publishing.tables import text_table
 from fa_tracking.results.database import queries
 from fa_tracking.results.export.export import export
-from trainers.study import grid
-from trainers.tracked import train
+from fa_tracking.trainers.study import grid
+from fa_tracking.trainers.tracked import train
 
 COMMAND = "from fa_tracking.cli import main; main(prog_name='fa-track')"
 

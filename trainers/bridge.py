@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainers.method import LocalForward, LocalRule, Penalty, Signals
-from trainers.model import BlockModel
+from fa_tracking.trainers.method import LocalForward, LocalRule, Penalty, Signals
+from fa_tracking.trainers.model import BlockModel
 
 HIDDEN = 256
 

@@ -8,12 +8,12 @@ from torch import nn
 
 from fa_tracking import catalogue
 from fa_tracking.errors import UsageError, no_such
-from trainers import data, methods, models
-from trainers.augmentation import AUGMENTATIONS
-from trainers.config import RunConfig
-from trainers.method import LearningRule, LocalRule, generator
-from trainers.model import BlockModel
-from trainers.state import Training
+from fa_tracking.trainers import data, methods, models
+from fa_tracking.trainers.augmentation import AUGMENTATIONS
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.method import LearningRule, LocalRule, generator
+from fa_tracking.trainers.model import BlockModel
+from fa_tracking.trainers.state import Training
 
 OWN = ("expansion", "alpha")
 """Params that some networks take."""

@@ -13,7 +13,7 @@ from pydantic_core import ArgsKwargs
 
 from fa_tracking import catalogue
 from fa_tracking.errors import UsageError
-from trainers.definitions import definition_of
+from fa_tracking.trainers.definitions import definition_of
 
 DEEPEST = 100_000
 """Blocks; a thousand take half a minute to train for an epoch, and 10^12 would be built one by one."""
@@ -127,7 +127,7 @@ class RunConfig:
 
 def _own_expansion(architecture: str) -> int | None:
     """What the network is built with where no expansion is asked for; None: it takes none, or is not known."""
-    from trainers import models
+    from fa_tracking.trainers import models
 
     try:
         found = signature(catalogue.load(models, architecture).Model).parameters.get("expansion")

@@ -26,7 +26,7 @@ from torch import Tensor
 from fa_tracking import catalogue
 from fa_tracking.errors import FATrackError, UsageError, no_such
 from fa_tracking.protocol.batches import Normalisation
-from trainers import datasets
+from fa_tracking.trainers import datasets
 
 DATA_VARIABLE = "FA_TRACK_DATA"
 

@@ -16,9 +16,9 @@ from torch.overrides import TorchFunctionMode
 
 from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.undisturbed import evaluation_mode
-from trainers.layers import linear, rows, side_by_side
-from trainers.method import LearningRule, Penalty, Signals, end_to_end
-from trainers.model import BlockModel
+from fa_tracking.trainers.layers import linear, rows, side_by_side
+from fa_tracking.trainers.method import LearningRule, Penalty, Signals, end_to_end
+from fa_tracking.trainers.model import BlockModel
 
 
 class _Linear(torch.autograd.Function):

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from fa_tracking.protocol.batches import evaluation_batches
-from trainers import data
-from trainers.augmentation import AUGMENTATIONS
-from trainers.cell import Cell, untrained
-from trainers.config import RunConfig
-from trainers.model import BlockModel
-from trainers.recipe import clip, clipped_parts, label_draw, labels_of, rate
+from fa_tracking.trainers import data
+from fa_tracking.trainers.augmentation import AUGMENTATIONS
+from fa_tracking.trainers.cell import Cell, untrained
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.model import BlockModel
+from fa_tracking.trainers.recipe import clip, clipped_parts, label_draw, labels_of, rate
 
 EVALUATION_CHUNK = 2000
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.outputs import output_error
-from trainers.definitions import definition_of
-from trainers.model import BlockModel
+from fa_tracking.trainers.definitions import definition_of
+from fa_tracking.trainers.model import BlockModel
 
 Penalty = float | Tensor
 """λ of the residual penalty λ·‖f_l(h_l)‖², summed over blocks and features, averaged over samples. A tensor () where

@@ -7,7 +7,7 @@ import torch
 from pydantic import validate_call
 from torch import Tensor, nn
 
-from trainers.definitions import definition_of
+from fa_tracking.trainers.definitions import definition_of
 
 
 class BlockModel(nn.Module):

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from trainers.config import RunConfig
-from trainers.method import generator
-from trainers.model import BlockModel
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.method import generator
+from fa_tracking.trainers.model import BlockModel
 
 EPS = 1e-6
 """Beside the norm that a clipped gradient is divided by, as in ``torch.nn.utils.clip_grad_norm_``."""

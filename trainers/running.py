@@ -12,10 +12,10 @@ from fa_tracking.tracking import names
 from fa_tracking.tracking.abort import Abort
 from fa_tracking.tracking.checkpoint import DataSource, RuleSource
 from fa_tracking.tracking.run import TrackedRun
-from trainers import data
-from trainers.cell import Cell
-from trainers.loop import Met, evaluate, evaluation_inputs, train_epoch
-from trainers.options import RunOptions
+from fa_tracking.trainers import data
+from fa_tracking.trainers.cell import Cell
+from fa_tracking.trainers.loop import Met, evaluate, evaluation_inputs, train_epoch
+from fa_tracking.trainers.options import RunOptions
 
 NULL_SEEDS = range(-10, 0)
 """Of the fresh draws behind the null: below zero, where no run's own seed can be."""

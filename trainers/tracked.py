@@ -14,11 +14,11 @@ from fa_tracking.errors import UsageError
 from fa_tracking.tracking import names, process, store
 from fa_tracking.tracking.opening import resume_run, start_run
 from fa_tracking.tracking.run import TrackedRun
-from trainers import data
-from trainers.cell import cell_of
-from trainers.config import RunConfig
-from trainers.options import DEFAULTS, RunOptions
-from trainers.running import Probe, Progress, Running, resumed, train_on
+from fa_tracking.trainers import data
+from fa_tracking.trainers.cell import cell_of
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.options import DEFAULTS, RunOptions
+from fa_tracking.trainers.running import Probe, Progress, Running, resumed, train_on
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from dashboards import theme
+from fa_tracking.dashboards import theme
 from fa_tracking.spelled import counted
 
 OFF_AXIS = "#D55E00"

@@ -6,8 +6,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from dashboards import theme
-from dashboards.charts import _marks
+from fa_tracking.dashboards import theme
+from fa_tracking.dashboards.charts import _marks
 
 TITLE = "Γ by layer, and its null band under fresh feedback"
 QUERY = "alignment_by_layer"

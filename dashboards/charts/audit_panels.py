@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from dashboards import theme
+from fa_tracking.dashboards import theme
 
 TITLE = "Audit: four diagnostics per run, methods sorted by accuracy"
 QUERY = "audit_table"

@@ -5,7 +5,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from dashboards import theme
+from fa_tracking.dashboards import theme
 
 TITLE = "Decision utility: which methods each reporting strategy walks back"
 QUERY = "decision_matrix"

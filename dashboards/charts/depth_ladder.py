@@ -5,9 +5,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from dashboards import theme
-from dashboards.charts import _marks
-from dashboards.charts._marks import Quantity
+from fa_tracking.dashboards import theme
+from fa_tracking.dashboards.charts import _marks
+from fa_tracking.dashboards.charts._marks import Quantity
 
 TITLE = "Depth ladder: accuracy where only the last k blocks are trained"
 QUERY = "depth_ladder_seeds"

@@ -5,7 +5,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from dashboards import theme
+from fa_tracking.dashboards import theme
 
 TITLE = "First flags: when each diagnostic first fires, and the compute that stopping there saves"
 QUERY = "first_flag_timeline"

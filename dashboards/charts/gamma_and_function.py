@@ -5,8 +5,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from dashboards import theme
-from dashboards.charts import _marks
+from fa_tracking.dashboards import theme
+from fa_tracking.dashboards.charts import _marks
 
 TITLE = "Γ against function: what a credit of that cosine does to the loss"
 QUERY = "functional_credit"

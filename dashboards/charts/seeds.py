@@ -5,8 +5,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from dashboards import names, theme
-from dashboards.charts import _marks
+from fa_tracking.dashboards import names, theme
+from fa_tracking.dashboards.charts import _marks
 from fa_tracking.spelled import counted
 
 TITLE = "Seeds: accuracy and margin over the frozen control, with mean and 95 % interval"

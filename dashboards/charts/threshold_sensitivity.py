@@ -5,7 +5,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from dashboards import theme
+from fa_tracking.dashboards import theme
 
 TITLE = "Threshold sensitivity: healthy and degenerate runs, and the thresholds that give the same verdicts"
 QUERY = "threshold_groups"

@@ -5,8 +5,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from dashboards import theme
-from dashboards.charts import _training
+from fa_tracking.dashboards import theme
+from fa_tracking.dashboards.charts import _training
 from fa_tracking.spelled import counted
 
 TITLE = "Training: residual norm, gradient norm and accuracy by epoch"

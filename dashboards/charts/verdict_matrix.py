@@ -5,7 +5,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from dashboards import names, theme
+from fa_tracking.dashboards import names, theme
 
 TITLE = "Verdicts: methods by architectures and seeds"
 QUERY = "verdict_matrix"

@@ -2,8 +2,8 @@ import inspect
 from pathlib import Path
 from types import ModuleType
 
-from dashboards import charts
 from fa_tracking import catalogue
+from fa_tracking.dashboards import charts
 from reference_pages._markdown import docstring, prose
 
 IMAGES = Path(__file__).parent.parent / "images"

@@ -1,7 +1,7 @@
 from fa_tracking import catalogue, importers
+from fa_tracking.trainers import augmentation, data, datasets
+from fa_tracking.trainers.study import grid
 from reference_pages._markdown import docstring, table
-from trainers import augmentation, data, datasets
-from trainers.study import grid
 
 INTRODUCTION = """# Data sets, studies, log formats
 

@@ -1,7 +1,7 @@
 from fa_tracking import catalogue
+from fa_tracking.trainers import methods
+from fa_tracking.trainers.method import LearningRule
 from reference_pages._markdown import docstring, table
-from trainers import methods
-from trainers.method import LearningRule
 
 INTRODUCTION = """# Learning rules
 

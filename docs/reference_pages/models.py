@@ -1,7 +1,7 @@
 from fa_tracking import catalogue
+from fa_tracking.trainers import models
+from fa_tracking.trainers.model import BlockModel
 from reference_pages._markdown import docstring, table
-from trainers import models
-from trainers.model import BlockModel
 
 INTRODUCTION = """# Architectures
 

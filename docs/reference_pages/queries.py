@@ -1,7 +1,7 @@
 import re
 
-from dashboards import charts
 from fa_tracking import catalogue
+from fa_tracking.dashboards import charts
 from fa_tracking.results.database import Query, queries
 from reference_pages._markdown import prose, table
 

@@ -8,7 +8,7 @@ from fa_tracking.auditor.pictures import EXPLAINED
 from fa_tracking.protocol.report import TRUSTWORTHY, DiagnosticReport, Section
 
 if TYPE_CHECKING:
-    from dashboards.run_charts import Picture
+    from fa_tracking.dashboards.run_charts import Picture
 
 NO_PICTURES = "Audited without pictures: fa-track audit draws the run's norms and course unless told --no-pictures."
 

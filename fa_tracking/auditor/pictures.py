@@ -8,7 +8,7 @@ from fa_tracking.protocol.diagnostics import grad_norm, residual_norm
 from fa_tracking.protocol.report import DiagnosticReport
 
 if TYPE_CHECKING:
-    from dashboards.run_charts import Picture
+    from fa_tracking.dashboards.run_charts import Picture
 
 EXPLAINED = (
     "Bar: the norm of the layer before, times the threshold of (a). ▲: a diagnostic fires here. ?: not measured. "
@@ -18,7 +18,7 @@ EXPLAINED = (
 
 def pictures(report: DiagnosticReport, log: Log) -> "list[Picture]":
     """By layer what ``report`` measured, by epoch what ``log`` holds: a chart of each that has two numbers or more."""
-    from dashboards.run_charts import Panel, draw
+    from fa_tracking.dashboards.run_charts import Panel, draw
 
     hidden, grads, accuracy = log.course()
     floor = {"floor of (b)": report.thresholds.g_norm_floor}

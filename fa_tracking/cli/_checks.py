@@ -117,7 +117,7 @@ def _ago(at: datetime) -> str:
 
 def data(data_dir: str | None) -> Iterator[Check]:
     """Which data sets are at hand."""
-    from trainers.data import built_in as carried
+    from fa_tracking.trainers.data import built_in as carried
 
     built_in = f"built in: {', '.join(carried())}"
     if data_dir is None:
@@ -134,7 +134,7 @@ def data(data_dir: str | None) -> Iterator[Check]:
 
 def _data_sets(folder: Path) -> list[str]:
     """The names of the data sets below a folder, or of the one that it holds itself; nothing is read."""
-    from trainers.data import from_files
+    from fa_tracking.trainers.data import from_files
 
     def is_whole(there: Path) -> bool:
         return all((there / f"{part}.parquet").is_file() for part in ("train", "test"))

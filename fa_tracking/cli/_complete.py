@@ -36,31 +36,31 @@ def _queries(_: click.Context) -> Iterable[tuple[str, str]]:
 
 
 def _charts(_: click.Context) -> Iterable[tuple[str, str]]:
-    from dashboards import charts
+    from fa_tracking.dashboards import charts
 
     return ((name, "") for name in catalogue.names(charts))
 
 
 def _methods(_: click.Context) -> Iterable[tuple[str, str]]:
-    from trainers import methods
+    from fa_tracking.trainers import methods
 
     return ((name, "") for name in catalogue.names(methods))
 
 
 def _architectures(_: click.Context) -> Iterable[tuple[str, str]]:
-    from trainers import models
+    from fa_tracking.trainers import models
 
     return ((name, "") for name in catalogue.names(models))
 
 
 def _data_sets(_: click.Context) -> Iterable[tuple[str, str]]:
-    from trainers import datasets
+    from fa_tracking.trainers import datasets
 
     return ((name, "") for name in catalogue.names(datasets))
 
 
 def _studies(_: click.Context) -> Iterable[tuple[str, str]]:
-    from trainers.study import grid
+    from fa_tracking.trainers.study import grid
 
     return ((name, grid.load(name).title) for name in grid.studies())
 

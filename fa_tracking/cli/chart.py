@@ -30,8 +30,8 @@ def command(name: str | None, experiment: str | None, output: Path | None, db: s
     Example:
       fa-track chart audit_panels --experiment dfa_penalty -o audit.pdf
     """
-    from dashboards import charts, draw, names
     from fa_tracking import catalogue
+    from fa_tracking.dashboards import charts, draw, names
 
     if name is None:
         for each in draw.names():

@@ -38,8 +38,8 @@ def command(
     Example:
       fa-track dashboard --experiment dfa_penalty -o dfa_penalty.html --png
     """
-    from dashboards.names import Glyphs, said
-    from dashboards.page import write_html, write_png
+    from fa_tracking.dashboards.names import Glyphs, said
+    from fa_tracking.dashboards.page import write_html, write_png
     from fa_tracking.publishing.summary import find_home, log_summary
     from fa_tracking.results.files import together
 

@@ -55,19 +55,21 @@ def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
 def _demo(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     from fa_tracking.executors import local
 
-    local.start("trainers.study.worker", "fa_tracking.auditor.run")  # before what takes seconds to import here
-    from dashboards.page import write_html
+    local.start(
+        "fa_tracking.trainers.study.worker", "fa_tracking.auditor.run"
+    )  # before what takes seconds to import here
     from fa_tracking.auditor.run import audit
     from fa_tracking.cli import _found
     from fa_tracking.cli.audit import audit_table
     from fa_tracking.cli.study import run_study
+    from fa_tracking.dashboards.page import write_html
     from fa_tracking.executors import Needs
     from fa_tracking.publishing.summary import log_summary
     from fa_tracking.results.database import connect
     from fa_tracking.results.export.export import export
     from fa_tracking.tracking import names
-    from trainers.options import RunOptions, Stacking
-    from trainers.study import grid
+    from fa_tracking.trainers.options import RunOptions, Stacking
+    from fa_tracking.trainers.study import grid
 
     began = time.monotonic()
     chosen, needs = grid.load(STUDY), Needs(jobs=jobs)

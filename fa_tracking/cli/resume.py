@@ -26,8 +26,8 @@ def command(run_id: str, data_dir: str | None, tracking_uri: str | None, **while
     Example:
       fa-track resume 0123456789abcdef0123456789abcdef --data-dir data
     """
-    from trainers.options import RunOptions
-    from trainers.tracked import resume
+    from fa_tracking.trainers.options import RunOptions
+    from fa_tracking.trainers.tracked import resume
 
     watched = Watched()
     with progress(f"run {run_id}") as update, watched.stoppable():

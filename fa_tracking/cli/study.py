@@ -17,9 +17,9 @@ from fa_tracking.untrusted import printable
 if TYPE_CHECKING:
     from fa_tracking.executors import Needs
     from fa_tracking.tracking.abort import Abort
-    from trainers.options import Most, RunOptions, Stacking
-    from trainers.study.grid import RunConfig, Study
-    from trainers.study.schedule import Cell
+    from fa_tracking.trainers.options import Most, RunOptions, Stacking
+    from fa_tracking.trainers.study.grid import RunConfig, Study
+    from fa_tracking.trainers.study.schedule import Cell
 
 ORDER = 2.5
 
@@ -63,7 +63,7 @@ def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str
       fa-track study list
       fa-track study list dfa_penalty --reduced
     """
-    from trainers.study import grid, schedule
+    from fa_tracking.trainers.study import grid, schedule
 
     if name is None:
         for each in grid.studies():
@@ -93,7 +93,7 @@ def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
     Example:
       fa-track study status dfa_penalty
     """
-    from trainers.study import schedule
+    from fa_tracking.trainers.study import schedule
 
     found = schedule.cells(_study(name, reduced), tracking_uri)
     click.echo(_counts(found))
@@ -148,12 +148,12 @@ def run(
     """
     if compiled and stack == "off":
         raise click.UsageError("--compile is of stacks: give --stack too")
-    from trainers.options import RunOptions, Stacking
+    from fa_tracking.trainers.options import RunOptions, Stacking
 
     chosen, options = _study(name, reduced), RunOptions(data_dir, device=device, abort=abort, functional=functional)
     with going_on(lambda: f"{same_again()}   # trains what is not done"):
         whole = run_study(chosen, needs, options, tracking_uri, executor, Stacking(stack, compiled))
-    from trainers.study import schedule  # not sooner: `run_study` has something to start before it
+    from fa_tracking.trainers.study import schedule  # not sooner: `run_study` has something to start before it
 
     _say_audits(schedule.cells(chosen, tracking_uri))
     if not whole:
@@ -172,8 +172,8 @@ def run_study(
     from fa_tracking.executors import local
 
     if executor == "local" and (needs.jobs or 1) > 1:
-        local.start("trainers.study.worker")  # before what takes seconds to import here
-    from trainers.study import grid, held, schedule
+        local.start("fa_tracking.trainers.study.worker")  # before what takes seconds to import here
+    from fa_tracking.trainers.study import grid, held, schedule
 
     before = schedule.cells(chosen, tracking_uri)
     name = grid.told_apart([cell.config for cell in before])
@@ -213,7 +213,7 @@ def run_study(
 
 
 def _study(name: str, reduced: bool) -> "Study":
-    from trainers.study import grid
+    from fa_tracking.trainers.study import grid
 
     chosen = grid.load(name)
     if not reduced:
@@ -224,7 +224,7 @@ def _study(name: str, reduced: bool) -> "Study":
 
 
 def _say_next(found: "list[Cell]", name: str, reduced: bool) -> None:
-    from trainers.study.held import ABORTED, DONE
+    from fa_tracking.trainers.study.held import ABORTED, DONE
 
     if all(cell.held.state in (DONE, ABORTED) for cell in found):
         _say_audits(found)

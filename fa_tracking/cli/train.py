@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from click.decorators import FC
 
     from fa_tracking.tracking.abort import Abort
-    from trainers.config import RunConfig
+    from fa_tracking.trainers.config import RunConfig
 
 ORDER = 2
 
@@ -90,8 +90,8 @@ def command(
       fa-track train dfa --experiment dfa_penalty --width 64 --epochs 10 --lr 0.01
       fa-track train dfa --dataset cifar10 --data-dir data --abort-on a,b --patience 2
     """
-    from trainers.options import RunOptions
-    from trainers.tracked import train
+    from fa_tracking.trainers.options import RunOptions
+    from fa_tracking.trainers.tracked import train
 
     config = config_of(params)
     options = RunOptions(
@@ -132,7 +132,7 @@ def config_of(params: "Mapping[str, object]") -> "RunConfig":
     """
     from pydantic import ValidationError
 
-    from trainers.config import RunConfig
+    from fa_tracking.trainers.config import RunConfig
 
     try:
         return RunConfig(**{name: v for name, v in params.items() if v is not None and v is not False})  # type: ignore[arg-type]

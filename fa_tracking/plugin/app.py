@@ -243,7 +243,7 @@ class _Boards:
         Raises:
             FATrackError: the store cannot be read, or the page not drawn.
         """
-        from dashboards.page import write_html
+        from fa_tracking.dashboards.page import write_html
         from fa_tracking.results.export.export import export
 
         database = Path(self._folder.name) / f"{experiment_id}.duckdb"

@@ -36,12 +36,12 @@ IMPORTED = (
     "mlflow.store.tracking.sqlalchemy_store",
     "rich.progress",
     "torch._dynamo",
-    "dashboards.draw",
+    "fa_tracking.dashboards.draw",
     "fa_tracking.auditor.run",
     "fa_tracking.cli",
     "fa_tracking.results.export.export",
-    "trainers.study.schedule",
-    "trainers.study.worker",
+    "fa_tracking.trainers.study.schedule",
+    "fa_tracking.trainers.study.worker",
 )
 
 

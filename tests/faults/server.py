@@ -92,7 +92,9 @@ def _wrong(folder: Path, epochs: int) -> list[str]:
 
 def _train(epochs: int, frozen: bool) -> None:
     _without_drivers()
-    config = import_module("trainers.config").RunConfig(method="dfa", epochs=epochs, frozen_blocks=frozen, **CONFIG)
+    config = import_module("fa_tracking.trainers.config").RunConfig(
+        method="dfa", epochs=epochs, frozen_blocks=frozen, **CONFIG
+    )
 
     waits = {} if frozen else {BEFORE: AWAY, epochs - AFTER: BACK}
 
@@ -103,7 +105,7 @@ def _train(epochs: int, frozen: bool) -> None:
             _until(Path(waits[logged]).exists)
         time.sleep(0 if frozen else PACE)
 
-    import_module("trainers.tracked").train(config, "far", progress=progress)
+    import_module("fa_tracking.trainers.tracked").train(config, "far", progress=progress)
 
 
 def _until(is_so: Callable[[], bool], seconds: float = 300) -> None:

@@ -21,11 +21,11 @@ REPORTED = re.compile(r"^epoch (\d+) is logged$", re.MULTILINE)
 
 def COMMAND() -> None:  # noqa: N802
     """What ``fa-track train`` does, an epoch a line instead of its bar."""
-    config = import_module("trainers.config").RunConfig(method="dfa", **CONFIG)
-    import_module("trainers.tracked").train(
+    config = import_module("fa_tracking.trainers.config").RunConfig(method="dfa", **CONFIG)
+    import_module("fa_tracking.trainers.tracked").train(
         config,
         "small",
-        options=import_module("trainers.options").RunOptions(checkpoint_every=2, state_seconds=0),
+        options=import_module("fa_tracking.trainers.options").RunOptions(checkpoint_every=2, state_seconds=0),
         progress=lambda epoch, *_: print(f"epoch {epoch} is logged", flush=True),
     )
 

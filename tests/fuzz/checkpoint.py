@@ -20,7 +20,7 @@ WEIGHT = 8
 @cache
 def seeds() -> dict[str, bytes]:
     """The files of a small valid checkpoint."""
-    from trainers.models import resmlp
+    from fa_tracking.trainers.models import resmlp
 
     shape: dict[str, Any] = {"input_shape": [4], "classes": 3, "width": 4, "depth": 1}
     dataset = checkpoint.DataSource(name="digits", loader="trainers", test_sha256="0" * 64, mean=(0.0,), std=(1.0,))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from trainers.study import grid
+from fa_tracking.trainers.study import grid
 
 from ._values import BOMB, changed, edited, yaml_text
 

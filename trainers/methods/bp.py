@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from trainers.method import LearningRule, Penalty, Signals, end_to_end
-from trainers.model import BlockModel
+from fa_tracking.trainers.method import LearningRule, Penalty, Signals, end_to_end
+from fa_tracking.trainers.model import BlockModel
 
 
 class Method(LearningRule):

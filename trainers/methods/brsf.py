@@ -7,9 +7,9 @@ at a tenth of it)
 import torch
 from torch import Tensor
 
-from trainers.feedback import LayerwiseRule, layer_weights, random_matrices
-from trainers.method import generator
-from trainers.model import BlockModel
+from fa_tracking.trainers.feedback import LayerwiseRule, layer_weights, random_matrices
+from fa_tracking.trainers.method import generator
+from fa_tracking.trainers.model import BlockModel
 
 
 class Method(LayerwiseRule):

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fa_tracking.protocol.capture import Capture
-from trainers.bridge import BridgeRule, Predictor
-from trainers.method import LearningRule, generator, projections, seeded, statistics_untouched
-from trainers.methods.dfa import project
-from trainers.model import BlockModel
+from fa_tracking.trainers.bridge import BridgeRule, Predictor
+from fa_tracking.trainers.method import LearningRule, generator, projections, seeded, statistics_untouched
+from fa_tracking.trainers.methods.dfa import project
+from fa_tracking.trainers.model import BlockModel
 
 AVERAGING = 0.995
 DRAWS = 8

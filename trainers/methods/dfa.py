@@ -15,8 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from fa_tracking.protocol.capture import Capture
-from trainers.method import LocalForward, LocalRule, projections
-from trainers.model import BlockModel
+from fa_tracking.trainers.method import LocalForward, LocalRule, projections
+from fa_tracking.trainers.model import BlockModel
 
 
 class Method(LocalRule):

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.undisturbed import evaluation_mode
-from trainers.method import LocalForward, LocalRule, statistics_untouched
-from trainers.model import BlockModel
+from fa_tracking.trainers.method import LocalForward, LocalRule, statistics_untouched
+from fa_tracking.trainers.model import BlockModel
 
 BETA = 0.5
 STEPS = 20

@@ -9,9 +9,9 @@ That is how torch draws W; ResMLP's W_2 starts at a tenth of it, and its B does 
 
 from torch import Tensor
 
-from trainers.feedback import LayerwiseRule, key, layer_weights, random_matrices
-from trainers.method import generator
-from trainers.model import BlockModel
+from fa_tracking.trainers.feedback import LayerwiseRule, key, layer_weights, random_matrices
+from fa_tracking.trainers.method import generator
+from fa_tracking.trainers.model import BlockModel
 
 
 class Method(LayerwiseRule):

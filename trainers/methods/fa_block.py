@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from fa_tracking.protocol.capture import Capture
-from trainers.method import LocalForward, LocalRule, Penalty, Signals, generator, statistics_untouched
-from trainers.model import BlockModel
+from fa_tracking.trainers.method import LocalForward, LocalRule, Penalty, Signals, generator, statistics_untouched
+from fa_tracking.trainers.model import BlockModel
 
 
 class Method(LocalRule):

@@ -5,9 +5,9 @@
 
 from torch import Tensor
 
-from trainers.feedback import LayerwiseRule, key, layer_weights, random_matrices
-from trainers.method import generator
-from trainers.model import BlockModel
+from fa_tracking.trainers.feedback import LayerwiseRule, key, layer_weights, random_matrices
+from fa_tracking.trainers.method import generator
+from fa_tracking.trainers.model import BlockModel
 
 
 class Method(LayerwiseRule):

@@ -8,9 +8,9 @@ Feedback that starts random and takes the very update of the weight it stands fo
 
 from torch import Tensor, nn
 
-from trainers.feedback import LayerwiseRule, key, layer_weights, random_matrices
-from trainers.method import generator
-from trainers.model import BlockModel
+from fa_tracking.trainers.feedback import LayerwiseRule, key, layer_weights, random_matrices
+from fa_tracking.trainers.method import generator
+from fa_tracking.trainers.model import BlockModel
 
 
 class Method(LayerwiseRule):

@@ -5,8 +5,8 @@ What an architecture reaches with no depth at all. The blocks are taken out of t
 
 from torch import Tensor, nn
 
-from trainers.method import LearningRule, Penalty, Signals, end_to_end
-from trainers.model import BlockModel
+from fa_tracking.trainers.method import LearningRule, Penalty, Signals, end_to_end
+from fa_tracking.trainers.model import BlockModel
 
 
 class Method(LearningRule):

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.undisturbed import evaluation_mode
-from trainers.bridge import BridgeRule, Predictor
-from trainers.method import seeded, statistics_untouched
-from trainers.model import BlockModel
+from fa_tracking.trainers.bridge import BridgeRule, Predictor
+from fa_tracking.trainers.method import seeded, statistics_untouched
+from fa_tracking.trainers.model import BlockModel
 
 
 class Method(BridgeRule):

@@ -8,8 +8,8 @@ import math
 
 from torch import Tensor
 
-from trainers.feedback import LayerwiseRule, initial_bound, layer_weights
-from trainers.model import BlockModel
+from fa_tracking.trainers.feedback import LayerwiseRule, initial_bound, layer_weights
+from fa_tracking.trainers.model import BlockModel
 
 
 class Method(LayerwiseRule):

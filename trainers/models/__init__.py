@@ -1,1 +1,1 @@
-"""One file an architecture. A file offers ``Model``, whose contract stands in ``trainers.model``."""
+"""One file an architecture. A file offers ``Model``, whose contract stands in ``fa_tracking.trainers.model``."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from trainers.model import BlockModel
+from fa_tracking.trainers.model import BlockModel
 
 
 class Model(BlockModel):

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from trainers.layers import ImageConv2d
-from trainers.model import BlockModel
+from fa_tracking.trainers.layers import ImageConv2d
+from fa_tracking.trainers.model import BlockModel
 
 
 class Block(nn.Module):

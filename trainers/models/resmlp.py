@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from trainers.layers import draw_normal, normed_linear
-from trainers.model import BlockModel
+from fa_tracking.trainers.layers import draw_normal, normed_linear
+from fa_tracking.trainers.model import BlockModel
 
 BRANCH_DEVIATION = 0.01
 

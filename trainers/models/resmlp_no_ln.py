@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from trainers.models import resmlp
+from fa_tracking.trainers.models import resmlp
 
 
 class Model(resmlp.Model):

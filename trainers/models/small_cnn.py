@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from trainers.layers import ImageConv2d
-from trainers.model import BlockModel
+from fa_tracking.trainers.layers import ImageConv2d
+from fa_tracking.trainers.model import BlockModel
 
 LEAST = 4
 """Pixels of a side, which is halved twice."""

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from trainers.models import small_cnn
+from fa_tracking.trainers.models import small_cnn
 
 
 class Model(small_cnn.Model):

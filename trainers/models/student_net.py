@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trainers.layers import draw_normal
-from trainers.model import BlockModel
-from trainers.models.resmlp import BRANCH_DEVIATION
+from fa_tracking.trainers.layers import draw_normal
+from fa_tracking.trainers.model import BlockModel
+from fa_tracking.trainers.models.resmlp import BRANCH_DEVIATION
 
 
 class Phi(nn.Module):

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainers.layers import ImageConv2d, draw_normal, normed_linear
-from trainers.model import BlockModel
+from fa_tracking.trainers.layers import ImageConv2d, draw_normal, normed_linear
+from fa_tracking.trainers.model import BlockModel
 
 PATCH = 4
 HEAD_WIDTH = 32

@@ -19,13 +19,13 @@ from fa_tracking.protocol.outputs import error_of
 from fa_tracking.protocol.tokens import Reading
 from fa_tracking.protocol.tokens import reading as read_of
 from fa_tracking.protocol.undisturbed import evaluation_mode
-from trainers.cell import Cell
-from trainers.feedback import OwnWeights
-from trainers.method import LearningRule, Penalty, Signals, send
-from trainers.model import BlockModel
-from trainers.recipe import clip, clipped_parts
-from trainers.stacked.optimizer import StackedOptimizer
-from trainers.stacked.recorded import Recorded, kept
+from fa_tracking.trainers.cell import Cell
+from fa_tracking.trainers.feedback import OwnWeights
+from fa_tracking.trainers.method import LearningRule, Penalty, Signals, send
+from fa_tracking.trainers.model import BlockModel
+from fa_tracking.trainers.recipe import clip, clipped_parts
+from fa_tracking.trainers.stacked.optimizer import StackedOptimizer
+from fa_tracking.trainers.stacked.recorded import Recorded, kept
 
 UNRECORDED = 30
 """Calls before an evaluation is recorded: it runs a few times an epoch, and a run may have few epochs."""

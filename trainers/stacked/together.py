@@ -15,16 +15,16 @@ from torch import Tensor
 
 from fa_tracking import catalogue
 from fa_tracking.tracking.run import TrackedRun
-from trainers import data, methods
-from trainers.augmentation import AUGMENTATIONS
-from trainers.cell import Cell, cell_of
-from trainers.config import RunConfig
-from trainers.loop import EVALUATION_CHUNK, Met, begin_epoch
-from trainers.method import Penalty
-from trainers.options import DEFAULTS, RunOptions
-from trainers.recipe import label_draw, labels_of
-from trainers.running import Probe, Running, train_on
-from trainers.stacked.stack import Stack
+from fa_tracking.trainers import data, methods
+from fa_tracking.trainers.augmentation import AUGMENTATIONS
+from fa_tracking.trainers.cell import Cell, cell_of
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.loop import EVALUATION_CHUNK, Met, begin_epoch
+from fa_tracking.trainers.method import Penalty
+from fa_tracking.trainers.options import DEFAULTS, RunOptions
+from fa_tracking.trainers.recipe import label_draw, labels_of
+from fa_tracking.trainers.running import Probe, Running, train_on
+from fa_tracking.trainers.stacked.stack import Stack
 
 FREE = {"seed": 0, "penalty": 0.0, "lr": 1e-3, "weight_decay": 0.0}
 """What cells of a stack may differ in, and any value of it."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fa_tracking import cells, untrusted
 from fa_tracking.errors import UsageError, no_such
-from trainers.config import RunConfig
+from fa_tracking.trainers.config import RunConfig
 
 STUDIES = Path(__file__).parent.parent / "studies"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fa_tracking.tracking import names, store
-from trainers.study import lease
+from fa_tracking.trainers.study import lease
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -15,11 +15,11 @@ from fa_tracking.errors import FATrackError, UsageError, no_such
 from fa_tracking.executors import Needs, Problem
 from fa_tracking.tracking import address, names, store
 from fa_tracking.tracking.spool import recover
-from trainers.config import RunConfig
-from trainers.options import DEFAULTS, Most, RunOptions, Stacking
-from trainers.study import lease
-from trainers.study.grid import Study
-from trainers.study.held import ABORTED, DONE, FAILED, KILLED, MISSING, SKIPPED, Held, held_of
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.options import DEFAULTS, Most, RunOptions, Stacking
+from fa_tracking.trainers.study import lease
+from fa_tracking.trainers.study.grid import Study
+from fa_tracking.trainers.study.held import ABORTED, DONE, FAILED, KILLED, MISSING, SKIPPED, Held, held_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -90,14 +90,16 @@ def run(
     todo = [cell.config for cell in known if cell.held.state in wanted]
     if not todo:
         return {}
-    from trainers.study import worker  # and with it torch, which is not needed where nothing is left to train
-    from trainers.tracked import must_be_here
+    from fa_tracking.trainers.study import (
+        worker,  # and with it torch, which is not needed where nothing is left to train
+    )
+    from fa_tracking.trainers.tracked import must_be_here
 
     _check(todo, options.data_dir)
     if executor == "local":  # the machines of others may have what this one has not
         must_be_here(options.device)
         if stacking.compiled:
-            from trainers.stacked.recorded import must_compile
+            from fa_tracking.trainers.stacked.recorded import must_compile
 
             must_compile(options.device)
     needs, uri = needs or Needs(), address.absolute(store.client(tracking_uri).tracking_uri)
@@ -166,7 +168,7 @@ def _share(run: "Run") -> float:
 
 def _packs(todo: Sequence[RunConfig], most: Most, device: str, jobs: int) -> list[list[RunConfig]]:
     """What each job trains: a run, or a stack of runs; no more than leaves every process at a time one of its own."""
-    from trainers.stacked.together import pays, stacks
+    from fa_tracking.trainers.stacked.together import pays, stacks
 
     if most == "off":
         return [[config] for config in todo]
@@ -188,9 +190,9 @@ def _record_failure(client: "MlflowClient", home: str, driver: str, config: RunC
 
 def _check(configs: Sequence[RunConfig], data_dir: str | None) -> None:
     """Refuse what no run could start with."""
-    from trainers import data, methods, models
-    from trainers.augmentation import AUGMENTATIONS
-    from trainers.cell import OPTIMIZERS
+    from fa_tracking.trainers import data, methods, models
+    from fa_tracking.trainers.augmentation import AUGMENTATIONS
+    from fa_tracking.trainers.cell import OPTIMIZERS
 
     for config in configs:
         catalogue.load(methods, config.method)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from fa_tracking.executors import as_line
 from fa_tracking.tracking import names, store
-from trainers import data, tracked
-from trainers.config import RunConfig
-from trainers.options import RunOptions
-from trainers.stacked.together import Order, train_together
-from trainers.study import lease
-from trainers.study.held import ABORTED, DONE, FAILED, RUNNING, SKIPPED, held_of
+from fa_tracking.trainers import data, tracked
+from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.options import RunOptions
+from fa_tracking.trainers.stacked.together import Order, train_together
+from fa_tracking.trainers.study import lease
+from fa_tracking.trainers.study.held import ABORTED, DONE, FAILED, RUNNING, SKIPPED, held_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
