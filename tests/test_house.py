@@ -217,7 +217,7 @@ def _must_work_beside_folders_of_these_names(wheel: Path, folder: Path) -> None:
     program = (
         "import fa_tracking\nfrom fa_tracking.results.database import find_query\n"
         "(audited,) = fa_tracking.audit('mine', pictures=True).runs\n"
-        "print(audited.problem, 'own' in find_query('board').sql, fa_tracking.__file__)\n"
+        "print(audited.problem, \"user''s own\" in find_query('board').sql, fa_tracking.__file__)\n"
     )
     (folder / "script.py").write_text(program)
     env = {**os.environ, "PYTHONPATH": str(wheel), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
