@@ -1,12 +1,14 @@
 """The audit in four panels: one a diagnostic, methods sorted by accuracy, thresholds drawn."""
 
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
 from fa_tracking.dashboards import theme
+from fa_tracking.protocol.diagnostics import direction_stability, frozen_control, grad_norm, residual_norm
 
 TITLE = "Audit: four diagnostics per run, methods sorted by accuracy"
 QUERY = "audit_table"
@@ -19,21 +21,29 @@ IDENTITY = ["method", "architecture", "width"]
 
 @dataclass(frozen=True)
 class Panel:
-    """One diagnostic: the column it shows and the column of its threshold."""
+    """One diagnostic, and the column that it shows."""
 
     column: str
     title: str
     axis: str
-    threshold: str
-    fires: str
+    diagnostic: ModuleType
     log: bool
+
+    @property
+    def threshold(self) -> str:
+        """The column of its threshold."""
+        return str(self.diagnostic.THRESHOLD.name)
+
+    @property
+    def fires(self) -> str:
+        return str(self.diagnostic.THRESHOLD.fires)
 
 
 PANELS = (
-    Panel("growth", "(a) growth", "max growth of a block", "h_norm_explosion_ratio", "above", True),
-    Panel("grad_norm", "(b) gradient", "deepest norm, g_L", "g_norm_floor", "below", True),
-    Panel("stability", "(c) direction", "cosine across batches", "stability_drift_ceiling", "above", False),
-    Panel("margin_pp", "(d) margin", "pp over frozen blocks", "frozen_acc_margin_pp", "below", False),
+    Panel("growth", "(a) growth", "max growth of a block", residual_norm, True),
+    Panel("grad_norm", "(b) gradient", "deepest norm, g_L", grad_norm, True),
+    Panel("stability", "(c) direction", "cosine across batches", direction_stability, False),
+    Panel("margin_pp", "(d) margin", "pp over frozen blocks", frozen_control, False),
 )
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from fa_tracking.dashboards import theme
 from fa_tracking.dashboards.charts import _marks
 from fa_tracking.dashboards.charts._marks import Quantity
+from fa_tracking.protocol.diagnostics import grad_norm, residual_norm
 
 TITLE = "Width scaling: accuracy, growth and gradient norm over width"
 QUERY = "width_scaling"
@@ -18,7 +19,7 @@ PANELS = (
     Quantity("growth", "(a) max growth of a block", "growth_median"),
     Quantity("grad_norm", "(b) norm of g_L", "grad_norm_median"),
 )
-THRESHOLDS = {"growth": "h_norm_explosion_ratio", "grad_norm": "g_norm_floor"}
+THRESHOLDS = {"growth": residual_norm.THRESHOLD.name, "grad_norm": grad_norm.THRESHOLD.name}
 IDENTITY = ["label", "line", "method", "architecture", "width", "penalty", "place"]
 WIDTH, HEIGHT = 185, 190
 DODGE = 0.06

@@ -3,12 +3,10 @@
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from fa_tracking.pitfalls._names import dotted, last_name, parameters, split
-
-if TYPE_CHECKING:
-    from fa_tracking.pitfalls._source import Source
+from fa_tracking.pitfalls._source import Source
 
 NORMS = {"norm", "vector_norm"}
 NORM_NAMES = {"norm", "norms", "magnitude"}
@@ -38,10 +36,20 @@ class Quotient:
     has_eps: bool
 
 
+_READ: "WeakKeyDictionary[Source, list[Quotient]]" = WeakKeyDictionary()
+
+
+def quotients_of(source: Source) -> list[Quotient]:
+    """Every quotient of a source; it is read once."""
+    if source not in _READ:
+        _READ[source] = list(Reader(source).quotients())
+    return _READ[source]
+
+
 class Reader:
     """Reads quotients in one source."""
 
-    def __init__(self, source: "Source") -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
 
     def quotients(self) -> Iterator[Quotient]:

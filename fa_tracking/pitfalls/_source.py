@@ -10,7 +10,7 @@ from fa_tracking.pitfalls._names import split, words_of
 from fa_tracking.pitfalls._tree import Tree
 
 if TYPE_CHECKING:
-    from fa_tracking.pitfalls._quotient import Quotient
+    pass
 
 COSINE_FUNCTIONS = {"torch.nn.functional.cosine_similarity", "torch.cosine_similarity"}
 COSINE_MODULES = {"torch.nn.CosineSimilarity", "torch.nn.modules.distance.CosineSimilarity"}
@@ -67,12 +67,6 @@ class Source(Tree):
     @cached_property
     def cosines(self) -> list[Cosine]:
         return list(self._cosines())
-
-    @cached_property
-    def quotients(self) -> list["Quotient"]:
-        from fa_tracking.pitfalls._quotient import Reader
-
-        return list(Reader(self).quotients())
 
     def _cosines(self) -> Iterator[Cosine]:
         for call in self.calls():

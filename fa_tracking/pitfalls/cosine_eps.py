@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
+from fa_tracking.pitfalls._quotient import quotients_of
 
 if TYPE_CHECKING:
     from fa_tracking.pitfalls._source import Source
@@ -39,6 +40,6 @@ def find(source: "Source") -> Iterator[tuple[ast.AST, str]]:
     for call in source.cosines:
         if call.default_eps and source.is_gradient(call.node):
             yield call.node, "a gradient shorter than eps = 1e-8 gets a fraction of its cosine"
-    for quotient in source.quotients:
+    for quotient in quotients_of(source):
         if quotient.has_eps and source.are_gradients(quotient.node, [quotient.dot]):
             yield quotient.node, "with an eps beside the norms, a small gradient gets a fraction of its cosine"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
 from fa_tracking.pitfalls._names import dotted, last_name, split
+from fa_tracking.pitfalls._quotient import quotients_of
 from fa_tracking.pitfalls._source import COSINE_FUNCTIONS
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _compared(source: "Source") -> Iterator[tuple[ast.expr, list[ast.expr]]]:
     for call in source.calls():
         if len(call.args) > 1 and (id(call) in known or _is_named_alike(source, call)):
             yield call, call.args[:2]
-    for quotient in source.quotients:
+    for quotient in quotients_of(source):
         yield quotient.node, [quotient.dot]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fa_tracking.pitfalls import Outcome
 from fa_tracking.pitfalls._names import dotted, last_name, split
+from fa_tracking.pitfalls._quotient import quotients_of
 from fa_tracking.pitfalls._source import COSINE, GAMMA, LAYER
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _is_cosine(source: "Source", node: ast.AST) -> bool:
     if is_distance or LOSS & source.words(ast.walk(node)):
         return False
     parts = list(source.origins(node, steps=2))
-    made = {id(cosine.node) for cosine in source.cosines} | {id(quotient.node) for quotient in source.quotients}
+    made = {id(cosine.node) for cosine in source.cosines} | {id(quotient.node) for quotient in quotients_of(source)}
     return any(id(part) in made for part in parts) or bool((COSINE | GAMMA) & source.words(parts))
 
 
@@ -185,7 +186,7 @@ def _added(statement: ast.AugAssign | ast.Assign) -> tuple[ast.expr | None, ast.
 
 
 def _is_quotient(source: "Source", node: ast.AST) -> bool:
-    return any(quotient.node is node for quotient in source.quotients)
+    return any(quotient.node is node for quotient in quotients_of(source))
 
 
 def _divides(source: "Source", use: ast.AST, name: str, statement: ast.stmt) -> bool:

@@ -22,10 +22,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from fa_tracking.errors import first_line
 from fa_tracking.protocol.alignment import Credit, alignment, asked
 from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.functional_report import CREDITS, EPSILON, By, Effect, Functional
-from fa_tracking.protocol.moves import Batch, Found, drawn, first_line, moved
+from fa_tracking.protocol.moves import LONGEST, Batch, Found, drawn, moved
 from fa_tracking.protocol.norms import cosine
 from fa_tracking.protocol.table import Reference
 from fa_tracking.protocol.undisturbed import unwrapped
@@ -67,7 +68,7 @@ def functional(
             remarks += [f"the rule's credit: none at {', '.join(none)}"] if none else []
         except Exception as error:  # another's rule may raise anything
             own = [[None] * count for _ in captures]
-            remarks.append(f"the rule's credit: {first_line(error)}")
+            remarks.append(f"the rule's credit: {first_line(error)[:LONGEST]}")
     is_bp = captures[0].reference is not Reference.NOT_BP
     remarks += [] if is_bp else ["BP's gradient: the one that autograd returns is another"]
     batches = [
@@ -84,7 +85,7 @@ def functional(
     try:
         taken, found = moved(network, batches, layers)
     except Exception as error:  # whatever a forward pass in float64 may raise
-        return Functional.missing(count, f"not measured: {first_line(error)}")
+        return Functional.missing(count, f"not measured: {first_line(error)[:LONGEST]}")
     effects = {name: _effect(found, name, count) for name in CREDITS}
     return Functional(
         sum(len(batch.labels) for batch in taken),

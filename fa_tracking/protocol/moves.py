@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fa_tracking.errors import first_line
 from fa_tracking.protocol.continued import NotContinued, Pass
 from fa_tracking.protocol.functional_report import CREDITS, DIRECTIONS, EPSILON, ETA
 from fa_tracking.protocol.given import without_statistics
@@ -24,6 +25,8 @@ FEWEST = 32
 """Samples that are measured whatever the network's size."""
 ROWS, NUMBERS, TOKENS = 1024, 2**22, 64
 """Samples and numbers of a state that one pass takes at the most; a state with a class token has so many, or so."""
+LONGEST = 160
+"""Characters of what is said to have gone wrong."""
 FEW = 16
 """Samples by which its size is told."""
 
@@ -139,7 +142,7 @@ def _moved(
                 try:
                     _move(run, batch, copies, layer, drawn(0, number, layer), moves, precise)
                 except Exception as error:  # another's forward pass may raise anything
-                    moves.problem = first_line(error)
+                    moves.problem = first_line(error)[:LONGEST]
     return found
 
 
@@ -264,8 +267,3 @@ def _rounded_change(logits: Tensor, moved: Tensor, labels: Tensor) -> Tensor:
 def drawn(stream: int, number: int, layer: int) -> torch.Generator:
     """A random stream of its own for the directions (0) or the random credit (1) of a batch and layer."""
     return torch.Generator().manual_seed(((SEED * 4 + stream) * 2**12 + number) * 2**12 + layer)
-
-
-def first_line(error: Exception) -> str:
-    """Of what went wrong, as a remark."""
-    return (str(error).strip().partition("\n")[0] or type(error).__name__)[:160]

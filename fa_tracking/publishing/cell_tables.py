@@ -3,6 +3,8 @@
 from math import isfinite
 from typing import Any
 
+from fa_tracking.protocol.diagnostics import stored
+from fa_tracking.protocol.table import Kind
 from fa_tracking.publishing.document import Block
 from fa_tracking.publishing.publication import MISSING, Table, mean_and_sd
 from fa_tracking.results.cells import Cell, Row, described, seed_of
@@ -12,14 +14,11 @@ from fa_tracking.tracking import names
 from fa_tracking.tracking.measured import number
 from fa_tracking.tracking.measured import read as stored_in
 
-DIAGNOSTICS = (
-    ("a", "max per-block growth ‖h_{l+1}‖/‖h_l‖", "max_block_growth", "h_norm_explosion_ratio", ">"),
-    ("b", "deepest gradient norm ‖g_L‖", "deepest_grad_norm", "g_norm_floor", "<"),
-    ("c", "cross-batch direction stability, a cosine", "stability", "stability_drift_ceiling", ">"),
-    ("d", "margin over the frozen control (pp)", "margin_pp", "frozen_acc_margin_pp", "<"),
+DIAGNOSTICS = tuple(
+    (d.FLAG, d.QUANTITY, d.COLUMN, d.THRESHOLD.name, {"above": ">", "below": "<"}[d.THRESHOLD.fires]) for d in stored()
 )
 """Letter, quantity, its column and that of its threshold, and the side on which it fires."""
-MARKS = {"bound": "≥", "proxy": "~"}
+MARKS: dict[str, str] = {Kind.BOUND: "≥", Kind.PROXY: "~"}
 """By the kinds that an audit writes of numbers that are not known exactly."""
 
 NULL = ("alignment_null_mean", "alignment_null_sd")

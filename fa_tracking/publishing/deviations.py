@@ -7,14 +7,14 @@ from math import isclose
 from statistics import fmean
 
 from fa_tracking import cells
+from fa_tracking.protocol.diagnostics import stored
+from fa_tracking.protocol.table import Reference
 from fa_tracking.results.cells import FINISHED, Cell, Row, seed_of
 from fa_tracking.spelled import short
 from fa_tracking.tracking import names
 
-THRESHOLDS = ("h_norm_explosion_ratio", "g_norm_floor", "stability_drift_ceiling", "frozen_acc_margin_pp")
+THRESHOLDS = tuple(d.THRESHOLD.name for d in stored())
 """The columns of audits that hold the thresholds of (a), (b), (c) and (d)."""
-NOT_BP = "not BP's"
-"""What audits.reference says of a gradient that is not the derivative of what the network computes."""
 
 
 def deviations(cell: Cell, protocol: Mapping[str, float]) -> list[str]:
@@ -63,8 +63,8 @@ def _audits(cell: Cell) -> Iterator[str]:
     for run in audited:
         if run["evidence"] != "full":
             yield f"{_id(run)} was judged on {run['evidence'] or 'unknown'} evidence"
-        if run["reference"] == NOT_BP:
-            yield f"the reference gradient of {_id(run)} is {NOT_BP}: (b) and (c) were not measured"
+        if run["reference"] == Reference.NOT_BP:
+            yield f"the reference gradient of {_id(run)} is {Reference.NOT_BP}: (b) and (c) were not measured"
         if given := run["tags"].get(names.TAG_GIVEN):
             yield f"{_id(run)} rests on numbers given by hand: {_given(given)}"
         if run["logged_at"] and run["audited_at"] and run["logged_at"].replace(microsecond=0) > run["audited_at"]:

@@ -1,10 +1,16 @@
 """The schema of a store's database: which it has, and whether MLflow would change it."""
 
-import sqlite3
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.tracking import _mlflow_compat, address
+
+if TYPE_CHECKING:
+    pass
+
+
+import sqlite3
+from urllib.parse import quote
 
 VERSIONS = "alembic_version"
 VERSION = f"select version_num from {VERSIONS}"
@@ -119,8 +125,6 @@ def _of_server(uri: str) -> tuple[list[str], frozenset[str]]:
     from sqlalchemy import NullPool, create_engine, inspect, text
     from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-    from fa_tracking.tracking.store import what_failed
-
     try:
         with create_engine(uri, poolclass=NullPool).connect() as connection:
             found = inspect(connection)
@@ -134,3 +138,8 @@ def _of_server(uri: str) -> tuple[list[str], frozenset[str]]:
         raise FATrackError(f"the MLflow store failed: {what_failed(error)}") from error
     except SQLAlchemyError:
         return [], frozenset({VERSIONS})  # a table of this name, and not its column
+
+
+def what_failed(said: object) -> str:
+    """The line of an error's text that says what failed; SQLAlchemy may begin with when it did."""
+    return next((line for line in str(said).strip().splitlines() if "raised as a result of" not in line), "")

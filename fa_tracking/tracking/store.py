@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fa_tracking.errors import FATrackError, UsageError, no_such
 from fa_tracking.scratch import scratch
 from fa_tracking.tracking import _mlflow_compat, address, lock, names, schema
+from fa_tracking.tracking.schema import what_failed
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -179,11 +180,6 @@ def damaged_files(root: Path) -> list[Path]:
         if not is_whole:
             damaged.append(path)
     return damaged
-
-
-def what_failed(said: object) -> str:
-    """The line of an error's text that says what failed; SQLAlchemy may begin with when it did."""
-    return next((line for line in str(said).strip().splitlines() if "raised as a result of" not in line), "")
 
 
 def is_shared(store: "MlflowClient") -> bool:

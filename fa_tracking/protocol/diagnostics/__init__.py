@@ -7,6 +7,8 @@ A file's contract, as module attributes (none of them imports torch at the top):
     TITLE      the heading of its section in the printed report
     WORDING    what the verdict says when it fires
     REQUIRED   False where a report without this measurement may still be trustworthy
+    COLUMN     the column of its number in the table audits (optional: the four that have one)
+    QUANTITY   what that number is, in a table
     THRESHOLD  where it fires (optional): the option of the command line follows from it
 
     measure(captures) -> dict     the fields of the report that it measures, from captured tensors (optional);
@@ -31,6 +33,11 @@ def catalogue() -> tuple[ModuleType, ...]:
     """Every diagnostic of this folder, in the order of the verdict."""
     modules = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
     return tuple(sorted(modules, key=lambda module: module.ORDER))
+
+
+def stored() -> tuple[ModuleType, ...]:
+    """The diagnostics whose number and threshold have columns of their own in the results database."""
+    return tuple(d for d in catalogue() if hasattr(d, "COLUMN"))
 
 
 def thresholds() -> tuple[Threshold, ...]:

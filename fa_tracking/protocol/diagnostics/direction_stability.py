@@ -15,6 +15,7 @@ FLAG = "c"
 TITLE = "cross-batch direction stability"
 WORDING = "BP grad direction is drift-dominated"
 REQUIRED = True
+COLUMN, QUANTITY = "stability", "cross-batch direction stability, a cosine"
 THRESHOLD = Threshold("stability_drift_ceiling", 0.30, "above", "--drift-ceiling", "this cosine", least=-1, most=1)
 
 MIN_BATCHES = 8

@@ -12,6 +12,7 @@ FLAG = "d"
 TITLE = "margin over the frozen control"
 WORDING = "deep blocks fail to beat frozen-random baseline"
 REQUIRED = False
+COLUMN, QUANTITY = "margin_pp", "margin over the frozen control (pp)"
 THRESHOLD = Threshold(
     "frozen_acc_margin_pp", 2.0, "below", "--margin-pp", "this margin over the frozen control in percentage points"
 )

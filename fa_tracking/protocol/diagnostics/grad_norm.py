@@ -19,6 +19,7 @@ FLAG = "b"
 TITLE = "deepest gradient norm"
 WORDING = "BP grad at numerical floor"
 REQUIRED = True
+COLUMN, QUANTITY = "deepest_grad_norm", "deepest gradient norm ‖g_L‖"
 THRESHOLD = Threshold("g_norm_floor", 1e-7, "below", "--grad-floor", "this ‖g_L‖", least=0)
 
 REFERENCE_BATCH = 128

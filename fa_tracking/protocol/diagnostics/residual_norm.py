@@ -16,6 +16,7 @@ FLAG = "a"
 TITLE = "max per-block growth"
 WORDING = "residual stream exploded"
 REQUIRED = True
+COLUMN, QUANTITY = "max_block_growth", "max per-block growth ‖h_{l+1}‖/‖h_l‖"
 THRESHOLD = Threshold("h_norm_explosion_ratio", 50.0, "above", "--explosion-ratio", "this growth per block", least=0)
 
 DENOMINATOR_FLOOR = 1e-30

@@ -15,9 +15,10 @@ from typing import Any
 from fa_tracking.errors import FATrackError, StoreAwayError, UsageError
 from fa_tracking.scratch import scratch
 from fa_tracking.tracking import _mlflow_compat
+from fa_tracking.tracking.schema import what_failed
 from fa_tracking.tracking.spool.deliver import is_away
 from fa_tracking.tracking.spool.journal import Journal, spool_errors
-from fa_tracking.tracking.store import store_errors, what_failed
+from fa_tracking.tracking.store import store_errors
 
 _LOG = logging.getLogger("fa_tracking")
 
