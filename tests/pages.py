@@ -43,7 +43,7 @@ def type_page(page: Path, folder: Path, begun: Path | None = None) -> None:
     repository, with a demo that is shortened."""
     text = page.read_text()
     if begun:
-        shutil.copytree(begun, folder)
+        shutil.copytree(begun, folder, symlinks=True)
     else:
         copy_of_the_repository(folder)
         shorten_the_demo(folder)
@@ -58,9 +58,9 @@ def type_page(page: Path, folder: Path, begun: Path | None = None) -> None:
 def copy_of_the_repository(folder: Path) -> None:
     command = ["git", "ls-files", "-co", "--exclude-standard"]
     for name in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_file() or (ROOT / name).is_symlink():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
+            shutil.copyfile(ROOT / name, folder / name, follow_symlinks=False)
 
 
 def shorten_the_demo(code: Path) -> None:
