@@ -70,12 +70,19 @@ def signature(documented: Any, name: str) -> str:
 
 
 def _fields(documented: type) -> Iterator[str]:
-    node = ast.parse(textwrap.dedent(inspect.getsource(documented))).body[0]
-    assert isinstance(node, ast.ClassDef)
-    for field in node.body:
-        if isinstance(field, ast.AnnAssign) and not ast.unparse(field.annotation).startswith("ClassVar"):
-            default = f" = {ast.unparse(field.value)}" if field.value and not isinstance(field.value, ast.Call) else ""
-            yield f"{ast.unparse(field.target)}: {_plain(field.annotation)}{default or ' = …' * bool(field.value)}"
+    """The fields of a class and of those that it is made of, in the order in which they are given."""
+    found: dict[str, ast.AnnAssign] = {}
+    for part in reversed([c for c in documented.__mro__ if c.__module__.startswith("fa_tracking")]):
+        node = ast.parse(textwrap.dedent(inspect.getsource(part))).body[0]
+        assert isinstance(node, ast.ClassDef)
+        for field in node.body:
+            if isinstance(field, ast.AnnAssign) and not ast.unparse(field.annotation).startswith("ClassVar"):
+                found[ast.unparse(field.target)] = field
+    for name, field in found.items():
+        default = f" = {ast.unparse(field.value)}" if field.value and not isinstance(field.value, ast.Call) else ""
+        if isinstance(field.value, ast.Attribute) and isinstance(number := getattr(documented, name, None), float):
+            default = f" = {number:g}"
+        yield f"{name}: {_plain(field.annotation)}{default or ' = …' * bool(field.value)}"
 
 
 def _arguments(given: ast.arguments) -> Iterator[str]:
@@ -98,7 +105,7 @@ def _argument(argument: ast.arg, default: ast.expr | None = None) -> str:
 def _plain(annotation: ast.expr) -> str:
     """An annotation without quotes, and without what ``Annotated`` says to a validator."""
     text = annotation.value if isinstance(annotation, ast.Constant) and annotation.value else ast.unparse(annotation)
-    return re.sub(r"Annotated\[([^,]+), .*\]$", r"\1", str(text))
+    return re.sub(r"Annotated\[([^,\[\]]+), [^\[\]]*\]", r"\1", str(text))
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:

@@ -1,7 +1,6 @@
-from dataclasses import fields
-
 from fa_tracking.protocol import PROTOCOL, VERSION, diagnostics
 from fa_tracking.protocol.report import INCONCLUSIVE, NOT_BP, TRUSTWORTHY
+from fa_tracking.protocol.table import Evidence
 from fa_tracking.protocol.thresholds import DiagnosticThresholds
 from fa_tracking.protocol.verdicts import WALK_BACK
 from reference_pages._markdown import docstring, table
@@ -10,7 +9,7 @@ INTRODUCTION = f"""# Diagnostics
 
 Protocol {PROTOCOL}, measurement revision {VERSION}, one file each in `fa_tracking/protocol/diagnostics/`. No flag:
 `{TRUSTWORTHY}`. Flags: `{WALK_BACK.strip()}` and their wordings, in this order. A required measurement that is missing:
-`{INCONCLUSIVE.strip()}` and its name; where the gradient is none of BP: `{NOT_BP}`. What is measured, and why: [the
+`{INCONCLUSIVE[Evidence.FULL].strip()}` and its name; where the gradient is none of BP: `{NOT_BP}`. What is measured, and why: [the
 protocol](../explanation/protocol.md).
 """
 
@@ -23,7 +22,7 @@ def page() -> str:
         table(("file", "flag", "measures", "says in the verdict", "required"), rows),
         *(f"## `{_name(d)}`\n\n{docstring(d)}" for d in found),
         f"## Thresholds\n\n{docstring(DiagnosticThresholds)}",
-        table(("threshold", "default"), [(f"`{f.name}`", f"{f.default:g}") for f in fields(DiagnosticThresholds)]),
+        table(("threshold", "default"), [(f"`{t.name}`", f"{t.default:g}") for t in diagnostics.thresholds()]),
         "How they were chosen: [thresholds](../explanation/thresholds.md).",
         f"## A diagnostic's file\n\n{docstring(diagnostics)}",
     ]

@@ -76,10 +76,11 @@ def _told(item: Any, name: str) -> str:
 
 
 def _members(owner: type) -> list[str]:
-    """The public methods and properties that have a docstring, a base's among them where it is one of ours."""
+    """The public methods and properties that have a docstring, a base's among them where it is one of ours and has no place of its own."""
     found: dict[str, str] = {}
     for base in owner.__mro__:
-        if base.__module__.partition(".")[0] != "fa_tracking":
+        told_elsewhere = base is not owner and base.__name__ in fa_tracking.__all__
+        if base.__module__.partition(".")[0] != "fa_tracking" or told_elsewhere:
             continue
         for name, member in vars(base).items():
             made = getattr(member, "fget", None) or getattr(member, "__func__", member)
