@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 from pages import PAGES, TUTORIAL, needs_demo, type_page
 
+MINUTES = ("torchvision-model",)
+"""Pages that take minutes of their own: networks of the size that people use."""
+TYPED = [
+    pytest.param(page, id=page.stem, marks=[pytest.mark.long] if page.stem in MINUTES else [])
+    for page in PAGES
+    if page != TUTORIAL and not needs_demo(page)
+]
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p != TUTORIAL and not needs_demo(p)], ids=lambda page: page.stem)
+
+@pytest.mark.parametrize("page", TYPED)
 def test_every_block_of_the_page_runs(page: Path, tmp_path: Path) -> None:
     type_page(page, tmp_path / "fa-track")
