@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ def _until_the_end(prefix: str) -> str:
     return made
 
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background begins without it
 torch.set_num_threads(1)
 forks.share()
 os.environ["FA_TRACK_SPOOL"] = _until_the_end("fa-track-spool-")

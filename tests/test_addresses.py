@@ -20,7 +20,7 @@ from fa_tracking.results.export.export import export
 from fa_tracking.results.export.sources.sql import KNOWN_SCHEMAS
 from fa_tracking.results.files import together
 from fa_tracking.scratch import scratch
-from fa_tracking.tracking import address, schema
+from fa_tracking.tracking import _mlflow_compat, address, schema
 from fa_tracking.tracking import store as stores
 from fa_tracking.trainers.tracked import train
 
@@ -145,7 +145,7 @@ def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     train(tiny("bp"), "e", uri)
     before = next(
         down
-        for text in schema._migrations()
+        for text in _mlflow_compat.migrations()
         if schema._of_migration(text, "revision") == schema.version(uri)
         and (down := schema._of_migration(text, "down_revision"))
     )

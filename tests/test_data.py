@@ -81,6 +81,7 @@ def read(part, folder, download):
 
 def test_a_new_data_set_is_one_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "stripes.py").write_text(STRIPES)
+    monkeypatch.delenv("FA_TRACK_DATA", raising=False)
     (tmp_path / "stripes_in_a_file.py").write_text(STRIPES_IN_A_FILE)
     monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(tmp_path)])
     stripes = data.load("stripes")

@@ -150,8 +150,8 @@ def test_an_export_that_is_killed_leaves_the_old_database_whole(uri: str, tmp_pa
     export(database, uri, "one")
     before = content(database)
     program = (
-        "import os, sys\nfrom fa_tracking.results.export import export as e\n"
-        "e.files = lambda *_: os.kill(os.getpid(), 9)\n"  # on the way to derive.sql, when metrics have been written
+        "import os, sys\nfrom fa_tracking.results.export import carry, export as e\n"
+        "carry.files = lambda *_: os.kill(os.getpid(), 9)\n"  # on the way to derive.sql, when metrics have been written
         "e.refuse_other_files = lambda *_: None\n"
         "e.export(sys.argv[1], sys.argv[2])\n"
     )

@@ -109,9 +109,9 @@ def test_without_pictures_a_report_says_so_and_is_the_same_otherwise(
     assert verdicts[0] == verdicts[1]
     assert "<svg" in pages[0] and "--no-pictures" not in pages[0]
     assert "<svg" not in pages[1] and "--no-pictures" in pages[1]
-    assert re.sub(r'<div class="pictures">.*?</div><p class="note">[^<]*', "", pages[0], flags=re.DOTALL) == re.sub(
-        r'<p class="note">Audited without[^<]*', "", pages[1]
-    )
+    assert re.sub(
+        r'<div class="pictures">.*?</div>\s*<p class="note">[^<]*</p>\s*', "", pages[0], flags=re.DOTALL
+    ) == re.sub(r'<p class="note">Audited without[^<]*</p>\s*', "", pages[1])
 
 
 def test_auditing_again_with_other_thresholds_updates_the_verdict(runs: dict[str, str], uri: str) -> None:
@@ -204,7 +204,7 @@ def test_somebody_elses_loop_can_be_tracked_and_a_failure_marks_the_run(workspac
     assert math.isnan(data.metrics["loss/train"])
     assert data.params["note"] == "x"
     (audited,) = fa_tracking.audit("own", uri).runs
-    assert audited.report is not None and audited.report.EVIDENCE == "partial"
+    assert audited.report is not None and audited.report.evidence == "partial"
     assert audited.report.residual_norms == pytest.approx(report.residual_norms, rel=1e-6)
     assert "saved without factory=, see docs/how-to/audit-your-own.md" in audited.report.notes
     assert audited.knockout and "saved without factory=" in (audited.knockout.problem or "")

@@ -185,5 +185,5 @@ def test_the_verdict_is_the_protocols_on_any_numbers(
 def test_a_wrong_field_is_named() -> None:
     with pytest.raises(ValidationError, match="headline_acc"):
         report(headline_acc="good")
-    with pytest.raises(ValidationError, match="surprise"):
+    with pytest.raises(ValueError, match="'surprise', which a newer version of fa-track writes"):
         DiagnosticReport.from_dict({**report().to_dict(), "surprise": 1})

@@ -86,7 +86,7 @@ def test_a_diagnostic_fires_in_sql_where_it_fires_in_a_report(flag: str, databas
 
 def test_the_queries_read_the_flag_that_an_audit_stored(database: Path) -> None:
     with connect(database) as connection:
-        rows = ask(connection, find_query("threshold_groups"), {"experiment": "e"}).df().set_index(["flag", "run_id"])
+        rows = ask(connection, find_query("threshold_groups"), "e").df().set_index(["flag", "run_id"])
     assert rows.loc[("b", "stored"), "state"] == "flagged" and rows.loc[("b", "none"), "state"] == "not measured"
 
 

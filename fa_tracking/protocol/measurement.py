@@ -37,25 +37,25 @@ class Measurement:
 
     method_name: str
     notes: str
-    residual_norms: tuple[Norm | None, ...]
-    bp_grad_norms: tuple[Norm | None, ...]
+    residual_norms: tuple[float | None, ...]
+    bp_grad_norms: tuple[float | None, ...]
     stability_layer: int | None
     cross_batch_stability: float | None
     headline_acc: Accuracy
     frozen_baseline_acc: Accuracy
     thresholds: Any = None
-    grad_gain: Norm | None = None
+    grad_gain: float | None = None
     n_batches: int | None = None
     control_runs: tuple[str, ...] = ()
     control_note: str = ""
     extra: dict[str, float | None] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
-    stream_growth: Norm | None = None
-    chance_error: Norm | None = None
+    stream_growth: float | None = None
+    chance_error: float | None = None
     reference: Reference | None = None
     states: tuple[str, ...] = ()
     protocol_version: str = VERSION
     functional: Functional | None = None
     evidence: Evidence = Evidence.FULL
-    max_block_growth: Norm | None = None
+    max_block_growth: float | None = None
     given: dict[str, float] = field(default_factory=dict)

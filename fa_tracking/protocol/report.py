@@ -18,7 +18,7 @@ from fa_tracking.protocol.diagnostics import (
     grad_norm,
     residual_norm,
 )
-from fa_tracking.protocol.measurement import STRICT, Measurement
+from fa_tracking.protocol.measurement import STRICT, Measurement, Norm
 from fa_tracking.protocol.table import Evidence, Kind, Reference
 from fa_tracking.protocol.thresholds import DiagnosticThresholds, other_thresholds
 from fa_tracking.protocol.verdicts import WALK_BACK, WEAK
@@ -270,9 +270,15 @@ class DiagnosticReport(Measurement):
 
 @dataclass(frozen=True, config=STRICT)
 class PartialReport(DiagnosticReport):
-    """A ``DiagnosticReport`` whose evidence is ``partial``, and nothing more."""
+    """A ``DiagnosticReport`` whose evidence is ``partial``: what somebody logged, whose norms are not negative."""
 
+    residual_norms: tuple[Norm | None, ...]
+    bp_grad_norms: tuple[Norm | None, ...]
+    grad_gain: Norm | None = None
+    stream_growth: Norm | None = None
+    chance_error: Norm | None = None
     evidence: Evidence = Evidence.PARTIAL
+    max_block_growth: Norm | None = None
 
 
 def _with_gaps(norms: Mapping[int, float], depth: int | None) -> tuple[float | None, ...]:

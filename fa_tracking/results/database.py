@@ -144,8 +144,8 @@ def _what_else(connection: "DuckDBPyConnection") -> str:
     if "exports" not in tables:
         return "the database is no results database, as `fa-track export` writes it: give another --db"
     return (
-        "the database was written by another version of fa-track: delete it and run `fa-track export`, or export to "
-        "another --db"
+        "the database was written by another version of fa-track: `fa-track export` brings it up to date, or says that "
+        "it must be made anew"
     )
 
 
