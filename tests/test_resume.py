@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,26 @@ def test_a_journal_of_the_old_format_is_delivered(by: str, uri: str) -> None:
     assert math.isnan(found.metrics["x"]) and found.tags["said"] == "ü\u2028"
     assert [a.path for a in client.list_artifacts(run.run_id, "saved")] == ["saved/a.json"]
     assert not folder.exists()
+
+
+def test_entries_wait_until_they_are_delivered_whatever_thread_asks(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "run", {"run_id": "run", "tracking_uri": "u"})
+    for number in range(50):
+        journal.append({"number": number})
+    seen, is_over = set[int](), threading.Event()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            seen.add(journal.waiting)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    for _ in range(3000):
+        journal.next()  # without `delivered`: it stays the first
+    is_over.set()
+    asking.join()
+    journal.close()
+    assert seen == {50}
 
 
 def test_an_old_journal_is_taken_over_once_and_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

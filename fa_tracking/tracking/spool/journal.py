@@ -141,10 +141,12 @@ class Journal:
             FATrackError: it cannot be read; ``finish`` leaves an unreadable journal where it is.
         """
         asked = "select number, entry from entries where number > ? order by number limit 1"
-        self._is_readable = False
-        with spool_errors(self.folder), self._turn:
-            row = self._connection.execute(asked, (self._at,)).fetchone()
-        self._is_readable = True
+        try:
+            with spool_errors(self.folder), self._turn:
+                row = self._connection.execute(asked, (self._at,)).fetchone()
+        except FATrackError:
+            self._is_readable = False  # not before it has failed: another thread may ask how many wait
+            raise
         self._number = row[0] if row else self._at
         return _entry(row[1], self.folder) if row else None
 
