@@ -84,7 +84,7 @@ def page(experiment: str, answer: Answer, mlflow_url: str | None = None, progres
     }
     return html.render(
         "page.html.j2",
-        ("dashboards", "assets"),
+        ("fa_tracking.dashboards", "assets"),
         experiment=one_line(experiment),
         made=_at(datetime.now(UTC)),
         known=_known(rows),

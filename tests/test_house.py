@@ -222,7 +222,15 @@ def _must_work_beside_folders_of_these_names(wheel: Path, folder: Path) -> None:
     (folder / "script.py").write_text(program)
     env = {**os.environ, "PYTHONPATH": str(wheel), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
     tiny = ["train", "bp", "--experiment", "mine", "--dataset", "digits", "--width", "8", "--depth", "1"]
-    for words in (["-m", "fa_tracking", *tiny, "--epochs", "1"], ["script.py"], ["-c", program]):
+    typed = [
+        [*tiny, "--epochs", "1"],
+        ["audit", "--experiment", "mine", "--no-pictures"],
+        ["export"],
+        ["query", "cross_seed", "--experiment", "mine"],
+        ["dashboard", "--experiment", "mine", "-o", "mine.html"],
+        ["chart", "seeds", "--experiment", "mine", "-o", "mine.png"],
+    ]
+    for words in (*(["-m", "fa_tracking", *each] for each in typed), ["script.py"], ["-c", program]):
         done = subprocess.run(
             [sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True, check=False
         )

@@ -187,3 +187,20 @@ def test_a_wrong_field_is_named() -> None:
         report(headline_acc="good")
     with pytest.raises(ValueError, match="'surprise', which a newer version of fa-track writes"):
         DiagnosticReport.from_dict({**report().to_dict(), "surprise": 1})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"protocol": "2"}, "protocol 2"),
+        ({"flags": ["r"]}, "flag 'r'"),
+        ({"kinds": {"r": "exact"}}, "flag 'r'"),
+        ({"thresholds": {"extra": {"participation_floor": 1.0}}}, "'participation_floor' is the threshold of no diag"),
+        ({"max_block_growth": 3.0}, "max_block_growth"),
+    ],
+)
+def test_a_report_that_another_version_or_diagnostic_has_judged_is_refused_by_name(
+    changes: dict[str, object], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        DiagnosticReport.from_dict({**report().to_dict(), **changes})

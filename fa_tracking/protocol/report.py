@@ -96,8 +96,11 @@ class DiagnosticReport(Measurement):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        if self.evidence is Evidence.FULL and None in self.residual_norms:
-            raise ValueError("a report with an unknown ‖h_l‖ is partial evidence: from_layers makes one")
+        if self.evidence is Evidence.FULL:
+            if None in self.residual_norms:
+                raise ValueError("a report with an unknown ‖h_l‖ is partial evidence: from_layers makes one")
+            if self.max_block_growth is not None or self.given:
+                raise ValueError("max_block_growth and given are of partial evidence: from_layers makes such a report")
         return self
 
     @classmethod
@@ -226,6 +229,13 @@ class DiagnosticReport(Measurement):
         numbers = {name: value for name, value in data.items() if name not in DERIVED}
         if newer := [name for name in numbers if name not in {field.name for field in fields(DiagnosticReport)}]:
             raise ValueError(f"it holds {', '.join(map(repr, newer))}, which a newer version of fa-track writes")
+        if (protocol := str(data.get("protocol", PROTOCOL))) != PROTOCOL:
+            raise ValueError(f"it is of protocol {protocol}, which a newer version reads: here is {PROTOCOL}")
+        letters = {d.FLAG for d in catalogue()}
+        if unknown := sorted({*data.get("flags", ()), *data.get("kinds", ())} - letters):
+            raise ValueError(
+                f"no diagnostic of flag {', '.join(map(repr, unknown))} is installed here: its verdict is lost"
+            )
         is_partial = numbers.get("evidence") == Evidence.PARTIAL
         return TypeAdapter(PartialReport if is_partial else cls).validate_python(numbers)
 

@@ -1,9 +1,9 @@
 """Where the diagnostics fire: the protocol's thresholds, or others."""
 
 from dataclasses import field
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from fa_tracking.protocol.diagnostics import direction_stability, frozen_control, grad_norm, residual_norm, thresholds
@@ -31,6 +31,16 @@ class DiagnosticThresholds:
     frozen_acc_margin_pp: Annotated[float, Field(allow_inf_nan=False)] = _D.default
     extra: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = field(default_factory=dict, hash=False)
 
+    @model_validator(mode="after")
+    def _are_known(self) -> Self:
+        known = {t.name: t for t in thresholds() if t.name not in self.__dataclass_fields__}
+        for name, value in self.extra.items():
+            if name not in known:
+                raise ValueError(f"{name!r} is the threshold of no diagnostic that is installed here")
+            if not known[name].least <= value <= known[name].most:
+                raise ValueError(f"{name} = {value:g} is not in [{known[name].least:g}, {known[name].most:g}]")
+        return self
+
     @classmethod
     def of(cls, values: dict[str, float]) -> "DiagnosticThresholds":
         """Those of ``values``, by name; of the others the protocol's own.
@@ -38,13 +48,8 @@ class DiagnosticThresholds:
         Raises:
             ValueError: a value is none that its threshold may have; the message names it.
         """
-        named = {t.name: t for t in thresholds()}
         own = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
-        extra = {name: value for name, value in values.items() if name not in own}
-        for name, value in extra.items():
-            if name not in named or not named[name].least <= value <= named[name].most:
-                raise ValueError(f"{name}: {value:g} is none that this threshold may have")
-        return cls(**own, extra=extra)
+        return cls(**own, extra={name: value for name, value in values.items() if name not in own})
 
     def at(self, threshold: Threshold) -> float:
         """Where a diagnostic fires whose threshold this is."""

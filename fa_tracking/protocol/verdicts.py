@@ -25,7 +25,9 @@ _C_ALONE = re.compile(rf"{WALK_BACK}{re.escape(direction_stability.WORDING)}(?! 
 
 def marked(verdict: str, used: Mapping[str, Any]) -> str:
     """A verdict with the mark of other thresholds, where it needs one; what is not known of them makes no mark."""
-    other = any(used.get(name, value) not in (None, value) for name, value in THRESHOLDS.items())
+    extra = used.get("extra")
+    known = {**used, **extra} if isinstance(extra, Mapping) else used
+    other = any(known.get(name, value) not in (None, value) for name, value in THRESHOLDS.items())
     return f"{verdict}{OTHER_THRESHOLDS}" if other else verdict
 
 
