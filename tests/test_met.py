@@ -21,8 +21,13 @@ from fa_tracking.publishing.tables import text_table
 TINY = ["--width", "16", "--depth", "2", "--dataset", "digits", "--experiment", "met"]
 
 
+def environment() -> dict[str, str]:
+    """As a user's shell has it: without the store that MLflow has put there for the tests of this process."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")} | forks.environment()
+
+
 def test_a_training_says_its_run_at_the_start_and_after_ctrl_c_how_to_go_on(tmp_path: Path) -> None:
-    env = {**os.environ, **forks.environment()}
+    env = environment()
     command = ["fa-track", "train", "bp", *TINY, "--epochs", "100000", "--state-seconds", "0", "--abort-on", "n"]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
@@ -69,7 +74,7 @@ def test_a_training_ends_with_its_accuracy_and_the_next_command(
 @pytest.mark.parametrize("command", [["demo", "--jobs", "2"], ["study", "run", "demo", "--jobs", "2"]])
 def test_ctrl_c_before_a_training_begins_says_the_command_that_goes_on(tmp_path: Path, command: list[str]) -> None:
     said = tmp_path / "said"
-    env = {**os.environ, **forks.environment()}
+    env = environment()
     with said.open("w") as file:
         running = subprocess.Popen(
             ["fa-track", *command], cwd=tmp_path, stdout=file, stderr=file, env=env, start_new_session=True
