@@ -27,7 +27,7 @@ TINY = ["--width", "16", "--depth", "2", "--dataset", "digits", "--epochs", "1",
 def trained(workspace: Path) -> Path:
     """A workspace in which two runs were trained by hand, one by each door."""
     env = {**os.environ, **forks.environment()}
-    for words in (["fa-track", "train", "bp"], ["python", "-m", "trainers", "dfa"]):
+    for words in (["fa-track", "train", "bp"], ["python", "-m", "fa_tracking.trainers", "dfa"]):
         command = [*words, "--experiment", "hand", *TINY]
         done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=True, env=env)
         assert len(done.stdout.strip()) == 32
