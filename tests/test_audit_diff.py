@@ -128,7 +128,7 @@ def test_every_verdict_that_would_change_is_listed_with_why_and_nothing_is_writt
 
 
 def test_one_experiment_and_json(store: dict[str, str]) -> None:
-    done = diffed(store["uri"], "--experiment", "vit", "--json")
+    done = diffed(store["uri"], "--experiment", "vit", "--format", "json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert by_name(found).keys() == {"token", "classes", "feedback"}
@@ -143,7 +143,9 @@ def test_one_experiment_and_json(store: dict[str, str]) -> None:
 
 
 def test_other_thresholds_are_a_reason_of_their_own(store: dict[str, str]) -> None:
-    found = json.loads(diffed(store["uri"], "--experiment", "vit", "--explosion-ratio", "1.5", "--json").stdout)
+    found = json.loads(
+        diffed(store["uri"], "--experiment", "vit", "--explosion-ratio", "1.5", "--format", "json").stdout
+    )
     (why,) = by_name(found)["healthy"]["why"]
     assert why == "(a) max per-block growth: 2 as before, its threshold 50 → 1.5"
 

@@ -98,7 +98,7 @@ def test_a_gate_marks_a_passing_verdict_under_other_thresholds(judged: tuple[Pat
         client.set_tag(run.info.run_id, "fa.thresholds", json.dumps({"h_norm_explosion_ratio": 20.0}))
     xml = tmp_path / "gate.xml"
     asked = ["gate", "--experiment", "other", "--allow-partial", "--tracking-uri", uri]
-    done = CliRunner().invoke(main, [*asked, "--junit", str(xml), "--json"])
+    done = CliRunner().invoke(main, [*asked, "--junit", str(xml), "--format", "json"])
     assert done.exit_code == 0, done.output
     assert OTHER in one_line(done.stderr) and "2 of 2 runs" in done.stderr
     shown = [run["verdict"] for cell in json.loads(done.stdout)["cells"] for run in cell["runs"]]

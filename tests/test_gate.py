@@ -89,7 +89,7 @@ def gate(*args: str) -> Result:
 
 def outcomes(experiment: str, *args: str) -> dict[str, tuple[str, str]]:
     """What became of each run, and why, by its id."""
-    found = json.loads(gate("--experiment", experiment, "--json", *args).stdout)
+    found = json.loads(gate("--experiment", experiment, "--format", "json", *args).stdout)
     return {run["run_id"]: (run["outcome"], run["why"]) for cell in found["cells"] for run in cell["runs"]}
 
 
@@ -163,7 +163,7 @@ def test_what_is_required_can_be_chosen(make: Make, experiment: str) -> None:
     assert passing() == {good}
     assert passing("--require", "walk-back") == {exploded, drifting, diverged}
     assert passing("--require", "walk-back", "--require", "trustworthy") == {good, exploded, drifting, diverged}
-    assert passing("--forbid", "a,b") == {good, drifting}
+    assert passing("--forbid", "a", "--forbid", "b") == {good, drifting}
     assert passing("--forbid", "c") == {good, exploded}
     assert passing("--require", "walk-back", "--forbid", "a") == {drifting}
     assert passing("--forbid", "d") == set()
@@ -185,13 +185,13 @@ def test_a_bound_or_a_proxy_that_does_not_fire_passes_only_where_partial_evidenc
     healthy = imported("inconclusive: partial evidence: (a) likely pass; (b) pass by proxy ‖g_2‖", 1, known, {})
     exploded = imported(EXPLODED, 2, known, {"a": True})
     unknown = imported("inconclusive: partial evidence: (a) likely pass; (b) not measured", 3, silent, {})
-    strict = outcomes(experiment, "--forbid", "a,b")
+    strict = outcomes(experiment, "--forbid", "a", "--forbid", "b")
     assert {outcome for outcome, _ in strict.values()} == {"fails"}
-    found = outcomes(experiment, "--forbid", "a,b", "--allow-partial")
+    found = outcomes(experiment, "--forbid", "a", "--forbid", "b", "--allow-partial")
     assert (found[healthy][0], found[exploded]) == ("passes", ("fails", EXPLODED))
     assert found[unknown][1].startswith("not measured: b;")
     assert outcomes(experiment, "--forbid", "c", "--allow-partial")[healthy][0] == "fails"
-    said = gate("--experiment", experiment, "--forbid", "a,b", "--allow-partial").stderr
+    said = gate("--experiment", experiment, "--forbid", "a", "--forbid", "b", "--allow-partial").stderr
     assert "that pass: c" in said and "that pass: a" not in said
 
 
@@ -251,7 +251,7 @@ def test_junit_is_read_back_with_a_suite_a_cell_and_a_case_a_run(make: Make, exp
 def test_github_reads_one_annotation_an_offence_whatever_a_run_is_called(make: Make, experiment: str) -> None:
     name = "a:b,c%d\n::warning::e"
     run = make("needs walk-back: 100%", name)
-    done = gate("--experiment", experiment, "--github")
+    done = gate("--experiment", experiment, "--format", "github")
     matched = re.fullmatch(r"::error title=([^:,\n]*)::([^\n]*)\n", done.stdout)
     assert (done.exit_code, matched is not None) == (3, True)
     assert matched is not None
@@ -270,10 +270,9 @@ def decoded(text: str) -> str:
     ("args", "code", "says"),
     [
         (["--experiment", "nope"], 2, "no experiment named 'nope'"),
-        (["--forbid", "a,x"], 2, "no flag 'x': choose among n, a, b, c, d"),
+        (["--forbid", "a", "--forbid", "x"], 2, "no flag 'x': choose among n, a, b, c, d"),
         (["--forbid", ""], 2, "no flag ''"),
         (["--require", "good"], 2, "'good' is not one of"),
-        (["--json", "--github"], 2, "choose one"),
         (["--junit", "nowhere/gate.xml"], 2, "the folder nowhere does not exist"),
     ],
 )

@@ -254,7 +254,7 @@ def test_a_dry_run_writes_nothing_and_its_json_is_data_alone(tmp_path: Path, mon
     written(tmp_path, "good.json")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    tried = CliRunner().invoke(main, ["import", "json", "..", "--experiment", "x", "--dry-run", "--json"])
+    tried = CliRunner().invoke(main, ["import", "json", "..", "--experiment", "x", "--dry-run", "--format", "json"])
     assert tried.exit_code == 1
     assert [each["state"] for each in json.loads(tried.stdout)] == ["failed", "found"]
     assert list(Path.cwd().iterdir()) == []

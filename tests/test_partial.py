@@ -383,11 +383,11 @@ def test_replay_on_the_command_line(uri: str) -> None:
     assert "≤2" in done.stdout and "~2" in done.stdout and "2 of 2" in done.stdout and "0 of 1" in done.stdout
     assert "2 of 10" in done.stdout and "the log of 3 of 3 runs ends before the planned epochs" in done.stdout
     log_run(uri, "lines", {1: {"accuracy/test": 0.1}}, method="dfa", seed=9)
-    done = replayed("--explosion-ratio", "1e9", "--json")
+    done = replayed("--explosion-ratio", "1e9", "--format", "json")
     assert done.exit_code == 1 and "no diagnostics were logged" in done.stderr
     found = json.loads(done.stdout)
     assert [r["diagnostics"]["a"]["epoch"] for r in found["runs"] if not r["problem"]] == [None, None, None]
-    for args, says in ((["--abort-on", "d"], "choose among n, a, b, c"), (["--patience", "0"], "patience of 0")):
+    for args, says in ((["--abort-on", "d"], "choose among n, a, b, c"), (["--patience", "0"], "range x>=1")):
         done = replayed(*args)
         assert done.exit_code == 2 and says in done.stderr
 

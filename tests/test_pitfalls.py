@@ -1182,14 +1182,14 @@ def test_a_finding_says_where_why_and_what_instead(run: Run, tmp_path: Path) -> 
     first, code, cure = done.stdout.splitlines()
     assert first.startswith("a.py:2:12: norm_p: −1 is taken as the order p")
     assert (code, cure.split(":")[0]) == ("    print('é', x.norm(-1))", "    instead")
-    (finding,) = json.loads(run("check", "a.py", "--json").stdout)
+    (finding,) = json.loads(run("check", "a.py", "--format", "json").stdout)
     assert (finding["line"], finding["column"], finding["pitfall"]) == (2, 12, "norm_p")
 
 
 def test_a_comment_silences_a_line_and_nothing_found_is_0(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x.norm(-1)  # fa-track: ignore\ny.norm(\n    -1,  # fa-track: ignore\n)\n")
     assert run("check", "a.py").exit_code == 0
-    assert run("check", "a.py", "--json").stdout == "[]\n"
+    assert run("check", "a.py", "--format", "json").stdout == "[]\n"
     (tmp_path / "a.py").write_text("# fa-track: ignore\nx.norm(-1)\n")
     assert run("check", "a.py").exit_code == 3
 
@@ -1256,7 +1256,7 @@ def test_every_pitfall_is_shown_in_a_table_and_alone(run: Run) -> None:
     assert max(map(len, rows)) <= 100 and all(" yes " in row for row in rows)
     assert all(0 <= float(row.split()[-1]) < 60 for row in rows)
     assert "next: fa-track pitfalls NAME" in table.stderr
-    (seen,) = [row for row in json.loads(run("--json").stdout) if row["name"] == "half_precision"]
+    (seen,) = [row for row in json.loads(run("--format", "json").stdout) if row["name"] == "half_precision"]
     assert seen["seen"]["fp16"] == "NaN" and seen["reproduced"] is True and seen["seconds"] > 0
     alone = run("nan_is_healthy").stdout
     assert alone.startswith("NaN passes every threshold") and "trustworthy" in alone

@@ -109,7 +109,7 @@ def test_what_a_killed_process_reported_is_recovered(uri: str, cli: Cli) -> None
     assert not list(recover())  # its process is alive
     journal.close()
 
-    done = cli("recover", "--json")
+    done = cli("recover", "--format", "json")
     assert done.returncode == 0, done.stderr
     (one,) = json.loads(done.stdout)
     assert (one["run_id"], one["delivered"], one["waiting"]) == (run_id, 2, 0)

@@ -145,7 +145,7 @@ ROWS = [
 
 @pytest.mark.parametrize("width", [100, 80, 76, 60])
 def test_a_table_that_is_too_wide_is_shortened_and_says_by_which_option_it_is_whole(width: int) -> None:
-    table = text_table(COLUMNS, ROWS, width, "--json")
+    table = text_table(COLUMNS, ROWS, width, "--format", "json")
     assert max(map(len, table.splitlines())) <= width
     assert table.splitlines()[-1] == "shortened to fit; whole with --json"
     assert all(mark in table for mark in ("✓", "⚑", "2⚑ 1✓", "NaN", "456: 0.18"))
@@ -296,7 +296,7 @@ def test_a_shell_that_completes_waits_for_neither_torch_nor_mlflow(trained: Path
 
 def examined(*args: str, **env: str) -> dict[str, dict[str, str]]:
     """What the doctor found by the name of the check, a problem before all else."""
-    done = fa_track("doctor", "--json", *args, **env)
+    done = fa_track("doctor", "--format", "json", *args, **env)
     rows = json.loads(done.stdout)
     problems = [row for row in rows if row["state"] == "problem"]
     assert done.exit_code == (1 if problems else 0), done.stderr

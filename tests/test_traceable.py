@@ -135,7 +135,7 @@ def test_markers_that_cannot_be_computed_are_reported_one_by_one_and_unmarked_nu
 
 
 def test_a_cited_value_names_its_runs_and_what_is_not_a_number_is_never_zero(database: Path, cli: Cli) -> None:
-    cited = json.loads(cli("cite", DFA, "--format", ".3f", "--json").stdout)
+    cited = json.loads(cli("cite", DFA, "--format", ".3f", "--format", "json").stdout)
     assert (cited["value"], cited["text"]) == (pytest.approx(MEAN), f"{MEAN:.3f}")
     assert cited["runs"] == [f"e_1-dfa-free-{seed}" for seed in (1, 2, 3)]
     with connect(database) as connection:
@@ -215,7 +215,7 @@ def test_a_latex_table_is_whole_escaped_and_says_n_and_digest(database: Path, wo
     whole = json.loads(cli("table", "cross_seed", "--experiment", "e_1", "--format", "json").stdout)
     assert [row["accuracy_mean"] for row in whole] == pytest.approx([0.6, MEAN, 0.34], abs=1e-15)
     assert "<caption>" in cli("table", "cross_seed", "--experiment", "e_1", "--format", "html").stdout
-    assert cli("table", "cross_seed", "--experiment", "e_1", "--columns", "nope").returncode == 2
+    assert cli("table", "cross_seed", "--experiment", "e_1", "--column", "nope").returncode == 2
 
 
 CLAIMS = """
@@ -236,7 +236,6 @@ def test_a_table_whose_rows_its_columns_do_not_tell_apart_says_which_do() -> Non
         "reproduction",
         "--db",
         str(Path(__file__).parent.parent / "docs/reference-results"),
-        "--columns",
     ]
     dfa = "cross_seed[method=dfa,frozen_blocks=false]"
     for query, columns, untold in (
@@ -244,7 +243,8 @@ def test_a_table_whose_rows_its_columns_do_not_tell_apart_says_which_do() -> Non
         (dfa, "method,penalty,accuracy_mean", None),
         ("cross_seed", "n", "apart, method, "),
     ):
-        done = CliRunner().invoke(main, ["table", query, *asked, columns], prog_name="fa-track")
+        chosen = [word for column in columns.split(",") for word in ("--column", column)]
+        done = CliRunner().invoke(main, ["table", query, *asked, *chosen], prog_name="fa-track")
         assert done.exit_code == 0, done.stderr
         assert ("look alike" in done.stderr) == bool(untold)
         assert (untold or "") in done.stderr
@@ -252,7 +252,7 @@ def test_a_table_whose_rows_its_columns_do_not_tell_apart_says_which_do() -> Non
 
 def test_claims_hold_are_walked_back_mixed_or_without_evidence(database: Path, workspace: Path, cli: Cli) -> None:
     (workspace / "claims.yaml").write_text(CLAIMS)
-    done = cli("claims", "check", "--record", "-o", "evidence.md", "--json")
+    done = cli("claims", "check", "--record", "-o", "evidence.md", "--format", "json")
     assert done.returncode == 3, done.stderr
     found = {claim["sentence"]: claim for claim in json.loads(done.stdout)}
     verdicts = ["holds", "walked back", "mixed", "no evidence", "no evidence", "no evidence"]
@@ -270,10 +270,10 @@ def test_claims_hold_are_walked_back_mixed_or_without_evidence(database: Path, w
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", recorded)
     with duckdb.connect(str(database)) as connection:
         connection.execute("update audits set flags = ''")
-    later = json.loads(cli("claims", "check", "--record", "--json").stdout)[0]
+    later = json.loads(cli("claims", "check", "--record", "--format", "json").stdout)[0]
     assert (later["verdict"], later["last_held"]["date"]) == ("walked back", recorded)
     (workspace / "claims.yaml").write_text(CLAIMS.replace("'a'", "'b'"))
-    assert json.loads(cli("claims", "check", "--json").stdout)[0]["last_held"] is None
+    assert json.loads(cli("claims", "check", "--format", "json").stdout)[0]["last_held"] is None
     only = {"claims": [{"sentence": "s", "query": "select 1 as x", "holds": "x = 1"}]}
     (workspace / "claims.yaml").write_text(json.dumps(only))
     assert cli("claims", "check").returncode == 0

@@ -9,9 +9,11 @@ import click
 
 from fa_tracking import executors
 from fa_tracking.cli import _complete
+from fa_tracking.cli._show import say
 from fa_tracking.executors import Needs
 from fa_tracking.protocol import diagnostics
 from fa_tracking.results.database import DEFAULT_DATABASE
+from fa_tracking.untrusted import one_line
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -101,6 +103,82 @@ def executor(default: str | None, unset: str) -> Callable[[Callable[..., None]],
     return add
 
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def answer_format(
+    *forms: str, text: str = "How the answer is printed.", choice: type[click.Choice] = click.Choice
+) -> Decorator:
+    """How a command prints its answer: the first of ``forms`` unless ``--format`` says another; it takes ``form``.
+
+    What was a flag of its own until version 0.2, ``--json`` or ``--github``, is one of the forms, and still read.
+
+    Args:
+        choice: converts the form; to None where it is no form but an old spelling of something else.
+    """
+
+    def chosen(context: click.Context, option: click.Parameter, value: str | None) -> str:
+        by_hand = context.get_parameter_source("form") is click.core.ParameterSource.COMMANDLINE
+        asked = dict.fromkeys([*context.meta.get(_OLD_FORMS, []), *([value] if value and by_hand else [])])
+        if len(asked) > 1:
+            raise click.UsageError(f"one answer has one --format, not {' and '.join(asked)}")
+        return next(iter(asked), forms[0])
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for form in ("json", "github"):
+            if form in forms:
+                command = _old_flag(form)(command)
+        shown: dict[str, Any] = {"type": choice(forms), "default": forms[0], "show_default": True, "help": text}
+        return click.option("--format", "form", callback=chosen, **shown)(command)
+
+    return add
+
+
+_OLD_FORMS = "fa_tracking.old_forms"
+
+
+def _old_flag(form: str) -> Decorator:
+    def kept(context: click.Context, option: click.Parameter, value: bool) -> None:
+        if value:
+            say_new(f"--{form}", f"--format {form}")
+            context.meta.setdefault(_OLD_FORMS, []).append(form)
+
+    return click.option(f"--{form}", is_flag=True, hidden=True, expose_value=False, is_eager=True, callback=kept)
+
+
+def repeated(name: str, old: str | None = None, **more: Any) -> Decorator:
+    """An option that is given once for each value; the command takes a tuple of them.
+
+    Several values with commas, as until version 0.2, are still read, and so is the option's ``old`` name.
+    """
+    into = more.pop("into", name.removeprefix("--").replace("-", "_"))
+
+    def parted(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+        before = context.meta.pop(f"{_OLD_FORMS}.{old}", ())
+        if any("," in value for value in (*before, *values)) or before:
+            each = [part.strip() for value in (*before, *values) for part in value.split(",")]
+            say_new(str(old) if before else f"a comma in {name}", " ".join(f"{name} {one_line(part)}" for part in each))
+            return tuple(each)
+        return values
+
+    def kept(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> None:
+        if values:
+            context.meta[f"{_OLD_FORMS}.{old}"] = values
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        if old:
+            command = click.option(
+                old, into + "_", multiple=True, hidden=True, expose_value=False, is_eager=True, callback=kept
+            )(command)
+        return click.option(name, into, multiple=True, callback=parted, **more)(command)
+
+    return add
+
+
+def say_new(old: str, new: str) -> None:
+    say(f"{old} is read until version 0.4; write {new}")
+
+
 functional = click.option(
     "--functional",
     is_flag=True,
@@ -115,23 +193,19 @@ device = click.option(
 def aborting(command: Callable[..., None]) -> Callable[..., None]:
     """When a run stops before its end; the command takes it as ``abort``."""
 
-    @click.option("--abort-on", metavar="FLAGS", help="Stop where one of these flags (n, a, b, c) fires, such as a,b.")
+    @repeated("--abort-on", metavar="FLAG", help="Stop where this flag (n, a, b or c) fires; repeatable.")
     @click.option(
         "--patience", type=click.IntRange(1), metavar="N", help="… any of them, N epochs in a row.  [default: 1]"
     )
     @wraps(command)
-    def with_options(*args: Any, abort_on: str | None, patience: int | None, **given: Any) -> None:
+    def with_options(*args: Any, abort_on: tuple[str, ...], patience: int | None, **given: Any) -> None:
         from fa_tracking.tracking.abort import Abort
 
-        if patience and abort_on is None:
+        if patience and not abort_on:
             raise click.UsageError("--patience says how long a flag must hold, and needs --abort-on")
-        command(*args, abort=None if abort_on is None else Abort(_flags(abort_on), patience or 1), **given)
+        command(*args, abort=Abort(abort_on, patience or 1) if abort_on else None, **given)
 
     return with_options
-
-
-def _flags(given: str) -> list[str]:
-    return [flag.strip() for flag in given.split(",")]
 
 
 def while_training(command: Callable[..., None]) -> Callable[..., None]:
@@ -188,7 +262,7 @@ data_dir = click.option(
 )
 
 
-def about(text: str = "Experiment that it is about.") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def about(text: str = "Experiment  [default: the only one of the database]") -> Decorator:
     """The experiment in the results database: by its name, or several by a pattern of names.
 
     The command is given one ``experiment``, with a tilde before a pattern; None where it is missing.
@@ -210,10 +284,41 @@ def about(text: str = "Experiment that it is about.") -> Callable[[Callable[...,
     return decorate
 
 
-experiment = click.option(
+def the_only(experiment: str | None, db: str) -> str:
+    """The experiment that was named, else the only one of the database."""
+    from fa_tracking.results.database import connect, only_experiment, sql_errors
+
+    if experiment:
+        return experiment
+    with connect(db) as connection, sql_errors():
+        return only_experiment(connection)
+
+
+def experiment(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The experiment of the store that a command is about; where none is named, the only one that there is."""
+
+    @click.option(
+        "--experiment",
+        metavar="NAME",
+        help="Experiment in MLflow  [default: the only one that has runs]",
+        shell_complete=_complete.experiments,
+    )
+    @wraps(command)
+    def asked(*args: Any, experiment: str | None, tracking_uri: str | None, **more: Any) -> Any:
+        if experiment is None:
+            from fa_tracking.tracking.store import only_experiment
+
+            experiment = only_experiment(tracking_uri)
+        return command(*args, experiment=experiment, tracking_uri=tracking_uri, **more)
+
+    return asked
+
+
+into_experiment = click.option(
     "--experiment",
     metavar="NAME",
-    required=True,
-    help="Experiment in MLflow.",
+    default="scratch",
+    show_default=True,
+    help="Experiment in MLflow that the runs go into.",
     shell_complete=_complete.experiments,
 )

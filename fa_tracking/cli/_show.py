@@ -80,7 +80,7 @@ def _given(known: Collection[str | None] | None = None) -> list[str]:
     for option in context.command.params:
         name = option.name or ""
         is_by_hand = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if not isinstance(option, click.Option) or not is_by_hand:
+        if not isinstance(option, click.Option) or not option.expose_value or not is_by_hand:
             continue
         if name in CARRIED if known is None else name not in known:
             continue
@@ -128,7 +128,9 @@ def width() -> int:
     return columns if sys.stdout.isatty() else min(columns, WIDTH)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], room: int | None = None, whole: str = "--json") -> str:
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], room: int | None = None, whole: str = "--format json"
+) -> str:
     """A table in ``room`` columns of text or the terminal's; ``whole`` is what prints everything."""
     return text_table(columns, rows, room or width(), whole)
 

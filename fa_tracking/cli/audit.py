@@ -25,7 +25,7 @@ MOST_COMMANDS = 5
 @click.option(
     "--experiment",
     metavar="NAME",
-    help="Experiment in MLflow; may be left out with --diff: then every one.",
+    help="Experiment in MLflow  [default: the only one that has runs; with --diff every one]",
     shell_complete=_complete.experiments,
 )
 @click.option("--diff", is_flag=True, help="Write nothing; list which verdicts would change, and why.")
@@ -36,7 +36,13 @@ MOST_COMMANDS = 5
     metavar="FILE",
     help=".safetensors or .npz of `inputs` (N, …) and `labels` (N,): for logged models of runs that record no data.",
 )
-@click.option("--layers", metavar="A,B,…", help="Modules of logged models that are h_0 … h_L  [default: found]")
+@_options.repeated(
+    "--layer",
+    old="--layers",
+    into="layers",
+    metavar="NAME",
+    help="Module of logged models that is h_0, the next h_1, …; repeatable  [default: found]",
+)
 @click.option("--trust-pickles", is_flag=True, help="Load logged models that run their author's code when loaded.")
 @click.option(
     "--pictures/--no-pictures",
@@ -45,7 +51,7 @@ MOST_COMMANDS = 5
     help="Draw norms and course in the reports.",
 )
 @_options.thresholds
-@click.option("--json", "as_json", is_flag=True, help="The reports as JSON on stdout, instead of the table.")
+@_options.answer_format("table", "json")
 @_options.executor(None, unset="this process, one after the other")
 @_options.tracking_uri
 def command(
@@ -53,11 +59,11 @@ def command(
     diff: bool,
     data_dir: str | None,
     eval_data: Path | None,
-    layers: str | None,
+    layers: tuple[str, ...],
     trust_pickles: bool,
     pictures: bool,
     thresholds: "DiagnosticThresholds",
-    as_json: bool,
+    form: str,
     executor: str | None,
     needs: "Needs",
     tracking_uri: str | None,
@@ -75,15 +81,15 @@ def command(
       fa-track audit --experiment dfa_penalty --executor local --jobs 4 --no-pictures
       fa-track audit --diff
     """
-    if experiment is None and not diff:
-        raise click.MissingParameter(param_hint="'--experiment'", param_type="option")
     from fa_tracking.executors import local
 
     if executor == "local":
         local.start("fa_tracking.auditor.run")  # before what takes seconds to import here
     from fa_tracking.auditor.run import audit
+    from fa_tracking.tracking.store import only_experiment
 
-    chosen = [name.strip() for name in layers.split(",")] if layers else None
+    if experiment is None and not diff:
+        experiment = only_experiment(tracking_uri)
     with progress("audit") as update:
         result = audit(
             experiment,
@@ -92,7 +98,7 @@ def command(
             thresholds,
             update,
             eval_data=eval_data,
-            layers=chosen,
+            layers=list(layers) or None,
             trust_pickles=trust_pickles,
             pictures=pictures,
             executor=executor,
@@ -114,18 +120,18 @@ def command(
         from fa_tracking.auditor.differ import differences
 
         differing = differences(result)
-        if as_json:
+        if form == "json":
             click.echo(json.dumps(_diff.as_json(result, differing), indent=2))
-        _diff.conclude(result, differing, is_shown=not as_json)
+        _diff.conclude(result, differing, is_shown=form != "json")
     else:
-        _conclude(result, as_json, experiment or "", tracking_uri)
+        _conclude(result, form, experiment or "", tracking_uri)
     if result.problems:
         raise click.exceptions.Exit(1)
 
 
-def _conclude(result: "Audit", as_json: bool, experiment: str, tracking_uri: str | None) -> None:
+def _conclude(result: "Audit", form: str, experiment: str, tracking_uri: str | None) -> None:
     """Print the reports as JSON or as a table, and the command to type next."""
-    if as_json:
+    if form == "json":
         click.echo(
             json.dumps(
                 [
@@ -195,7 +201,7 @@ def _control_command(audited: "Audited") -> str | None:
     return typed(*words, "--frozen-blocks", *(["--data-dir", data] if data else []))
 
 
-def audit_table(result: "Audit", room: int | None = None, whole: str = "--json") -> str:
+def audit_table(result: "Audit", room: int | None = None, whole: str = "--format json") -> str:
     """A row a run: what was measured, and the letters of what fired, spelled out below; controls are named so.
 
     Args:

@@ -39,10 +39,11 @@ def command(name: str | None, experiment: str | None, output: Path | None, db: s
         say_next("chart", "audit_panels", "--experiment", experiment or "NAME", "-o", "audit.pdf")
         return
     catalogue.load(charts, name)
+    about = _options.the_only(experiment, db)
     out = output or Path(f"{name}.png")
     glyphs = names.Glyphs() if draw.format_of(out) in draw.STILL else None
-    with draw.answers(experiment or "", db, glyphs) as answer:
-        drawn = draw.draw(name, experiment or "", answer)
+    with draw.answers(about, db, glyphs) as answer:
+        drawn = draw.draw(name, about, answer)
     draw.write(drawn, out)
     click.echo(out)
     if glyphs and glyphs.lacking:

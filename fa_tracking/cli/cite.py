@@ -9,16 +9,36 @@ from fa_tracking.cli._show import field, say, say_next
 
 ORDER = 5.2
 
+_NUMBER = "fa_tracking.number"
+
+
+class _Form(click.Choice):
+    """A form of the answer; until version 0.2 ``--format`` was the number's."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str | None:
+        if value in self.choices or not ctx or value.isalpha():
+            return str(super().convert(value, param, ctx))
+        _options.say_new(f"--format {value}", f"--number {value}")
+        ctx.meta[_NUMBER] = value
+        return None
+
+
+def _as_before(context: click.Context, option: click.Parameter, value: str) -> str:
+    return value or context.meta.get(_NUMBER, "")
+
+
 NEXT = "whether the marked values of FILE still hold"
 
 
 @click.command("cite")
 @click.argument("reference", shell_complete=_complete.queries)
-@_options.about("Experiment, where the reference names none.")
-@click.option("--format", "form", metavar="FORMAT", default="", help="Such as .3f, .2e or .1%; else four digits.")
-@click.option("--json", "as_json", is_flag=True, help="Value and provenance as JSON.")
+@_options.about("Experiment, where REFERENCE names none  [default: the only one of the database]")
+@click.option(
+    "--number", metavar="SPEC", default="", callback=_as_before, help="Such as .3f, .2e or .1%  [default: four digits]"
+)
+@_options.answer_format("table", "json", choice=_Form, text="Value and provenance as lines or as JSON.")
 @_options.database
-def command(reference: str, experiment: str | None, form: str, as_json: bool, db: str) -> None:
+def command(reference: str, experiment: str | None, number: str, form: str, db: str) -> None:
     """Print the value that REFERENCE names, with the query, the runs and the state of the database behind it.
 
     REFERENCE is QUERY[key=value,…].COLUMN for the value in the one row that has these values, or
@@ -27,7 +47,7 @@ def command(reference: str, experiment: str | None, form: str, as_json: bool, db
     \b
     Example:
       fa-track cite 'cross_seed[method=dfa,penalty=0.01].accuracy_mean' \\
-        --experiment dfa_penalty --format .3f
+        --experiment dfa_penalty --number .3f
     """
     from fa_tracking.publishing.markers import marker
     from fa_tracking.publishing.provenance import cite
@@ -36,8 +56,8 @@ def command(reference: str, experiment: str | None, form: str, as_json: bool, db
     from fa_tracking.untrusted import one_line
 
     with connect(db) as connection, sql_errors():
-        cited = cite(connection, reference, form, experiment)
-    if as_json:
+        cited = cite(connection, reference, number, experiment)
+    if form == "json":
         click.echo(json.dumps(cited.to_dict() | {"value": plain(cited.value), "database": str(db)}, indent=2))
         say_next("verify", "FILE", why=NEXT)
         return
@@ -53,5 +73,5 @@ def command(reference: str, experiment: str | None, form: str, as_json: bool, db
     }
     for name, text in lines.items():
         field(name, text)
-    say(f"in Markdown: {marker(cited, form)}")
+    say(f"in Markdown: {marker(cited, number)}")
     say_next("verify", "FILE", why=NEXT)

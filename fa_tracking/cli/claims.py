@@ -30,9 +30,9 @@ def command() -> None:
 )
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Evidence summary, Markdown.")
 @click.option("--record", "recording", is_flag=True, help="Write down beside FILE which claims hold today.")
-@click.option("--json", "as_json", is_flag=True, help="The verdicts as JSON, with every run id.")
+@_options.answer_format("table", "json")
 @_options.database
-def check_claims(file: Path, output: Path | None, recording: bool, as_json: bool, db: str) -> None:
+def check_claims(file: Path, output: Path | None, recording: bool, form: str, db: str) -> None:
     """Say of every claim of FILE: holds, walked back, mixed or no evidence; exit with 3 where one does not hold.
 
     FILE is claims.yaml by default: a list `claims`, each with a `sentence`, a `query` (a name of the catalogue, or
@@ -59,9 +59,9 @@ def check_claims(file: Path, output: Path | None, recording: bool, as_json: bool
     if output:
         write_whole(output, summary(made.title, checked).encode())
         say(f"written: {output}")
-    if as_json:
+    if form == "json":
         click.echo(json.dumps([c.to_dict() for c in checked], indent=2))
-    for c in () if as_json else checked:
+    for c in () if form == "json" else checked:
         runs = "not told by the query" if c.runs is None else " ".join(run[:8] for run in c.runs) or "none"
         held = f"{c.last_held.date}, n = {c.last_held.n}" if c.last_held else "no record"
         field(c.verdict, c.claim.sentence)

@@ -18,12 +18,12 @@ ORDER = 5.5
     "--a", "a", metavar="SELECTION", required=True, help="Params of one cell, such as method=dfa,penalty=0.01."
 )
 @click.option("--b", "others", metavar="SELECTION", required=True, multiple=True, help="The other cell, or cells.")
-@_options.about("Runs of this experiment only.")
+@_options.about("Only runs of this experiment  [default: all of the database]")
 @click.option("--threshold", type=float, default=0.0, show_default=True, help="What the difference should exceed.")
-@click.option("--json", "as_json", is_flag=True, help="The comparisons as JSON on stdout.")
+@_options.answer_format("table", "json")
 @_options.database
 def command(
-    metric: str, a: str, others: tuple[str, ...], experiment: str | None, threshold: float, as_json: bool, db: str
+    metric: str, a: str, others: tuple[str, ...], experiment: str | None, threshold: float, form: str, db: str
 ) -> None:
     """Compare two cells over their seeds: paired t where they share seeds, else Welch's.
 
@@ -40,7 +40,7 @@ def command(
 
     with connect(db) as connection, sql_errors():
         found = compare_family(connection, metric, a, others, experiment, threshold)
-    if as_json:
+    if form == "json":
         click.echo(json.dumps([comparison.to_dict() for comparison in found], indent=2))
     else:
         click.echo("\n".join(one_line(comparison.sentence()) for comparison in found))

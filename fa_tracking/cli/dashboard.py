@@ -43,16 +43,17 @@ def command(
     from fa_tracking.publishing.summary import find_home, log_summary
     from fa_tracking.results.files import together
 
+    about = _options.the_only(experiment, db)
     if log:
-        find_home(experiment or "", tracking_uri)  # before minutes of drawing
+        find_home(about, tracking_uri)  # before minutes of drawing
     glyphs = Glyphs()
     with together(output.parent) as folder:
         page = folder / output.name
         with progress("charts") as update:
-            write_html(experiment or "", page, db, mlflow_url, update)
+            write_html(about, page, db, mlflow_url, update)
         with progress("pictures") as update:
-            pictures = write_png(experiment or "", page, db, update, glyphs) if png else []
-        run_id = log_summary(experiment or "", page, db, tracking_uri) if log else None
+            pictures = write_png(about, page, db, update, glyphs) if png else []
+        run_id = log_summary(about, page, db, tracking_uri) if log else None
     for written in (output, *(output.with_name(picture.name) for picture in pictures)):
         click.echo(written)
     if glyphs.lacking:

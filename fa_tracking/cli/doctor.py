@@ -21,11 +21,11 @@ MARKS = {OK: "✓", WARNING: "!", PROBLEM: "✗"}
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="What every check found as JSON on stdout.")
+@_options.answer_format("table", "json")
 @_options.data_dir
 @_options.database
 @_options.any_tracking_uri
-def command(as_json: bool, data_dir: str | None, db: str, tracking_uri: str | None) -> None:
+def command(form: str, data_dir: str | None, db: str, tracking_uri: str | None) -> None:
     """Check versions, MLflow store, plugins, results database, data, disk; say what to do about each.
 
     ✓ is in order, ! a warning, ✗ a problem; with a problem the exit code is 1. Nothing is made, and a server that stays
@@ -34,14 +34,14 @@ def command(as_json: bool, data_dir: str | None, db: str, tracking_uri: str | No
     \b
     Example:
       fa-track doctor
-      fa-track doctor --tracking-uri http://127.0.0.1:5000 --json
+      fa-track doctor --tracking-uri http://127.0.0.1:5000 --format json
     """
     found: list[Check] = []
     for check in checks(tracking_uri, db, data_dir):
         found.append(check)
-        if not as_json:
+        if form != "json":
             click.echo(_lines(check))
-    if as_json:
+    if form == "json":
         click.echo(json.dumps([asdict(check) for check in found], indent=2))
     counts = Counter(check.state for check in found)
     say(f"{counts[OK]} in order, {counted(counts[WARNING], WARNING)}, {counted(counts[PROBLEM], PROBLEM)}")

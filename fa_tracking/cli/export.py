@@ -12,7 +12,7 @@ ORDER = 4
 @click.option(
     "--experiment",
     metavar="NAME",
-    help="Only this one; the whole store by default.",
+    help="Only this experiment  [default: all of the store]",
     shell_complete=_complete.experiments,
 )
 @click.option("--full", is_flag=True, help="Read every run's metrics again, not only of new or changed runs.")

@@ -30,7 +30,9 @@ NOT_MET = 3
     multiple=True,
     help="Verdict that passes; several: any of them.  [default: trustworthy, or with --forbid any]",
 )
-@click.option("--forbid", metavar="FLAGS", help="Fail on these flags, such as a,b; and on n, which is 'not finite'.")
+@_options.repeated(
+    "--forbid", into="flags", metavar="FLAG", help="Fail on this flag, and on n, which is 'not finite'; repeatable."
+)
 @click.option("--method", "methods", metavar="NAME", multiple=True, help="Only runs of this method, or these.")
 @click.option("--min-seeds", type=click.IntRange(1), default=1, show_default=True, help="Passing seeds in every cell.")
 @click.option(
@@ -42,20 +44,18 @@ NOT_MET = 3
 @click.option(
     "--junit", "junit_file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="JUnit XML."
 )
-@click.option("--github", is_flag=True, help="GitHub annotations in the place of the lines.")
-@click.option("--json", "as_json", is_flag=True, help="Every run with what became of it, as JSON.")
+@_options.answer_format("table", "json", "github", text="Lines, all of it as JSON, or annotations for GitHub.")
 @_options.tracking_uri
 def command(
     experiment: str,
     verdicts: tuple[str, ...],
-    forbid: str | None,
+    flags: tuple[str, ...],
     methods: tuple[str, ...],
     min_seeds: int,
     allow_partial: bool,
     controls: bool,
     junit_file: Path | None,
-    github: bool,
-    as_json: bool,
+    form: str,
     tracking_uri: str | None,
 ) -> None:
     """Exit with 3 where a run of the experiment lacks the verdict that is asked for, a line for each.
@@ -68,26 +68,23 @@ def command(
     \b
     Example:
       fa-track gate --experiment dfa_penalty --require trustworthy --method bp --min-seeds 3
-      fa-track gate --experiment dfa_penalty --forbid a,b --junit gate.xml
+      fa-track gate --experiment dfa_penalty --forbid a --forbid b --junit gate.xml
     """
     from fa_tracking.checks.gate import gate
     from fa_tracking.checks.junit import junit
     from fa_tracking.checks.requirement import Requirement
     from fa_tracking.results.files import write_whole
 
-    if github and as_json:
-        raise click.UsageError("--github and --json both write to stdout: choose one.")
-    flags = tuple(flag.strip() for flag in forbid.split(",")) if forbid is not None else ()
     asked = verdicts or (() if flags else VERDICTS[:1])
     requirement = Requirement(tuple(dict.fromkeys(asked)), flags, methods, min_seeds, allow_partial, controls)
     found = gate(experiment, requirement, tracking_uri)
     if junit_file:
         write_whole(junit_file, junit(found))
         say(f"written: {junit_file}")
-    if as_json:
+    if form == "json":
         click.echo(json.dumps(asdict(found) | {"passed": found.passed}, indent=2))
-    for title, why in () if as_json else _offences(found):
-        click.echo(_annotation(title, why) if github else f"{title}: {why}")
+    for title, why in () if form == "json" else _offences(found):
+        click.echo(_annotation(title, why) if form == "github" else f"{title}: {why}")
     _summarise(found)
     if not found.passed:
         raise click.exceptions.Exit(NOT_MET)

@@ -47,10 +47,10 @@ def command() -> None:
     """
 
 
-def _command(form: str, title: str) -> click.Command:
-    @click.command(form, help=_HELP.format(title=title, form=form))
+def _command(source: str, title: str) -> click.Command:
+    @click.command(source, help=_HELP.format(title=title, source=source))
     @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
-    @_options.experiment
+    @_options.into_experiment
     @click.option("--map", "map_file", type=click.Path(dir_okay=False), help="TOML: which field is which.")
     @click.option("--h0-norm", type=float, metavar="X", help="‖h_0‖, where the logs lack it.")
     @click.option("--control-accuracy", type=float, metavar="Y", help="Of the frozen control, in [0, 1].")
@@ -60,7 +60,7 @@ def _command(form: str, title: str) -> click.Command:
     @click.option("--param", "params", metavar="KEY=VALUE", multiple=True, help="What the logs lack; repeatable.")
     @click.option("--replace", is_flag=True, help="Import anew what the experiment holds; delete its earlier run.")
     @click.option("--dry-run", is_flag=True, help="Show what would be imported; write nothing.")
-    @click.option("--json", "as_json", is_flag=True, help="What became of every log as JSON on stdout.")
+    @_options.answer_format("table", "json")
     @_options.tracking_uri
     def run(
         paths: tuple[str, ...],
@@ -72,7 +72,7 @@ def _command(form: str, title: str) -> click.Command:
         params: tuple[str, ...],
         replace: bool,
         dry_run: bool,
-        as_json: bool,
+        form: str,
         tracking_uri: str | None,
     ) -> None:
         from fa_tracking import importers
@@ -80,7 +80,7 @@ def _command(form: str, title: str) -> click.Command:
         given = _pairs(params)
         with progress("import") as update:
             found = importers.import_logs(
-                form,
+                source,
                 paths,
                 experiment,
                 tracking_uri,
@@ -94,7 +94,7 @@ def _command(form: str, title: str) -> click.Command:
                 update,
             )
         _say_notes(found)
-        if as_json:
+        if form == "json":
             click.echo(json.dumps([asdict(each) for each in found], indent=2))
         else:
             click.echo(_table(found), nl=False)
@@ -112,8 +112,8 @@ recorded so in the tag fa.given. A log that the experiment holds already is skip
 
 \b
 Example:
-  fa-track import {form} logs --experiment old --dry-run
-  fa-track import {form} logs --experiment old --map fields.toml --param architecture=resmlp
+  fa-track import {source} logs --experiment old --dry-run
+  fa-track import {source} logs --experiment old --map fields.toml --param architecture=resmlp
 """
 
 

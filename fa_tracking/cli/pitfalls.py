@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from fa_tracking import catalogue, pitfalls
+from fa_tracking.cli import _options
 from fa_tracking.cli._show import field, progress, say, say_next, table
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.untrusted import one_line, printable
@@ -20,10 +21,6 @@ from fa_tracking.untrusted import one_line, printable
 ORDER = 8
 
 FOUND = 3
-
-
-def json_option() -> click.Option:
-    return click.Option(["--json", "as_json"], is_flag=True, help="Print as JSON.")
 
 
 class Pitfalls(click.Group):
@@ -36,10 +33,13 @@ class Pitfalls(click.Group):
         if name in self.commands:
             return self.commands[name]
         pitfall = catalogue.load(pitfalls, name)
-        show = partial(_show_one, name, pitfall)
-        return click.Command(
-            name, callback=show, params=[json_option()], help=_HELP.format(title=pitfalls.title(pitfall), name=name)
-        )
+
+        @click.command(name, help=_HELP.format(title=pitfalls.title(pitfall), name=name))
+        @_options.answer_format("table", "json")
+        def show(form: str) -> None:
+            _show_one(name, pitfall, form)
+
+        return show
 
 
 _HELP = """{title}.
@@ -51,9 +51,9 @@ Example:
 
 
 @click.group("pitfalls", cls=Pitfalls, invoke_without_command=True, subcommand_metavar="[NAME | check PATH…]")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@_options.answer_format("table", "json")
 @click.pass_context
-def command(ctx: click.Context, as_json: bool) -> None:
+def command(ctx: click.Context, form: str) -> None:
     """Reproduce known ways to a wrong number: what one expects, what the code gives, what FA-Track does instead.
 
     Every pitfall is computed on the spot. NAME explains one; check looks for them in your own code. Exit with 1 where
@@ -68,7 +68,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     rows = _all_computed()
-    if as_json:
+    if form == "json":
         click.echo(json.dumps(rows, indent=2))
     else:
         columns = ("pitfall", "expected", "seen", "shown", "what FA-Track does", "s")
@@ -91,9 +91,9 @@ def _all_computed() -> list[dict[str, Any]]:
     return rows
 
 
-def _show_one(name: str, pitfall: ModuleType, as_json: bool) -> None:
+def _show_one(name: str, pitfall: ModuleType, form: str) -> None:
     row = _computed(name, pitfall)
-    if as_json:
+    if form == "json":
         click.echo(json.dumps(row, indent=2))
     else:
         click.echo(f"{row['title']}\n")
@@ -169,8 +169,8 @@ def _count(n: int, what: str) -> str:
 
 @command.command("check")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def check(paths: tuple[Path, ...], as_json: bool) -> None:
+@_options.answer_format("table", "json")
+def check(paths: tuple[Path, ...], form: str) -> None:
     """Point at the lines of Python files, notebooks and folders that contain a pitfall; nothing of them is run.
 
     Folders are searched without hidden folders, virtual environments and installed packages. A comment
@@ -180,7 +180,7 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
     \b
     Example:
       fa-track pitfalls check train.py analysis/
-      fa-track pitfalls check --json . > findings.json
+      fa-track pitfalls check --format json . > findings.json
     """
     from fa_tracking.pitfalls._check import check as check_file
     from fa_tracking.pitfalls._check import files
@@ -195,7 +195,7 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
         failed += bool(problems)
         for problem in problems:
             say(problem)
-    if as_json:
+    if form == "json":
         click.echo(json.dumps([asdict(finding) for finding in found], indent=2))
     else:
         for finding in found:

@@ -5,14 +5,15 @@ from dataclasses import asdict
 
 import click
 
+from fa_tracking.cli import _options
 from fa_tracking.cli._show import say, say_next
 
 ORDER = 2.7
 
 
 @click.command("recover")
-@click.option("--json", "as_json", is_flag=True, help="What became of each run as JSON on stdout.")
-def command(as_json: bool) -> None:
+@_options.answer_format("table", "json")
+def command(form: str) -> None:
     """Bring to MLflow what killed trainings had logged and their store has not taken yet.
 
     Each training writes to a folder of this machine first (FA_TRACK_SPOOL, else ~/.local/state/fa-track/spool). A run
@@ -32,7 +33,7 @@ def command(as_json: bool) -> None:
         store = f" in {without_password(one.tracking_uri)}" if one.tracking_uri else ""  # a damaged journal names none
         where = f"run {one.run_id}{store}"
         say(f"{where}: {one.delivered} entries" + (f"; {one.waiting} wait: {one.problem}" if one.problem else ""))
-    if as_json:
+    if form == "json":
         click.echo(json.dumps([asdict(one) for one in found], indent=2))
     if not found:
         say(f"nothing waits in {spool()}")

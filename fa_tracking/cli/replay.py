@@ -31,22 +31,30 @@ CUT_SHORT = "the log of {cut} of {n} runs ends before the planned epochs: shares
 @click.command("replay")
 @_options.experiment
 @_options.thresholds
-@click.option("--abort-on", metavar="FLAGS", default="n,a,b", show_default=True, help="What a run is stopped for.")
-@click.option("--patience", type=int, metavar="N", default=1, show_default=True, help="… N epochs in a row.")
-@click.option("--json", "as_json", is_flag=True, help="Everything as JSON on stdout, instead of the tables.")
+@_options.repeated(
+    "--abort-on",
+    metavar="FLAG",
+    default=("n", "a", "b"),
+    show_default=True,
+    help="What a run is stopped for; repeatable.",
+)
+@click.option(
+    "--patience", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="… N epochs in a row."
+)
+@_options.answer_format("table", "json")
 @_options.tracking_uri
 def command(
     experiment: str,
     thresholds: "DiagnosticThresholds",
-    abort_on: str,
+    abort_on: tuple[str, ...],
     patience: int,
-    as_json: bool,
+    form: str,
     tracking_uri: str | None,
 ) -> None:
     """Say at which logged epoch each diagnostic first fires in every run, and what stopping there would have saved.
 
     No checkpoint is needed, nothing is trained and nothing written: the thresholds are held against the logged numbers
-    of finished and unfinished runs. `stop` is where `fa-track train --abort-on FLAGS` would have ended a run. (d)
+    of finished and unfinished runs. `stop` is where `fa-track train --abort-on FLAG` would have ended a run. (d)
     compares each epoch with the finished control, and so fires in early epochs of good runs too.
 
     \b
@@ -58,10 +66,10 @@ def command(
     from fa_tracking.protocol.thresholds import other_thresholds
 
     with progress("replay") as update:
-        result = replay(experiment, tracking_uri, thresholds, tuple(abort_on.split(",")), patience, update)
+        result = replay(experiment, tracking_uri, thresholds, abort_on, patience, update)
     for run in result.problems:
         say(f"{run.run_id} ({run.run_name}): {run.problem}")
-    if as_json:
+    if form == "json":
         found = {"runs": [asdict(r) for r in result.runs], "savings": [asdict(s) for s in result.savings]}
         click.echo(json.dumps(_plain(found), indent=2))
     else:

@@ -12,7 +12,7 @@ ORDER = 5.15
 
 
 @click.command("report")
-@_options.about("A section for every cell of this experiment.")
+@_options.about("A section for every cell of this experiment  [default: the only one of the database]")
 @click.option(
     "--run", "runs", metavar="ID", multiple=True, help="Only this run, or these; the beginning of an id will do."
 )
@@ -38,8 +38,10 @@ def command(experiment: str | None, runs: tuple[str, ...], form: str, output: Pa
     from fa_tracking.results.database import connect, sql_errors
     from fa_tracking.results.files import write_whole
 
-    if (experiment is None) == (not runs):
-        raise click.UsageError("give either --experiment or --run.")
+    if experiment and runs:
+        raise click.UsageError("--experiment and --run contradict each other: give one of them.")
+    if not runs:
+        experiment = _options.the_only(experiment, db)
     with connect(db) as connection, sql_errors():
         text = FORMATS[form](report(connection, experiment, runs, asdict(DiagnosticThresholds())))
     if output is None:

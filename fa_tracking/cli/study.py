@@ -53,9 +53,9 @@ def command() -> None:
 @command.command("list")
 @click.argument("name", required=False, shell_complete=_complete.studies)
 @reduced
-@click.option("--json", "as_json", is_flag=True, help="The runs with their params as JSON on stdout.")
+@_options.answer_format("table", "json")
 @_options.tracking_uri
-def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str | None) -> None:
+def list_cells(name: str | None, reduced: bool, form: str, tracking_uri: str | None) -> None:
     """Every run of the study NAME: done, aborted, running, killed, failed or missing. Without NAME, the studies.
 
     \b
@@ -72,10 +72,10 @@ def list_cells(name: str | None, reduced: bool, as_json: bool, tracking_uri: str
         return
     chosen = _study(name, reduced)
     found = schedule.cells(chosen, tracking_uri)
-    if as_json:
+    if form == "json":
         rows = [{**asdict(c.held), "params": asdict(c.config)} for c in found]
         click.echo(json.dumps(rows, indent=2))
-    for cell in () if as_json else found:
+    for cell in () if form == "json" else found:
         elsewhere = f" (in {cell.held.experiment})" if cell.held.experiment != chosen.experiment else ""
         click.echo(printable(f"{cell.held.state:<8} {grid.describe(cell.config)}{elsewhere}"))
     say(f"{_counts(found)}; experiment {chosen.experiment}")
@@ -142,7 +142,7 @@ def run(
       fa-track study run dfa_penalty --reduced --jobs 2 --data-dir data
       fa-track study run rates.yaml --stack auto
       fa-track study run rates.yaml --stack 32 --compile
-      fa-track study run rates.yaml --stack auto --abort-on n,a --patience 2
+      fa-track study run rates.yaml --stack auto --abort-on n --abort-on a --patience 2
       RAY_ADDRESS=auto fa-track study run dfa_penalty --executor ray
       fa-track study run dfa_penalty --executor slurm --cells-per-job 8 --set partition=cpu
     """

@@ -13,12 +13,20 @@ ORDER = 5.1
 
 @click.command("table")
 @click.argument("name", shell_complete=_complete.queries)
-@_options.about("Experiment that the table is about.")
+@_options.about()
 @click.option("--format", "form", type=click.Choice(FORMATS), default="md", show_default=True)
-@click.option("--columns", metavar="A,B", help="Only these columns of the query, in this order.")
+@_options.repeated(
+    "--column",
+    old="--columns",
+    into="columns",
+    metavar="NAME",
+    help="Only this column of the query; repeatable, in this order.",
+)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File  [default: stdout]")
 @_options.database
-def command(name: str, experiment: str | None, form: str, columns: str | None, output: Path | None, db: str) -> None:
+def command(
+    name: str, experiment: str | None, form: str, columns: tuple[str, ...], output: Path | None, db: str
+) -> None:
     """Print the answer of the query NAME as a table for a paper, with its n, units and provenance in the caption.
 
     NAME may choose rows: QUERY[key=value,…]. A mean stands beside its standard deviation, rounded by it. CSV and JSON
@@ -27,14 +35,14 @@ def command(name: str, experiment: str | None, form: str, columns: str | None, o
     \b
     Example:
       fa-track table cross_seed --experiment dfa_penalty --format latex -o cells.tex
-      fa-track table 'cross_seed[method=dfa]' --experiment dfa_penalty --columns n,accuracy_mean
+      fa-track table 'cross_seed[method=dfa]' --experiment dfa_penalty --column n --column accuracy_mean
     """
     from fa_tracking.publishing.publication import left_out, publish
     from fa_tracking.publishing.reference import Answers, parse
     from fa_tracking.results.database import connect, sql_errors
     from fa_tracking.results.files import write_whole
 
-    chosen = [column.strip() for column in columns.split(",")] if columns else None
+    chosen = list(columns) or None
     with connect(db) as connection, sql_errors():
         answers, reference = Answers(connection, experiment), parse(name)
         text = publish(answers, reference, form, chosen)
@@ -46,7 +54,7 @@ def command(name: str, experiment: str | None, form: str, columns: str | None, o
         say(f"written: {output}")
     if untold:
         say(
-            f"some rows look alike: what tells them apart, {', '.join(untold)}, is not among --columns; "
+            f"some rows look alike: what tells them apart, {', '.join(untold)}, has no --column; "
             f"add it, or choose rows as in '{reference.query}[{untold[0]}=…]'"
         )
     say_next("cite", f"{name}.COLUMN", why="one value of it, for a sentence")

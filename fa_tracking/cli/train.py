@@ -27,14 +27,7 @@ def _choice(option: str, values: list[str], says: str) -> "Callable[[FC], FC]":
 
 @click.command("train")
 @click.argument("method", shell_complete=_complete.methods)
-@click.option(
-    "--experiment",
-    metavar="NAME",
-    default="scratch",
-    show_default=True,
-    help="Experiment in MLflow.",
-    shell_complete=_complete.experiments,
-)
+@_options.into_experiment
 @click.option("--architecture", default="resmlp", show_default=True, shell_complete=_complete.architectures)
 @click.option("--width", type=click.IntRange(1), default=256, show_default=True, help="d, size of a hidden state.")
 @click.option("--depth", type=click.IntRange(1), default=4, show_default=True, help="L, number of blocks.")
@@ -88,7 +81,7 @@ def command(
     \b
     Example:
       fa-track train dfa --experiment dfa_penalty --width 64 --epochs 10 --lr 0.01
-      fa-track train dfa --dataset cifar10 --data-dir data --abort-on a,b --patience 2
+      fa-track train dfa --dataset cifar10 --data-dir data --abort-on a --abort-on b --patience 2
     """
     from fa_tracking.trainers.options import RunOptions
     from fa_tracking.trainers.tracked import train

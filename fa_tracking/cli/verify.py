@@ -25,7 +25,7 @@ SHOWN = 5
     metavar="N",
     help="Markers that stand in code, verbatim or comments of LaTeX, as examples do, and are not verified.",
 )
-@_options.about("Experiment of the markers that name none.")
+@_options.about("Experiment of the markers that name none  [default: the only one of the database]")
 @_options.database
 def command(files: tuple[Path, ...], write: bool, left_out: int, experiment: str | None, db: str) -> None:
     """Recompute every marked value of Markdown and LaTeX FILES; exit with 3 where one is stale or cannot be computed.

@@ -117,25 +117,40 @@ def ask(connection: "DuckDBPyConnection", query: Query, experiment: str | None) 
     """The answer of a query of the catalogue.
 
     Args:
-        experiment: a name, or a tilde and a pattern of names, such as ``~reproduction*``.
+        experiment: a name, or a tilde and a pattern of names, such as ``~reproduction*``; None: the only one.
 
     Raises:
-        UsageError: the experiment is missing, the database holds no such experiment, is of another version, or is no
-            results database.
+        UsageError: no experiment is named where there are several, the database holds no such experiment, is of another
+            version, or is no results database.
         FATrackError: the query failed while it ran.
     """
     try:
         if "$experiment" not in query.sql:
             raise UsageError(f"the SQL of the query {query.name!r} has no $experiment, of which it would be asked")
-        if not experiment:
-            held = ", ".join(name for name, _ in run_sql(connection, KNOWN, {"asked": f"{PATTERN}*"}).fetchall())
-            raise UsageError(f"the query {query.name!r} needs --experiment; the database holds: {held or 'none'}")
+        experiment = experiment or only_experiment(connection)
         refuse_unknown(connection, experiment)
         return run_sql(connection, query.sql, {"experiment": experiment})
     except UsageError as error:
         if str(error).startswith("SQL: "):  # the catalogue's own SQL is right: the database is another
             raise UsageError(f"{_what_else(connection)}; the query {query.name!r} does not fit: {error}") from error
         raise
+
+
+def only_experiment(connection: "DuckDBPyConnection") -> str:
+    """Give the name of the only experiment of a database.
+
+    Raises:
+        UsageError: it holds none, or several; the message lists them.
+    """
+    known = [name for name, _ in run_sql(connection, KNOWN, {"asked": f"{PATTERN}*"}).fetchall()]
+    if len(known) == 1:
+        return str(known[0])
+    if not known:
+        raise UsageError("the database holds no run: `fa-track export` brings those of the store")
+    raise UsageError(
+        f"the database holds several experiments, choose one by --experiment, or several by --experiment-glob: "
+        f"{', '.join(known)}"
+    )
 
 
 def _what_else(connection: "DuckDBPyConnection") -> str:

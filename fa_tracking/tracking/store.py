@@ -203,6 +203,23 @@ def find_experiment(store: "MlflowClient", name: str) -> "Experiment":
     raise UsageError(no_such("experiment", name, known).replace(f"{name!r}", where, 1))
 
 
+def only_experiment(uri: str | None) -> str:
+    """Give the name of the only experiment of a store that has runs.
+
+    Raises:
+        UsageError: there is none, or several; the message lists them.
+    """
+    store = client(uri)
+    with store_errors():
+        known = sorted(e.name for e in all_experiments(store) if store.search_runs([e.experiment_id], max_results=1))
+    if len(known) == 1:
+        return known[0]
+    where = f"{address.without_password(str(store.tracking_uri))} holds"
+    if not known:
+        raise UsageError(f"{where} no run: `fa-track train` trains one; another store is named by --tracking-uri")
+    raise UsageError(f"{where} runs of several experiments, choose one by --experiment: {', '.join(known)}")
+
+
 def all_experiments(store: "MlflowClient") -> "Iterator[Experiment]":
     """Every active experiment, page by page."""
     token = None
