@@ -8,7 +8,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import forks
 import pytest
 
 from fa_tracking import catalogue, importers
@@ -188,6 +187,7 @@ def test_a_new_diagnostic_is_one_new_file(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1].endswith("the gap is wide")
 
 
+@pytest.mark.wheel
 def test_the_wheel_carries_queries_schema_and_studies_and_finds_them(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)

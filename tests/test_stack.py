@@ -145,6 +145,7 @@ def test_a_stack_shows_the_states_of_each_cell_alone_recorded_or_not(
         assert measure(captures)["remarks"] == measure(own)["remarks"]
 
 
+@pytest.mark.compile
 def test_what_is_compiled_is_what_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack, "UNRECORDED", 2)
     monkeypatch.setattr(recorded, "UNCOMPILED", recorded.UNRECORDED + 1)
@@ -274,6 +275,7 @@ def test_while_a_stack_trains_it_is_told_how_far_its_runs_are(
     assert any(0 < runs < 4 and runs != int(runs) for runs in trained), trained
 
 
+@pytest.mark.compile
 def test_a_compiled_study_needs_stacks() -> None:
     done = CliRunner().invoke(main, ["study", "run", "demo", "--compile"])
     assert done.exit_code == 2 and "--compile is of stacks: give --stack too" in done.output
