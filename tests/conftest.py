@@ -17,7 +17,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded, here and in every
 import duckdb
 import pytest
 import torch
-from stores import new_store
+from shell import fa_track
+from stores import TEMPLATE, new_store
 
 from fa_tracking.results.database import create_views
 from fa_tracking.trainers.config import RunConfig

@@ -1,9 +1,9 @@
 """What the README, the tutorial and the how-to pages tell a user to type, typed: block by block, as a user would.
 
-A page is done in a fresh copy of this repository, as by someone who has cloned and installed it. Its sh
-blocks are run by bash, which stops at the first command that fails (but see run_page.py); its python blocks share their names, as in a
-notebook. `mlflow ui` and `mlflow server` run until the page ends, and a package that the page writes is installed into
-the page's folder.
+A page is done in a fresh copy of this repository, as by someone who has cloned and installed it. Its sh blocks are run
+by bash, which stops at the first command that fails (but see run_page.py); its python blocks share their names, as in
+a notebook. `mlflow ui` and `mlflow server` run until the page ends, and a package that the page writes is installed
+into the page's folder.
 Comments in a page say what else there is to know:
 
 <!-- test: demo -->          the page begins where the tutorial ends, and so `fa-track demo` has been run

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-OF_THE_SHELL = set("|&;<>$`*?[]{}()=~!\n")
+OF_THE_SHELL = set("|&;<>$`*?[]{}()~!")
 
 
 def plain(code: str) -> list[list[str]]:

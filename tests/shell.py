@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from fa_tracking.cli import main
 
 FA_TRACK = [sys.executable, "-m", "fa_tracking"]
-"""The command as a process, for what only a process shows: signals, its first words, what it imports, its own folder."""
+"""The command as a process, for what only a process shows: signals, first words, imports, a folder."""
 
 OF_THE_USER = ("FA_TRACK_DATA", "FA_TRACK_DB", "MLFLOW_TRACKING_URI")
 """What a user's shell may hold, and a command of a test must not."""

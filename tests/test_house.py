@@ -239,15 +239,6 @@ def _must_work_beside_folders_of_these_names(wheel: Path, folder: Path) -> None:
             assert done.stdout.split() == ["None", "False", str(wheel / "fa_tracking/__init__.py")]
 
 
-@pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]])
-def test_the_code_is_clean(command: list[str]) -> None:
-    where = [] if command == ["mypy"] else ["."]
-    done = subprocess.run(
-        [sys.executable, "-m", *command, *where], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 @pytest.mark.parametrize("name", grid.studies())
 def test_every_study_can_be_enumerated_and_names_what_exists(name: str) -> None:
     whole = grid.load(name)

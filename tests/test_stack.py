@@ -275,7 +275,6 @@ def test_while_a_stack_trains_it_is_told_how_far_its_runs_are(
     assert any(0 < runs < 4 and runs != int(runs) for runs in trained), trained
 
 
-@pytest.mark.compile
 def test_a_compiled_study_needs_stacks() -> None:
     done = CliRunner().invoke(main, ["study", "run", "demo", "--compile"])
     assert done.exit_code == 2 and "--compile is of stacks: give --stack too" in done.output
