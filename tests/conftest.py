@@ -1,4 +1,4 @@
-"""What the tests share: a real SQLite store in a folder of its own, the command line as a subprocess, real data."""
+"""What the tests share: a real SQLite store in a folder of its own, the command line, real data."""
 
 import atexit
 import os
@@ -8,16 +8,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from importlib.resources import files
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded, here and in every process: on few cores threads only wait
 
 import duckdb
-import forks
 import pytest
 import torch
+from shell import fa_track
+from stores import TEMPLATE, new_store
 
 from fa_tracking.results.database import create_views
 from fa_tracking.trainers.config import RunConfig
@@ -31,37 +32,48 @@ def _until_the_end(prefix: str) -> str:
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background begins without it
 torch.set_num_threads(1)
-forks.share()
 os.environ["FA_TRACK_SPOOL"] = _until_the_end("fa-track-spool-")
-if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers have that of the process that began them
+if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers have those of the process that began them
     os.environ["XDG_CACHE_HOME"] = _until_the_end("fa-track-cache-")
+    os.environ[TEMPLATE] = _until_the_end("fa-track-store-")
 os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # of no use here: each server would start several processes
 os.environ["MLFLOW_WORKERS"] = "1"  # likewise four
 os.environ.pop("COLUMNS", None)  # xdist gives its workers one of 80
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
-LONGEST = {
-    "test_benchmarks",
-    "test_documented_commands",
-    "test_documented_pages",
-    "test_executors",
-    "test_faults",
-    "test_stack",
-}
+SLOW = ("pages", "bench", "faults", "fuzz", "server", "browser", "cluster", "compile", "matrix", "wheel", "site")
+"""What needs a server, a browser, a cluster, a compiler or minutes. A test with none of these markers is `fast`."""
+BY_FIXTURE = {"chromium": "browser", "cluster": "cluster", "site": "site"}
 TINY = {"width": 16, "depth": 2, "dataset": "digits", "epochs": 2, "lr": 0.01}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest begin first: nobody waits at the end for a worker that has just begun one."""
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    """Mark what a fixture makes slow, and the rest as fast."""
+    for item in items:
+        for fixture, marker in BY_FIXTURE.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)
+        if not any(item.get_closest_marker(name) for name in SLOW):
+            item.add_marker("fast")
+
+
+@pytest.fixture(autouse=True)
+def _mlflow_as_it_was() -> Iterator[None]:
+    """Forget the store that a test has named to MLflow, which keeps it for the process."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    yield
+    if "mlflow" in sys.modules:
+        sys.modules["mlflow"].set_tracking_uri(None)
+    if before is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder to stand in, with nothing but an empty mlflow.db in it, MLflow's default store."""
     folder = tmp_path_factory.mktemp("workspace")
-    forks.new_store(folder)
+    new_store(folder)
     before = Path.cwd()
     saved = {k: os.environ.pop(k, None) for k in ("MLFLOW_TRACKING_URI", "FA_TRACK_DB", "FA_TRACK_SPOOL")}
     os.environ["FA_TRACK_SPOOL"] = str(tmp_path_factory.mktemp("spool"))  # killed runs leave something
@@ -81,12 +93,11 @@ def uri(workspace: Path) -> str:
 
 @pytest.fixture
 def cli(workspace: Path) -> Cli:
-    """``fa-track ARG …`` in the workspace, as a user's shell runs it, but for its imports (see forks.py)."""
+    """``fa-track ARG …`` in the workspace, in this process (see shell.py)."""
 
-    def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
-        clean = {k: v for k, v in os.environ.items() if k not in ("FA_TRACK_DATA", "MLFLOW_TRACKING_URI")}
-        command, env = [str(forks.folder() / "fa-track"), *args], {**clean, **forks.environment(), **env}
-        return subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=False, env=env)
+    def run(*words: str, **env: str) -> "subprocess.CompletedProcess[str]":
+        with chdir(workspace):
+            return fa_track(*words, **env)
 
     return run
 

@@ -1,10 +1,9 @@
 """What the README, the tutorial and the how-to pages tell a user to type, typed: block by block, as a user would.
 
-`fa-track`, `mlflow` and `python` are forks of a process that has imported the libraries (see forks.py): time goes to
-what they do. A page is done in a fresh copy of this repository, as by someone who has cloned and installed it. Its sh
-blocks are run by bash, which stops at the first command that fails; its python blocks share their names, as in a
-notebook. `mlflow ui` and `mlflow server` run until the page ends, and a package that the page writes is installed into
-the page's folder.
+A page is done in a fresh copy of this repository, as by someone who has cloned and installed it. Its sh blocks are run
+by bash, which stops at the first command that fails (but see run_page.py); its python blocks share their names, as in
+a notebook. `mlflow ui` and `mlflow server` run until the page ends, and a package that the page writes is installed
+into the page's folder.
 Comments in a page say what else there is to know:
 
 <!-- test: demo -->          the page begins where the tutorial ends, and so `fa-track demo` has been run
@@ -21,8 +20,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import forks
 from servers import free_port
+from stores import new_store
 
 ROOT = Path(__file__).parent.parent
 TUTORIAL = ROOT / "docs/tutorial.md"
@@ -47,7 +46,7 @@ def type_page(page: Path, folder: Path, begun: Path | None = None) -> None:
     else:
         copy_of_the_repository(folder)
         shorten_the_demo(folder)
-        forks.new_store(folder)
+        new_store(folder)
     found = BLOCK.findall(text)
     assert len(found) == len(re.findall(r"^\s*```(?:sh|python)$", text, re.MULTILINE))
     ports: dict[str, int] = {}
@@ -98,11 +97,8 @@ def awaited(server: re.Match[str]) -> str:
 
 def run(blocks: list[tuple[str, str]], folder: Path) -> None:
     """Run blocks in ``folder``, by the copy of this repository that it is."""
-    forked = forks.environment()
-    fork, path = forked["PATH"].split(os.pathsep, 1)
     paths = {
-        **forked,
-        "PATH": os.pathsep.join([fork, str(Path(sys.executable).parent), path]),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(folder),  # what an editable installation of this copy does
     }
     clean = {k: v for k, v in os.environ.items() if k not in ("FA_TRACK_DATA", "FA_TRACK_DB", "MLFLOW_TRACKING_URI")}
@@ -110,7 +106,7 @@ def run(blocks: list[tuple[str, str]], folder: Path) -> None:
     log = folder / "output.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [forks.python(), str(Path(__file__).parent / "run_page.py"), "blocks.json"],
+            [sys.executable, str(Path(__file__).parent / "run_page.py"), "blocks.json"],
             cwd=folder,
             env={**clean, **paths},
             stdout=output,

@@ -15,8 +15,6 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests import forks
-
 
 @contextmanager
 def postgresql() -> Iterator[str]:
@@ -58,10 +56,10 @@ def mysql() -> Iterator[str]:
 
 @contextmanager
 def tracking_server(store: str, *arguments: str, port: int | None = None, **env: str) -> Iterator[str]:
-    """The URI of `mlflow server` over ``store``, without the processes of its jobs (and see forks.py)."""
+    """The URI of `mlflow server` over ``store``, without the processes of its jobs."""
     port = port or free_port()
-    command = [str(forks.folder() / "mlflow"), "server", "--backend-store-uri", store, "--workers", "1"]
-    env = {**forks.environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **env}
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--workers", "1"]
+    env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **env}
     with running([*command, "--port", str(port), *arguments], port, **env):
         yield f"http://127.0.0.1:{port}"
 

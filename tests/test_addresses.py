@@ -5,13 +5,14 @@ import hashlib
 import os
 import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 
-import forks
 import pytest
 from click.testing import CliRunner
 from conftest import tiny
 from mlflow import MlflowClient
+from stores import new_store
 
 import fa_tracking
 from fa_tracking.cli import _check_store, main
@@ -33,7 +34,7 @@ def test_every_command_works_in_a_folder_of_any_name(
 ) -> None:
     here = tmp_path / name
     here.mkdir()
-    forks.new_store(here)
+    new_store(here)
     monkeypatch.chdir(here)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)  # as an earlier test has left it
@@ -141,7 +142,7 @@ READS = [
 def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A store that an earlier MLflow has left: one migration back."""
     monkeypatch.chdir(tmp_path)
-    uri = forks.new_store(tmp_path)
+    uri = new_store(tmp_path)
     train(tiny("bp"), "e", uri)
     before = next(
         down
@@ -284,7 +285,7 @@ def test_a_store_that_was_carried_elsewhere_keeps_its_verdicts_and_is_diagnosed(
     there, here = tmp_path / "there", tmp_path / "here"
     there.mkdir()
     monkeypatch.chdir(there)
-    run_id = train(tiny("bp"), "e", forks.new_store(there))
+    run_id = train(tiny("bp"), "e", new_store(there))
     fa_tracking.audit("e", f"sqlite:///{there}/mlflow.db", pictures=False)
     monkeypatch.chdir(tmp_path)
     there.rename(here)
@@ -335,11 +336,12 @@ with fa_tracking.start_run(experiment="e", method="bp", seed=1, architecture="ml
 """
 
 
+@pytest.mark.cluster
 def test_under_torchrun_rank_zero_alone_writes_one_run_and_all_ranks_have_the_report(tmp_path: Path) -> None:
-    uri = forks.new_store(tmp_path)
+    uri = new_store(tmp_path)
     (tmp_path / "train.py").write_text(TOGETHER)
-    command = [forks.python(), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train.py"]
-    env = {**os.environ, **forks.environment(), "MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train.py"]
+    env = {**os.environ, "MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = sorted(line.split(" ", 3) for line in done.stdout.splitlines() if line.startswith("rank"))

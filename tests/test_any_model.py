@@ -319,7 +319,10 @@ def reentrant(model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("around", [torch.compile, nn.DataParallel, reentrant, nn.Module.train])
+@pytest.mark.parametrize(
+    "around",
+    [pytest.param(torch.compile, marks=pytest.mark.compile), nn.DataParallel, reentrant, nn.Module.train],
+)
 @pytest.mark.parametrize("inside", [nullcontext, autocast, torch.no_grad])
 def test_what_stands_around_a_network_changes_no_number(
     around: Callable[[nn.Module], nn.Module], inside: Callable[[], AbstractContextManager[None]]

@@ -4,17 +4,20 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 
-import forks
 import pytest
 import requests
 import servers
 from mlflow import MlflowClient
+from stores import new_store
 
 from fa_tracking.tracking import names
+
+pytestmark = pytest.mark.server
 
 ADMIN, ALICE, BOB = ("admin", "a password for admin"), ("alice", "a password for alice"), ("bob", "a password for bob")
 HTML = "<script>alert('Γ')</script> & co"
@@ -51,7 +54,7 @@ def add_run(store: str, experiment: str, method: str, verdict: str | None = None
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    uri = forks.new_store(tmp_path_factory.mktemp("store"))
+    uri = new_store(tmp_path_factory.mktemp("store"))
     add_run(uri, "study", "bp", "trustworthy")
     add_run(uri, "study", "dfa", FLAGGED)
     add_run(uri, HTML, "fa", "trustworthy")
@@ -219,9 +222,9 @@ def test_with_a_login_a_caller_sees_what_mlflow_lets_him_see(with_login: str, st
 
 
 def test_a_login_that_is_not_configured_ends_the_server_with_one_line(store: str, tmp_path: Path) -> None:
-    command = [str(forks.folder() / "mlflow"), "server", "--app-name", "fa-track-basic-auth", "--workers", "2"]
+    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "fa-track-basic-auth", "--workers", "2"]
     command += ["--backend-store-uri", store, "--port", str(servers.free_port())]
-    env = {**os.environ, **forks.environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert "fa-track-basic-auth: A static secret key needs to be set" in done.stderr
     assert "Traceback" not in done.stderr

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from conftest import tiny
-from forks import new_store
 from mlflow import MlflowClient
+from stores import new_store
 from test_partial import log_run
 
 import fa_tracking

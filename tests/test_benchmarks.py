@@ -1,16 +1,13 @@
-"""Each benchmark runs, in a tiny size; what it measures is for people to read, not for a test to judge.
-
-It is a fork of a process that has imported the libraries (see forks.py).
-"""
+"""Each benchmark runs, in a tiny size; what it measures is for people to read, not for a test to judge."""
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
-import forks
 import pytest
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.bench
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 TRIED = [
     (
@@ -37,8 +34,8 @@ TRIED = [
 
 @pytest.mark.parametrize(("script", "arguments", "prints"), TRIED)
 def test_a_benchmark_runs_and_prints_its_ratio(script: str, arguments: str, prints: str) -> None:
-    env = {**os.environ, **forks.environment(), "PYTHONPATH": str(BENCHMARKS.parent)}
-    command = [forks.python(), str(BENCHMARKS / script), *arguments.split()]
+    env = {**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)}
+    command = [sys.executable, str(BENCHMARKS / script), *arguments.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     assert prints in done.stdout

@@ -1,7 +1,6 @@
 """The command line as a user's shell runs it: what it prints, where, and with which exit code."""
 
 import json
-import os
 import re
 import sqlite3
 import subprocess
@@ -12,11 +11,12 @@ from contextlib import closing
 from pathlib import Path
 
 import duckdb
-import forks
 import pytest
 from click.testing import CliRunner
 from conftest import Cli
 from mlflow import MlflowClient
+from shell import FA_TRACK, fa_track
+from stores import new_store
 
 from fa_tracking.cli import main
 
@@ -26,12 +26,11 @@ TINY = ["--width", "16", "--depth", "2", "--dataset", "digits", "--epochs", "1",
 @pytest.fixture(scope="module")
 def trained(workspace: Path) -> Path:
     """A workspace in which two runs were trained by hand, one by each door."""
-    env = {**os.environ, **forks.environment()}
-    for words in (["fa-track", "train", "bp"], ["python", "-m", "fa_tracking.trainers", "dfa"]):
+    for words in ([*FA_TRACK, "train", "bp"], [sys.executable, "-m", "fa_tracking.trainers", "dfa"]):
         command = [*words, "--experiment", "hand", *TINY]
-        done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=True, env=env)
+        done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=True)
         assert len(done.stdout.strip()) == 32
-    subprocess.run(["fa-track", "export"], cwd=workspace, capture_output=True, check=True, env=env)
+    assert fa_track("export").returncode == 0
     return workspace
 
 
@@ -180,7 +179,7 @@ def test_a_run_without_a_checkpoint_and_a_corrupt_one_do_not_stop_the_audit(trai
 
 
 def test_a_page_that_cannot_be_logged_is_not_written(trained: Path, tmp_path: Path) -> None:
-    uri = forks.new_store(tmp_path)
+    uri = new_store(tmp_path)
     client = MlflowClient(uri)
     (tmp_path / "file").touch()
     run = client.create_run(client.create_experiment("walled", artifact_location=str(tmp_path / "file" / "in")))
@@ -248,15 +247,14 @@ def test_two_studies_at_once_share_the_work_and_a_killed_one_leaves_no_process(t
     grids = "[{parameters: {method: {values: [bp]}, width: {values: [8, 9]}}}]"
     shared = study_file(trained, "shared", grids=grids, fixed="{dataset: digits, depth: 2, epochs: 3}")
     study, pipes = ["study", "run"], {"stderr": subprocess.PIPE, "text": True, "cwd": trained}
-    env = {**os.environ, **forks.environment()}
-    both = [subprocess.Popen(["fa-track", *study, shared], env=env, **pipes) for _ in range(2)]
+    both = [subprocess.Popen([*FA_TRACK, *study, shared], **pipes) for _ in range(2)]
     said = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert cli("study", "status", shared).stdout == "4 done\n"
     finished = sum(text.count(": done") for text in said)
     assert finished == 4, said
     endless = study_file(trained, "endless", grids=grids, fixed="{dataset: digits, depth: 2, epochs: 100000}")
-    command = [sys.executable, "-c", "from fa_tracking.cli import main; main()", *study, endless, "--jobs", "2"]
+    command = [*FA_TRACK, *study, endless, "--jobs", "2"]
     process = subprocess.Popen(command, cwd=trained, stderr=subprocess.DEVNULL)
     wait_for(lambda: running(trained, "endless") == 2)
     assert cli("study", "status", endless).stdout == "2 running, 2 missing\n"

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import forks
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from stores import new_store
 
 from fa_tracking import cells
 from fa_tracking.auditor.control import Control, Controls
@@ -29,7 +29,7 @@ Make = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return forks.new_store(tmp_path_factory.mktemp("store"))
+    return new_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from pages import PAGES, TUTORIAL, needs_demo, type_page
 
+pytestmark = pytest.mark.pages
+
 
 @pytest.fixture(scope="module")
 def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -1,11 +1,9 @@
 """What the documents tell a user to do, done."""
 
-import os
 import re
 import subprocess
+import sys
 from pathlib import Path
-
-import forks
 
 from fa_tracking.results.database import connect
 
@@ -13,8 +11,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 def printed(program: str) -> str:
-    command, env = [forks.python(), str(DOCS / program)], {**os.environ, **forks.environment()}
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, str(DOCS / program)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_the_page_of_the_reproduction_is_what_its_command_writes_from_the_reference_results() -> None:

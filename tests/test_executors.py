@@ -142,7 +142,6 @@ def cluster() -> Iterator[Any]:
         made.shutdown()
 
 
-@pytest.mark.long
 def test_every_cell_of_a_study_ends_once_though_a_node_dies(cluster: Any, workspace: Path, uri: str) -> None:
     from fa_tracking import audit
     from fa_tracking.trainers.study import schedule

@@ -2,20 +2,20 @@
 
 import json
 import math
-import os
 import signal
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import duckdb
-import forks
 import pytest
 import servers
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from stores import new_store
 
 from fa_tracking.cli import main
 from fa_tracking.errors import UsageError
@@ -32,7 +32,7 @@ TABLES = ("runs", "params", "tags", "metrics", "layers", "audits", "knockouts", 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store with two experiments, and every number that is hard to carry."""
-    uri = forks.new_store(tmp_path_factory.mktemp("store"))
+    uri = new_store(tmp_path_factory.mktemp("store"))
     client = MlflowClient(uri)
     for name in ("one", "it's two"):
         experiment = client.create_experiment(name)
@@ -71,6 +71,7 @@ def content(database: Path) -> dict[str, list[tuple]]:
         return found
 
 
+@pytest.mark.server
 def test_direct_and_through_a_server_the_tables_are_identical(uri: str, server: str, tmp_path: Path) -> None:
     said: list[str] = []
     export(tmp_path / "direct.duckdb", uri, say=said.append)
@@ -83,6 +84,7 @@ def test_direct_and_through_a_server_the_tables_are_identical(uri: str, server: 
     assert len(directly["runs"]) == 6 and len(directly["metrics"]) == 60
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("database", [servers.postgresql, servers.mysql])
 def test_other_databases_give_the_tables_that_the_client_gives(
     database: Callable[[], AbstractContextManager[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -105,7 +107,7 @@ def test_other_databases_give_the_tables_that_the_client_gives(
 
 
 def test_a_second_export_reads_only_what_is_new_or_changed(tmp_path: Path) -> None:
-    uri, database = forks.new_store(tmp_path), tmp_path / "r.duckdb"
+    uri, database = new_store(tmp_path), tmp_path / "r.duckdb"
     client = MlflowClient(uri)
     experiment = client.create_experiment("grows")
     old, going = add_run(client, experiment, 1), add_run(client, experiment, 2, finish=False)
@@ -155,13 +157,13 @@ def test_an_export_that_is_killed_leaves_the_old_database_whole(uri: str, tmp_pa
         "e.refuse_other_files = lambda *_: None\n"
         "e.export(sys.argv[1], sys.argv[2])\n"
     )
-    command, env = [forks.python(), "-c", program, str(database), uri], {**os.environ, **forks.environment()}
-    assert subprocess.run(command, env=env, check=False).returncode == 128 + signal.SIGKILL
+    command = [sys.executable, "-c", program, str(database), uri]
+    assert subprocess.run(command, check=False).returncode == 128 + signal.SIGKILL
     assert content(database) == before
 
 
 def test_a_run_in_training_never_waits_for_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    uri = forks.new_store(tmp_path)
+    uri = new_store(tmp_path)
     client = MlflowClient(uri)
     run = add_run(client, client.create_experiment("busy"), 1, finish=False)
     monkeypatch.setattr(direct, "CHUNK", 2)
@@ -210,7 +212,7 @@ def test_a_password_in_the_address_of_a_store_goes_no_further() -> None:
 def test_a_run_whose_audit_cannot_be_read_is_named_each_time_and_the_others_are_exported(
     tag: str, value: str, tmp_path: Path
 ) -> None:
-    uri, database, said = forks.new_store(tmp_path), str(tmp_path / "r.duckdb"), []
+    uri, database, said = new_store(tmp_path), str(tmp_path / "r.duckdb"), []
     client = MlflowClient(uri)
     experiment = client.create_experiment("mixed")
     good, bad = (add_run(client, experiment, seed) for seed in (1, 2))
@@ -258,14 +260,14 @@ sys.exit(any(process.exitcode for process in processes))
 
 def test_processes_that_begin_at_once_make_one_new_store_between_them(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    command, env = [forks.python(), "-c", AT_ONCE, uri], {**os.environ, **forks.environment()}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", AT_ONCE, uri]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert export(tmp_path / "r.duckdb", uri, "one").metrics == 3
 
 
 def test_ten_thousand_audited_runs_fit_into_the_memory_that_an_export_takes(tmp_path: Path) -> None:
-    uri = forks.new_store(tmp_path)
+    uri = new_store(tmp_path)
     client = MlflowClient(uri)
     first = add_run(client, client.create_experiment("many"), 0)
     numbers = ("headline_accuracy", "control_accuracy", "margin_pp", "max_block_growth", "deepest_residual_norm")

@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import forks
 import pytest
 from mlflow import MlflowClient
+from stores import new_store
 
 from fa_tracking.results.export.sources.sql import SqlSource
 from fa_tracking.scratch import scratch
@@ -31,19 +31,19 @@ with scratch.scratch(sys.argv[1]):
 """
 
 
-@pytest.mark.long
+@pytest.mark.faults
 def test_what_is_killed_filled_or_taken_away_loses_nothing_and_many_are_in_nobodys_way() -> None:
     """In one process, whose imports take most of the time."""
     trials = ("train", "study", "export", "audit", "disk", "many", "server")
-    command = [forks.python(), "-m", "tests.faults", "--small", "--kills", "1", *trials]
-    env = {**os.environ, **forks.environment()}
+    command = [sys.executable, "-m", "tests.faults", "--small", "--kills", "1", *trials]
+    env = os.environ
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert done.stdout.count(" 0 broken; ") == len(trials), done.stdout
 
 
 def test_an_export_reads_a_store_whose_writer_was_killed_in_a_transaction(tmp_path: Path) -> None:
-    uri = forks.new_store(tmp_path)
+    uri = new_store(tmp_path)
     client = MlflowClient(uri)
     client.create_run("0")
     subprocess.run([sys.executable, "-c", DIES_IN_A_TRANSACTION, str(tmp_path / "mlflow.db")], check=False)

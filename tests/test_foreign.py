@@ -9,10 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 
 import duckdb
-import forks
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from stores import new_store
 
 from fa_tracking.cli import main
 from fa_tracking.errors import FATrackError, UsageError
@@ -28,7 +28,7 @@ SECRET = "what no other laboratory may learn"
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = tmp_path_factory.mktemp("theirs")
-    uri = forks.new_store(here)
+    uri = new_store(here)
     client = MlflowClient(uri)
     for experiment in ("a", "b"):
         home = client.create_experiment(experiment)

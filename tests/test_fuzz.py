@@ -5,6 +5,8 @@ from collections import Counter
 import fuzz
 import pytest
 
+pytestmark = pytest.mark.fuzz
+
 CASES = 500
 """Of all readers together, by their weights."""
 

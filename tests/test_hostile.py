@@ -14,7 +14,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import forks
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -23,6 +22,7 @@ from fuzz import checkpoint as checkpoints
 from fuzz._values import BOMB
 from fuzz.sql import STATEMENTS
 from mlflow import MlflowClient
+from stores import new_store
 
 from fa_tracking.auditor import write
 from fa_tracking.auditor.evidence import eval_data, logged_model
@@ -219,7 +219,7 @@ def test_a_study_is_listed_without_what_a_terminal_acts_on(tmp_path: Path) -> No
     grid = {"method": {"values": ["bp"]}, "architecture": {"values": [TERMINAL]}}
     file = tmp_path / "esc.yaml"
     file.write_text(json.dumps({"title": "t", "experiment": "e", "seeds": [1], "grids": [{"parameters": grid}]}))
-    done = CliRunner().invoke(main, ["study", "list", str(file), "--tracking-uri", forks.new_store(tmp_path)])
+    done = CliRunner().invoke(main, ["study", "list", str(file), "--tracking-uri", new_store(tmp_path)])
     assert "\ufffd[31mred" in done.stdout, done.output
     assert "\x1b" not in done.output and "\x07" not in done.output
 
@@ -230,7 +230,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from fa_tracking.results.export.export import export
 
     folder = tmp_path_factory.mktemp("texts")
-    uri = forks.new_store(folder)
+    uri = new_store(folder)
     client = MlflowClient(uri)
     where = client.create_experiment(f"odd {SCRIPT} {TERMINAL}")
     for seed, text in enumerate(NAMES):

@@ -8,12 +8,12 @@ from typing import Any, get_args, get_type_hints
 
 import click
 import duckdb
-import forks
 import pytest
 from click.testing import CliRunner
 from conftest import tiny
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from stores import new_store
 
 from fa_tracking import cells
 from fa_tracking.auditor.control import Control, Controls
@@ -80,7 +80,7 @@ Make = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return forks.new_store(tmp_path_factory.mktemp("store"))
+    return new_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """Training under Lightning and Hugging Face, tracked by a callback: what stands in the store, and nothing disturbed."""
 
-import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import forks
 import mlflow
 import pytest
 import torch
@@ -328,8 +327,8 @@ t.hugging_face_train(pathlib.Path({str(tmp_path)!r}), t.hugging_face_callback({u
 """
     client = MlflowClient(uri)
     made = {report_to: client.create_experiment(report_to) for report_to in ("none", "mlflow")}  # their callback's name
-    command, env = [forks.python(), "-c", program], {**os.environ, **forks.environment()}
-    piped = partial(subprocess.Popen, stderr=subprocess.PIPE, text=True, env=env)
+    command = [sys.executable, "-c", program]
+    piped = partial(subprocess.Popen, stderr=subprocess.PIPE, text=True)
     started = [piped([*command, report_to]) for report_to in made]
     for process, experiment in zip(started, made.values(), strict=True):
         assert process.communicate()[1].endswith("KeyboardInterrupt\n")
@@ -344,8 +343,8 @@ t.hugging_face_train(pathlib.Path({str(tmp_path)!r}), t.hugging_face_callback({u
 @pytest.mark.parametrize(("framework", "extra"), [("lightning", "lightning"), ("transformers", "transformers")])
 def test_without_the_extra_one_line_names_it(framework: str, extra: str) -> None:
     program = f"import sys; sys.modules[{framework!r}] = None; import fa_tracking.integrations.{framework}"
-    command, env = [forks.python(), "-c", program], {**os.environ, **forks.environment()}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith(f"pip install 'fa-track[{extra}]'")
     assert done.stderr.count("Traceback") == 1

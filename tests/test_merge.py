@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import forks
 import pytest
 from conftest import Cli
 from mlflow import MlflowClient
+from stores import new_store
 
 from fa_tracking.dashboards.page import write_html
 from fa_tracking.errors import FATrackError, UsageError
@@ -25,7 +25,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Two laboratories' stores: one experiment of one name in both, its runs alike but for what was measured."""
     found = {}
     for laboratory, accuracy in ACCURACY.items():
-        uri = forks.new_store(tmp_path_factory.mktemp(laboratory))
+        uri = new_store(tmp_path_factory.mktemp(laboratory))
         client = MlflowClient(uri)
         both = client.create_experiment("both")
         control = add_run(client, both, 0, accuracy, "")

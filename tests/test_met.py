@@ -9,10 +9,10 @@ import warnings
 from pathlib import Path
 
 import duckdb
-import forks
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from shell import FA_TRACK
 
 from fa_tracking import start_run
 from fa_tracking.cli import main
@@ -23,12 +23,12 @@ TINY = ["--width", "16", "--depth", "2", "--dataset", "digits", "--experiment", 
 
 def environment() -> dict[str, str]:
     """As a user's shell has it: without the store that MLflow has put there for the tests of this process."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")} | forks.environment()
+    return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
 
 
 def test_a_training_says_its_run_at_the_start_and_after_ctrl_c_how_to_go_on(tmp_path: Path) -> None:
     env = environment()
-    command = ["fa-track", "train", "bp", *TINY, "--epochs", "100000", "--state-seconds", "0", "--abort-on", "n"]
+    command = [*FA_TRACK, "train", "bp", *TINY, "--epochs", "100000", "--state-seconds", "0", "--abort-on", "n"]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
     ) as running:
@@ -77,9 +77,9 @@ def test_ctrl_c_before_a_training_begins_says_the_command_that_goes_on(tmp_path:
     env = environment()
     with said.open("w") as file:
         running = subprocess.Popen(
-            ["fa-track", *command], cwd=tmp_path, stdout=file, stderr=file, env=env, start_new_session=True
+            [*FA_TRACK, *command], cwd=tmp_path, stdout=file, stderr=file, env=env, start_new_session=True
         )
-        time.sleep(3)  # while it imports, and so does the process that all others are forks of
+        time.sleep(3)  # while it imports
         os.killpg(running.pid, signal.SIGINT)
         assert running.wait(60) == 130
     time.sleep(1)

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import forks
 import pytest
 from click.testing import CliRunner
 from conftest import empty_database
 from mlflow import MlflowClient
+from stores import new_store
 
 from fa_tracking.cli import main
 from fa_tracking.errors import UsageError
@@ -24,7 +24,7 @@ NAMES = ["x[1]", "x1", "x*", "xy", "x?", "it's 100 %", "~x1", "a b"]
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs of two methods in each experiment; the accuracy is 0.01 times the place of its name."""
     here = tmp_path_factory.mktemp("names")
-    client = MlflowClient(forks.new_store(here))
+    client = MlflowClient(new_store(here))
     for place, name in enumerate(NAMES):
         home = client.create_experiment(name)
         for method in ("bp", "dfa"):

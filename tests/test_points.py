@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import forks
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from servers import tracking_server
+from stores import new_store
 
 import fa_tracking
 from fa_tracking import cells
@@ -33,7 +33,7 @@ NOW = 1_700_000_000_000
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
-    return forks.new_store(tmp_path)
+    return new_store(tmp_path)
 
 
 def run(uri: str, points: list[tuple[str, float, int, int]] = [], experiment: str = "e", **params: Any) -> str:  # noqa: B006
@@ -104,6 +104,7 @@ TWICE = [
 ]
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("through", ["the database", "a server", "a folder"])
 def test_of_a_value_logged_twice_at_a_step_the_last_counts_everywhere(
     store: str, tmp_path: Path, through: str, monkeypatch: pytest.MonkeyPatch
@@ -141,6 +142,7 @@ def test_at_one_millisecond_the_larger_value_and_nan_before_all_count_as_the_lat
     assert found[1]["accuracy/test"] == 0.9 and math.isnan(found[2]["accuracy/test"])
 
 
+@pytest.mark.server
 def test_a_point_that_is_logged_late_to_a_finished_run_reaches_an_incremental_export_of_a_server(
     store: str, tmp_path: Path
 ) -> None:
@@ -162,6 +164,7 @@ def test_a_point_that_is_logged_late_to_a_finished_run_reaches_an_incremental_ex
         assert values(database, asked) == values(whole, asked) == values(tmp_path / "direct.duckdb", asked)
 
 
+@pytest.mark.server
 def test_more_points_than_a_server_hands_out_at_once_are_all_read(store: str, tmp_path: Path) -> None:
     run_id, client = run(store), MlflowClient(store)
     for start in range(0, 26_000, 1000):
@@ -176,6 +179,7 @@ def test_more_points_than_a_server_hands_out_at_once_are_all_read(store: str, tm
 ABSURD = ["residual_norm/h99999999999", "grad_norm/g10000", "alignment/l007", "nudge/l4294967296", "perturbation/l00"]
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("through", ["the database", "a server"])
 def test_an_absurd_name_of_a_metric_is_named_and_stops_nobody(store: str, tmp_path: Path, through: str) -> None:
     run_id = run(store, [(key, 1.5, 0, 1) for key in ABSURD])
@@ -342,6 +346,7 @@ def test_the_sources_agree_on_which_parents_are_trainings(store: str, tmp_path: 
     assert found == {training.info.run_id for training in stores.trainings(client, [home])} and len(found) == 4
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("through", ["the database", "a server"])
 def test_a_run_that_only_holds_nested_ones_is_no_training(store: str, tmp_path: Path, through: str) -> None:
     client = MlflowClient(store)

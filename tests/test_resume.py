@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import forks
 import pytest
 import torch
 from conftest import Cli, tiny
@@ -62,8 +61,8 @@ def killed(workspace: Path) -> str:
     uri = f"sqlite:///{workspace / 'mlflow.db'}"
     tracked.train(tiny("bp", epochs=0), "first", uri)  # the store itself
     configs = [json.dumps(vars(tiny(method, **changes))) for method, changes in CONFIGS.items()]
-    command = [forks.python(), "-c", KILL_THEMSELVES, json.dumps(uri), *configs]
-    subprocess.run(command, env={**os.environ, **forks.environment()}, check=True)
+    command = [sys.executable, "-c", KILL_THEMSELVES, json.dumps(uri), *configs]
+    subprocess.run(command, env=os.environ, check=True)
     return uri
 
 

@@ -145,6 +145,7 @@ def test_a_stack_shows_the_states_of_each_cell_alone_recorded_or_not(
         assert measure(captures)["remarks"] == measure(own)["remarks"]
 
 
+@pytest.mark.compile
 def test_what_is_compiled_is_what_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack, "UNRECORDED", 2)
     monkeypatch.setattr(recorded, "UNCOMPILED", recorded.UNRECORDED + 1)

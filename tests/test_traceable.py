@@ -2,18 +2,16 @@
 
 import json
 import math
-import os
 import re
 import statistics
-import subprocess
 from importlib.resources import files
 from pathlib import Path
 
 import duckdb
-import forks
 import pytest
 from click.testing import CliRunner
 from conftest import Cli
+from shell import fa_track
 
 from fa_tracking.cli import main
 from fa_tracking.errors import UsageError
@@ -304,16 +302,15 @@ def test_a_claim_that_is_wrong_or_reaches_out_is_refused_in_one_line(
 
 
 def test_the_documents_hold_no_stale_number_and_the_evidence_is_what_its_command_writes(tmp_path: Path) -> None:
-    program, env = "fa-track", {**os.environ, **forks.environment()}
     reference = ["--db", str(ROOT / "docs/reference-results")]
     documents = [str(path) for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))]
-    command = [program, "verify", "--left-out", "4", *documents, *reference]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    command = ["verify", "--left-out", "4", *documents, *reference]
+    done = fa_track(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stderr.startswith("0 markers")
     evidence = tmp_path / "claims.md"
-    command = [program, "claims", "check", str(ROOT / "docs/claims.yaml"), *reference, "-o", str(evidence)]
-    assert subprocess.run(command, env=env, capture_output=True, check=False).returncode in (0, 3)
+    command = ["claims", "check", str(ROOT / "docs/claims.yaml"), *reference, "-o", str(evidence)]
+    assert fa_track(*command).returncode in (0, 3)
     assert evidence.read_text() == (ROOT / "docs/claims.md").read_text()
 
 

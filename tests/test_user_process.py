@@ -11,8 +11,8 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import forks
 import pytest
+from stores import new_store
 
 from fa_tracking.executors import local
 from fa_tracking.tracking import _mlflow_compat
@@ -91,7 +91,7 @@ assert sorted(ended) == ["FAILED", "FINISHED", "FINISHED", "FINISHED"], ended
 
 
 def test_a_run_leaves_the_process_as_it_found_it(tmp_path: Path) -> None:
-    uri = forks.new_store(tmp_path)
+    uri = new_store(tmp_path)
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
     command = [sys.executable, "-c", LEAVES_NO_TRACE, uri]
     done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False)

@@ -4,6 +4,7 @@ A command is ``fa_tracking.cli.main`` in a fork of this process, which has impor
 the command at its work and not at its imports.
 """
 
+import atexit
 import math
 import multiprocessing
 import os
@@ -16,14 +17,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from fa_tracking.scratch import PREFIX
-from tests.forks import copied_store, make_store
+from tests.stores import TEMPLATE, new_store
 
 FORK = multiprocessing.get_context("fork")
 LONGEST = 600
@@ -74,21 +75,13 @@ class Count:
         return f"{self.kills} kills{ended} in the {self.seconds:.1f} s of an undisturbed run"
 
 
-@cache
-def _folder_of_empty_store() -> "tempfile.TemporaryDirectory[str]":
-    made = tempfile.TemporaryDirectory(prefix="faults-")
-    make_store(Path(made.name))
-    return made
-
-
-def new_store(here: Path) -> None:
-    """An empty store: a copy, since MLflow takes seconds to make one."""
-    copied_store(Path(_folder_of_empty_store().name), here)
-
-
 def warm() -> None:
     """Import what commands import, and let MLflow make a store, before anything is forked."""
-    _folder_of_empty_store()
+    if TEMPLATE not in os.environ:
+        os.environ[TEMPLATE] = tempfile.mkdtemp(prefix="faults-")
+        atexit.register(shutil.rmtree, os.environ[TEMPLATE], ignore_errors=True)
+    with tempfile.TemporaryDirectory() as unused:
+        new_store(Path(unused))
     for module in IMPORTED:
         import_module(module)
     torch = import_module("torch")

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults._kill import SAID, fa_track, new_store, started
+from tests.faults._kill import SAID, fa_track, started
 from tests.faults._store import TINY, learned, runs
 from tests.faults.export import held
+from tests.stores import new_store
 
 TRAIN = ("train", "dfa", "--experiment", "small", "--epochs", "4", "--checkpoint-every", "1", *TINY)
 AUDIT = ("audit", "--experiment", "small")

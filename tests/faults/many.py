@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from tests.faults._kill import fa_track, new_store, started
+from tests.faults._kill import fa_track, started
 from tests.faults._store import TINY, runs
+from tests.stores import new_store
 
 PROCESSES = 8
 READERS = (("audit", "--experiment", "many", "--no-pictures"), ("export",))

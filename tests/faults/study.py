@@ -1,15 +1,18 @@
 """A study of four runs, two at a time."""
 
+import os
 import re
+import socket
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 from fa_tracking.cli import main
 from fa_tracking.tracking import names
 from tests.faults._kill import Left, fa_track
 from tests.faults._store import Run, learned, runs
-from tests.forks import fork_workers
 
 WORDS = ["study", "run", "small.yaml", "--jobs", "2"]
 STUDY = """
@@ -68,3 +71,23 @@ def unlike(left: Left, again: Held, after: Held) -> Iterator[str]:
             yield f"{config[:8]} was finished, and was done again"
         if learned(run) != learned(after[config][0]):
             yield f"{config[:8]} differs from the run that was never killed"
+
+
+def fork_workers() -> None:
+    """Make the workers of this process's executor forks of it as it stands, before it opens a store."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("")  # in no folder: Linux chooses a name
+    listener.listen()
+    alive_r, alive_w = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(alive_w)
+        try:
+            forkserver.main(listener.detach(), alive_r, [])
+        finally:
+            os._exit(0)  # when the command and its workers have ended
+    os.close(alive_r)
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    server._forkserver_address = listener.getsockname()
+    server._forkserver_alive_fd, server._forkserver_pid = alive_w, pid
+    listener.close()
