@@ -106,7 +106,7 @@ def page(experiment: str, answer: Answer, mlflow_url: str | None = None, progres
         every=f"{mlflow_url}fa/" if mlflow_url and mlflow_url.startswith("/") else None,  # on MLflow's own server
         first_rows=FIRST_ROWS,
         data=_packed(data),
-        bundle=_bundle(),
+        bundle=bundle(),
     )
 
 
@@ -204,7 +204,7 @@ def _packed(data: Any) -> str:
 
 
 @cache
-def _bundle() -> str:
+def bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, from vl-convert's own copy.
 
     It is kept in the user's cache folder: vl-convert takes seconds to make it.

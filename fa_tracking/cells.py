@@ -107,7 +107,7 @@ def meaning(params: Mapping[str, Any], key: str) -> str | None:
         params: as MLflow holds them, or ``apart``.
     """
     if key == names.TRAINABLE_BLOCKS:
-        return _in_one_wording(params).get(key, ALL_BLOCKS)
+        return in_one_wording(params).get(key, ALL_BLOCKS)
     value = params.get(key, ABSENT.get(key))
     return None if value is None else plain(value, key)
 
@@ -117,7 +117,7 @@ def apart(params: Mapping[str, Any]) -> dict[str, str]:
 
     ``trainable_blocks`` is there where not all blocks are trained, whichever param a run says it by.
     """
-    said = {key: plain(value, key) for key, value in _in_one_wording(params).items() if key != SEED}
+    said = {key: plain(value, key) for key, value in in_one_wording(params).items() if key != SEED}
     return {key: value for key, value in said.items() if key not in ABSENT or value != plain(ABSENT[key], key)}
 
 
@@ -229,7 +229,7 @@ def count(value: Any) -> int | None:
     return int(text) if re.fullmatch("[0-9]{1,9}", text) and str(value).strip(BLANKS).lower() not in TRUTH else None
 
 
-def _in_one_wording(params: Mapping[str, Any]) -> dict[str, Any]:
+def in_one_wording(params: Mapping[str, Any]) -> dict[str, Any]:
     """A run's params as cells are told apart by them: ``trainable_blocks`` where not all are trained, else neither.
 
     A value of either param that cannot be read stays as it is, unless the other one says how many.

@@ -11,7 +11,7 @@ from pathlib import Path
 PREFIX = ".fa-track-"
 _MADE = re.compile(rf"{re.escape(PREFIX)}[a-z0-9_]{{8}}")
 """As ``tempfile`` names them: another folder is somebody's own."""
-_OPENS_FOLDERS = os.name == "posix"
+OPENS_FOLDERS = os.name == "posix"
 """Windows does not."""
 
 
@@ -49,7 +49,7 @@ def _make(parent: Path) -> tuple[Path, int]:
 def _remove(folder: Path, lock: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     os.close(lock)
-    if not _OPENS_FOLDERS:
+    if not OPENS_FOLDERS:
         with suppress(OSError):  # another process looks whether it is left
             _beside(folder).unlink()
 
@@ -63,7 +63,7 @@ def _lock(folder: Path) -> int:
     """
     from filelock import lock_descriptor
 
-    handle = os.open(folder, os.O_RDONLY) if _OPENS_FOLDERS else os.open(_beside(folder), os.O_RDWR | os.O_CREAT)
+    handle = os.open(folder, os.O_RDONLY) if OPENS_FOLDERS else os.open(_beside(folder), os.O_RDWR | os.O_CREAT)
     try:
         if not lock_descriptor(handle, blocking=False):
             raise BlockingIOError(f"{folder} is another process's")

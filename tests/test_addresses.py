@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -147,8 +148,9 @@ def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     before = next(
         down
         for text in _mlflow_compat.migrations()
-        if schema._of_migration(text, "revision") == schema.version(uri)
-        and (down := schema._of_migration(text, "down_revision"))
+        if (found := dict(re.findall(r"^(revision|down_revision) = ['\"](\w+)", text, re.MULTILINE)))
+        and found["revision"] == schema.version(uri)
+        and (down := found.get("down_revision"))
     )
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         database.execute("update alembic_version set version_num = ?", [before])

@@ -27,7 +27,7 @@ def test_batches_are_drawn_on_the_device_of_the_data(augmentation: str) -> None:
     with FakeTensorMode():
         found = [
             (x.device.type, y.device.type)
-            for x, y in loop._shuffled(images("cuda"), config, torch.Generator(), torch.Generator())
+            for x, y in loop.shuffled_batches(images("cuda"), config, torch.Generator(), torch.Generator())
         ]
     assert found == [("cuda", "cuda")] * 3
 
@@ -46,7 +46,7 @@ def test_what_a_rule_sends_back_lies_on_the_device_of_the_network(method: str, a
         model, rule = (module.to("cuda") for module in (drawn.model, drawn.rule))
         try:
             found = rule.signals(
-                model, *next(loop._shuffled(images("cuda"), config, torch.Generator(), torch.Generator()))
+                model, *next(loop.shuffled_batches(images("cuda"), config, torch.Generator(), torch.Generator()))
             )
         except RuntimeError as error:
             if "hasPrimaryContext" in str(error):

@@ -25,7 +25,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 DIES_IN_SCRATCH = """
 import os, signal, sys
 from fa_tracking import scratch
-scratch._OPENS_FOLDERS = sys.argv[2] == "True"
+scratch.OPENS_FOLDERS = sys.argv[2] == "True"
 with scratch.scratch(sys.argv[1]):
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -56,7 +56,7 @@ def test_an_export_reads_a_store_whose_writer_was_killed_in_a_transaction(tmp_pa
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not(
     opens_folders: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fa_tracking.scratch._OPENS_FOLDERS", opens_folders)  # Windows opens none
+    monkeypatch.setattr("fa_tracking.scratch.OPENS_FOLDERS", opens_folders)  # Windows opens none
     subprocess.run([sys.executable, "-c", DIES_IN_SCRATCH, str(tmp_path), str(opens_folders)], check=False)
     (left,) = tmp_path.glob("*/")
     with scratch(tmp_path) as first, scratch(tmp_path) as second:

@@ -18,7 +18,7 @@ from fa_tracking import diagnose
 from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.functional import functional
 from fa_tracking.protocol.functional_report import Effect, Functional, in_short
-from fa_tracking.protocol.moves import _change, drawn
+from fa_tracking.protocol.moves import drawn, loss_change
 from fa_tracking.protocol.probe import capture_all
 from fa_tracking.trainers import data
 from fa_tracking.trainers.cell import cell_of
@@ -360,7 +360,7 @@ def test_the_change_of_a_loss_has_its_digits_whatever_its_size(size: float, step
     logits = size * torch.randn(50, 3, generator=draw, dtype=torch.float64)
     moved = logits + step * torch.randn(50, 3, generator=draw, dtype=torch.float64)
     labels = torch.randint(3, (50,), generator=draw)
-    found = _change(logits, moved, labels)
+    found = loss_change(logits, moved, labels)
     rows = zip(logits.tolist(), moved.tolist(), labels.tolist(), strict=True)
     right = torch.tensor([exact_change(*row) for row in rows], dtype=torch.float64)
     spacing = 1e-15 * torch.maximum(logits.abs(), moved.abs()).amax(dim=1)  # of the logits themselves, in each term

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -332,12 +333,18 @@ def test_numbers_stay_numbers_in_csv(database: Path) -> None:
 
 @pytest.mark.parametrize("before", ["", " ", "\n", "\r\n", "\t", "\v", "\xa0 "])
 def test_white_space_hides_no_formula_in_csv(before: str) -> None:
-    from fa_tracking.publishing.tables import _no_formula
+    from fa_tracking.publishing.tables import render
+
+    def in_csv(text: str) -> str:
+        with duckdb.connect() as connection:
+            answer = connection.sql("select $text as x", params={"text": text})
+            (_, (cell,)) = csv.reader(io.StringIO(render(answer, "csv"), newline=""))
+        return cell
 
     for text in ("=2+2", "@x", "-x"):
-        assert _no_formula(before + text) == f"'{before}{text}"
-    assert _no_formula(f"{before}-0.5") == f"{before}-0.5"
-    assert _no_formula(f" {before}a=b") == f" {before}a=b"
+        assert in_csv(before + text) == f"'{before}{text}"
+    assert in_csv(f"{before}-0.5") == f"{before}-0.5"
+    assert in_csv(f" {before}a=b") == f" {before}a=b"
 
 
 @pytest.mark.parametrize("statement", [s for s in STATEMENTS if "{t}" not in s])

@@ -164,9 +164,9 @@ def test_the_database_reads_what_is_frozen_as_the_auditor_does(every_spelling: A
         assert blocks == cells.trained_blocks(params), params
         assert bool(is_frozen) == cells.is_frozen(params), params
         mine = sorted((key, value) for run, key, value in told if run == run_id)
-        assert mine == sorted(cells._in_one_wording({"method": "dfa"} | params).items()), params
+        assert mine == sorted(cells.in_one_wording({"method": "dfa"} | params).items()), params
     found = {run_id: cell for run_id, _, _, cell in rows}
-    wordings = {run_id: frozenset(cells._in_one_wording(made[run_id]).items()) for run_id in made}
+    wordings = {run_id: frozenset(cells.in_one_wording(made[run_id]).items()) for run_id in made}
     for a, b in itertools.combinations(made, 2):
         assert (found[a] == found[b]) == (wordings[a] == wordings[b]), (made[a], made[b])
 

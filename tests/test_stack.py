@@ -162,8 +162,8 @@ def test_what_is_compiled_is_what_was_recorded(monkeypatch: pytest.MonkeyPatch) 
         for one, other in zip(mine, theirs, strict=True):
             torch.testing.assert_close(other.logits, one.logits, rtol=1e-9, atol=1e-12)
             torch.testing.assert_close(other.grads, one.grads, rtol=1e-7, atol=1e-12)
-    assert all(isinstance(p, fx.GraphModule) for p in stacks[0]._states._programs.values())
-    assert not any(isinstance(p, fx.GraphModule) for p in stacks[1]._states._programs.values())
+    assert all(isinstance(p, fx.GraphModule) for p in stacks[0].states.programs.values())
+    assert not any(isinstance(p, fx.GraphModule) for p in stacks[1].states.programs.values())
 
 
 def test_a_rule_that_draws_in_every_batch_is_not_stacked() -> None:

@@ -115,7 +115,7 @@ def test_what_is_said_in_one_line_is_not_logged_too_and_others_are_heard(caplog:
 
 
 def _work(pids: Connection) -> None:
-    local._end_with_parent()
+    local.end_with_parent()
     pids.send(os.getpid())
     time.sleep(600)
 

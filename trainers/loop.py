@@ -37,7 +37,7 @@ def train_epoch(cell: Cell, dataset: data.Dataset, epoch: int) -> Met:
     parts, is_clipped = clipped_parts(model), math.isfinite(config.clip_norm)
     samples = len(dataset.train.labels)
     losses, sizes, predicted, labels = [], [], [], []  # summed up once an epoch, not in every step
-    for x, y in _shuffled(dataset, config, cell.order, label_draw(config, epoch)):
+    for x, y in shuffled_batches(dataset, config, cell.order, label_draw(config, epoch)):
         optimizer.zero_grad()
         loss, logits = rule.backward(model, x, y, config.penalty)
         if is_clipped:
@@ -62,7 +62,7 @@ def begin_epoch(cell: Cell, epoch: int) -> None:
     cell.rule.begin_epoch(epoch, cell.config.epochs)
 
 
-def _shuffled(
+def shuffled_batches(
     dataset: data.Dataset, config: RunConfig, order: torch.Generator, draw: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     train, augment = dataset.train, AUGMENTATIONS[config.augmentation]

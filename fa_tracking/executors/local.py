@@ -57,7 +57,7 @@ def run(work: Work, jobs: Sequence[Any], needs: Needs) -> Outcomes:
 def _process(work: Work) -> ProcessPoolExecutor:
     """One process, which starts with its first job: the fork of a fresh one that has imported what the work needs."""
     start(getattr(work, "func", work).__module__)
-    return ProcessPoolExecutor(1, multiprocessing.get_context("forkserver"), initializer=_end_with_parent)
+    return ProcessPoolExecutor(1, multiprocessing.get_context("forkserver"), initializer=end_with_parent)
 
 
 def _outcome(future: Future[Any]) -> Any:
@@ -69,7 +69,7 @@ def _outcome(future: Future[Any]) -> Any:
         return Problem(as_line(error), lost=False)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """In a process of the pool: when the one that gave it work is killed, so is what it works on."""
 
     def wait_for_parent() -> None:

@@ -167,7 +167,7 @@ def _move(run: Pass, batch: Batch, copies: int, layer: int, draw: torch.Generato
         """(n, B) of at most ``copies`` steps (n, B, d)."""
         padded = torch.cat([steps, steps.new_zeros(copies - len(steps), *steps.shape[1:])])
         moved = run.continued(layer, spread(padded.flatten(0, 1)))
-        return (_change if precise else _rounded_change)(run.logits, moved, labels).view(copies, -1)[: len(steps)]
+        return (loss_change if precise else _rounded_change)(run.logits, moved, labels).view(copies, -1)[: len(steps)]
 
     found: list[Tensor] = []
     projections: dict[str, list[Tensor]] = {name: [] for name in known}
@@ -238,7 +238,7 @@ def unit_rms(credit: Tensor) -> Tensor:
     return scaled / torch.where(rms > 0, rms, 1.0)
 
 
-def _change(logits: Tensor, moved: Tensor, labels: Tensor) -> Tensor:
+def loss_change(logits: Tensor, moved: Tensor, labels: Tensor) -> Tensor:
     """ℓ of each sample's moved logits less ℓ of its logits: log(1 + Σ_j p_j (exp(δ_j − δ_y) − 1)), δ their change.
 
     That has its digits where the change is small beside the loss; where it halves the loss's odds or more, or a term

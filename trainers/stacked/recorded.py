@@ -38,7 +38,7 @@ class Recorded:
         """
         self._function, self._compiled = function, compiled
         self._unrecorded = UNRECORDED if unrecorded is None else unrecorded
-        self._programs: dict[Any, Program] = {}
+        self.programs: dict[Any, Program] = {}
         self._seen: Counter[Any] = Counter()
 
     def __call__(self, values: Sequence[Tensor], *inputs: Any) -> Any:
@@ -47,12 +47,12 @@ class Recorded:
         self._seen[key] += 1
         if self._seen[key] <= self._unrecorded:
             return self._function(values, *inputs)
-        if key not in self._programs:
-            self._programs[key] = self._recorded(values, *inputs)
+        if key not in self.programs:
+            self.programs[key] = self._recorded(values, *inputs)
         elif self._compiled and self._seen[key] == max(UNCOMPILED, self._unrecorded + 1) + 1:
-            self._programs[key] = _compiled(self._programs[key], values[0].device)
+            self.programs[key] = _compiled(self.programs[key], values[0].device)
         with torch.no_grad():
-            return self._programs[key](values, *inputs)
+            return self.programs[key](values, *inputs)
 
     def _recorded(self, values: Sequence[Tensor], *inputs: Any) -> Program:
         def function(values: list[Tensor], *inputs: Any) -> Any:

@@ -66,7 +66,7 @@ class Stack:
         self._optimizer = StackedOptimizer([cell.optimizer for cell in cells], of)
         self._step = Recorded(self._gradients, compiled)
         self._logits = Recorded(self._read_out, compiled, UNRECORDED)
-        self._states = Recorded(self._shown, compiled, UNRECORDED)
+        self.states = Recorded(self._shown, compiled, UNRECORDED)
 
     def set_rates(self) -> None:
         """Take over the learning rate that each cell's optimizer has now."""
@@ -97,7 +97,7 @@ class Stack:
         seen: list[list[Capture]] = [[] for _ in self._cells]
         read: list[Reading | None] = [None for _ in self._cells]
         for x, y in batches:
-            logits, hidden, errors, grads = kept(self._states(self._values(), x, y))
+            logits, hidden, errors, grads = kept(self.states(self._values(), x, y))
             for cell, captures in enumerate(seen):
                 states, slopes = [h[cell] for h in hidden], [g[cell] for g in grads]
                 reading = read[cell] = read[cell] or read_of(states, slopes)

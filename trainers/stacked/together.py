@@ -185,7 +185,7 @@ def _train_epoch(stack: Stack, cells: Sequence[Cell], dataset: data.Dataset, epo
     samples, penalty = len(dataset.train.labels), _penalties(cells, dataset)
     losses, right = [], []
     draws = [label_draw(cell.config, epoch) for cell in cells]
-    for x, y in _shuffled(cells, dataset, draws):
+    for x, y in shuffled_batches(cells, dataset, draws):
         loss, logits = stack.train_step(x, y, penalty, cells[0].config.clip_norm)
         losses.append(loss * (y.shape[1] / samples))
         right.append((logits.argmax(-1) == y).sum(-1))
@@ -198,7 +198,7 @@ def _penalties(cells: Sequence[Cell], dataset: data.Dataset) -> Penalty:
     return torch.tensor(found, device=dataset.train.inputs.device) if len(set(found)) > 1 else found[0]
 
 
-def _shuffled(
+def shuffled_batches(
     cells: Sequence[Cell], dataset: data.Dataset, draws: Sequence[torch.Generator]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches (S, B, …) and labels (S, B), drawn as a cell that trains alone draws them."""
