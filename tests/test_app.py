@@ -13,6 +13,7 @@ import pytest
 import requests
 import servers
 from mlflow import MlflowClient
+from runs import log_run
 from stores import new_store
 
 from fa_tracking.tracking import names
@@ -33,23 +34,13 @@ FLAGGED = "needs walk-back: FLAG: residual stream explosion"
 
 def add_run(store: str, experiment: str, method: str, verdict: str | None = None, **tags: str) -> str:
     """A finished run of two epochs, audited where it has a verdict."""
-    client = MlflowClient(store)
-    known = client.get_experiment_by_name(experiment)
-    run = client.create_run(known.experiment_id if known else client.create_experiment(experiment)).info.run_id
-    for key, value in {"method": method, "architecture": "resmlp", "seed": 1, "epochs": 2}.items():
-        client.log_param(run, key, value)
-    for epoch in (1, 2):
-        client.log_metric(run, names.ACCURACY_TEST, epoch / 5, step=epoch)
-        client.log_metric(run, names.residual_norm(0), 1.5, step=epoch)
+    logged = {epoch: {names.ACCURACY_TEST: epoch / 5, names.residual_norm(0): 1.5} for epoch in (1, 2)}
     if verdict is not None:
         tags = {names.TAG_VERDICT: verdict, names.TAG_FLAGS: "a" if "FLAG" in verdict else ""} | tags
         fired = {letter: letter in tags[names.TAG_FLAGS] for letter in "nabcd"}
         tags = {names.TAG_MEASURED: json.dumps({**MEASURED, "fired": fired})} | tags
         tags |= {names.TAG_THRESHOLDS: json.dumps(THRESHOLDS), names.TAG_AUDITED_AT: "2026-01-01T00:00:00+00:00"}
-    for key, value in tags.items():
-        client.set_tag(run, key, value)
-    client.set_terminated(run)
-    return run
+    return log_run(store, experiment, logged, tags=tags, method=method, architecture="resmlp", seed=1, epochs=2)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from conftest import tiny
 from mlflow import MlflowClient
 from stores import new_store
-from test_partial import log_run
+from test_partial import log_old
 
 import fa_tracking
 from fa_tracking.auditor.differ import differences
@@ -39,7 +39,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     client = MlflowClient(uri)
 
     def run(name: str, experiment: str, series: Mapping[int, Mapping[str, float]], **given: float) -> str:
-        found = log_run(uri, experiment, series, given, method="dfa", depth=4, seed=1)
+        found = log_old(uri, experiment, series, given, method="dfa", depth=4, seed=1)
         client.set_tag(found, "mlflow.runName", name)
         return found
 
@@ -68,7 +68,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for run_id in runs.values():
         client.set_tag(run_id, "fa.protocol_version", "1.0")
     never = run("never", "vit", logged())
-    log_run(uri, "vit", logged(), status=None, method="dfa", seed=9)
+    log_old(uri, "vit", logged(), status="RUNNING", method="dfa", seed=9)
     return {**runs, "never": never, "uri": uri}
 
 

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 from pydantic import ValidationError
+from runs import log_run
 from test_report import report
 
 import fa_tracking
@@ -32,16 +33,10 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(uri)
     for name, stability in (("weak", 0.9), ("other", 0.1)):
-        experiment = client.create_experiment(name)
+        measured = {"accuracy/test": 0.5, "diagnostics/stability": stability, "diagnostics/grad_gain": 1e-3}
+        measured |= {"residual_norm/h0": 1.0, "residual_norm/h1": 1.1, "grad_norm/g0": 1e-3, "grad_norm/g1": 1e-3}
         for seed in (1, 2):
-            run = client.create_run(experiment).info.run_id
-            for key, value in {"method": "dfa", "depth": 1, "seed": seed}.items():
-                client.log_param(run, key, value)
-            measured = {"accuracy/test": 0.5, "diagnostics/stability": stability, "diagnostics/grad_gain": 1e-3}
-            measured |= {"residual_norm/h0": 1.0, "residual_norm/h1": 1.1, "grad_norm/g0": 1e-3, "grad_norm/g1": 1e-3}
-            for key, value in measured.items():
-                client.log_metric(run, key, value, step=1)
-            client.set_terminated(run)
+            log_run(client, name, {1: measured}, method="dfa", depth=1, seed=seed)
         other = DiagnosticThresholds(h_norm_explosion_ratio=20) if name == "other" else None
         fa_tracking.audit(name, uri, thresholds=other, pictures=False)
     database = str(folder / "fa.duckdb")

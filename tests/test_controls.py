@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param
+from runs import log_run
 from stores import new_store
 
 from fa_tracking import cells
@@ -35,7 +36,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def make(store: str, request: pytest.FixtureRequest) -> Make:
     """Makes a run on data of the test's own."""
-    client, homes = MlflowClient(store), {}
 
     def run(
         seed: Any = 1,
@@ -47,20 +47,10 @@ def make(store: str, request: pytest.FixtureRequest) -> Make:
         norm: float = 1.0,
         **params: Any,
     ) -> str:
-        if home not in homes:
-            homes[home] = client.create_experiment(request.node.name + home)
-        run_id = str(client.create_run(homes[home]).info.run_id)
         logged = {**BASE, "dataset": request.node.name, "seed": seed, **params}
-        points = [Metric(names.ACCURACY_TEST, accuracy, 1, step) for step in range(first, last + 1)]
-        points += [Metric(names.residual_norm(2), norm, 1, last)]
-        client.log_batch(
-            run_id,
-            points,
-            [Param(key, str(value)) for key, value in logged.items()],
-            [RunTag(key, value) for key, value in (tags or {}).items()],
-        )
-        client.set_terminated(run_id)
-        return run_id
+        points = {step: {names.ACCURACY_TEST: accuracy} for step in range(first, last + 1)}
+        points[last][names.residual_norm(2)] = norm
+        return log_run(store, request.node.name + home, points, tags=tags, **logged)
 
     return run
 

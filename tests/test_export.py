@@ -15,6 +15,7 @@ import pytest
 import servers
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from runs import RUNNING, log_run
 from stores import new_store
 
 from fa_tracking.cli import main
@@ -42,15 +43,10 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def add_run(client: MlflowClient, experiment: str, seed: int, finish: bool = True) -> str:
-    run = client.create_run(experiment, run_name=f"run {seed}", tags={"note": "Γ ‖h‖"}).info.run_id
-    client.log_param(run, "method", "dfa")
-    client.log_param(run, "seed", seed)
-    for step, value in enumerate((0.5, math.nan, math.inf, -math.inf, 1e-300)):
-        client.log_metric(run, "residual_norm/h0", value, step=step)
-        client.log_metric(run, "accuracy/test", seed + step, step=step)
-    if finish:
-        client.set_terminated(run)
-    return run
+    values = enumerate((0.5, math.nan, math.inf, -math.inf, 1e-300))
+    logged = {step: {"residual_norm/h0": value, "accuracy/test": seed + step} for step, value in values}
+    about = {"name": f"run {seed}", "tags": {"note": "Γ ‖h‖"}, "status": "FINISHED" if finish else RUNNING}
+    return log_run(client, client.get_experiment(experiment).name, logged, **about, method="dfa", seed=seed)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import duckdb
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from runs import log_run
 from stores import new_store
 
 from fa_tracking.cli import main
@@ -30,15 +31,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = tmp_path_factory.mktemp("theirs")
     uri = new_store(here)
     client = MlflowClient(uri)
+    measured = {"accuracy/test": 0.5, "residual_norm/h0": 1.0}
     for experiment in ("a", "b"):
-        home = client.create_experiment(experiment)
         for seed in (1, 2):
-            run = client.create_run(home).info.run_id
-            for key, value in {"method": "dfa", "architecture": "net", "seed": seed}.items():
-                client.log_param(run, key, value)
-            client.log_metric(run, "accuracy/test", 0.5, step=1)
-            client.log_metric(run, "residual_norm/h0", 1.0, step=1)
-            client.set_terminated(run)
+            log_run(client, experiment, {1: measured}, method="dfa", architecture="net", seed=seed)
     export(here / "theirs.duckdb", uri)
     return here / "theirs.duckdb"
 

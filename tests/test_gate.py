@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from runs import log_run
 
 from fa_tracking.cli import main
 from fa_tracking.tracking.names import (
@@ -43,8 +43,6 @@ def experiment(uri: str, request: pytest.FixtureRequest) -> str:
 def make(uri: str, experiment: str) -> Make:
     """Makes a run in the store, as a trainer and an auditor leave it; every run ended a minute ago."""
     client = MlflowClient(uri)
-    found = client.get_experiment_by_name(experiment)
-    assert found is not None
 
     def run(
         verdict: str | None = TRUSTWORTHY,
@@ -56,22 +54,14 @@ def make(uri: str, experiment: str) -> Make:
         tags: Mapping[str, str] | None = None,
         **params: object,
     ) -> str:
-        run_id = client.create_run(found.experiment_id, start_time=started, run_name=name).info.run_id
         logged = {"method": "bp", "seed": 1, "frozen_blocks": False, "dataset": experiment, **MATCHED, **params}
         audit = {}
         if verdict is not None:
             measured = {"n": False, "a": "exploded" in verdict, "b": False, "c": "drift" in verdict, "d": None}
             audit = {TAG_VERDICT: verdict, TAG_EVIDENCE: "full", TAG_AUDITED_AT: stamp(NOW)}
             audit |= {TAG_MEASURED: json.dumps({"fired": measured | dict(fired or {})}), **(tags or {})}
-        client.log_batch(
-            run_id,
-            [Metric(ACCURACY_TEST, 0.5, ended, 2)],
-            [Param(key, str(value)) for key, value in logged.items()],
-            [RunTag(key, value) for key, value in audit.items()],
-        )
-        if status != "RUNNING":
-            client.set_terminated(run_id, status, end_time=ended)
-        return run_id
+        about = {"name": name, "status": status, "started": started, "ended": ended, "tags": audit}
+        return log_run(client, experiment, {2: {ACCURACY_TEST: 0.5}}, **about, **logged)
 
     return run
 

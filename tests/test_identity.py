@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import tiny
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from runs import log_run
 from stores import new_store
 
 from fa_tracking import cells
@@ -86,18 +86,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def make(store: str, request: pytest.FixtureRequest) -> Make:
     """Makes a finished run in an experiment of the test's own, on data of its own, with norms at two epochs."""
-    client = MlflowClient(store)
-    home = client.create_experiment(request.node.name)
 
     def run(seed: int = 1, accuracy: float = 0.5, status: str = "FINISHED", **params: object) -> str:
-        run_id = str(client.create_run(home).info.run_id)
         logged = {**OLD, "seed": seed, "frozen_blocks": False, "dataset": request.node.name, **params}
         norms = {names.residual_norm(0): 1.0, names.residual_norm(1): 100.0, names.grad_norm(1): 1e-3}
-        points = [Metric(k, v, 1, step) for step in (1, 2) for k, v in {names.ACCURACY_TEST: accuracy, **norms}.items()]
-        client.log_batch(run_id, points, [Param(key, str(value)) for key, value in logged.items()])
-        if status != "RUNNING":
-            client.set_terminated(run_id, status)
-        return run_id
+        points = {step: {names.ACCURACY_TEST: accuracy, **norms} for step in (1, 2)}
+        return log_run(store, request.node.name, points, status=status, **logged)
 
     return run
 

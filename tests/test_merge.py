@@ -8,6 +8,7 @@ import duckdb
 import pytest
 from conftest import Cli
 from mlflow import MlflowClient
+from runs import log_run
 from stores import new_store
 
 from fa_tracking.dashboards.page import write_html
@@ -27,28 +28,23 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for laboratory, accuracy in ACCURACY.items():
         uri = new_store(tmp_path_factory.mktemp(laboratory))
         client = MlflowClient(uri)
-        both = client.create_experiment("both")
-        control = add_run(client, both, 0, accuracy, "")
+        control = add_run(client, "both", 0, accuracy, "")
         for seed in (1, 2):
-            add_run(client, both, seed, accuracy, control)
-        add_run(client, client.create_experiment(f"only {laboratory}"), 1, math.nan, control)
+            add_run(client, "both", seed, accuracy, control)
+        add_run(client, f"only {laboratory}", 1, math.nan, control)
         found[laboratory] = uri
     return found
 
 
 def add_run(client: MlflowClient, experiment: str, seed: int, accuracy: float, control: str) -> str:
-    run = client.create_run(experiment).info.run_id
-    for key, value in {"method": "dfa", "architecture": "resmlp", "seed": seed, "frozen_blocks": not control}.items():
-        client.log_param(run, key, value)
-    for key, values in {"accuracy/test": (0.1, accuracy), "residual_norm/h1": (math.inf, -math.inf)}.items():
-        for step, value in enumerate(values):
-            client.log_metric(run, key, value, step=step)
+    logged = {
+        0: {"accuracy/test": 0.1, "residual_norm/h1": math.inf},
+        1: {"accuracy/test": accuracy, "residual_norm/h1": -math.inf},
+    }
     measured = f'{{"headline_accuracy": {accuracy}, "fired": {{"a": false}}}}'
     tags = {"fa.verdict": "trustworthy", "fa.measured": measured.replace("nan", "NaN"), "fa.control_runs": control}
-    for key, value in tags.items():
-        client.set_tag(run, key, value)
-    client.set_terminated(run)
-    return run
+    params = {"method": "dfa", "architecture": "resmlp", "seed": seed, "frozen_blocks": not control}
+    return log_run(client, experiment, logged, tags=tags, **params)
 
 
 @pytest.fixture

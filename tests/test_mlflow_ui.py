@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from runs import log_run
 from servers import tracking_server
 
 import fa_tracking
@@ -45,8 +45,7 @@ def seen(workspace: Path) -> Seen:
     """Runs that only logged numbers, each of two epochs: nothing is trained."""
     uri, database = f"sqlite:///{workspace / 'mlflow.db'}", workspace / "fa_results.duckdb"
     client = MlflowClient(uri)
-    home = client.create_experiment(EXPERIMENT)
-    runs = {name: logged_run(client, home, name, seed, norms) for seed, (name, norms) in enumerate(RUNS.items())}
+    runs = {name: logged_run(client, name, seed, norms) for seed, (name, norms) in enumerate(RUNS.items())}
     audited = fa_tracking.audit(EXPERIMENT, uri)
     assert not audited.problems
     export(database, uri)
@@ -55,17 +54,13 @@ def seen(workspace: Path) -> Seen:
     return Seen(uri, database, runs, log_summary(EXPERIMENT, page, database, uri))
 
 
-def logged_run(client: MlflowClient, home: str, name: str, seed: int, norms: list[float]) -> str:
-    run_id = client.create_run(home, run_name=name).info.run_id
-    params = {"method": name, "architecture": "net", "depth": "2", "seed": str(seed)}
-    client.log_batch(run_id, params=[Param(key, value) for key, value in params.items()])
+def logged_run(client: MlflowClient, name: str, seed: int, norms: list[float]) -> str:
+    logged = {}
     for epoch in (0, 1):
-        values = {names.residual_norm(layer): norm if epoch else 8.0 for layer, norm in enumerate(norms)}
-        values |= {names.grad_norm(layer): 10.0 ** -(3 + layer) for layer in range(3)}
-        values |= {names.DEEPEST_GRAD_NORM: 1e-5, names.STABILITY: 0.1, names.ACCURACY_TEST: 0.2 + 0.1 * epoch}
-        client.log_batch(run_id, metrics=[Metric(key, value, epoch, epoch) for key, value in values.items()])
-    client.set_terminated(run_id)
-    return run_id
+        logged[epoch] = {names.residual_norm(layer): norm if epoch else 8.0 for layer, norm in enumerate(norms)}
+        logged[epoch] |= {names.grad_norm(layer): 10.0 ** -(3 + layer) for layer in range(3)}
+        logged[epoch] |= {names.DEEPEST_GRAD_NORM: 1e-5, names.STABILITY: 0.1, names.ACCURACY_TEST: 0.2 + 0.1 * epoch}
+    return log_run(client, EXPERIMENT, logged, name=name, method=name, architecture="net", depth=2, seed=seed)
 
 
 def verdicts(seen: Seen) -> dict[str, str]:

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import empty_database
 from mlflow import MlflowClient
+from runs import log_run
 from stores import new_store
 
 from fa_tracking.cli import main
@@ -26,17 +27,12 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = tmp_path_factory.mktemp("names")
     client = MlflowClient(new_store(here))
     for place, name in enumerate(NAMES):
-        home = client.create_experiment(name)
         for method in ("bp", "dfa"):
             for seed in (1, 2):
-                run = client.create_run(home).info.run_id
-                for key, value in {"method": method, "architecture": "net", "seed": seed}.items():
-                    client.log_param(run, key, value)
-                client.log_metric(run, "accuracy/test", 0.01 * place + 0.001 * seed, step=1)
-                measured = f'{{"headline_accuracy": {0.01 * place + 0.001 * seed}}}'
-                for key, value in {"fa.verdict": "trustworthy", "fa.measured": measured}.items():
-                    client.set_tag(run, key, value)
-                client.set_terminated(run)
+                accuracy = 0.01 * place + 0.001 * seed
+                tags = {"fa.verdict": "trustworthy", "fa.measured": f'{{"headline_accuracy": {accuracy}}}'}
+                params = {"method": method, "architecture": "net", "seed": seed}
+                log_run(client, name, {1: {"accuracy/test": accuracy}}, tags=tags, **params)
     export(here / "r.duckdb", f"sqlite:///{here}/mlflow.db")
     return here / "r.duckdb"
 

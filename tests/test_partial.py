@@ -17,6 +17,7 @@ from conftest import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
+from runs import log_run
 
 import fa_tracking
 from fa_tracking import DiagnosticReport, DiagnosticThresholds
@@ -130,27 +131,17 @@ def test_an_old_log_is_walked_back_or_inconclusive_in_the_protocols_words() -> N
     assert confident.flags == () and "small gradient explained by small error" in str(confident)
 
 
-def log_run(
+def log_old(
     uri: str,
     experiment: str,
     by_epoch: Mapping[int, Mapping[str, float]],
     by_hand: Mapping[str, float] | None = None,
-    status: str | None = "FINISHED",
+    status: str = "FINISHED",
     **params: object,
 ) -> str:
-    client = MlflowClient(uri)
-    found = client.get_experiment_by_name(experiment)
-    run = client.create_run(found.experiment_id if found else client.create_experiment(experiment))
-    for key, value in params.items():
-        client.log_param(run.info.run_id, key, value)
-    for epoch, metrics in by_epoch.items():
-        for key, value in metrics.items():
-            client.log_metric(run.info.run_id, key, value, step=epoch)
-    if by_hand:
-        client.set_tag(run.info.run_id, "fa.given", json.dumps(by_hand))
-    if status:
-        client.set_terminated(run.info.run_id, status)
-    return str(run.info.run_id)
+    """Log a run, some numbers of which were given by hand, as an import does."""
+    tags = {"fa.given": json.dumps(by_hand)} if by_hand else {}
+    return log_run(uri, experiment, by_epoch, tags=tags, status=status, **params)
 
 
 BY_HAND = {"h0_norm": 8.7, "control_accuracy": 0.349, "grad_batch": 512}
@@ -167,11 +158,11 @@ def old(series: Mapping[int, tuple[float, float, float]]) -> dict[int, dict[str,
 
 def test_a_run_without_checkpoint_is_audited_by_what_it_logged(uri: str, workspace: Path) -> None:
     params = {"method": "dfa", "depth": 4, "seed": 1, "epochs": 2}
-    collapsed = log_run(uri, "old", old(COLLAPSED) | {3: {"accuracy/test": 0.306}}, BY_HAND, **params)
-    healthy = log_run(uri, "old", old(HEALTHY), BY_HAND, penalty=0.01, **params)
-    infinite = log_run(uri, "old", {1: {"residual_norm/h4": math.inf}}, {"h0_norm": 8.7}, **params)
-    bare = log_run(uri, "old", {1: {"accuracy/test": 0.3}}, **params)
-    negative = log_run(uri, "old", {1: {"residual_norm/h4": -3.0}}, **params)
+    collapsed = log_old(uri, "old", old(COLLAPSED) | {3: {"accuracy/test": 0.306}}, BY_HAND, **params)
+    healthy = log_old(uri, "old", old(HEALTHY), BY_HAND, penalty=0.01, **params)
+    infinite = log_old(uri, "old", {1: {"residual_norm/h4": math.inf}}, {"h0_norm": 8.7}, **params)
+    bare = log_old(uri, "old", {1: {"accuracy/test": 0.3}}, **params)
+    negative = log_old(uri, "old", {1: {"residual_norm/h4": -3.0}}, **params)
 
     done = CliRunner().invoke(main, ["audit", "--experiment", "old", "--tracking-uri", uri])
     assert done.exit_code == 1, done.output
@@ -238,8 +229,8 @@ def test_the_replay_finds_the_epochs_that_a_plain_computation_finds(uri: str, pa
     accuracies = [0.1, 0.2, 0.36, 0.36, 0.34, 0.34]
     for seed in (1, 2):
         series = dict(enumerate(zip([h * seed for h in grown], shrunk, accuracies, strict=True)))
-        log_run(uri, experiment, old(series), BY_HAND, method="dfa", depth=4, seed=seed, epochs=10)
-    running = log_run(uri, experiment, old(COLLAPSED), status=None, method="dfa", depth=4, seed=3, epochs=10)
+        log_old(uri, experiment, old(series), BY_HAND, method="dfa", depth=4, seed=seed, epochs=10)
+    running = log_old(uri, experiment, old(COLLAPSED), status="RUNNING", method="dfa", depth=4, seed=3, epochs=10)
     result = fa_tracking.replay(experiment, uri, patience=patience)
     assert not result.problems
     stops = []
@@ -295,7 +286,7 @@ OF_A_TOKEN = {  # by epoch: grown alone, grown with the whole stream; a small er
 def test_what_explains_a_flag_away_reaches_report_tags_replay_and_database(uri: str) -> None:
     epochs = {e: {f"diagnostics/{k}": v for k, v in found.items()} for e, found in OF_A_TOKEN.items()}
     epochs[3]["accuracy/test"] = 0.5
-    log_run(uri, "tokens", epochs, method="dfa", seed=1, epochs=3)
+    log_old(uri, "tokens", epochs, method="dfa", seed=1, epochs=3)
     (run,) = fa_tracking.replay("tokens", uri).runs
     assert (run.diagnostics["a"].epoch, run.diagnostics["b"].epoch, run.stop.epoch) == (1, 3, 1)
     (audited,) = fa_tracking.audit("tokens", uri).runs
@@ -307,7 +298,7 @@ def test_what_explains_a_flag_away_reaches_report_tags_replay_and_database(uri: 
         held = connection.sql("select stream_growth, chance_error, reference, protocol_version from audits").fetchall()
     assert (asked["growth_epoch"], asked["grad_floor_epoch"]) == (1, 3)
     assert held == [(None, 0.7071, None, audited.report.protocol_version)]
-    alone = log_run(uri, "alone", {0: epochs[0]}, method="dfa", seed=1)
+    alone = log_old(uri, "alone", {0: epochs[0]}, method="dfa", seed=1)
     done = CliRunner().invoke(main, ["audit", "--experiment", "alone", "--tracking-uri", uri])
     assert "? inconclusive partial" in done.stdout and "where the class token alone grows" in done.stdout
     measured = json.loads(MlflowClient(uri).get_run(alone).data.tags["fa.measured"])
@@ -321,7 +312,7 @@ def test_what_explains_a_flag_away_reaches_report_tags_replay_and_database(uri: 
 def test_no_number_of_a_gradient_that_is_not_bps_judges_a_run(uri: str, workspace: Path) -> None:
     small = {"residual_norm/h0": 1.0, "residual_norm/h1": 2.0, "grad_norm/g0": 1e-9, "grad_norm/g1": 1e-9}
     small |= {"diagnostics/deepest_grad_norm": 1e-9, "diagnostics/grad_gain": 1e-9, "diagnostics/stability": 0.9}
-    run_id = log_run(uri, "feedback", {1: small}, method="dfa", depth=1, seed=1)
+    run_id = log_old(uri, "feedback", {1: small}, method="dfa", depth=1, seed=1)
     client = MlflowClient(uri)
     (audited,) = fa_tracking.audit("feedback", uri).runs
     assert audited.report is not None and audited.report.flags == ("b", "c")
@@ -351,7 +342,7 @@ def test_no_number_of_a_gradient_that_is_not_bps_judges_a_run(uri: str, workspac
 
 
 def test_the_audit_of_a_model_sets_and_takes_back_the_tag_of_its_reference_gradient(uri: str) -> None:
-    run_id = log_run(uri, "tagged", {}, method="dfa")
+    run_id = log_old(uri, "tagged", {}, method="dfa")
     client = MlflowClient(uri)
 
     def written(reference: Reference | None, grads: list[float | None], version: str = "1.1") -> dict[str, str]:
@@ -375,14 +366,14 @@ def test_replay_on_the_command_line(uri: str) -> None:
         return CliRunner().invoke(main, ["replay", "--experiment", "lines", "--tracking-uri", uri, *args])
 
     for seed in (1, 2):
-        log_run(uri, "lines", old(COLLAPSED), BY_HAND, method="dfa", depth=4, seed=seed, epochs=10)
-    log_run(uri, "lines", old(HEALTHY), BY_HAND, method="dfa", depth=4, seed=1, epochs=10, penalty=0.01)
+        log_old(uri, "lines", old(COLLAPSED), BY_HAND, method="dfa", depth=4, seed=seed, epochs=10)
+    log_old(uri, "lines", old(HEALTHY), BY_HAND, method="dfa", depth=4, seed=1, epochs=10, penalty=0.01)
     done = replayed()
     assert done.exit_code == 0, done.output
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert "≤2" in done.stdout and "~2" in done.stdout and "2 of 2" in done.stdout and "0 of 1" in done.stdout
     assert "2 of 10" in done.stdout and "the log of 3 of 3 runs ends before the planned epochs" in done.stdout
-    log_run(uri, "lines", {1: {"accuracy/test": 0.1}}, method="dfa", seed=9)
+    log_old(uri, "lines", {1: {"accuracy/test": 0.1}}, method="dfa", seed=9)
     done = replayed("--explosion-ratio", "1e9", "--format", "json")
     assert done.exit_code == 1 and "no diagnostics were logged" in done.stderr
     found = json.loads(done.stdout)

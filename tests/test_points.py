@@ -12,6 +12,7 @@ import duckdb
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from runs import RUNNING, log_run
 from servers import tracking_server
 from stores import new_store
 
@@ -39,24 +40,17 @@ def store(tmp_path: Path) -> str:
 def run(uri: str, points: list[tuple[str, float, int, int]] = [], experiment: str = "e", **params: Any) -> str:  # noqa: B006
     """A finished run of three healthy epochs, and further points: key, value, milliseconds after NOW, step."""
     client = MlflowClient(uri)
-    home = client.get_experiment_by_name(experiment)
-    home_id = home.experiment_id if home else client.create_experiment(experiment)
-    run_id = str(client.create_run(home_id).info.run_id)
     said = {"method": "dfa", "architecture": "net", "seed": 1, "depth": 1, "frozen_blocks": False, **params}
-    usual = [
-        Metric(key, value, NOW, step)
-        for step in (1, 2, 3)
-        for key, value in {
-            "accuracy/test": 0.1 * step,
-            "residual_norm/h0": 1.0,
-            "residual_norm/h1": 2.0,
-            "grad_norm/g0": 1e-3,
-            "grad_norm/g1": 1e-3,
-            "diagnostics/max_block_growth": 2.0,
-            "diagnostics/deepest_grad_norm": 1e-3,
-        }.items()
-    ]
-    client.log_batch(run_id, metrics=usual, params=[Param(key, str(value)) for key, value in said.items()])
+    healthy = {
+        "residual_norm/h0": 1.0,
+        "residual_norm/h1": 2.0,
+        "grad_norm/g0": 1e-3,
+        "grad_norm/g1": 1e-3,
+        "diagnostics/max_block_growth": 2.0,
+        "diagnostics/deepest_grad_norm": 1e-3,
+    }
+    usual = {step: {"accuracy/test": 0.1 * step, **healthy} for step in (1, 2, 3)}
+    run_id = log_run(client, experiment, usual, status=RUNNING, **said)
     log(uri, run_id, points)
     client.set_terminated(run_id)
     return run_id

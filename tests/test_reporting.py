@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from markdown_it import MarkdownIt
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from runs import log_run
 
 from fa_tracking.cli import main
 from fa_tracking.publishing.document import as_latex
@@ -206,7 +206,6 @@ Make = Callable[..., str]
 def deviating(workspace: Path) -> dict[str, str]:
     """A database of one cell in which everything that can depart does; its runs by what is wrong with them."""
     client = MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
-    homes = {name: client.create_experiment(name) for name in ("odd", "elsewhere")}
 
     def make(accuracy: float, audited: bool = True, home: str = "odd", **changes: object) -> str:
         tags = {str(k): str(v) for k, v in dict(changes.pop("tags", {})).items()}  # type: ignore[call-overload]
@@ -220,16 +219,9 @@ def deviating(workspace: Path) -> dict[str, str]:
         audit = {names.TAG_VERDICT: "trustworthy", names.TAG_FLAGS: "", names.TAG_EVIDENCE: "full"}
         audit |= {names.TAG_THRESHOLDS: json.dumps(THRESHOLDS), names.TAG_MEASURED: json.dumps(measured)}
         audit |= {names.TAG_AUDITED_AT: "2023-11-15T00:00:00+00:00", names.TAG_PROTOCOL_VERSION: "1.0"}
-        run_id = client.create_run(homes[home], start_time=ended - 1000, run_name=NASTY).info.run_id
-        client.log_batch(
-            run_id,
-            [Metric(names.ACCURACY_TEST, accuracy, ended, 2)],
-            [Param(key, str(value)) for key, value in params.items() if value is not None],
-            [RunTag(key, value) for key, value in {**(audit if audited else {}), **tags}.items()],
-        )
-        if status != "RUNNING":
-            client.set_terminated(run_id, status, ended)
-        return run_id
+        about = {"name": NASTY, "status": status, "started": ended - 1000, "ended": ended}
+        tags = {**(audit if audited else {}), **tags}
+        return log_run(client, home, {2: {names.ACCURACY_TEST: accuracy}}, tags=tags, **about, **params)  # type: ignore[arg-type]
 
     control = make(0.3, home="elsewhere", frozen_blocks=True, lr=0.2)
     named = {names.TAG_CONTROL_RUNS: control}
