@@ -31,7 +31,6 @@ NOT_TYPED = {
     "README": {
         "&& fa-track demo": "the tests have their environment, and the demo is the tutorial's",
         "&& python -m pytest": "it is this",
-        "--torch-backend=cpu": "the tests have their environment",
     },
     "tutorial": {"python -m venv": "the tests have their environment"},
     "killed-runs": {"fa-track resume RUN_ID": "it needs a killed training: tests/test_resume.py kills some"},
