@@ -4,10 +4,8 @@ A page is done in a fresh copy of this repository, as by someone who has cloned 
 by bash, which stops at the first command that fails (but see run_page.py); its python blocks share their names, as in
 a notebook. `mlflow ui` and `mlflow server` run until the page ends, and a package that the page writes is installed
 into the page's folder.
-Comments in a page say what else there is to know:
 
-<!-- test: demo -->          the page begins where the tutorial ends, and so `fa-track demo` has been run
-<!-- test: skip REASON -->   the block below is not run
+``WITH_DEMO`` and ``NOT_TYPED`` hold what the tests know of a page and its readers need not.
 """
 
 import json
@@ -26,7 +24,24 @@ from stores import new_store
 ROOT = Path(__file__).parent.parent
 TUTORIAL = ROOT / "docs/tutorial.md"
 PAGES = [ROOT / "README.md", TUTORIAL, *sorted((ROOT / "docs/how-to").glob("*.md"))]
-BLOCK = re.compile(r"^(<!-- test: skip [^\n]+ -->\n)?```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WITH_DEMO = ("README", "add-a-chart", "add-a-query", "figure-for-a-paper", "gate-and-report", "traceable-numbers")
+"""The pages that begin where the tutorial ends: `fa-track demo` has been run in their folder."""
+NOT_TYPED = {
+    "README": {
+        "&& fa-track demo": "the tests have their environment, and the demo is the tutorial's",
+        "&& python -m pytest": "it is this",
+    },
+    "tutorial": {"python -m venv": "the tests have their environment"},
+    "killed-runs": {"fa-track resume RUN_ID": "it needs a killed training: tests/test_resume.py kills some"},
+    "remote-server": {"postgresql://": "tests/faults/server.py starts all three and does the path on them"},
+    "scale-out": {
+        "MLFLOW_TRACKING_URI=https:": "it needs a server that other machines reach",
+        "ray start": "it needs Ray: tests/test_executors.py starts it",
+        "--executor slurm": "it needs Slurm",
+    },
+}
+"""By page, the blocks that are not run: a piece of the block's code, and the reason."""
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INSTALLED = re.compile(r"^python -m pip install \./(\w+)$", re.MULTILINE)
 SERVER = re.compile(r"^(mlflow (?:ui|server)\b[^\n#]*)[^\n]*", re.MULTILINE)
 USUAL_PORT = 5000
@@ -34,23 +49,33 @@ LONGEST = 900
 
 
 def needs_demo(page: Path) -> bool:
-    return "<!-- test: demo -->" in page.read_text()
+    return page.stem in WITH_DEMO
+
+
+def typed_blocks(page: Path) -> list[tuple[str, str]]:
+    """Each block's language and code, without the blocks that ``NOT_TYPED`` names."""
+    text = page.read_text()
+    found = BLOCK.findall(text)
+    assert len(found) == len(re.findall(r"^\s*```(?:sh|python)$", text, re.MULTILINE))
+    for piece in NOT_TYPED.get(page.stem, ()):
+        kept = [block for block in found if piece not in block[1]]
+        assert len(kept) == len(found) - 1, f"{page}: {piece!r} names {len(found) - len(kept)} blocks, not one"
+        found = kept
+    return found
 
 
 def type_page(page: Path, folder: Path, begun: Path | None = None) -> None:
     """Run the blocks of a page in ``folder``: a copy of ``begun``, where another page has been typed, else of the
     repository, with a demo that is shortened."""
-    text = page.read_text()
+    blocks = typed_blocks(page)
     if begun:
         shutil.copytree(begun, folder, symlinks=True)
     else:
         copy_of_the_repository(folder)
         shorten_the_demo(folder)
         new_store(folder)
-    found = BLOCK.findall(text)
-    assert len(found) == len(re.findall(r"^\s*```(?:sh|python)$", text, re.MULTILINE))
     ports: dict[str, int] = {}
-    typed = [(kind, on_free_ports(code, ports)) for skipped, kind, code in found if not skipped]
+    typed = [(kind, on_free_ports(code, ports)) for kind, code in blocks]
     run([(kind, SERVER.sub(awaited, INSTALLED.sub(beside, code))) for kind, code in typed], folder)
 
 
