@@ -145,7 +145,5 @@ PARTS: dict[str, Callable[[], str]] = {
 
 if __name__ == "__main__":
     for page in PAGES.glob("*.md"):
-        text = PART.sub(
-            lambda part: f"<!-- {part[1]} -->\n\n{PARTS[part[1]]()}\n\n<!-- /{part[1]} -->", page.read_text()
-        )
+        text = PART.sub(lambda m: f"<!-- {m[1]} -->\n\n{PARTS[m[1]]()}\n\n<!-- /{m[1]} -->", page.read_text())
         (Path(*sys.argv[1:]) / page.name if sys.argv[1:] else page).write_text(text)
