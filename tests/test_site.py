@@ -17,7 +17,8 @@ from fa_tracking.cli import main
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(p for p in DOCS.rglob("*.md") if not p.name.endswith(".template.md"))]
+DOCUMENTS = sorted(p for p in DOCS.rglob("*.md") if not p.name.endswith(".template.md"))
+PAGES = [*sorted(ROOT.glob("*.md")), *DOCUMENTS]
 LINK = re.compile(r"(?<!\\)\[[^\[\]]*\]\(([^)\s]+)\)")
 PART = re.compile(r"^<!-- (\w+) -->$", re.MULTILINE)
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
@@ -34,7 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_site_has_a_page_for_every_document(site: Path) -> None:
-    for page in PAGES[1:]:
+    for page in DOCUMENTS:
         name = page.relative_to(DOCS).with_suffix("")
         assert (site / (name.parent if name.name == "index" else name) / "index.html").is_file(), page
 
