@@ -4,15 +4,22 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import click
 import pytest
+
+import fa_tracking
+from fa_tracking.cli import main
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(p for p in DOCS.rglob("*.md") if not p.name.endswith(".template.md"))]
+DOCUMENTS = sorted(p for p in DOCS.rglob("*.md") if not p.name.endswith(".template.md"))
+PAGES = [*sorted(ROOT.glob("*.md")), *DOCUMENTS]
 LINK = re.compile(r"(?<!\\)\[[^\[\]]*\]\(([^)\s]+)\)")
+PART = re.compile(r"^<!-- (\w+) -->$", re.MULTILINE)
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
 
 
@@ -27,7 +34,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_site_has_a_page_for_every_document(site: Path) -> None:
-    for page in PAGES[1:]:
+    for page in DOCUMENTS:
         name = page.relative_to(DOCS).with_suffix("")
         assert (site / (name.parent if name.name == "index" else name) / "index.html").is_file(), page
 
@@ -54,6 +61,23 @@ def loaded(page: str) -> list[str]:
     return found
 
 
+def test_the_reference_has_every_public_name_and_every_command(site: Path) -> None:
+    python, cli = ((site / f"reference/{name}/index.html").read_text() for name in ("python", "cli"))
+    assert [name for name in fa_tracking.__all__ if f'id="fa_tracking.{name}"' not in python] == []
+    assert [name for name in commands(main, "fa-track") if f'id="{name}"' not in cli] == []
+    assert "<p>Example:</p>\n<div" in cli, "an example is a block of code"
+
+
+def commands(command: click.Command, name: str) -> Iterator[str]:
+    yield name
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for inner in command.commands or command.list_commands(context):  # a pitfall's is told by its own page
+            found = command.get_command(context, inner)
+            assert found
+            yield from commands(found, f"{name}-{inner}")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_arrives(page: Path) -> None:
     for link in LINK.findall(without_code(page.read_text())):
@@ -77,8 +101,10 @@ def anchors(text: str) -> set[str]:
 
 
 def test_the_reference_is_what_its_command_writes(tmp_path: Path) -> None:
-    command = [sys.executable, str(DOCS / "reference.py"), str(tmp_path)]
-    subprocess.run(command, check=True)
+    made = set(re.findall(r'^    "(\w+)": ', (DOCS / "reference.py").read_text(), re.MULTILINE))
+    marked = [part for page in (DOCS / "reference").glob("*.md") for part in PART.findall(page.read_text())]
+    assert sorted(marked) == sorted(made), "each part that docs/reference.py makes stands in one page"
+    subprocess.run([sys.executable, str(DOCS / "reference.py"), str(tmp_path)], check=True)
     now = {page.name: page.read_text() for page in tmp_path.glob("*.md")}
     stands = {page.name: page.read_text() for page in (DOCS / "reference").glob("*.md")}
     stale = sorted(name for name in now.keys() | stands.keys() if now.get(name) != stands.get(name))

@@ -131,7 +131,8 @@ class Functional:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, NaN as a string."""
-        return json.loads(TypeAdapter(Functional).dump_json(self))
+        plain: dict[str, Any] = json.loads(TypeAdapter(Functional).dump_json(self))
+        return plain
 
     def _table(self) -> Iterator[str]:
         heads = ["layer", "Γ", *(f"{word} {name}" for name in ("rule", "BP", "random") for word in ("ρ", "Δ"))]

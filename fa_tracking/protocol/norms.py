@@ -9,7 +9,8 @@ from torch import Tensor
 
 def norms(vectors: Tensor) -> Tensor:
     """Per-sample L2 norm, (..., d) -> (...), in float64. Never ``x.norm(-1)``, which is the L_{−1} norm of all of x."""
-    return torch.linalg.vector_norm(vectors.double(), dim=-1)
+    lengths: Tensor = torch.linalg.vector_norm(vectors.double(), dim=-1)
+    return lengths
 
 
 def median(values: Tensor) -> float:
@@ -33,7 +34,7 @@ def median_norms(batches: Sequence[Sequence[Tensor]]) -> list[float]:
 def unit(vectors: Tensor) -> Tensor:
     """Vectors (..., d) scaled to length 1 in float64; a zero vector has no direction and becomes NaN."""
     v = in_range(vectors)
-    return v / torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+    return v.div(torch.linalg.vector_norm(v, dim=-1, keepdim=True))
 
 
 def in_range(vectors: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def error_direction(logits: Tensor, labels: Tensor) -> Tensor:
     classes but the true one."""
     others = logits.double().scatter(1, labels[:, None], -torch.inf)
     direction = torch.softmax(others, dim=-1).scatter(1, labels[:, None], -1.0)
-    return direction / torch.linalg.vector_norm(direction, dim=1, keepdim=True)
+    return direction.div(torch.linalg.vector_norm(direction, dim=1, keepdim=True))
 
 
 def scaled_error(logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:

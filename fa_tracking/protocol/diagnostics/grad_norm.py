@@ -92,7 +92,7 @@ def explained_by_small_error(report: "Measurement") -> bool:
     chance = at_chance(report.grad_gain, report.chance_error)
     if deepest is None or chance is None or not math.isfinite(chance):
         return False
-    return deepest < floor <= chance
+    return bool(deepest < floor <= chance)
 
 
 def at_chance(gain: float | None, chance: float | None) -> float | None:

@@ -145,7 +145,7 @@ def _key(connection: "DuckDBPyConnection", label: str | None, path: Path, source
     """What a store is called in the database: as before where it holds runs of this very store, else by its label."""
     if LABELLED.match(source):
         return source
-    held = [key for (key,) in connection.execute("select distinct source from runs order by 1").fetchall()]
+    held: list[str] = [key for (key,) in connection.execute("select distinct source from runs order by 1").fetchall()]
     if label is None:
         same = [key for key in held if store_of(key) == source and shared_runs(connection, source, key)]
         if same:

@@ -121,8 +121,8 @@ def _laboratories(connection: "DuckDBPyConnection", key: str) -> int:
 
 
 def _newest(connection: "DuckDBPyConnection", schema: str, source: str) -> datetime | None:
-    (found,) = connection.execute(NEWEST.format(schema=schema), [source]).fetchone() or (None,)
-    return found
+    row: tuple[datetime | None] | None = connection.execute(NEWEST.format(schema=schema), [source]).fetchone()
+    return row[0] if row else None
 
 
 def _rename(connection: "DuckDBPyConnection", key: str, label: str, ids: Sequence[str]) -> Mapping[str, str]:

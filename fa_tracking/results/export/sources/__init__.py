@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from fa_tracking.errors import FATrackError
-from fa_tracking.tracking import address
+from fa_tracking.tracking import address as address  # the dashboard's board shows where runs are
 from fa_tracking.tracking.address import without_password
 
 if TYPE_CHECKING:

@@ -235,7 +235,8 @@ def _adbc(uri: str) -> "Connection":
         )  # to undo what a killed writer has left half written
     import adbc_driver_postgresql.dbapi as postgresql
 
-    return postgresql.connect("postgresql://" + uri.split("://", 1)[1])
+    connection: Connection = postgresql.connect("postgresql://" + uri.split("://", 1)[1])
+    return connection
 
 
 class _Rows:

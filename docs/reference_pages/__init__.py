@@ -1,1 +1,0 @@
-"""One file a page of the reference; a file offers ``page()``, the page's Markdown."""
