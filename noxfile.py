@@ -33,10 +33,16 @@ def fast(session: nox.Session) -> None:
 
 
 @nox.session
-def full(session: nox.Session) -> None:
-    """Run every test: the fast ones, then all others."""
-    _python(session, "pytest")
+def rest(session: nox.Session) -> None:
+    """Run the tests that the fast run leaves out: servers, browsers, a cluster, pages, killed processes."""
     _python(session, "pytest", "-m", "not fast", *session.posargs)
+
+
+@nox.session
+def full(session: nox.Session) -> None:
+    """Run every test: the fast ones, then the rest."""
+    session.notify("fast")
+    session.notify("rest")
 
 
 @nox.session
