@@ -273,7 +273,7 @@ def decoded(text: str) -> str:
         (["--forbid", "a,x"], 2, "no flag 'x': choose among n, a, b, c, d"),
         (["--forbid", ""], 2, "no flag ''"),
         (["--require", "good"], 2, "'good' is not one of"),
-        (["--json", "--github"], 2, "choose one"),
+        (["--json", "--github"], 2, "give one of them"),
         (["--junit", "nowhere/gate.xml"], 2, "the folder nowhere does not exist"),
     ],
 )

@@ -127,7 +127,13 @@ def plugins() -> Iterator[Check]:
     if fine:
         yield Check("plugins", OK, "; ".join(fine))
     for said in wrong:
-        yield Check("plugins", PROBLEM, said, "run it in the clone; reinstall another author's plugin in the same way", REINSTALL)
+        yield Check(
+            "plugins",
+            PROBLEM,
+            said,
+            "run it in the clone; reinstall another author's plugin in the same way",
+            REINSTALL,
+        )
 
 
 def git() -> Iterator[Check]:

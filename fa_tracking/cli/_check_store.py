@@ -62,7 +62,7 @@ def store(tracking_uri: str | None) -> Store:
     shown, checked = address.without_password(uri), partial(Check, "store")
     where = address.place(uri)
     if where is not None and not where.exists():
-        advice = "makes one, as any first run does; if a store is elsewhere, name it by --tracking-uri or MLFLOW_TRACKING_URI"
+        advice = "makes one, as any first run does; name another store by --tracking-uri or MLFLOW_TRACKING_URI"
         return Store(uri, checked(WARNING, f"there is no store yet at {shown}", advice, typed("demo")))
     if (folder := address.folder(uri)) is not None and (closed := _file_store(folder, shown)):
         return Store(uri, closed)

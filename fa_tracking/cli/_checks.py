@@ -72,7 +72,11 @@ def database(db: str, held: Store) -> Iterator[Check]:
     try:
         connection = connect(db)
     except FATrackError as error:
-        yield checked(PROBLEM, str(error), "if another process writes it, wait; else name another database with --db or FA_TRACK_DB")
+        yield checked(
+            PROBLEM,
+            str(error),
+            "if another process writes it, wait; else name another database with --db or FA_TRACK_DB",
+        )
         return
     with connection:
         if not Path(db).is_dir() and not fits(connection):
@@ -124,11 +128,15 @@ def data(data_dir: str | None) -> Iterator[Check]:
         advice = "for CIFAR-10 and others, give --data-dir DIR or set FA_TRACK_DATA=DIR"
         yield Check("data", OK, f"{built_in}; no folder with others is named", advice)
     elif not Path(data_dir).is_dir():
-        yield Check("data", PROBLEM, f"{built_in}; the folder {data_dir} does not exist", "correct --data-dir or FA_TRACK_DATA")
+        yield Check(
+            "data", PROBLEM, f"{built_in}; the folder {data_dir} does not exist", "correct --data-dir or FA_TRACK_DATA"
+        )
     elif found := _data_sets(Path(data_dir)):
         yield Check("data", OK, f"{built_in}; in {data_dir}: {', '.join(found)}")
     else:
-        advice = "put NAME/train.parquet and NAME/test.parquet there, or let torchvision fetch a data set with --download"
+        advice = (
+            "put NAME/train.parquet and NAME/test.parquet there, or let torchvision fetch a data set with --download"
+        )
         yield Check("data", WARNING, f"{built_in}; none in {data_dir}", advice)
 
 

@@ -85,7 +85,11 @@ def executor(default: str | None, unset: str) -> Callable[[Callable[..., None]],
         )
         @click.option("--cells-per-job", type=click.IntRange(1), default=1, help="Runs per Slurm task.")
         @click.option(
-            "--set", "given", multiple=True, metavar="KEY=VALUE", help="For Ray or Slurm, such as partition=gpu or time=90."
+            "--set",
+            "given",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="For Ray or Slurm, such as partition=gpu or time=90.",
         )
         @wraps(command)
         def with_executor(*args: Any, given: tuple[str, ...], **options: Any) -> None:
@@ -117,7 +121,10 @@ def aborting(command: Callable[..., None]) -> Callable[..., None]:
 
     @click.option("--abort-on", metavar="FLAGS", help="Stop if one of these flags (n, a, b, c) fires, such as a,b.")
     @click.option(
-        "--patience", type=click.IntRange(1), metavar="N", help="Stop only after N epochs in a row with a flag.  [default: 1]"
+        "--patience",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Stop only after N epochs in a row with a flag.  [default: 1]",
     )
     @wraps(command)
     def with_options(*args: Any, abort_on: str | None, patience: int | None, **given: Any) -> None:
@@ -139,7 +146,11 @@ def while_training(command: Callable[..., None]) -> Callable[..., None]:
     options = (
         aborting,
         click.option(
-            "--checkpoint-every", type=click.IntRange(0), default=0, metavar="N", help="Save one every N epochs; 0: only the last."
+            "--checkpoint-every",
+            type=click.IntRange(0),
+            default=0,
+            metavar="N",
+            help="Save one every N epochs; 0: only the last.",
         ),
         click.option(
             "--state-seconds",

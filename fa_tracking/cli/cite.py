@@ -9,20 +9,26 @@ from fa_tracking.cli._show import field, say, say_next
 
 ORDER = 5.2
 
-NEXT = "whether the marked values of FILE still hold"
+NEXT = "checks whether the marked values of FILE still hold"
 
 
 @click.command("cite")
 @click.argument("reference", shell_complete=_complete.queries)
-@_options.about("Experiment, where the reference names none.")
-@click.option("--format", "form", metavar="FORMAT", default="", help="Such as .3f, .2e or .1%; else four digits.")
+@_options.about("Experiment, if the reference names none.")
+@click.option(
+    "--format",
+    "form",
+    metavar="FORMAT",
+    default="",
+    help="Number format, such as .3f, .2e or .1%  [default: four digits]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Value and provenance as JSON.")
 @_options.database
 def command(reference: str, experiment: str | None, form: str, as_json: bool, db: str) -> None:
-    """Print the value that REFERENCE names, with the query, the runs and the state of the database behind it.
+    """Print the value that REFERENCE names, with its query, its runs and the database's state.
 
-    REFERENCE is QUERY[key=value,…].COLUMN for the value in the one row that has these values, or
-    QUERY[key=value,…].max(COLUMN), or min, avg, count, over the selected rows.
+    REFERENCE is QUERY[key=value,…].COLUMN for the value in the one row with these values, or
+    QUERY[key=value,…].max(COLUMN) (or min, avg, count) over the selected rows.
 
     \b
     Example:
@@ -42,7 +48,7 @@ def command(reference: str, experiment: str | None, form: str, as_json: bool, db
         say_next("verify", "FILE", why=NEXT)
         return
     click.echo(one_line(cited.text))
-    runs = "the query does not tell" if cited.runs is None else f"{len(cited.runs)}: {', '.join(cited.runs)}"
+    runs = "the query does not say" if cited.runs is None else f"{len(cited.runs)}: {', '.join(cited.runs)}"
     lines = {
         "query": f"{cited.query}: {cited.title}",
         "experiment": cited.experiment or "all",

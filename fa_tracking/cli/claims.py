@@ -29,14 +29,14 @@ def command() -> None:
     "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), default="claims.yaml", required=False
 )
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Evidence summary, Markdown.")
-@click.option("--record", "recording", is_flag=True, help="Write down beside FILE which claims hold today.")
+@click.option("--record", "recording", is_flag=True, help="Record beside FILE which claims hold today.")
 @click.option("--json", "as_json", is_flag=True, help="The verdicts as JSON, with every run id.")
 @_options.database
 def check_claims(file: Path, output: Path | None, recording: bool, as_json: bool, db: str) -> None:
-    """Say of every claim of FILE: holds, walked back, mixed or no evidence; exit with 3 where one does not hold.
+    """Judge every claim in FILE: holds, walked back, mixed or no evidence; exit with 3 if one does not hold.
 
-    FILE is claims.yaml by default: a list `claims`, each with a `sentence`, a `query` (a name of the catalogue, or
-    SQL), an `experiment`, `where` (which rows) and `holds` (a condition that is true of every such row).
+    FILE is claims.yaml by default. It holds a list `claims`. Each claim has a `sentence`, a `query` (a name from the
+    catalogue, or SQL), an `experiment`, `where` (which rows) and `holds` (a condition that every such row meets).
 
     \b
     Example:
@@ -51,7 +51,7 @@ def check_claims(file: Path, output: Path | None, recording: bool, as_json: bool
 
     made, kept = load(file), history_path(file)
     if output and output.resolve() in (file.resolve(), kept.resolve()):
-        raise UsageError(f"{output} holds the claims or their record: give -o another file")
+        raise UsageError(f"{output} is the file of claims or their record: give another file with -o")
     with connect(db) as connection, progress("claims") as update:
         checked = check(connection, made, read_history(kept), update)
     if recording:
@@ -62,15 +62,17 @@ def check_claims(file: Path, output: Path | None, recording: bool, as_json: bool
     if as_json:
         click.echo(json.dumps([c.to_dict() for c in checked], indent=2))
     for c in () if as_json else checked:
-        runs = "not told by the query" if c.runs is None else " ".join(run[:8] for run in c.runs) or "none"
+        runs = "not given by the query" if c.runs is None else " ".join(run[:8] for run in c.runs) or "none"
         held = f"{c.last_held.date}, n = {c.last_held.n}" if c.last_held else "no record"
         field(c.verdict, c.claim.sentence)
         field("", f"{c.counted}; last held: {held}; runs: {runs}")
     missed = next((c.claim for c in checked if c.verdict != HOLDS), None)
     if missed and missed.experiment and missed.query in queries():
-        say_next("query", missed.query, "--experiment", missed.experiment, why="what the first that fails rests on")
+        say_next(
+            "query", missed.query, "--experiment", missed.experiment, why="shows what the first failed claim rests on"
+        )
     elif not recording:
-        say_next("claims", "check", str(file), "--record", why="writes down what holds today")
+        say_next("claims", "check", str(file), "--record", why="records what holds today")
     else:
         say_next("pitfalls", "check", ".", why="looks for known ways to a wrong number in your code")
     if missed:

@@ -28,22 +28,30 @@ NOT_MET = 3
     "verdicts",
     type=click.Choice(VERDICTS),
     multiple=True,
-    help="Verdict that passes; several: any of them.  [default: trustworthy, or with --forbid any]",
+    help="Verdict that passes; repeat it to allow several.  [default: trustworthy, or with --forbid any]",
 )
-@click.option("--forbid", metavar="FLAGS", help="Fail on these flags, such as a,b; and on n, which is 'not finite'.")
-@click.option("--method", "methods", metavar="NAME", multiple=True, help="Only runs of this method, or these.")
-@click.option("--min-seeds", type=click.IntRange(1), default=1, show_default=True, help="Passing seeds in every cell.")
+@click.option("--forbid", metavar="FLAGS", help="Fail on these flags, such as a,b, and always on n, 'not finite'.")
+@click.option(
+    "--method", "methods", metavar="NAME", multiple=True, help="Only runs with this method; repeat it for several."
+)
+@click.option(
+    "--min-seeds",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Least number of passing seeds in every cell.",
+)
 @click.option(
     "--allow-partial",
     is_flag=True,
-    help="Let a verdict on partial evidence pass; a bound or proxy that does not fire counts as measured for --forbid.",
+    help="Also pass verdicts on partial evidence; for --forbid, a silent bound or proxy counts as measured.",
 )
-@click.option("--controls", is_flag=True, help="Judge the frozen controls, too.")
+@click.option("--controls", is_flag=True, help="Also judge the frozen controls.")
 @click.option(
     "--junit", "junit_file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="JUnit XML."
 )
-@click.option("--github", is_flag=True, help="GitHub annotations in the place of the lines.")
-@click.option("--json", "as_json", is_flag=True, help="Every run with what became of it, as JSON.")
+@click.option("--github", is_flag=True, help="GitHub annotations instead of plain lines.")
+@click.option("--json", "as_json", is_flag=True, help="Every run with its result, as JSON.")
 @_options.tracking_uri
 def command(
     experiment: str,
@@ -58,12 +66,12 @@ def command(
     as_json: bool,
     tracking_uri: str | None,
 ) -> None:
-    """Exit with 3 where a run of the experiment lacks the verdict that is asked for, a line for each.
+    """Exit with 3 if a run in the experiment lacks the required verdict; print a line for each such run.
 
-    A run that was not audited, has not finished, was audited before its last epoch or before its frozen control ended,
-    or was judged on partial evidence, lacks it. An experiment or a method without a run fails. Frozen controls are left
-    out, and so are unfinished runs that a later one of the same params has replaced; a cell is the runs that differ in
-    their seed alone.
+    A run lacks it if it has not finished, was not audited, was audited before its last epoch or before its frozen
+    control ended, or was judged on partial evidence. An experiment or a method without a run fails. Frozen controls
+    are left out, and so are unfinished runs that a later run with the same params replaced. A cell is a set of runs
+    that differ only in their seed.
 
     \b
     Example:
@@ -76,7 +84,7 @@ def command(
     from fa_tracking.results.files import write_whole
 
     if github and as_json:
-        raise click.UsageError("--github and --json both write to stdout: choose one.")
+        raise click.UsageError("--github and --json both write to stdout: give one of them.")
     flags = tuple(flag.strip() for flag in forbid.split(",")) if forbid is not None else ()
     asked = verdicts or (() if flags else VERDICTS[:1])
     requirement = Requirement(tuple(dict.fromkeys(asked)), flags, methods, min_seeds, allow_partial, controls)

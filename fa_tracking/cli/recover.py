@@ -11,12 +11,12 @@ ORDER = 2.7
 
 
 @click.command("recover")
-@click.option("--json", "as_json", is_flag=True, help="What became of each run as JSON on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Each run's result as JSON on stdout.")
 def command(as_json: bool) -> None:
-    """Bring to MLflow what killed trainings had logged and their store has not taken yet.
+    """Deliver the waiting logs of killed trainings to MLflow.
 
-    Each training writes to a folder of this machine first (FA_TRACK_SPOOL, else ~/.local/state/fa-track/spool). A run
-    that was under way ends as KILLED: `fa-track resume` goes on with it.
+    Each training first writes to a folder on this machine (FA_TRACK_SPOOL, else ~/.local/state/fa-track/spool). A run
+    that was killed gets the state KILLED, and `fa-track resume` goes on with it.
 
     \b
     Example:
