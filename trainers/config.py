@@ -101,7 +101,7 @@ class RunConfig:
             said, own = getattr(self, key), definition_of(name)
             if said not in (UNSET, own):
                 gone = "; version 0.1 has it" if said < own else ""
-                raise ValueError(f"definition {said} of {name} is not the one here ({own}){gone}")
+                raise ValueError(f"definition {said} of {name} is not the one here, {own}{gone}")
             object.__setattr__(self, key, own)
         if self.expansion and self.expansion == _own_expansion(self.architecture):
             object.__setattr__(self, "expansion", 0)  # one network is one cell, however it is asked for

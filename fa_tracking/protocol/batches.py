@@ -18,9 +18,9 @@ SEED = 0
 def evaluation_batches(
     n_samples: int, batches: int = BATCHES, size: int = BATCH_SIZE, seed: int = SEED
 ) -> list[Tensor]:
-    """Index tensors (size,) of ``batches`` disjoint random batches out of ``n_samples``.
+    """Draw index tensors (size,) of ``batches`` disjoint random batches out of ``n_samples``.
 
-    A data set too small for them gets smaller batches: no measurement depends on the batch size.
+    A data set that is too small gets smaller batches: no measurement depends on the batch size.
 
     Raises:
         ValueError: fewer samples than batches.

@@ -58,8 +58,8 @@ Inside = Annotated[Name, AfterValidator(_inside)]
 class DataSource(BaseModel):
     """The data that a model was trained on, and how its inputs were normalised.
 
-    ``loader`` names the entry point (group ``fa_tracking.datasets``) that reads its test split; ``test_sha256`` tells
-    whether it is the same data.
+    ``loader`` names the entry point (group ``fa_tracking.datasets``) that reads the test split; ``test_sha256`` shows
+    whether the data are the same.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
