@@ -122,7 +122,7 @@ def difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust the p-values of a family of tests by Holm's method (Holm 1979, Scand. J. Statist. 6), in the given order."""
+    """Adjust a family's p-values by Holm's method (Holm 1979, Scand. J. Statist. 6), in the given order."""
     adjusted, running = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))

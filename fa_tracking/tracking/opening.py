@@ -32,8 +32,8 @@ def start_run(
 ) -> "Iterator[TrackedRun]":
     """Open an MLflow run for a ``with`` block; the run is FAILED if the block raises.
 
-    If `torchrun` or `torch.distributed` trains in several processes, rank 0 writes the run. In the others the same calls
-    measure and return the same, but write nothing; their ``run_id`` is empty unless one was given.
+    If `torchrun` or `torch.distributed` trains in several processes, rank 0 writes the run. In the others the same
+    calls measure and return the same, but write nothing; their ``run_id`` is empty unless one was given.
 
     Args:
         experiment: created if it is missing; None: MLflow's active experiment.
@@ -46,8 +46,8 @@ def start_run(
 
     Raises:
         UsageError: ``method`` or ``seed`` is missing; ``frozen_blocks`` contradicts ``trainable_blocks``; another run
-            is active; the run ``run_id`` is in another experiment, or has a param with another value. FATrackError: the
-            store failed, now or in the background since the last call.
+            is active; the run ``run_id`` is in another experiment, or has a param with another value.
+        FATrackError: the store failed, now or in the background since the last call.
     """
     missing = [name for name in ("method", "seed") if params.get(name) is None]
     if missing:
