@@ -401,6 +401,6 @@ def test_numbers_of_another_loop_are_judged_as_the_document_says(uri: str) -> No
     (run,) = fa_tracking.replay("old_logs", uri).runs
     said = (
         f"`{run.final_epoch} of {run.planned_epochs}`",
-        f"stopping at epoch {run.stop.epoch} saves {run.stop.saved:.3f}",
+        f"a stop at epoch {run.stop.epoch} saves {run.stop.saved:.3f}",
     )
     assert all(words in text for words in said)

@@ -27,7 +27,7 @@ class TrackedRun:
     """Logs one open run. Everything is written in the background, in order; the end of the ``with`` block waits for it.
 
     Each call's data waits on this machine until the store has it. A killed process or a store that is away for a while
-        loses nothing.
+    loses nothing.
 
     Attributes:
         run_id: the run's id in MLflow.
@@ -76,7 +76,7 @@ class TrackedRun:
         call, unless ``metrics`` gives it.
 
         The arguments are many, but each stands alone: your own loop names the few that it has, and needs no object of
-            ours.
+        ours.
 
         Args:
             epoch: the step; 0 is the network before training.
