@@ -75,13 +75,15 @@ def executor(default: str | None, unset: str) -> Callable[[Callable[..., None]],
         )
         @click.option("--jobs", type=click.IntRange(1), help="Runs at a time  [default: 1; on a cluster all that fit]")
         @click.option("--cpus-per-run", type=click.IntRange(1), default=1, show_default=True, help="Threads per run.")
-        @click.option("--gpus-per-run", type=click.FloatRange(0), default=0.0, help="On a cluster; such as 0.25.")
+        @click.option(
+            "--gpus-per-run", type=click.FloatRange(0), default=0.0, help="GPUs per run on a cluster, such as 0.25."
+        )
         @click.option(
             "--retries",
             type=click.IntRange(0),
             default=plain.retries,
             show_default=True,
-            help="New starts of a run after its process or machine is lost.",
+            help="How often a run is started again after its process or machine is lost.",
         )
         @click.option("--cells-per-job", type=click.IntRange(1), default=1, help="Runs per Slurm task.")
         @click.option(
@@ -112,7 +114,7 @@ functional = click.option(
 )
 
 device = click.option(
-    "--device", metavar="DEVICE", default="cpu", show_default=True, help="Its name in torch: cuda, cuda:1, …"
+    "--device", metavar="DEVICE", default="cpu", show_default=True, help="Device, by its name in torch: cuda, cuda:1, …"
 )
 
 
@@ -150,7 +152,7 @@ def while_training(command: Callable[..., None]) -> Callable[..., None]:
             type=click.IntRange(0),
             default=0,
             metavar="N",
-            help="Save one every N epochs; 0: only the last.",
+            help="Also save a checkpoint every N epochs; 0: only the last.",
         ),
         click.option(
             "--state-seconds",

@@ -16,7 +16,7 @@ NOT_HELD = 3
 
 @click.group("claims")
 def command() -> None:
-    """Check the sentences of a paper against the database.
+    """Check a paper's sentences against the database.
 
     \b
     Example:
@@ -28,7 +28,12 @@ def command() -> None:
 @click.argument(
     "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), default="claims.yaml", required=False
 )
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Evidence summary, Markdown.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a summary of the evidence, in Markdown.",
+)
 @click.option("--record", "recording", is_flag=True, help="Record beside FILE which claims hold today.")
 @click.option("--json", "as_json", is_flag=True, help="The verdicts as JSON, with every run id.")
 @_options.database

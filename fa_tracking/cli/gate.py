@@ -30,7 +30,7 @@ NOT_MET = 3
     multiple=True,
     help="Verdict that passes; repeat it to allow several.  [default: trustworthy, or with --forbid any]",
 )
-@click.option("--forbid", metavar="FLAGS", help="Fail on these flags, such as a,b, and always on n, 'not finite'.")
+@click.option("--forbid", metavar="FLAGS", help="Fail on these flags, such as a,b, and then also on n, 'not finite'.")
 @click.option(
     "--method", "methods", metavar="NAME", multiple=True, help="Only runs with this method; repeat it for several."
 )
@@ -48,7 +48,11 @@ NOT_MET = 3
 )
 @click.option("--controls", is_flag=True, help="Also judge the frozen controls.")
 @click.option(
-    "--junit", "junit_file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="JUnit XML."
+    "--junit",
+    "junit_file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the result as JUnit XML.",
 )
 @click.option("--github", is_flag=True, help="GitHub annotations instead of plain lines.")
 @click.option("--json", "as_json", is_flag=True, help="Every run with its result, as JSON.")
