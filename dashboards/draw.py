@@ -178,7 +178,7 @@ def format_of(out: Path) -> str:
     """
     form = out.suffix.lower().removeprefix(".")
     if form not in FORMATS:
-        raise UsageError(f"{out}: a chart is written as {', '.join(f'.{f}' for f in FORMATS)}; name it by one of these")
+        raise UsageError(f"{out}: a chart's file name must end in {', '.join(f'.{f}' for f in FORMATS)}")
     return form
 
 

@@ -65,7 +65,7 @@ def page(experiment: str, answer: Answer, mlflow_url: str | None = None, progres
         UsageError: ``mlflow_url`` is no address.
     """
     if mlflow_url and not mlflow_url.startswith(("http://", "https://", "/")):
-        raise UsageError(f"the address of MLflow begins with http:// or https://, not as {mlflow_url!r} does")
+        raise UsageError(f"MLflow's address must begin with http:// or https://, not {mlflow_url!r}")
     rows = answer(board.QUERY)
     rows = rows.assign(state=rows["verdict"].map(board.state))
     runs: list[dict[str, Any]] = [dict(zip(rows.columns, row, strict=True)) for row in rows.itertuples(index=False)]

@@ -8,7 +8,7 @@ LONGEST = 2000
 
 
 class FATrackError(Exception):
-    """Something failed: a broken checkpoint, a store that does not answer. Says what, where and what to do."""
+    """Says that something failed, such as a broken checkpoint or a silent store: what, where and what to do."""
 
     exit_code = 1
 
@@ -18,23 +18,23 @@ class FATrackError(Exception):
 
 
 class CheckpointError(FATrackError):
-    """A run's checkpoint is missing or damaged: no verdict can stand on it."""
+    """Says that a run's checkpoint is missing or damaged: no verdict can rest on it."""
 
 
 class OtherDefinitionError(FATrackError):
-    """A checkpoint is whole, but of a network that has another definition here: it is read by another version."""
+    """Says that a whole checkpoint's network has another definition here; another version reads it."""
 
 
 class NoCheckpointError(CheckpointError):
-    """A run holds no model that can be built again: its logged numbers may still say something."""
+    """Says that a run holds no model that can be rebuilt; its logged numbers may still be judged."""
 
 
 class StoreAwayError(FATrackError):
-    """The store does not answer; what was to be written waits on this machine."""
+    """Says that the store does not answer; unwritten data waits on this machine."""
 
 
 class UsageError(FATrackError):
-    """What was asked for does not exist or makes no sense: an unknown experiment, a missing folder."""
+    """Says that a request makes no sense, such as an unknown experiment or a missing folder."""
 
     exit_code = 2
 

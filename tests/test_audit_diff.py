@@ -118,8 +118,8 @@ def test_every_verdict_that_would_change_is_listed_with_why_and_nothing_is_writt
     assert "no checkpoint, and no diagnostics were logged" in said
     assert not any(line.startswith(("healthy", "never", "impossible", "evaluated")) for line in lines)
     assert "5 of 7 verdicts would change; 1 run was never audited; 1 run was not measured" in done.stderr
-    assert "left as MLflow's evaluator judged them: 1 runs" in done.stderr
-    assert "not audited, because not finished: 1 RUNNING" in done.stderr
+    assert "unchanged, because MLflow's evaluator judged them: 1 runs" in done.stderr
+    assert "not audited, because they have not finished: 1 RUNNING" in done.stderr
     assert "a norm is not negative" in done.stderr
     next_lines = [line for line in done.stderr.splitlines() if line.startswith("next: ")]
     assert next_lines == [

@@ -174,7 +174,7 @@ def test_a_run_without_a_checkpoint_and_a_corrupt_one_do_not_stop_the_audit(trai
     assert "Traceback" not in done.stderr
     assert f"{bare.info.run_id}" in done.stderr and "no checkpoint" in done.stderr
     assert f"{corrupt} (dfa resmlp 2×16, seed 42): checkpoint epoch_0001: model.safetensors" in done.stderr
-    assert "not audited, because not finished: 1 RUNNING" in done.stderr
+    assert "not audited, because they have not finished: 1 RUNNING" in done.stderr
     assert "bp resmlp 2×16, seed 42" in done.stdout
 
 

@@ -163,7 +163,7 @@ def test_a_study_of_more_runs_than_anybody_can_enumerate_is_refused(tmp_path: Pa
     (tmp_path / "s.yaml").write_text(
         json.dumps({"title": "t", "experiment": "e", "seeds": [1], "grids": [{"parameters": wide}]})
     )
-    with pytest.raises(UsageError, match="runs, and 100000 are the most"):
+    with pytest.raises(UsageError, match="runs, but at most 100000 are allowed"):
         grid.load(str(tmp_path / "s.yaml")).cells()
 
 

@@ -459,13 +459,13 @@ def test_a_run_of_the_command_line_logs_the_whole_recipe(workspace: Path, uri: s
     [
         ("--clip-norm 0", "clip_norm: Input should be greater than 0, got 0.0"),
         ("--clip-norm nan", "clip_norm: Input should be greater than 0, got nan"),
-        ("--momentum 0.9", "momentum is SGD's, and the optimizer is adamw."),
+        ("--momentum 0.9", "momentum needs optimizer sgd, but the optimizer is adamw."),
         ("--momentum 1 --optimizer sgd", "momentum: Input should be less than 1, got 1.0"),
-        ("--lr-warmup 30", "lr_warmup=30 leaves none of 30 epochs to train at lr."),
+        ("--lr-warmup 30", "lr_warmup=30 leaves no epoch of 30 to train at lr."),
         ("--lr-warmup -1", "lr_warmup: Input should be greater than or equal to 0, got -1"),
         ("--alpha 1.5", "alpha: Input should be less than or equal to 1, got 1.5"),
         ("--expansion -1", "expansion: Input should be greater than or equal to 0, got -1"),
-        ("--trainable-blocks 5", "trainable_blocks=5 of a network of 4 blocks."),
+        ("--trainable-blocks 5", "trainable_blocks=5 in a network of 4 blocks."),
         ("--trainable-blocks 2 --frozen-blocks", "frozen_blocks=True contradicts trainable_blocks=2."),
         ("--trainable-blocks -1", "-1 is not in the range"),
         ("--labels maybe", "'maybe' is not one of 'true', 'random'"),
@@ -484,8 +484,8 @@ def test_a_study_names_what_is_wrong_and_what_sets_a_run_apart(tmp_path: Path) -
     file = tmp_path / "s.yaml"
     text = "title: t\nexperiment: e\nseeds: [1]\nfixed: {method: dfa, %s}\ngrids: [{parameters: {}}]\n"
     for bad, said in (
-        ("trainable_blocks: 5", "trainable_blocks=5 of a network of 4 blocks"),
-        ("frozen_blocks: often", "frozen_blocks is true or false, not 'often'"),
+        ("trainable_blocks: 5", "trainable_blocks=5 in a network of 4 blocks"),
+        ("frozen_blocks: often", "frozen_blocks must be true or false, not 'often'"),
         ("rule_definition: 1", "definition 1 of dfa is not the one here, 2; version 0.1 has it"),
         ("definition: 1", "definition 1 of resmlp is not the one here, 2; version 0.1 has it"),
         ("clip_norm: 0", "parameter clip_norm: Input should be greater than 0, got '0'"),

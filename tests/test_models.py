@@ -258,7 +258,7 @@ def test_every_network_is_audited_from_its_checkpoint_on_the_embedded_data(
         ("preact_resnet", (64,), {}, r"it takes images \(C, H, W\), not inputs of shape \(64,\)"),
         ("vit_mini", (64,), {}, r"it takes images \(C, H, W\), not inputs of shape \(64,\)"),
         ("vit_mini", (1, 8, 6), {}, "multiples of 4, not 8 × 6"),
-        ("vit_mini", (1, 8, 8), {"width": 100}, "a width of 100 does not divide among 3 heads"),
+        ("vit_mini", (1, 8, 8), {"width": 100}, "a width of 100 cannot be divided among 3 heads"),
         ("resmlp", (8,), {"alpha": 0.5}, "resmlp takes no alpha"),
         ("student_net", (8,), {"expansion": 2}, "student_net takes no expansion"),
         ("small_cnn", (3, 32, 32), {"expansion": 2}, "small_cnn takes no expansion"),

@@ -300,7 +300,7 @@ def test_what_explains_a_flag_away_reaches_report_tags_replay_and_database(uri: 
     assert held == [(None, 0.7071, None, audited.report.protocol_version)]
     alone = log_old(uri, "alone", {0: epochs[0]}, method="dfa", seed=1)
     done = CliRunner().invoke(main, ["audit", "--experiment", "alone", "--tracking-uri", uri])
-    assert "? inconclusive partial" in done.stdout and "where the class token alone grows" in done.stdout
+    assert "? inconclusive partial" in done.stdout and "if only the class token grows" in done.stdout
     measured = json.loads(MlflowClient(uri).get_run(alone).data.tags["fa.measured"])
     assert (measured["stream_growth"], measured["max_block_growth"], measured["fired"]["a"]) == (1.5, 4e3, False)
     export("tokens.duckdb", uri, "alone")
@@ -322,7 +322,7 @@ def test_no_number_of_a_gradient_that_is_not_bps_judges_a_run(uri: str, workspac
     command = ["audit", "--experiment", "feedback", "--tracking-uri", uri]
     done = CliRunner().invoke(main, command, env={"COLUMNS": "80"})
     assert done.exit_code == 0 and "? inconclusive" in done.stdout
-    assert "(b) and (c) are empty where the reference gradient is not BP's" in done.stdout
+    assert "(b) and (c) are empty if the reference gradient is not BP's" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
     tags = client.get_run(run_id).data.tags
     assert (tags["fa.verdict"], tags["fa.flags"]) == ("inconclusive: the reference gradient is not BP's", "")
@@ -372,7 +372,7 @@ def test_replay_on_the_command_line(uri: str) -> None:
     assert done.exit_code == 0, done.output
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert "≤2" in done.stdout and "~2" in done.stdout and "2 of 2" in done.stdout and "0 of 1" in done.stdout
-    assert "2 of 10" in done.stdout and "the log of 3 of 3 runs ends before the planned epochs" in done.stdout
+    assert "2 of 10" in done.stdout and "in 3 of 3 runs the log ends before the planned epochs" in done.stdout
     log_old(uri, "lines", {1: {"accuracy/test": 0.1}}, method="dfa", seed=9)
     done = replayed("--explosion-ratio", "1e9", "--format", "json")
     assert done.exit_code == 1 and "no diagnostics were logged" in done.stderr
@@ -392,6 +392,6 @@ def test_numbers_of_another_loop_are_judged_as_the_document_says(uri: str) -> No
     (run,) = fa_tracking.replay("old_logs", uri).runs
     said = (
         f"`{run.final_epoch} of {run.planned_epochs}`",
-        f"stopping at epoch {run.stop.epoch} saves {run.stop.saved:.3f}",
+        f"a stop at epoch {run.stop.epoch} saves {run.stop.saved:.3f}",
     )
     assert all(words in text for words in said)

@@ -277,7 +277,7 @@ def test_while_a_stack_trains_it_is_told_how_far_its_runs_are(
 
 def test_a_compiled_study_needs_stacks() -> None:
     done = CliRunner().invoke(main, ["study", "run", "demo", "--compile"])
-    assert done.exit_code == 2 and "--compile is of stacks: give --stack too" in done.output
+    assert done.exit_code == 2 and "--compile works only on stacks: give --stack too" in done.output
 
 
 def test_without_a_compiler_no_run_of_a_compiled_study_begins(workspace: Path, uri: str, cli: Cli) -> None:

@@ -440,7 +440,9 @@ def test_the_evidence_never_takes_the_place_of_the_claims(database: Path, cli: C
     before = file.read_text()
     for target in ("own.yaml", "own.history.json"):
         done = cli("claims", "check", "own.yaml", "-o", target)
-        assert done.returncode == 2 and "give -o another file" in done.stderr and len(done.stderr.splitlines()) == 1
+        assert (
+            done.returncode == 2 and "give another file with -o" in done.stderr and len(done.stderr.splitlines()) == 1
+        )
     assert file.read_text() == before
 
 

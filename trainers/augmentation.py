@@ -41,7 +41,7 @@ def crop_flip_mean(images: Tensor, normalise: Normalise, draw: torch.Generator) 
 def shifted_and_mirrored(images: Tensor, draw: torch.Generator) -> Tensor:
     """Images (B, C, H, W), padded with zeros, shifted by up to 4 pixels and mirrored with probability ½."""
     if images.ndim != 4:
-        raise ValueError(f"crops need images (B, C, H, W), and these inputs are {tuple(images.shape[1:])}")
+        raise ValueError(f"crops need images (B, C, H, W), but these inputs are {tuple(images.shape[1:])}")
     batch, channels, height, width = images.shape
     padded = torch.nn.functional.pad(images, (PADDING,) * 4)
     top, left = torch.randint(2 * PADDING + 1, (2, batch, 1), generator=draw)

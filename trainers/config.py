@@ -88,7 +88,7 @@ class RunConfig:
         params = dict(given.kwargs or {})
         frozen = params.pop("frozen_blocks")
         if not isinstance(frozen, bool):
-            raise ValueError(f"frozen_blocks is true or false, not {frozen!r}")
+            raise ValueError(f"frozen_blocks must be true or false, not {frozen!r}")
         trained = params.get("trainable_blocks", 0 if frozen else UNSET)
         if frozen != (trained == 0):
             raise ValueError(f"frozen_blocks={frozen} contradicts trainable_blocks={trained}")
@@ -106,11 +106,11 @@ class RunConfig:
         if self.expansion and self.expansion == _own_expansion(self.architecture):
             object.__setattr__(self, "expansion", 0)  # one network is one cell, however it is asked for
         if self.trainable_blocks > self.depth:
-            raise ValueError(f"trainable_blocks={self.trainable_blocks} of a network of {self.depth} blocks")
+            raise ValueError(f"trainable_blocks={self.trainable_blocks} in a network of {self.depth} blocks")
         if self.momentum and self.optimizer != "sgd":
-            raise ValueError(f"momentum is SGD's, and the optimizer is {self.optimizer}")
+            raise ValueError(f"momentum needs optimizer sgd, but the optimizer is {self.optimizer}")
         if self.lr_warmup and self.lr_warmup >= self.epochs:
-            raise ValueError(f"lr_warmup={self.lr_warmup} leaves none of {self.epochs} epochs to train at lr")
+            raise ValueError(f"lr_warmup={self.lr_warmup} leaves no epoch of {self.epochs} to train at lr")
         object.__setattr__(self, "trainable_blocks", self.depth if self.trainable_blocks < 0 else self.trainable_blocks)
         return self
 

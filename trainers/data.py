@@ -139,7 +139,7 @@ def _reader(name: str, data_dir: str | None, download: bool) -> Callable[[str], 
         return own.read
     if data_dir is None:
         if own:
-            raise UsageError(f"the data set {name!r} needs --data-dir (or {DATA_VARIABLE}), the folder that holds it")
+            raise UsageError(f"the data set {name!r} needs --data-dir (or {DATA_VARIABLE}): the folder that holds it")
         raise UsageError(
             f"{no_such('data set', name, built_in())}; with --data-dir (or {DATA_VARIABLE}) also: "
             f"{', '.join(from_files())}, and any folder that holds train.parquet and test.parquet"
@@ -178,7 +178,7 @@ def _parquet(path: Path) -> Split:
             f"{path} has no image column {{bytes, path}} or no integer label: {table.schema.names}"
         ) from None
     except (OSError, ValueError, TypeError) as error:
-        raise FATrackError(f"{path} cannot be read as images of one size: {error}") from error
+        raise FATrackError(f"{path} does not hold images of one size that can be read: {error}") from error
     return Split(_channels_first(pixels), torch.from_numpy(table[label].to_numpy().astype(np.int64)))
 
 

@@ -87,7 +87,7 @@ def resume(
     if run.info.status == "FINISHED":
         raise UsageError(f"run {run_id} is finished")
     if run.info.status == "RUNNING" and process.is_alive(run.data.tags.get(names.TAG_PROCESS, "")):
-        raise UsageError(f"run {run_id} is being written by {run.data.tags[names.TAG_PROCESS]}")
+        raise UsageError(f"run {run_id} is still being written by {run.data.tags[names.TAG_PROCESS]}")
     config = _config_of(run)
     options = replace(options, data_dir=options.data_dir or run.data.tags.get(names.TAG_DATA_DIR))
     train(config, experiment, tracking_uri, options, progress=progress, started=started, run_id=run_id)
@@ -105,7 +105,9 @@ def _config_of(run: "Run") -> RunConfig:
         first = error.errors()[0]
         why = f": {' '.join([*map(str, first['loc']), first['msg'].removeprefix('Value error, ')])}"
     if config is None or config.digest != run.data.tags.get(names.TAG_CONFIG_SHA256):
-        raise UsageError(f"run {run.info.run_id} was not begun by `fa-track train` or `study` of this version{why}")
+        raise UsageError(
+            f"run {run.info.run_id} was not begun by `fa-track train` or `fa-track study` of this version{why}"
+        )
     return config
 
 

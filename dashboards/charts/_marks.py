@@ -11,7 +11,7 @@ from fa_tracking.dashboards import theme
 from fa_tracking.spelled import counted
 
 OFF_AXIS = "#D55E00"
-LOST = "Hollow: a diverged or an aborted run, which is in no mean."
+LOST = "Hollow: a diverged or aborted run; no mean includes it."
 LINE = 12
 """Height of a line of n over a panel."""
 

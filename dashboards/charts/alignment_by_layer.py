@@ -41,7 +41,7 @@ def draw(rows: pd.DataFrame) -> Any:
     caption = theme.caption(
         "Point and bar: the mean of Γ over n seeds and its 95 % t interval; none for n = 1.",
         "Grey: the null of fresh feedback, its mean ± 2 standard deviations, where it was drawn.",
-        *(["× below the axis: no Γ at this layer, for its gradient is below the floor."] if has_strip else []),
+        *(["× below the axis: no Γ here, since the gradient is below the floor."] if has_strip else []),
         theme.usual(rows),
     )
     return alt.concat(*panels, columns=COLUMNS, spacing=14, title=caption)

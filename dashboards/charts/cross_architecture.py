@@ -29,7 +29,7 @@ def draw(rows: pd.DataFrame) -> alt.HConcatChart:
     n = theme.value_range(rows["n"])
     caption = [
         f"Lines: median over a cell's seeds, n = {n}; bands: lowest to highest.",
-        "n×k: here the first of k runs is no longer finite.",
+        "n×k: here the first of k runs is not finite any more.",
     ]
     if not rows["n_not_finite"].any():
         caption.pop()

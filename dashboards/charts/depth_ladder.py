@@ -9,7 +9,7 @@ from fa_tracking.dashboards import theme
 from fa_tracking.dashboards.charts import _marks
 from fa_tracking.dashboards.charts._marks import Quantity
 
-TITLE = "Depth ladder: accuracy where only the last k blocks are trained"
+TITLE = "Depth ladder: accuracy if only the last k blocks are trained"
 QUERY = "depth_ladder_seeds"
 ORDER = 10
 
@@ -73,7 +73,7 @@ def _panel(rows: pd.DataFrame, quantity: Quantity) -> Any:
         *_marks.seeds_and_centres(rows, quantity, IDENTITY, rows["accuracy"]),
         _best(rows),
     ]
-    x = alt.X("place:Q", title="k, the last blocks that are trained", axis=axis, scale=scale)
+    x = alt.X("place:Q", title="k, number of last blocks trained", axis=axis, scale=scale)
     return alt.layer(*layers).encode(x=x).properties(width=WIDTH, height=HEIGHT)
 
 

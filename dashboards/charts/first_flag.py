@@ -7,7 +7,7 @@ import pandas as pd
 
 from fa_tracking.dashboards import theme
 
-TITLE = "First flags: when each diagnostic first fires, and the compute that stopping there saves"
+TITLE = "First flags: when each diagnostic first fires, and the compute a stop there would save"
 QUERY = "first_flag_timeline"
 ORDER = 5
 

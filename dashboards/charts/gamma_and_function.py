@@ -8,7 +8,7 @@ import pandas as pd
 from fa_tracking.dashboards import theme
 from fa_tracking.dashboards.charts import _marks
 
-TITLE = "Γ against function: what a credit of that cosine does to the loss"
+TITLE = "Γ against function: how a credit with that cosine changes the loss"
 QUERY = "functional_credit"
 ORDER = 7.5
 
@@ -33,7 +33,7 @@ def draw(rows: pd.DataFrame) -> Any:
             panels.append(panel.properties(width=WIDTH, height=HEIGHT))
     left_out = len(rows) - len(shown)
     caption = theme.caption(
-        "A point a layer of a cell, named by its number: the mean over n seeds. Dashed: no effect; left also ρ = Γ.",
+        "A point per layer of a cell, with its number: the mean over n seeds. Dashed: no effect; left also ρ = Γ.",
         *([f"Left out: {left_out} layers without a Γ, as of BP, whose credit is the gradient."] if left_out else []),
         theme.usual(rows),
     )

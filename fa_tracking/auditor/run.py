@@ -35,10 +35,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Audited:
-    """What became of one run: a report and the block knock-out, or the reason why there is none.
+    """Holds one run's result: a report and the block knock-out, or the reason why there is none.
 
-    ``epoch`` is that of the checkpoint, or of the last numbers that were logged. ``before``: the tags of the run as
-    they were; ``withdrawn``: whether the problem takes an earlier verdict off it.
+    ``epoch`` is the checkpoint's, or the last with logged numbers. ``before``: the run's tags before the audit;
+    ``withdrawn``: whether the problem removes an earlier verdict.
     """
 
     run_id: str
@@ -55,9 +55,9 @@ class Audited:
 
 @dataclass(frozen=True)
 class Audit:
-    """What became of an experiment's finished runs, and how many others there were, by status.
+    """Holds the result for each finished run in an experiment, and the number of other runs by status.
 
-    ``evaluated`` counts those that MLflow's evaluator judged on data that is not at hand: they are left as they are.
+    ``evaluated`` counts runs that MLflow's evaluator judged on data that is not available here: they stay unchanged.
     """
 
     runs: tuple[Audited, ...]
@@ -86,25 +86,25 @@ def audit(
 ) -> Audit:
     """Measure the last checkpoint of every finished run, match its control, write tags, note and report artifacts.
 
-    A run that never saved one, or saved it without ``factory``, is measured by the last model that it logged with
-    ``mlflow.pytorch.log_model``; one without either is judged by what it
-    logged in its last epoch: the evidence is partial.
+    A run without a checkpoint, or with one saved without ``factory``, is measured by the last model that it logged with
+    ``mlflow.pytorch.log_model``. A run without either is judged by the numbers logged in its last epoch; its evidence
+    is partial.
 
-    Auditing again, with other thresholds or more controls, replaces what the last audit wrote. A run whose checkpoint
-    is damaged, or that has neither a model nor logged diagnostics, is reported as a problem and keeps no verdict of
-    an earlier audit; one that cannot be measured for another reason (its data is not at hand, its model is pickled, its
-    network has another definition in this version, the store failed) keeps it. The others go on.
+    A new audit, with other thresholds or more controls, replaces what the last audit wrote. If a run's checkpoint is
+    damaged, or it has neither a model nor logged diagnostics, it is reported as a problem and loses its earlier
+    verdict. If it cannot be measured for another reason (missing data, a pickled model, a network with another
+    definition in this version, a failed store), it keeps its earlier verdict. The other runs go on.
 
     Args:
-        experiment: None: every experiment of the store, where nothing is written.
-        eval_data: a .safetensors or .npz file of ``inputs`` (N, …) and ``labels`` (N,), for logged models of runs that
-            record no data of their own.
-        layers: the modules of logged models taken as h_0 … h_L, where the models do not show them.
-        trust_pickles: load logged models whose loading runs their author's code.
-        pictures: draw the norms and the course of each run in its report, which takes longer than to measure a small
-            network.
-        executor: one of ``fa_tracking.executors``, which measures several runs at a time; None: one after the other,
-            here. The reports are the same, but for the last bits where a run has another number of threads there.
+        experiment: None: every experiment in the store; only with ``write=False``.
+        eval_data: a .safetensors or .npz file of ``inputs`` (N, …) and ``labels`` (N,), for logged models whose run
+            records no data.
+        layers: the modules of logged models that give h_0 … h_L, if the models do not show them.
+        trust_pickles: also load logged models that run their author's code when loaded.
+        pictures: draw each run's norms and training curve in its report; for a small network this takes longer than the
+            measurement.
+        executor: one of ``fa_tracking.executors``, which measures several runs at a time; None: one after the other in
+            this process. The reports are the same, except for the last bits if the number of threads differs.
         needs: of the executor.
         write: False: only measure; tags, notes, reports and verdicts stay as they are.
 

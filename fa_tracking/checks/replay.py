@@ -33,13 +33,13 @@ Spread = tuple[float | None, float | None]
 
 @dataclass(frozen=True)
 class Fired:
-    """Where something first fires.
+    """Holds where a diagnostic or rule first fires.
 
     Attributes:
         epoch: None: never.
-        kind: of the evidence at that epoch; where it never fires, the weakest that there is at any epoch.
-        accuracy: at that epoch, or the last before it; None where none was logged by then.
-        saved: the share of the logged epochs that stopping there saves; None without an epoch.
+        kind: the evidence at that epoch; if it never fires, the weakest evidence at any epoch.
+        accuracy: at that epoch, or the last one before it; None if none was logged by then.
+        saved: the share of the logged epochs that a stop there saves; None without an epoch.
     """
 
     epoch: int | None
@@ -50,13 +50,13 @@ class Fired:
 
 @dataclass(frozen=True)
 class Replayed:
-    """One run, or the reason why it could not be replayed.
+    """Holds one replayed run, or the reason why it could not be replayed.
 
     Attributes:
         diagnostics: by letter.
-        stop: where the run would have been stopped; its kind is the best of the flags that fire there.
-        final_epoch, final_accuracy: the last epoch that was logged, which the shares saved take for the run's end.
-        planned_epochs: as the param says; None where it is none.
+        stop: where the run would have been stopped; its kind is the best one among the flags that fire there.
+        final_epoch, final_accuracy: the last logged epoch, which counts as the run's end for the savings.
+        planned_epochs: the param; None if it is not a number.
         reached_its_end: whether the run is finished and was not aborted.
     """
 
@@ -74,21 +74,22 @@ class Replayed:
 
     @property
     def is_cut_short(self) -> bool:
-        """Whether the log ends before the planned epochs, for whatever reason."""
+        """Return whether the log ends before the planned epochs, for any reason."""
         return self.final_epoch is not None and self.final_epoch < (self.planned_epochs or 0)
 
 
 @dataclass(frozen=True)
 class Saving:
-    """What stopping by one rule saves in one cell, over its seeds; runs of one seed are averaged first.
+    """Holds the savings of one stopping rule in one cell, over its seeds; runs with the same seed are averaged first.
 
     Attributes:
-        cell: the params that set it apart (``fa_tracking/cells.py``).
+        cell: the params that identify it (``fa_tracking/cells.py``).
         rule: one letter, or more joined by commas.
-        n, n_fired: seeds of which a run finished and was not aborted, and those of them in which the rule fires.
-        epochs: the earliest and the latest at which it fires.
+        n, n_fired: seeds with a run that finished and was not aborted, and those among them in which the rule fires.
+        epochs: the earliest and the latest epoch at which it fires.
         saved: mean and sample standard deviation of the share of epochs saved, over ``n_fired`` seeds.
-        change_pp: of the accuracy at the end less that at the stop, over the ``n_change`` seeds that have both.
+        change_pp: mean and sample standard deviation of the accuracy at the end minus the accuracy at the stop, over
+            the ``n_change`` seeds that have both.
     """
 
     cell: dict[str, str]
@@ -103,7 +104,7 @@ class Saving:
 
 @dataclass(frozen=True)
 class Replay:
-    """What became of an experiment's runs."""
+    """Holds the replayed runs of an experiment."""
 
     runs: tuple[Replayed, ...]
     abort_on: tuple[str, ...]
@@ -139,17 +140,17 @@ def replay(
     patience: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Replay:
-    """Hold the thresholds against every logged epoch of every run, finished or not. Nothing is written.
+    """Compare every logged epoch of every run, finished or not, with the thresholds. Nothing is written.
 
     Epoch 0 counts like the others. (d) compares each epoch's accuracy with that of the finished control.
 
     Args:
-        abort_on, patience: when a run would have been stopped, as for ``fa-track train``; ``patience`` goes for the
-            single diagnostics too, and counts the epochs at which they were measured.
+        abort_on, patience: the flags and patience that would have stopped a run, as for ``fa-track train``.
+            ``patience`` also applies to the single diagnostics, and counts the epochs at which they were measured.
         progress: called with (done, total) after each run.
 
     Raises:
-        UsageError: there is no such experiment, or a flag or patience that makes no sense.
+        UsageError: there is no such experiment, or a flag or the patience makes no sense.
         FATrackError: the store does not answer.
     """
     Abort(abort_on, patience)

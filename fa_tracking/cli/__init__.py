@@ -72,14 +72,14 @@ class _OneLine(click.ClickException):
 @click.command(
     cls=CommandFolder,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Every command takes --help. Where something does not work: fa-track doctor.",
+    epilog="Every command takes --help. If something does not work, run fa-track doctor.",
 )
 @click.version_option(package_name="fa-track")
 def main() -> None:
     """Track, audit and compare feedback-alignment runs: a verdict on every run, a database of all of them.
 
-    Data goes to stdout, progress and messages to stderr. Exit codes: 0 done, 1 failure, 2 wrong usage, 3 an audit
-    or gate found what it was told to fail on, 130 stopped by Ctrl-C.
+    Data goes to stdout, progress and messages to stderr. Exit codes: 0 done, 1 failure, 2 wrong usage, 3 a check
+    did not pass (gate, verify, claims, pitfalls check), 130 stopped by Ctrl-C.
 
     \b
     Example:

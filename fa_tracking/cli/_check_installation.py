@@ -41,7 +41,7 @@ def packages() -> Iterator[Check]:
     needed = [r for r in _requirements() if not r.marker or r.marker.evaluate()]
     unfit = [(r, said) for r in needed if (said := _unfit(r))]
     for requirement, said in unfit:
-        yield Check("packages", PROBLEM, said, "a version of the range", _pip_install(requirement))
+        yield Check("packages", PROBLEM, said, "installs a version in the range", _pip_install(requirement))
     shown = ", ".join(f"{r.name} {version(r.name)}" for r in needed if r.name in ("mlflow", "torch", "duckdb"))
     if not unfit:
         tested = next(_range(r) for r in needed if r.name == "mlflow")
@@ -54,13 +54,13 @@ def optional() -> Iterator[Check]:
     missing = [(extra, r) for extra, r in wanted if _version(r.name) is None]
     unfit = [(r, said) for extra, r in wanted if (extra, r) not in missing and (said := _unfit(r))]
     for requirement, said in unfit:
-        yield Check("optional", WARNING, said, "a version of the range", _pip_install(requirement))
+        yield Check("optional", WARNING, said, "installs a version in the range", _pip_install(requirement))
     there = ", ".join(f"{r.name} {version(r.name)}" for extra, r in wanted if (extra, r) not in missing)
     if not missing:
         yield Check("optional", OK, there)
         return
     lacking = f"not installed: {', '.join(r.name for _, r in missing)}"
-    advice = f"only for {', '.join(dict.fromkeys(extra for extra, _ in missing))}"
+    advice = f"needed only for {', '.join(dict.fromkeys(extra for extra, _ in missing))}"
     command = _pip_install(*(r for _, r in missing))
     yield Check("optional", OK, f"{there}; {lacking}" if there else lacking, advice, command)
 
@@ -107,7 +107,7 @@ def torch_and_threads() -> Iterator[Check]:
         yield Check("torch", OK, found)
     else:
         set_by = " (OMP_NUM_THREADS is set)" if "OMP_NUM_THREADS" in os.environ else ""
-        yield Check("torch", WARNING, found, f"more threads than cores are slower: OMP_NUM_THREADS={cores}{set_by}")
+        yield Check("torch", WARNING, found, f"more threads than cores are slower: set OMP_NUM_THREADS={cores}{set_by}")
 
 
 def plugins() -> Iterator[Check]:
@@ -127,7 +127,13 @@ def plugins() -> Iterator[Check]:
     if fine:
         yield Check("plugins", OK, "; ".join(fine))
     for said in wrong:
-        yield Check("plugins", PROBLEM, said, "in the clone; of another's plugin, the like", REINSTALL)
+        yield Check(
+            "plugins",
+            PROBLEM,
+            said,
+            "run it in the clone; reinstall another author's plugin in the same way",
+            REINSTALL,
+        )
 
 
 def git() -> Iterator[Check]:
@@ -137,10 +143,10 @@ def git() -> Iterator[Check]:
 
     commit = FATrackContext().tags().get(TAG_GIT_COMMIT)
     if commit:
-        said = ", with changes that are not committed" if commit.endswith("-dirty") else ""
+        said = ", with uncommitted changes" if commit.endswith("-dirty") else ""
         yield Check("git", OK, f"runs that start here note the commit {commit[:12]}{said}")
     elif shutil.which("git"):
-        yield Check("git", OK, "this folder is no checkout: runs that start here note no commit")
+        yield Check("git", OK, "this folder is not a git checkout: runs that start here note no commit")
     else:
         yield Check("git", WARNING, "git is not installed: runs note no commit", "install git")
 
@@ -150,7 +156,7 @@ def terminal() -> Iterator[Check]:
     try:
         "✓⚑✗≥±‖λΓ".encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        advice = "PYTHONIOENCODING=utf-8 in the environment, or a UTF-8 locale"
-        yield Check("terminal", WARNING, f"{encoding}, which lacks some of the marks: they are spelled out", advice)
+        advice = "set PYTHONIOENCODING=utf-8 in the environment, or use a UTF-8 locale"
+        yield Check("terminal", WARNING, f"{encoding} lacks some of the marks, so they are spelled out", advice)
     else:
         yield Check("terminal", OK, f"{encoding}, {shutil.get_terminal_size((100, 24)).columns} columns")

@@ -62,14 +62,14 @@ def store(tracking_uri: str | None) -> Store:
     shown, checked = address.without_password(uri), partial(Check, "store")
     where = address.place(uri)
     if where is not None and not where.exists():
-        advice = "or any first run makes it; if there is one elsewhere: --tracking-uri, or MLFLOW_TRACKING_URI"
+        advice = "makes one, as any first run does; name another store by --tracking-uri or MLFLOW_TRACKING_URI"
         return Store(uri, checked(WARNING, f"there is no store yet at {shown}", advice, typed("demo")))
     if (folder := address.folder(uri)) is not None and (closed := _file_store(folder, shown)):
         return Store(uri, closed)
     try:
         said = _within(ANSWER, partial(_sql_schema if address.is_sql(uri) else _server_version, uri))
     except FATrackError as error:
-        advice = "see to --tracking-uri or MLFLOW_TRACKING_URI, and whether the server runs"
+        advice = "check --tracking-uri or MLFLOW_TRACKING_URI, and that the server runs"
         said = str(error).removeprefix(f"{shown} ")
         return Store(uri, checked(PROBLEM, f"{shown} {said}" if said != str(error) else f"{shown}: {said}", advice))
     if isinstance(said, Check):
@@ -85,7 +85,7 @@ def _file_store(folder: Path, shown: str) -> Check | None:
 
     checked = partial(Check, "store", PROBLEM)
     if not MLFLOW_ALLOW_FILE_STORE.get():
-        advice = "carries it into a database; MLFLOW_ALLOW_FILE_STORE=true in the environment opens it as it is"
+        advice = "moves it into a database; MLFLOW_ALLOW_FILE_STORE=true in the environment opens it as it is"
         target = f"sqlite:///{folder.absolute().parent / 'mlflow.db'}"
         command = shlex.join(["mlflow", "migrate-filestore", "--source", str(folder), "--target", target])
         return checked(
@@ -93,7 +93,7 @@ def _file_store(folder: Path, shown: str) -> Check | None:
         )
     if damaged := damaged_files(folder):
         found = f"{shown}: damaged: {', '.join(map(str, damaged))}"
-        return checked(found, "move the folder of each away, or bring the file back")
+        return checked(found, "move each file's folder away, or restore the file")
     return None
 
 
@@ -126,17 +126,17 @@ def _sql_schema(uri: str) -> "str | Check":
     found = schema.version(uri)
     shown, mlflow = address.without_password(uri), f"MLflow {version('mlflow')}"
     if schema.is_older(found):
-        said = f"{shown}: its schema {found} is older than that of {mlflow}, which does not open it"
-        advice = "after a copy of it is made, for its tables change; export alone reads it as it is"
+        said = f"{shown}: {mlflow} does not open it, because its schema {found} is older"
+        advice = "changes its tables, so make a copy first; only export reads it as it is"
         return Check("store", PROBLEM, said, advice, shlex.join(["mlflow", "db", "upgrade", shown]))
     if schema.is_known(found):
-        known = "" if found in KNOWN_SCHEMAS else ", which fa-track reads through MLflow's client: slower"
+        known = "" if found in KNOWN_SCHEMAS else ", read through MLflow's client, which is slower"
         return f"schema {found}{known}"
     return Check(
         "store",
         PROBLEM,
         schema.newer(uri, found),
-        "or the version that wrote it",
+        "or install the version that wrote it",
         "python -m pip install --upgrade mlflow",
     )
 
@@ -165,8 +165,8 @@ def _counted(uri: str, shown: str, said: str) -> Store:
         snapshot = _within(READ, lambda: open_source(uri, lambda _: None).snapshot(None))
     except FATrackError as error:
         if "no answer within" in str(error):
-            return Store(uri, checked(WARNING, f"{shown}{more}: it answers, but did not list its runs in {READ} s"))
-        advice = "where it asks for a login: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            return Store(uri, checked(WARNING, f"{shown}{more}: it answers, but did not list its runs within {READ} s"))
+        advice = "if it asks for a login, set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         return Store(uri, checked(PROBLEM, f"{shown}{more}: {error}", advice))
     runs = snapshot.runs
     states = ", ".join(f"{n} {state}" for state, n in sorted(_counts(runs["status"].to_pylist()).items()))

@@ -66,17 +66,21 @@ def database(db: str, held: Store) -> Iterator[Check]:
     checked = partial(Check, "database")
     if not Path(db).exists():
         has_runs = held.snapshot is not None and held.snapshot.runs.num_rows
-        advice = "makes it" if has_runs else "fa-track export makes it, once there are runs"
+        advice = "makes it" if has_runs else "fa-track export makes it when there are runs"
         yield checked(WARNING, f"there is no {db} yet", advice, typed("export") if has_runs else "")
         return
     try:
         connection = connect(db)
     except FATrackError as error:
-        yield checked(PROBLEM, str(error), "wait where it is being written; else name another with --db or FA_TRACK_DB")
+        yield checked(
+            PROBLEM,
+            str(error),
+            "if another process writes it, wait; else name another database with --db or FA_TRACK_DB",
+        )
         return
     with connection:
         if not Path(db).is_dir() and not fits(connection):
-            advice = "delete it and export again; where its store is gone, read it with that version"
+            advice = "delete it and export again; if its store is gone, read it with that version"
             yield checked(PROBLEM, f"{db} was written by another version of fa-track, or by something else", advice)
             return
         yield _how_old(connection, db, held)
@@ -89,10 +93,10 @@ def _how_old(connection: "DuckDBPyConnection", db: str, held: Store) -> Check:
     found = f"{db}: {counted(runs, 'run')} in {counted(experiments, 'experiment')}"
     found += f", exported {_ago(at)}" if at else ""
     if held.snapshot is None:
-        return Check("database", OK, f"{found}; the store could not be read to compare")
+        return Check("database", OK, f"{found}; not compared, because the store could not be read")
     behind = _behind(connection, held.snapshot)
     if not behind:
-        return Check("database", OK, f"{found}; it holds every run and verdict of the store")
+        return Check("database", OK, f"{found}; it holds every run and verdict in the store")
     more = f"{found}; new or changed in the store since: {counted(behind, 'run')}"
     return Check("database", WARNING, more, "brings it up to date", typed("export"))
 
@@ -121,14 +125,18 @@ def data(data_dir: str | None) -> Iterator[Check]:
 
     built_in = f"built in: {', '.join(carried())}"
     if data_dir is None:
-        advice = "for CIFAR-10 and others: --data-dir DIR, or FA_TRACK_DATA=DIR in the environment"
-        yield Check("data", OK, f"{built_in}; no folder of others is named", advice)
+        advice = "for CIFAR-10 and others, give --data-dir DIR or set FA_TRACK_DATA=DIR"
+        yield Check("data", OK, f"{built_in}; no folder with others is named", advice)
     elif not Path(data_dir).is_dir():
-        yield Check("data", PROBLEM, f"{built_in}; the folder {data_dir} does not exist", "see to FA_TRACK_DATA")
+        yield Check(
+            "data", PROBLEM, f"{built_in}; the folder {data_dir} does not exist", "correct --data-dir or FA_TRACK_DATA"
+        )
     elif found := _data_sets(Path(data_dir)):
         yield Check("data", OK, f"{built_in}; in {data_dir}: {', '.join(found)}")
     else:
-        advice = "it should hold NAME/train.parquet and NAME/test.parquet, or what torchvision fetches with --download"
+        advice = (
+            "put NAME/train.parquet and NAME/test.parquet there, or let torchvision fetch a data set with --download"
+        )
         yield Check("data", WARNING, f"{built_in}; none in {data_dir}", advice)
 
 
@@ -152,7 +160,7 @@ def artifacts(held: Store) -> Iterator[Check]:
     for place in sorted(set(places)):
         found = f"{counted(places.count(place), 'run')}: the artifacts are at {place}, which is not here"
         yield Check(
-            "artifacts", PROBLEM, found, "carry the store back there, or link that path to where it is now: ln -s"
+            "artifacts", PROBLEM, found, "move the store back there, or link that path to its new place with ln -s"
         )
 
 
@@ -178,9 +186,9 @@ def _free(places: list[tuple[str, Path]]) -> Check:
     names = ", ".join(name for name, _ in places)
     free = shutil.disk_usage(places[0][1]).free
     if locked := [str(path) for _, path in places if not os.access(path, os.W_OK)]:
-        found = f"no leave to write in {', '.join(locked)} ({names})"
+        found = f"no permission to write in {', '.join(locked)} ({names})"
         return Check("disk", PROBLEM, found, "change its owner or mode, or work in another folder")
-    found = f"{free / 1e9:.1f} GB free, and leave to write: {names}"
+    found = f"{free / 1e9:.1f} GB free and writable: {names}"
     if free < SCARCE:
         state = PROBLEM if free < FULL else WARNING
         return Check("disk", state, found, "make room; `mlflow gc` removes the files of deleted runs for good")

@@ -76,24 +76,30 @@ def executor(default: str | None, unset: str) -> Callable[[Callable[..., None]],
             help=f"Where runs go  [default: {unset}]",
         )
         @click.option("--jobs", type=click.IntRange(1), help="Runs at a time  [default: 1; on a cluster all that fit]")
-        @click.option("--cpus-per-run", type=click.IntRange(1), default=1, show_default=True, help="Threads of a run.")
-        @click.option("--gpus-per-run", type=click.FloatRange(0), default=0.0, help="Such as 0.25, on a cluster.")
+        @click.option("--cpus-per-run", type=click.IntRange(1), default=1, show_default=True, help="Threads per run.")
+        @click.option(
+            "--gpus-per-run", type=click.FloatRange(0), default=0.0, help="GPUs per run on a cluster, such as 0.25."
+        )
         @click.option(
             "--retries",
             type=click.IntRange(0),
             default=plain.retries,
             show_default=True,
-            help="Of a run whose process or machine was lost.",
+            help="How often a run is started again after its process or machine is lost.",
         )
-        @click.option("--cells-per-job", type=click.IntRange(1), default=1, help="Runs of one Slurm task.")
+        @click.option("--cells-per-job", type=click.IntRange(1), default=1, help="Runs per Slurm task.")
         @click.option(
-            "--set", "given", multiple=True, metavar="KEY=VALUE", help="Passed to Ray or Slurm: partition=gpu, time=90"
+            "--set",
+            "given",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="For Ray or Slurm, such as partition=gpu or time=90.",
         )
         @wraps(command)
         def with_executor(*args: Any, given: tuple[str, ...], **options: Any) -> None:
             asked = {name: options.pop(name) for name in (f.name for f in fields(Needs)) if name in options}
             if bad := [pair for pair in given if "=" not in pair]:
-                raise click.BadParameter(f"{bad[0]!r} is no KEY=VALUE", param_hint="--set")
+                raise click.BadParameter(f"{bad[0]!r} is not KEY=VALUE", param_hint="--set")
             needs = Needs(**asked, set=dict(pair.split("=", 1) for pair in given))
             options["executor"] = options["executor"] or ("local" if (needs.jobs or 1) > 1 else None)
             command(*args, needs=needs, **options)
@@ -182,27 +188,30 @@ def say_new(old: str, new: str) -> None:
 functional = click.option(
     "--functional",
     is_flag=True,
-    help="Measure in each epoch what the credits do to the loss; an audit does so for the last one in any case.",
+    help="Measure in each epoch how the credits change the loss; an audit always does so for the last epoch.",
 )
 
 device = click.option(
-    "--device", metavar="DEVICE", default="cpu", show_default=True, help="As torch names it: cuda, cuda:1, …"
+    "--device", metavar="DEVICE", default="cpu", show_default=True, help="Device, by its name in torch: cuda, cuda:1, …"
 )
 
 
 def aborting(command: Callable[..., None]) -> Callable[..., None]:
     """When a run stops before its end; the command takes it as ``abort``."""
 
-    @repeated("--abort-on", metavar="FLAG", help="Stop where this flag (n, a, b or c) fires; repeatable.")
+    @repeated("--abort-on", metavar="FLAG", help="Stop if this flag (n, a, b or c) fires; repeatable.")
     @click.option(
-        "--patience", type=click.IntRange(1), metavar="N", help="… any of them, N epochs in a row.  [default: 1]"
+        "--patience",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Stop only after N epochs in a row with a flag.  [default: 1]",
     )
     @wraps(command)
     def with_options(*args: Any, abort_on: tuple[str, ...], patience: int | None, **given: Any) -> None:
         from fa_tracking.tracking.abort import Abort
 
         if patience and not abort_on:
-            raise click.UsageError("--patience says how long a flag must hold, and needs --abort-on")
+            raise click.UsageError("--patience says how long a flag must hold: give --abort-on too")
         command(*args, abort=Abort(abort_on, patience or 1) if abort_on else None, **given)
 
     return with_options
@@ -213,14 +222,18 @@ def while_training(command: Callable[..., None]) -> Callable[..., None]:
     options = (
         aborting,
         click.option(
-            "--checkpoint-every", type=click.IntRange(0), default=0, metavar="N", help="Epochs; 0: only the last."
+            "--checkpoint-every",
+            type=click.IntRange(0),
+            default=0,
+            metavar="N",
+            help="Also save a checkpoint every N epochs; 0: only the last.",
         ),
         click.option(
             "--state-seconds",
             type=click.FloatRange(0),
             default=60.0,
             show_default=True,
-            help="Save what `fa-track resume` needs when so many seconds have passed since the last time.",
+            help="Save the state for `fa-track resume` whenever so many seconds have passed.",
         ),
         click.option("--threads", type=click.IntRange(1), default=1, show_default=True),
         functional,
@@ -252,17 +265,17 @@ database = click.option(
     envvar="FA_TRACK_DB",
     default=DEFAULT_DATABASE,
     show_default=True,
-    help="Results database, or to read from a folder of its tables as Parquet (FA_TRACK_DB).",
+    help="Results database; a command that only reads also takes a folder of Parquet tables (FA_TRACK_DB).",
 )
 data_dir = click.option(
     "--data-dir",
     metavar="DIR",
     envvar="FA_TRACK_DATA",
-    help="Folder of the data set, or one that holds a folder of its name (FA_TRACK_DATA).",
+    help="The data set's folder, or the folder that contains it (FA_TRACK_DATA).",
 )
 
 
-def about(text: str = "Experiment  [default: the only one of the database]") -> Decorator:
+def about(text: str = "Experiment to read  [default: the only one of the database]") -> Decorator:
     """The experiment in the results database: by its name, or several by a pattern of names.
 
     The command is given one ``experiment``, with a tilde before a pattern; None where it is missing.
@@ -277,7 +290,7 @@ def about(text: str = "Experiment  [default: the only one of the database]") -> 
 
         one = click.option("--experiment", metavar="NAME", help=text, shell_complete=_complete.experiments)
         several = click.option(
-            "--experiment-glob", metavar="PATTERN", help="All experiments whose names match, such as 'repro*'."
+            "--experiment-glob", metavar="PATTERN", help="All experiments with matching names, such as 'repro*'."
         )
         return one(several(asked))
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
 MARKS = {Kind.EXACT: "", Kind.PROXY: "~", Kind.BOUND: "≥", Kind.NOT_MEASURED: ""}
-MARKS_EXPLAINED = "≥ a lower bound: it can show that (a) fires, not that it does not   ~ of a proxy layer"
+MARKS_EXPLAINED = "≥ a lower bound: it can show that (a) fires, not that it does not   ~ from a proxy layer"
 
 CARRIED = ("experiment", "experiment_glob", "db", "tracking_uri")
 """What the next command takes over from the one before it."""

@@ -53,7 +53,7 @@ class Watched:
 
         def resuming() -> str:
             words = resume_words(self._run_id)
-            return f"{typed(*words)}   # goes on from the last training state it saved" if self._run_id else ""
+            return f"{typed(*words)}   # goes on from its last saved training state" if self._run_id else ""
 
         with going_on(resuming, where):
             yield

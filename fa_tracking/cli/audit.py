@@ -25,34 +25,36 @@ MOST_COMMANDS = 5
 @click.option(
     "--experiment",
     metavar="NAME",
-    help="Experiment in MLflow  [default: the only one that has runs; with --diff every one]",
+    help="Experiment in MLflow  [default: the only one that has runs; with --diff all of them]",
     shell_complete=_complete.experiments,
 )
-@click.option("--diff", is_flag=True, help="Write nothing; list which verdicts would change, and why.")
-@click.option("--data-dir", metavar="DIR", help="Folder of the data  [default: FA_TRACK_DATA, else that of training]")
+@click.option("--diff", is_flag=True, help="Write nothing; list the verdicts that would change, and why.")
+@click.option(
+    "--data-dir", metavar="DIR", help="Folder of the data  [default: FA_TRACK_DATA, else the folder used in training]"
+)
 @click.option(
     "--eval-data",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help=".safetensors or .npz of `inputs` (N, …) and `labels` (N,): for logged models of runs that record no data.",
+    help=".safetensors or .npz with `inputs` (N, …) and `labels` (N,): for logged models whose run records no data.",
 )
 @_options.repeated(
     "--layer",
     old="--layers",
     into="layers",
     metavar="NAME",
-    help="Module of logged models that is h_0, the next h_1, …; repeatable  [default: found]",
+    help="Module of logged models that gives h_0, the next h_1, …; repeatable  [default: found]",
 )
-@click.option("--trust-pickles", is_flag=True, help="Load logged models that run their author's code when loaded.")
+@click.option("--trust-pickles", is_flag=True, help="Also load logged models that run their author's code when loaded.")
 @click.option(
     "--pictures/--no-pictures",
     default=True,
     show_default=True,
-    help="Draw norms and course in the reports.",
+    help="Draw the norms and the training curve in the reports.",
 )
 @_options.thresholds
 @_options.answer_format("table", "json")
-@_options.executor(None, unset="this process, one after the other")
+@_options.executor(None, unset="this process, one run after the other")
 @_options.tracking_uri
 def command(
     experiment: str | None,
@@ -70,9 +72,9 @@ def command(
 ) -> None:
     """Measure the last checkpoint of every finished run and write its verdict as tags, note and report.
 
-    Of a run without a checkpoint, the model that it logged with mlflow.pytorch.log_model is measured; a run without
-    either is judged by the diagnostics that it logged: its evidence is partial. With --diff all is measured and
-    nothing written, as after an upgrade.
+    If a run has no checkpoint, its model logged with mlflow.pytorch.log_model is measured. If it has neither, the
+    diagnostics that it logged are judged, and its evidence is partial. --diff measures everything and writes nothing:
+    use it after an upgrade.
 
     \b
     Example:
@@ -113,9 +115,9 @@ def command(
         say(f"{runs[0].run_id} ({runs[0].run_name}){more}: {problem}")
     if result.unfinished:
         counts = ", ".join(f"{n} {status}" for status, n in result.unfinished.items())
-        say(f"not audited, because not finished: {counts}")
+        say(f"not audited, because they have not finished: {counts}")
     if result.evaluated:
-        say(f"left as MLflow's evaluator judged them: {result.evaluated} runs")
+        say(f"unchanged, because MLflow's evaluator judged them: {result.evaluated} runs")
     if diff:
         from fa_tracking.auditor.differ import differences
 
@@ -173,7 +175,7 @@ def say_missing_controls(result: "Audit") -> None:
     for command, runs in list(commands.items())[:MOST_COMMANDS]:
         seeds = sorted({run.params.get("seed", "") for run in runs} - {runs[0].params.get("seed", "")})
         also = f"   # and with seed {', '.join(seeds)}" if seeds else ""
-        say(f"no frozen control, so (d) is not measured; this trains one: {command}{also}")
+        say(f"(d) is not measured, because there is no frozen control; train one: {command}{also}")
     if len(commands) > MOST_COMMANDS:
         say(f"and {len(commands) - MOST_COMMANDS} more cells have no frozen control")
     if others := sum(len(runs) for runs in alone.values()) - sum(map(len, commands.values())):
@@ -238,16 +240,16 @@ def audit_table(result: "Audit", room: int | None = None, whole: str = "--format
     lines = [f"⚑ needs walk-back   {d.FLAG}: {d.WORDING}" for d in catalogue() if d.FLAG in fired]
     lines += ["✓ trustworthy"] if any(report.verdict == TRUSTWORTHY for report in reports) else []
     if any(report.reference is Reference.NOT_BP for report in reports):
-        lines += [f"(b) and (c) are empty where the reference gradient is {Reference.NOT_BP}"]
+        lines += [f"(b) and (c) are empty if the reference gradient is {Reference.NOT_BP}"]
     if any(grad_norm.explained_by_small_error(report) for report in reports):
-        lines += ["(b) does not fire where ‖g‖ is below the floor because the output error is small"]
+        lines += ["(b) does not fire if ‖g‖ is below the floor because the output error is small"]
     if any(residual_norm.of_the_class_token_alone(report) for report in reports):
-        lines += ["(a) does not fire where the class token alone grows: the growth of the stream is in the report"]
+        lines += ["(a) does not fire if only the class token grows: the report has the stream's growth"]
     if any(cells.is_frozen(a.params) for a in result.runs if a.report):
-        lines += ["control: its blocks are frozen as they were drawn; (d) is the margin over it"]
+        lines += ["control: a run with its blocks frozen as they were drawn; (d) is the margin over it"]
     if any(report.evidence is Evidence.PARTIAL for report in reports):
         lines += [
-            "partial: judged by what it logged; why no checkpoint was measured: audit/report.txt",
+            "partial: judged by its logged numbers; audit/report.txt says why no checkpoint was measured",
             MARKS_EXPLAINED,
         ]
     lines += dict.fromkeys(caveat for report in reports for caveat in report.caveats)

@@ -22,9 +22,9 @@ ORDER = 7.1
 )
 @_options.database
 def command(name: str | None, experiment: str | None, output: Path | None, db: str) -> None:
-    """Draw the chart NAME of the catalogue; without NAME, list the catalogue.
+    """Draw the chart NAME from the catalogue; without NAME, list the catalogue.
 
-    A chart fits a paper of two columns: a PDF is at most 7 inches wide, a PNG has 300 dots to the inch there.
+    A chart fits a two-column paper: a PDF is at most 7 inches wide, and a PNG has 300 dots per inch at that width.
 
     \b
     Example:

@@ -27,22 +27,26 @@ def _as_before(context: click.Context, option: click.Parameter, value: str) -> s
     return value or context.meta.get(_NUMBER, "")
 
 
-NEXT = "whether the marked values of FILE still hold"
+NEXT = "checks whether the marked values of FILE still hold"
 
 
 @click.command("cite")
 @click.argument("reference", shell_complete=_complete.queries)
-@_options.about("Experiment, where REFERENCE names none  [default: the only one of the database]")
+@_options.about("Experiment, if REFERENCE names none  [default: the only one of the database]")
 @click.option(
-    "--number", metavar="SPEC", default="", callback=_as_before, help="Such as .3f, .2e or .1%  [default: four digits]"
+    "--number",
+    metavar="SPEC",
+    default="",
+    callback=_as_before,
+    help="Number format, such as .3f, .2e or .1%  [default: four digits]",
 )
 @_options.answer_format("table", "json", choice=_Form, text="Value and provenance as lines or as JSON.")
 @_options.database
 def command(reference: str, experiment: str | None, number: str, form: str, db: str) -> None:
-    """Print the value that REFERENCE names, with the query, the runs and the state of the database behind it.
+    """Print the value that REFERENCE names, with its query, its runs and the database's state.
 
-    REFERENCE is QUERY[key=value,…].COLUMN for the value in the one row that has these values, or
-    QUERY[key=value,…].max(COLUMN), or min, avg, count, over the selected rows.
+    REFERENCE is QUERY[key=value,…].COLUMN for the value in the one row with these values, or
+    QUERY[key=value,…].max(COLUMN) (or min, avg, count) over the selected rows.
 
     \b
     Example:
@@ -62,7 +66,7 @@ def command(reference: str, experiment: str | None, number: str, form: str, db: 
         say_next("verify", "FILE", why=NEXT)
         return
     click.echo(one_line(cited.text))
-    runs = "the query does not tell" if cited.runs is None else f"{len(cited.runs)}: {', '.join(cited.runs)}"
+    runs = "the query does not say" if cited.runs is None else f"{len(cited.runs)}: {', '.join(cited.runs)}"
     lines = {
         "query": f"{cited.query}: {cited.title}",
         "experiment": cited.experiment or "all",

@@ -16,7 +16,7 @@ NOT_HELD = 3
 
 @click.group("claims")
 def command() -> None:
-    """Check the sentences of a paper against the database.
+    """Check a paper's sentences against the database.
 
     \b
     Example:
@@ -28,15 +28,20 @@ def command() -> None:
 @click.argument(
     "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), default="claims.yaml", required=False
 )
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Evidence summary, Markdown.")
-@click.option("--record", "recording", is_flag=True, help="Write down beside FILE which claims hold today.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a summary of the evidence, in Markdown.",
+)
+@click.option("--record", "recording", is_flag=True, help="Record beside FILE which claims hold today.")
 @_options.answer_format("table", "json")
 @_options.database
 def check_claims(file: Path, output: Path | None, recording: bool, form: str, db: str) -> None:
-    """Say of every claim of FILE: holds, walked back, mixed or no evidence; exit with 3 where one does not hold.
+    """Judge every claim in FILE: holds, walked back, mixed or no evidence; exit with 3 if one does not hold.
 
-    FILE is claims.yaml by default: a list `claims`, each with a `sentence`, a `query` (a name of the catalogue, or
-    SQL), an `experiment`, `where` (which rows) and `holds` (a condition that is true of every such row).
+    FILE is claims.yaml by default. It holds a list `claims`. Each claim has a `sentence`, a `query` (a name from the
+    catalogue, or SQL), an `experiment`, `where` (which rows) and `holds` (a condition that every such row meets).
 
     \b
     Example:
@@ -51,7 +56,7 @@ def check_claims(file: Path, output: Path | None, recording: bool, form: str, db
 
     made, kept = load(file), history_path(file)
     if output and output.resolve() in (file.resolve(), kept.resolve()):
-        raise UsageError(f"{output} holds the claims or their record: give -o another file")
+        raise UsageError(f"{output} is the file of claims or their record: give another file with -o")
     with connect(db) as connection, progress("claims") as update:
         checked = check(connection, made, read_history(kept), update)
     if recording:
@@ -62,15 +67,17 @@ def check_claims(file: Path, output: Path | None, recording: bool, form: str, db
     if form == "json":
         click.echo(json.dumps([c.to_dict() for c in checked], indent=2))
     for c in () if form == "json" else checked:
-        runs = "not told by the query" if c.runs is None else " ".join(run[:8] for run in c.runs) or "none"
+        runs = "not given by the query" if c.runs is None else " ".join(run[:8] for run in c.runs) or "none"
         held = f"{c.last_held.date}, n = {c.last_held.n}" if c.last_held else "no record"
         field(c.verdict, c.claim.sentence)
         field("", f"{c.counted}; last held: {held}; runs: {runs}")
     missed = next((c.claim for c in checked if c.verdict != HOLDS), None)
     if missed and missed.experiment and missed.query in queries():
-        say_next("query", missed.query, "--experiment", missed.experiment, why="what the first that fails rests on")
+        say_next(
+            "query", missed.query, "--experiment", missed.experiment, why="shows what the first failed claim rests on"
+        )
     elif not recording:
-        say_next("claims", "check", str(file), "--record", why="writes down what holds today")
+        say_next("claims", "check", str(file), "--record", why="records what holds today")
     else:
         say_next("pitfalls", "check", ".", why="looks for known ways to a wrong number in your code")
     if missed:

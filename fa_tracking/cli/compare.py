@@ -12,22 +12,24 @@ ORDER = 5.5
 
 @click.command("compare")
 @click.option(
-    "--metric", default="accuracy/test", show_default=True, help="Its value at the last logged epoch is compared."
+    "--metric", default="accuracy/test", show_default=True, help="Metric to compare, at the last logged epoch."
 )
 @click.option(
     "--a", "a", metavar="SELECTION", required=True, help="Params of one cell, such as method=dfa,penalty=0.01."
 )
 @click.option("--b", "others", metavar="SELECTION", required=True, multiple=True, help="The other cell, or cells.")
-@_options.about("Only runs of this experiment  [default: all of the database]")
-@click.option("--threshold", type=float, default=0.0, show_default=True, help="What the difference should exceed.")
+@_options.about("Only this experiment  [default: all of the database]")
+@click.option(
+    "--threshold", type=float, default=0.0, show_default=True, help="Value that the difference should exceed."
+)
 @_options.answer_format("table", "json")
 @_options.database
 def command(
     metric: str, a: str, others: tuple[str, ...], experiment: str | None, threshold: float, form: str, db: str
 ) -> None:
-    """Compare two cells over their seeds: paired t where they share seeds, else Welch's.
+    """Compare two cells over their seeds: by a paired t test if they share seeds, else by Welch's.
 
-    With several --b, A is compared with each, and p is adjusted for all of them by Holm's method.
+    With several --b, A is compared with each, and Holm's method adjusts p for all of them.
 
     \b
     Example:

@@ -19,10 +19,10 @@ SETUP = {
 @click.command("completion")
 @click.argument("shell", type=click.Choice(tuple(SETUP)))
 def command(shell: str) -> None:
-    """Print the script that makes SHELL complete the commands, their options, and the names that they take.
+    """Print the script that lets SHELL complete commands, their options and names.
 
-    Those are queries, charts, studies, methods, architectures, data sets, and the experiments of the database or store
-    in this folder.
+    Names are those of queries, charts, studies, methods, architectures and data sets, and the experiments in this
+    folder's database or store.
 
     \b
     Example:

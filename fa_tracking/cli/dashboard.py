@@ -16,10 +16,10 @@ ORDER = 7
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("dashboard.html"), show_default=True
 )
-@click.option("--png", is_flag=True, help="Write the charts as pictures too, beside the page.")
-@click.option("--log", is_flag=True, help="Put the page into MLflow too, into the experiment's summary run.")
+@click.option("--png", is_flag=True, help="Also write the charts as pictures beside the page.")
+@click.option("--log", is_flag=True, help="Also log the page to MLflow, in the experiment's summary run.")
 @click.option(
-    "--mlflow-url", metavar="URL", help="MLflow's UI, that runs are linked to  [default: the exported server's]"
+    "--mlflow-url", metavar="URL", help="Address of the MLflow UI for links to runs  [default: the exported server's]"
 )
 @_options.database
 @_options.any_tracking_uri
@@ -59,5 +59,5 @@ def command(
     if glyphs.lacking:
         say(said(glyphs.lacking))
     if run_id:
-        say(f"logged: {names.DASHBOARD} of the run {run_id}, which mlflow ui shows")
+        say(f"logged: {names.DASHBOARD} in the run {run_id}; mlflow ui shows it")
     say(f"next: open {output} in a browser")

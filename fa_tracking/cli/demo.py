@@ -33,7 +33,7 @@ def _jobs() -> int:
     "--jobs",
     type=click.IntRange(1),
     default=_jobs,
-    help=f"Processes at a time  [default: one a core, {MOST_JOBS} at most]",
+    help=f"Processes at a time  [default: one per core, {MOST_JOBS} at most]",
 )
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("dfa_penalty.html"))
 @_options.database
@@ -41,14 +41,15 @@ def _jobs() -> int:
 def command(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     """Train 15 small runs, audit them, export them and draw the dashboard: one to three minutes on two cores.
 
-    BP, DFA, both with frozen blocks, and DFA with the residual penalty, three seeds each, on pairs of handwritten
-    digits. It ends with what was found, in two sentences. Run again, it trains only what is missing.
+    It trains BP, DFA, both with frozen blocks, and DFA with the residual penalty, three seeds each, on pairs of
+    handwritten digits. At the end it says in two sentences what it found. If you run it again, it trains only the
+    missing runs.
 
     \b
     Example:
       fa-track demo && mlflow ui
     """
-    with going_on(lambda: f"{same_again()}   # trains only what is missing"):
+    with going_on(lambda: f"{same_again()}   # trains only the missing runs"):
         _demo(jobs, output, db, tracking_uri)
 
 
@@ -76,7 +77,7 @@ def _demo(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     short = grid.told_apart(chosen.cells())
     say(wrapped(f"[1/4] train: {chosen.title}", 6, ROOM))
     if not run_study(chosen, needs, RunOptions(), tracking_uri, "local", Stacking(STACK)):
-        raise click.ClickException("some runs failed; `fa-track demo` again trains only those")
+        raise click.ClickException("some runs failed; run `fa-track demo` again to train only those")
     say("[2/4] audit: a verdict on every run")
     with progress("audit") as update:
         audited = audit(chosen.experiment, tracking_uri, progress=update, executor="local", needs=needs)
@@ -104,9 +105,9 @@ def _demo(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
         (typed("query", "first_flag", *experiment), "when each diagnostic first fired"),
         (
             typed("audit", "--diff", *experiment, "--margin-pp", "5"),
-            "the verdicts that another threshold would change; nothing is written",
+            "the verdicts that another threshold would change; writes nothing",
         ),
-        (typed("sql", SEEDS), "any question to the results"),
+        (typed("sql", SEEDS), "any question about the results"),
         (f"open {output} in a browser", "the dashboard"),
     ):
         say(f"  {command_line}\n      # {why}")

@@ -26,10 +26,10 @@ MARKS = {OK: "✓", WARNING: "!", PROBLEM: "✗"}
 @_options.database
 @_options.any_tracking_uri
 def command(form: str, data_dir: str | None, db: str, tracking_uri: str | None) -> None:
-    """Check versions, MLflow store, plugins, results database, data, disk; say what to do about each.
+    """Check versions, MLflow store, plugins, results database, data and disk; say how to mend each problem.
 
-    ✓ is in order, ! a warning, ✗ a problem; with a problem the exit code is 1. Nothing is made, and a server that stays
-    silent is not waited for.
+    ✓ means in order, ! a warning, ✗ a problem. With a problem the exit code is 1. The command creates nothing and does
+    not wait for a silent server.
 
     \b
     Example:
@@ -65,4 +65,4 @@ def _next(found: list[Check], database: Path) -> str:
         return typed("query")
     mending = [c.command for state in (PROBLEM, WARNING) for c in found if c.state == state and c.command]
     unmended = any(c.state == PROBLEM for c in found)
-    return mending[0] if mending else "fa-track doctor, when that is mended" if unmended else typed("query")
+    return mending[0] if mending else "mend the problem, then run fa-track doctor again" if unmended else typed("query")

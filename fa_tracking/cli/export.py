@@ -12,11 +12,11 @@ ORDER = 4
 @click.option(
     "--experiment",
     metavar="NAME",
-    help="Only this experiment  [default: all of the store]",
+    help="Only this experiment  [default: the whole store]",
     shell_complete=_complete.experiments,
 )
-@click.option("--full", is_flag=True, help="Read every run's metrics again, not only of new or changed runs.")
-@click.option("--parquet", metavar="DIR", help="Also write the whole database as Parquet, a part an experiment.")
+@click.option("--full", is_flag=True, help="Read all metrics again, not only those of new or changed runs.")
+@click.option("--parquet", metavar="DIR", help="Also write the whole database as Parquet, one part per experiment.")
 @_options.database
 @_options.tracking_uri
 def command(experiment: str | None, full: bool, parquet: str | None, db: str, tracking_uri: str | None) -> None:

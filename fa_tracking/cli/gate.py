@@ -28,23 +28,38 @@ NOT_MET = 3
     "verdicts",
     type=click.Choice(VERDICTS),
     multiple=True,
-    help="Verdict that passes; several: any of them.  [default: trustworthy, or with --forbid any]",
+    help="Verdict that passes; repeat it to allow several.  [default: trustworthy, or with --forbid any]",
 )
 @_options.repeated(
-    "--forbid", into="flags", metavar="FLAG", help="Fail on this flag, and on n, which is 'not finite'; repeatable."
+    "--forbid",
+    into="flags",
+    metavar="FLAG",
+    help="Fail on this flag, and then also on n, 'not finite'; repeatable.",
 )
-@click.option("--method", "methods", metavar="NAME", multiple=True, help="Only runs of this method, or these.")
-@click.option("--min-seeds", type=click.IntRange(1), default=1, show_default=True, help="Passing seeds in every cell.")
+@click.option(
+    "--method", "methods", metavar="NAME", multiple=True, help="Only runs with this method; repeat it for several."
+)
+@click.option(
+    "--min-seeds",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Least number of passing seeds in every cell.",
+)
 @click.option(
     "--allow-partial",
     is_flag=True,
-    help="Let a verdict on partial evidence pass; a bound or proxy that does not fire counts as measured for --forbid.",
+    help="Also pass verdicts on partial evidence; for --forbid, a silent bound or proxy counts as measured.",
 )
-@click.option("--controls", is_flag=True, help="Judge the frozen controls, too.")
+@click.option("--controls", is_flag=True, help="Also judge the frozen controls.")
 @click.option(
-    "--junit", "junit_file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="JUnit XML."
+    "--junit",
+    "junit_file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the result as JUnit XML.",
 )
-@_options.answer_format("table", "json", "github", text="Lines, all of it as JSON, or annotations for GitHub.")
+@_options.answer_format("table", "json", "github", text="Lines, everything as JSON, or annotations for GitHub.")
 @_options.tracking_uri
 def command(
     experiment: str,
@@ -58,12 +73,12 @@ def command(
     form: str,
     tracking_uri: str | None,
 ) -> None:
-    """Exit with 3 where a run of the experiment lacks the verdict that is asked for, a line for each.
+    """Exit with 3 if a run in the experiment lacks the required verdict; print a line for each such run.
 
-    A run that was not audited, has not finished, was audited before its last epoch or before its frozen control ended,
-    or was judged on partial evidence, lacks it. An experiment or a method without a run fails. Frozen controls are left
-    out, and so are unfinished runs that a later one of the same params has replaced; a cell is the runs that differ in
-    their seed alone.
+    A run lacks it if it has not finished, was not audited, was audited before its last epoch or before its frozen
+    control ended, or was judged on partial evidence. An experiment or a method without a run fails. Frozen controls
+    are left out, and so are unfinished runs that a later run with the same params replaced. A cell is a set of runs
+    that differ only in their seed.
 
     \b
     Example:

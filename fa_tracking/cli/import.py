@@ -51,15 +51,24 @@ def _command(source: str, title: str) -> click.Command:
     @click.command(source, help=_HELP.format(title=title, source=source))
     @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
     @_options.into_experiment
-    @click.option("--map", "map_file", type=click.Path(dir_okay=False), help="TOML: which field is which.")
-    @click.option("--h0-norm", type=float, metavar="X", help="‖h_0‖, where the logs lack it.")
-    @click.option("--control-accuracy", type=float, metavar="Y", help="Of the frozen control, in [0, 1].")
     @click.option(
-        "--grad-batch", type=int, metavar="B", help="Gradients are of a loss averaged over B samples.  [default: 128]"
+        "--map", "map_file", type=click.Path(dir_okay=False), help="TOML file that says which field is which."
     )
-    @click.option("--param", "params", metavar="KEY=VALUE", multiple=True, help="What the logs lack; repeatable.")
-    @click.option("--replace", is_flag=True, help="Import anew what the experiment holds; delete its earlier run.")
-    @click.option("--dry-run", is_flag=True, help="Show what would be imported; write nothing.")
+    @click.option("--h0-norm", type=float, metavar="X", help="‖h_0‖, if the logs lack it.")
+    @click.option("--control-accuracy", type=float, metavar="Y", help="Accuracy of the frozen control, in [0, 1].")
+    @click.option(
+        "--grad-batch",
+        type=int,
+        metavar="B",
+        help="Batch size B: gradients are of a loss averaged over B samples.  [default: 128]",
+    )
+    @click.option("--param", "params", metavar="KEY=VALUE", multiple=True, help="Param that the logs lack; repeatable.")
+    @click.option(
+        "--replace",
+        is_flag=True,
+        help="Import again the logs that the experiment already holds, and delete the earlier runs.",
+    )
+    @click.option("--dry-run", is_flag=True, help="Show the runs that would be imported; write nothing.")
     @_options.answer_format("table", "json")
     @_options.tracking_uri
     def run(
@@ -107,8 +116,8 @@ def _command(source: str, title: str) -> click.Command:
 
 _HELP = """{title}
 
-A PATH is a file, a folder with all below it, or a glob in quotes. What a log lacks can be given by hand, and is
-recorded so in the tag fa.given. A log that the experiment holds already is skipped.
+A PATH is a file, a folder with everything below it, or a glob in quotes. You can give a log's missing numbers by
+hand; the tag fa.given records them. A log that the experiment already holds is skipped.
 
 \b
 Example:
@@ -142,7 +151,7 @@ def _say_notes(found: "Sequence[Imported]") -> None:
         if each.problem:
             say(f"{one_line(each.source)}: {one_line(each.problem)}")
     for example in dict.fromkeys(each.example for each in found if each.example):
-        say(f"a log that is read is written by:\n\n{indent(example, '    ')}\n")
+        say(f"this code writes a log that can be read:\n\n{indent(example, '    ')}\n")
 
 
 def _table(found: "Sequence[Imported]") -> str:
@@ -188,7 +197,7 @@ def _say_end(found: "Sequence[Imported]") -> None:
     if {"imported", "skipped"} & set(states):
         is_judged = any(_LAYER.fullmatch(name) for each in found for name in each.metrics)
         if not is_judged:
-            say("no log holds a norm ‖h_l‖ or ‖g_l‖: an audit has nothing to judge; a --map says their names")
+            say("no log holds a norm ‖h_l‖ or ‖g_l‖, so an audit has nothing to judge: give their names with --map")
         say(f"next: {typed('audit')}; {typed('replay')}" if is_judged else f"next: {typed('export')}")
     elif "found" in states:
         say("nothing was written; next: the same command without --dry-run")

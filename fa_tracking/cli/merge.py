@@ -10,22 +10,23 @@ ORDER = 4.5
 
 WORDS = {
     "new": "{runs} runs, new",
-    "newer": "{runs} runs, in the place of its earlier export",
-    "held": "{runs} runs, held already",
-    "older": "{runs} runs, older than what is held: left",
+    "newer": "{runs} runs, replacing its earlier export",
+    "held": "{runs} runs, already there",
+    "older": "{runs} runs, left out because a newer export is there",
 }
 
 
 @click.command("merge")
 @click.argument("exports", nargs=-1, required=True, metavar="[NAME=]EXPORT…")
-@click.option("--parquet", metavar="DIR", help="Also write the whole database as Parquet, a part an experiment.")
+@click.option("--parquet", metavar="DIR", help="Also write the whole database as Parquet, one part per experiment.")
 @_options.database
 def command(exports: tuple[str, ...], parquet: str | None, db: str) -> None:
     """Bring the exports of several stores or laboratories into one database.
 
-    An EXPORT is a database file or a folder of `fa-track export --parquet`. NAME is its laboratory, by default the
-    name of the file: a part of each run's cell, so that no cell mixes two; exports of one NAME are pooled. A run
-    whose id another store's run has already becomes ID@NAME. A newer export of a store replaces its older rows.
+    An EXPORT is a database file or a folder from `fa-track export --parquet`. NAME is its laboratory, by default the
+    file's name. NAME is part of each run's cell, so no cell mixes two laboratories; exports with the same NAME are
+    pooled. If two stores use the same run id, the second run becomes ID@NAME. A store's newer export replaces its
+    older rows.
 
     \b
     Example:

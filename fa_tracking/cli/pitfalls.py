@@ -54,9 +54,9 @@ Example:
 @_options.answer_format("table", "json")
 @click.pass_context
 def command(ctx: click.Context, form: str) -> None:
-    """Reproduce known ways to a wrong number: what one expects, what the code gives, what FA-Track does instead.
+    """Reproduce known ways to a wrong number: the expected value, the code's value, and what FA-Track does instead.
 
-    Every pitfall is computed on the spot. NAME explains one; check looks for them in your own code. Exit with 1 where
+    Every pitfall is computed on the spot. NAME explains one; check looks for them in your own code. Exit with 1 if
     one is not reproduced.
 
     \b
@@ -107,7 +107,7 @@ def _show_one(name: str, pitfall: ModuleType, form: str) -> None:
             field("your code", row["fix"])
             say_next("pitfalls", "check", ".", why=f"looks for {name} in your code")
         else:
-            say_next("pitfalls", why="computes all of them")
+            say_next("pitfalls", why="computes all pitfalls")
     _exit_if_missed([row])
 
 
@@ -171,11 +171,11 @@ def _count(n: int, what: str) -> str:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…", type=click.Path(path_type=Path))
 @_options.answer_format("table", "json")
 def check(paths: tuple[Path, ...], form: str) -> None:
-    """Point at the lines of Python files, notebooks and folders that contain a pitfall; nothing of them is run.
+    """Point at lines with a pitfall in Python files, notebooks and folders; run nothing in them.
 
-    Folders are searched without hidden folders, virtual environments and installed packages. A comment
-    `# fa-track: ignore` on a line silences it. Exit codes: 0 nothing found, 3 something found, 1 where a file could
-    not be read or is missing; the others are still checked.
+    Hidden folders, virtual environments and installed packages are left out. A comment `# fa-track: ignore` on a line
+    silences it. Exit codes: 0 nothing found, 3 something found, 1 a file is missing or could not be read; the others
+    are still checked.
 
     \b
     Example:
@@ -207,6 +207,6 @@ def check(paths: tuple[Path, ...], form: str) -> None:
     if found:
         say("next: fa-track pitfalls NAME explains one; `# fa-track: ignore` on a line silences it")
     else:
-        say_next("pitfalls", why="computes those that are known")
+        say_next("pitfalls", why="computes the known ones")
     if failed or found:
         raise click.exceptions.Exit(1 if failed else FOUND)

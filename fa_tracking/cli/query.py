@@ -12,11 +12,11 @@ ORDER = 5
 @click.command("query")
 @click.argument("name", required=False, shell_complete=_complete.queries)
 @_options.about()
-@click.option("--explain", is_flag=True, help="Print the SQL, to paste into any DuckDB client; needs no database.")
+@click.option("--explain", is_flag=True, help="Print the SQL for any DuckDB client; this needs no database.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 @_options.database
 def command(name: str | None, experiment: str | None, explain: bool, form: str, db: str) -> None:
-    """Answer the question NAME of the catalogue; without NAME, list the catalogue.
+    """Answer the question NAME from the catalogue; without NAME, list the catalogue.
 
     \b
     Example:
@@ -41,4 +41,4 @@ def command(name: str | None, experiment: str | None, explain: bool, form: str, 
         show(render(answer, form, width()))
         if not len(answer):
             say(query.notes or query.title)
-    say_next("table", name, why="the same for a paper")
+    say_next("table", name, why="prints the same for a paper")

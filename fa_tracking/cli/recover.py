@@ -14,10 +14,10 @@ ORDER = 2.7
 @click.command("recover")
 @_options.answer_format("table", "json")
 def command(form: str) -> None:
-    """Bring to MLflow what killed trainings had logged and their store has not taken yet.
+    """Deliver the waiting logs of killed trainings to MLflow.
 
-    Each training writes to a folder of this machine first (FA_TRACK_SPOOL, else ~/.local/state/fa-track/spool). A run
-    that was under way ends as KILLED: `fa-track resume` goes on with it.
+    Each training first writes to a folder on this machine (FA_TRACK_SPOOL, else ~/.local/state/fa-track/spool). A run
+    that was killed gets the state KILLED, and `fa-track resume` goes on with it.
 
     \b
     Example:

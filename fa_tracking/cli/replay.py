@@ -19,27 +19,28 @@ ORDER = 3.5
 EPOCH_MARKS = {Kind.EXACT: "", Kind.BOUND: "≤", Kind.PROXY: "~"}
 NEVER = {Kind.EXACT: "–", Kind.BOUND: "?", Kind.PROXY: "~–", Kind.NOT_MEASURED: ""}
 LEGEND = {
-    "≤": "at the latest: from a lower bound of the growth",
-    "~": "of a proxy layer",
+    "≤": "at this epoch at the latest: the growth is a lower bound",
+    "~": "from a proxy layer",
     "–": "never",
-    "?": "never shown: a lower bound of the growth shows no more",
+    "?": "not known: a lower bound of the growth shows no more",
 }
 
-CUT_SHORT = "the log of {cut} of {n} runs ends before the planned epochs: shares saved are of the logged ones"
+CUT_SHORT = "in {cut} of {n} runs the log ends before the planned epochs: savings count logged epochs"
 
 
 @click.command("replay")
 @_options.experiment
 @_options.thresholds
 @_options.repeated(
-    "--abort-on",
-    metavar="FLAG",
-    default=("n", "a", "b"),
-    show_default=True,
-    help="What a run is stopped for; repeatable.",
+    "--abort-on", metavar="FLAG", default=("n", "a", "b"), show_default=True, help="Flag that stops a run; repeatable."
 )
 @click.option(
-    "--patience", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="… N epochs in a row."
+    "--patience",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Stop only after N epochs in a row with a flag.",
 )
 @_options.answer_format("table", "json")
 @_options.tracking_uri
@@ -51,11 +52,11 @@ def command(
     form: str,
     tracking_uri: str | None,
 ) -> None:
-    """Say at which logged epoch each diagnostic first fires in every run, and what stopping there would have saved.
+    """Show at which logged epoch each diagnostic first fires in every run, and what a stop there would have saved.
 
-    No checkpoint is needed, nothing is trained and nothing written: the thresholds are held against the logged numbers
-    of finished and unfinished runs. `stop` is where `fa-track train --abort-on FLAG` would have ended a run. (d)
-    compares each epoch with the finished control, and so fires in early epochs of good runs too.
+    The command compares the logged numbers of finished and unfinished runs with the thresholds. It needs no
+    checkpoint, trains nothing and writes nothing. `stop` is the epoch at which `fa-track train --abort-on FLAG` would
+    have ended a run. (d) compares each epoch with the finished control, so it also fires in early epochs of good runs.
 
     \b
     Example:

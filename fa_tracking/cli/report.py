@@ -12,20 +12,20 @@ ORDER = 5.15
 
 
 @click.command("report")
-@_options.about("A section for every cell of this experiment  [default: the only one of the database]")
+@_options.about("Experiment to report on, one section per cell  [default: the only one of the database]")
 @click.option(
-    "--run", "runs", metavar="ID", multiple=True, help="Only this run, or these; the beginning of an id will do."
+    "--run", "runs", metavar="ID", multiple=True, help="Run to report on, by its id or the beginning of it; repeatable."
 )
 @click.option("--format", "form", type=click.Choice(("md", "latex", "html")), default="md", show_default=True)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File  [default: stdout]")
 @_options.database
 def command(experiment: str | None, runs: tuple[str, ...], form: str, output: Path | None, db: str) -> None:
-    """Report on an experiment, or on runs, as an appendix would: what was run, what was measured, what departs.
+    """Report on an experiment, or on single runs, for a paper's appendix: setup, measurements and deviations.
 
-    A cell is the runs that differ in their seed alone. Each has a section: its verdict, its accuracy with the spread,
-    its params, the four diagnostics with their thresholds, every seed, Γ by layer beside its null, the runs of its
-    frozen control, and every deviation from plan and protocol. LaTeX is a part to \\input, and needs the packages
-    booktabs and longtable.
+    A cell is a set of runs that differ only in their seed. Each cell has a section: its verdict, its accuracy with the
+    spread, its params, the four diagnostics with their thresholds, every seed, Γ by layer beside its null, its frozen
+    control's runs, and every deviation from plan and protocol. LaTeX output is a part to \\input; it needs the
+    packages booktabs and longtable.
 
     \b
     Example:
@@ -49,4 +49,4 @@ def command(experiment: str | None, runs: tuple[str, ...], form: str, output: Pa
     else:
         write_whole(output, text.encode())
         say(f"written: {output}")
-    say_next("gate", "--experiment", experiment or "NAME", why="for CI: fails where a run lacks the verdict")
+    say_next("gate", "--experiment", experiment or "NAME", why="for CI: fails if a run lacks the verdict")

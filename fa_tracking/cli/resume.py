@@ -19,8 +19,8 @@ ORDER = 2.8
 def command(run_id: str, data_dir: str | None, tracking_uri: str | None, **while_training: Any) -> None:
     """Go on with the run RUN_ID of `fa-track train` or `fa-track study` whose process was killed.
 
-    From the last training state that it saved: its numbers are those of a run that was never killed. Options that
-    only say what is saved and when to stop (--abort-on, --checkpoint-every) are to be given again.
+    Training starts from the last saved state and gives the same numbers as a run that was never killed. Give options
+    that only say what to save and when to stop (--abort-on, --checkpoint-every) again.
 
     \b
     Example:
@@ -39,6 +39,6 @@ def command(run_id: str, data_dir: str | None, tracking_uri: str | None, **while
             started=watched.start,
         )
     if watched.first is not None:
-        say(f"went on from epoch {watched.first - 1}" if watched.first else "no training state was saved: begun anew")
+        say(f"went on from epoch {watched.first - 1}" if watched.first else "no training state was saved: began anew")
     watched.say_accuracy()
     say_next("audit", "--experiment", experiment)

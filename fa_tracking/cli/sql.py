@@ -14,7 +14,7 @@ ORDER = 6
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 @_options.database
 def command(statement: str, form: str, db: str) -> None:
-    """Run one SQL STATEMENT on the results database; it can read the database's tables and nothing else.
+    """Run one SQL STATEMENT on the results database. It can read the database's tables and nothing else.
 
     \b
     Example:
@@ -25,4 +25,4 @@ def command(statement: str, form: str, db: str) -> None:
 
     with connect(db) as connection, sql_errors():
         show(render(run_sql(connection, statement), form, width()))
-    say_next("query", why="lists the questions that have an SQL file of their own")
+    say_next("query", why="lists the questions that already have an SQL file")

@@ -37,12 +37,12 @@ class _Stacking(click.ParamType):
         return self.fail(f"{value!r} is neither auto nor off nor a number of runs, two or more", param, ctx)
 
 
-reduced = click.option("--reduced", is_flag=True, help="The small form of the study, in an experiment of its own.")
+reduced = click.option("--reduced", is_flag=True, help="The study's small form, in an experiment of its own.")
 
 
 @click.group("study")
 def command() -> None:
-    """Run a grid of training runs, resumably.
+    """Run a grid of training runs that can be stopped and continued.
 
     \b
     Example:
@@ -56,7 +56,7 @@ def command() -> None:
 @_options.answer_format("table", "json")
 @_options.tracking_uri
 def list_cells(name: str | None, reduced: bool, form: str, tracking_uri: str | None) -> None:
-    """Every run of the study NAME: done, aborted, running, killed, failed or missing. Without NAME, the studies.
+    """List every run of the study NAME: done, aborted, running, killed, failed or missing; without NAME, the studies.
 
     \b
     Example:
@@ -87,7 +87,7 @@ def list_cells(name: str | None, reduced: bool, form: str, tracking_uri: str | N
 @reduced
 @_options.tracking_uri
 def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
-    """How many runs of the study NAME are done, aborted, running, killed, failed, missing.
+    """Count the runs of the study NAME that are done, aborted, running, killed, failed or missing.
 
     \b
     Example:
@@ -103,19 +103,19 @@ def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
 @command.command("run")
 @click.argument("name", shell_complete=_complete.studies)
 @reduced
-@_options.executor("local", unset="local: processes of this machine")
+@_options.executor("local", unset="local: processes on this machine")
 @click.option(
     "--stack",
     type=_Stacking(),
     default="off",
     show_default=True,
-    help="Runs of one shape that train as one program: auto, where it pays; off; or so many at most.",
+    help="Train runs of one shape as one program: auto (if it pays), off, or at most so many.",
 )
 @click.option(
     "--compile",
     "compiled",
     is_flag=True,
-    help="Compile what each stack computes with torch.compile: up to a minute a shape, then faster.",
+    help="Compile each stack with torch.compile: up to a minute per shape, then faster.",
 )
 @_options.aborting
 @_options.functional
@@ -135,7 +135,7 @@ def run(
     data_dir: str | None,
     tracking_uri: str | None,
 ) -> None:
-    """Train the runs of the study NAME that the store does not hold yet, in whatever experiment.
+    """Train the runs of the study NAME that no experiment in the store holds yet.
 
     \b
     Example:
@@ -147,11 +147,11 @@ def run(
       fa-track study run dfa_penalty --executor slurm --cells-per-job 8 --set partition=cpu
     """
     if compiled and stack == "off":
-        raise click.UsageError("--compile is of stacks: give --stack too")
+        raise click.UsageError("--compile works only on stacks: give --stack too")
     from fa_tracking.trainers.options import RunOptions, Stacking
 
     chosen, options = _study(name, reduced), RunOptions(data_dir, device=device, abort=abort, functional=functional)
-    with going_on(lambda: f"{same_again()}   # trains what is not done"):
+    with going_on(lambda: f"{same_again()}   # trains the missing runs"):
         whole = run_study(chosen, needs, options, tracking_uri, executor, Stacking(stack, compiled))
     from fa_tracking.trainers.study import schedule  # not sooner: `run_study` has something to start before it
 
@@ -179,7 +179,7 @@ def run_study(
     name = grid.told_apart([cell.config for cell in before])
     say(f"{chosen.experiment}: {_counts(before)}")
     if stacking.compiled:
-        say("--compile: torch.compile is tried once before the first run, which takes some seconds")
+        say("--compile: torch.compile is tried once before the first run; this takes some seconds")
     began = time.monotonic()
     with progress(chosen.experiment) as update:
         bar, one_at_a_time = 0.0, Lock()
@@ -229,7 +229,7 @@ def _say_next(found: "list[Cell]", name: str, reduced: bool) -> None:
     if all(cell.held.state in (DONE, ABORTED) for cell in found):
         _say_audits(found)
     else:
-        say_next("study", "run", name, *(["--reduced"] if reduced else []), why="trains what is not done")
+        say_next("study", "run", name, *(["--reduced"] if reduced else []), why="trains the missing runs")
 
 
 def _say_audits(found: "list[Cell]") -> None:

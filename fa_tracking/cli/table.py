@@ -16,21 +16,17 @@ ORDER = 5.1
 @_options.about()
 @click.option("--format", "form", type=click.Choice(FORMATS), default="md", show_default=True)
 @_options.repeated(
-    "--column",
-    old="--columns",
-    into="columns",
-    metavar="NAME",
-    help="Only this column of the query; repeatable, in this order.",
+    "--column", old="--columns", into="columns", metavar="NAME", help="Only this column; repeatable, in this order."
 )
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File  [default: stdout]")
 @_options.database
 def command(
     name: str, experiment: str | None, form: str, columns: tuple[str, ...], output: Path | None, db: str
 ) -> None:
-    """Print the answer of the query NAME as a table for a paper, with its n, units and provenance in the caption.
+    """Print the answer of the query NAME as a table for a paper, with n, units and provenance in the caption.
 
-    NAME may choose rows: QUERY[key=value,…]. A mean stands beside its standard deviation, rounded by it. CSV and JSON
-    hold every column with all its digits. LaTeX needs the package booktabs.
+    NAME may choose rows: QUERY[key=value,…]. A mean stands beside its standard deviation, which sets its digits. CSV
+    and JSON hold every column with all digits. LaTeX needs the package booktabs.
 
     \b
     Example:
@@ -57,4 +53,4 @@ def command(
             f"some rows look alike: what tells them apart, {', '.join(untold)}, has no --column; "
             f"add it, or choose rows as in '{reference.query}[{untold[0]}=…]'"
         )
-    say_next("cite", f"{name}.COLUMN", why="one value of it, for a sentence")
+    say_next("cite", f"{name}.COLUMN", why="prints one value of it, for a sentence")

@@ -29,36 +29,43 @@ def _choice(option: str, values: list[str], says: str) -> "Callable[[FC], FC]":
 @click.argument("method", shell_complete=_complete.methods)
 @_options.into_experiment
 @click.option("--architecture", default="resmlp", show_default=True, shell_complete=_complete.architectures)
-@click.option("--width", type=click.IntRange(1), default=256, show_default=True, help="d, size of a hidden state.")
-@click.option("--depth", type=click.IntRange(1), default=4, show_default=True, help="L, number of blocks.")
+@click.option("--width", type=click.IntRange(1), default=256, show_default=True, help="Size d of a hidden state.")
+@click.option("--depth", type=click.IntRange(1), default=4, show_default=True, help="Number L of blocks.")
 @click.option(
-    "--expansion", type=int, default=0, help="Hidden units of a block, in multiples of its width; 0: the network's own."
+    "--expansion", type=int, default=0, help="A block's hidden units, in multiples of its width; 0: the network's own."
 )
 @click.option("--alpha", type=float, default=1.0, show_default=True, help="Share of tanh in student_net's φ.")
 @click.option("--dataset", default="digit_pairs", show_default=True, shell_complete=_complete.data_sets)
-@_choice("--labels", ["true", "random"], "Of training images; random: drawn anew for each batch.")
+@_choice("--labels", ["true", "random"], "Training labels; random: drawn anew for each batch.")
 @_options.data_dir
 @click.option("--seed", type=click.IntRange(0), default=42, show_default=True)
-@click.option("--epochs", type=click.IntRange(0), default=30, show_default=True, help="0: random initialisation.")
+@click.option(
+    "--epochs", type=click.IntRange(0), default=30, show_default=True, help="Epochs to train; 0: random initialisation."
+)
 @click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
 @click.option("--optimizer", default="adamw", show_default=True)
 @click.option("--lr", type=float, default=1e-3, show_default=True)
-@_choice("--lr-schedule", ["constant", "cosine"], "Over the epochs; cosine falls from lr towards 0.")
-@click.option("--lr-warmup", type=int, default=0, show_default=True, help="Epochs in which the rate rises to lr first.")
-@click.option("--momentum", type=float, default=0.0, show_default=True, help="Momentum of SGD.")
+@_choice("--lr-schedule", ["constant", "cosine"], "Learning rate over the epochs; cosine falls from lr towards 0.")
+@click.option(
+    "--lr-warmup", type=int, default=0, show_default=True, help="First epochs, in which the rate rises to lr."
+)
+@click.option("--momentum", type=float, default=0.0, show_default=True, help="SGD's momentum.")
 @click.option("--weight-decay", type=float, default=0.01, show_default=True)
-@click.option("--clip-norm", type=float, default=math.inf, show_default=True, help="Largest gradient norm of a block.")
+@click.option("--clip-norm", type=float, default=math.inf, show_default=True, help="A block's largest gradient norm.")
 @click.option("--penalty", type=float, default=0.0, show_default=True, help="λ of the penalty λ‖f_l(h_l)‖².")
 @_choice(
     "--credit-normalisation",
     ["none", "rms", "rms_eps"],
-    "Divide each sample's local credit by its root mean square, or by that plus 1e-6.",
+    "Divide each sample's local credit by its root mean square (rms), or by that plus 1e-6 (rms_eps).",
 )
-@_choice("--credit-index", ["output", "input"], "Whose credit a block learns from: its output's or input's.")
+@_choice("--credit-index", ["output", "input"], "Credit that a block learns from: its output's or its input's.")
 @click.option("--trainable-blocks", type=click.IntRange(0), metavar="K", help="Train the last K blocks  [default: all]")
-@click.option("--frozen-blocks", is_flag=True, help="As --trainable-blocks 0: the control of (d).")
+@click.option("--frozen-blocks", is_flag=True, help="The same as --trainable-blocks 0: the control for (d).")
 @click.option(
-    "--augmentation", default="none", show_default=True, help="Of the images: none, crop_flip, crop_flip_mean."
+    "--augmentation",
+    default="none",
+    show_default=True,
+    help="Change of the training images: none, crop_flip, crop_flip_mean.",
 )
 @_options.while_training
 @click.option("--download", is_flag=True, help="Let torchvision fetch a data set that --data-dir lacks.")
@@ -110,8 +117,8 @@ def command(
     if abort and watched.epoch is not None and watched.epoch < config.epochs:
         held = f"{' or '.join(abort.flags)} fired {_times(abort.patience)}"
         say(
-            f"stopped at epoch {watched.epoch} of {config.epochs}: {held}; saved: every metric, the checkpoint of "
-            "this epoch"
+            f"stopped at epoch {watched.epoch} of {config.epochs}: {held}; saved: every metric and this epoch's "
+            "checkpoint"
         )
     watched.say_accuracy()
     say_next("audit", "--experiment", experiment)

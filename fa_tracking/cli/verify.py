@@ -11,26 +11,26 @@ ORDER = 5.4
 
 STALE = 3
 SHOWN = 5
-"""Places that are named, where there are more."""
+"""Places that are named if there are more."""
 
 
 @click.command("verify")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--write", is_flag=True, help="Bring the stale values up to date in the files.")
+@click.option("--write", is_flag=True, help="Update the stale values in the files.")
 @click.option(
     "--left-out",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
     metavar="N",
-    help="Markers that stand in code, verbatim or comments of LaTeX, as examples do, and are not verified.",
+    help="Expected number of markers in code, LaTeX verbatim or LaTeX comments, such as examples; not verified.",
 )
-@_options.about("Experiment of the markers that name none  [default: the only one of the database]")
+@_options.about("Experiment for markers that name none  [default: the only one of the database]")
 @_options.database
 def command(files: tuple[Path, ...], write: bool, left_out: int, experiment: str | None, db: str) -> None:
-    """Recompute every marked value of Markdown and LaTeX FILES; exit with 3 where one is stale or cannot be computed.
+    """Recompute every marked value in Markdown and LaTeX FILES; exit with 3 if one is stale or cannot be computed.
 
-    So too where more or fewer markers than --left-out says stand in code or comments: nobody looks at their values.
+    It also exits with 3 if the number of markers in code or comments is not --left-out: their values are not checked.
 
     \b
     Markdown: <!-- fa: cross_seed[experiment=demo,method=bp].accuracy_mean .3f -->0.851<!-- /fa -->
@@ -76,9 +76,9 @@ def command(files: tuple[Path, ...], write: bool, left_out: int, experiment: str
         say(f"{left_out} left out were expected{f', and these are: {where}' if unseen else ''}")
         say_next("verify", "--left-out", str(len(unseen)), *map(str, files), why="where these are examples")
     elif problems:
-        say_next("export", why="then the same again, where runs are missing")
+        say_next("export", why="if runs are missing; then run this command again")
     elif stale and not write:
-        say_next("verify", "--write", *map(str, files), why="brings them up to date")
+        say_next("verify", "--write", *map(str, files), why="updates them")
     else:
         say_next("pitfalls", "check", ".", why="looks for known ways to a wrong number in your code")
     if problems or len(unseen) != left_out or (stale and not write):

@@ -1,4 +1,4 @@
-"""JSON logs and JSON lines, one file a run, in the shapes that ``_shapes`` knows."""
+"""JSON logs and JSON lines, one file per run, in the shapes that ``_shapes`` knows."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from fa_tracking.importers._fields import Fields
 from fa_tracking.importers._log import Raw, UnknownShapeError
 
 NAME = "json"
-TITLE = "JSON logs and JSON lines, one file a run."
+TITLE = "JSON logs and JSON lines, one file per run."
 PATTERN = "*.json, *.jsonl or *.ndjson"
 EXAMPLE = """\
 import json

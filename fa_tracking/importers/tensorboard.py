@@ -1,4 +1,4 @@
-"""TensorBoard's event files, one folder a run, read record by record with its own reader: no point is lost."""
+"""TensorBoard's event files, one folder per run, read record by record with its own reader: no point is lost."""
 
 import math
 import re
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
 NAME = "tensorboard"
-TITLE = "TensorBoard event files, one folder a run."
+TITLE = "TensorBoard event files, one folder per run."
 PATTERN = "*tfevents*"
 EXAMPLE = """\
 from torch.utils.tensorboard import SummaryWriter

@@ -11,7 +11,7 @@ from fa_tracking.integrations.training import TrackedTraining
 
 
 class FATrackCallback(TrackedTraining, Callback):
-    """Logs the protocol's diagnostics of a Lightning training at the end of every epoch; takes what its base takes.
+    """Logs the protocol's diagnostics at the end of every epoch of a Lightning training; takes its base's arguments.
 
     With an ``MLFlowLogger`` it logs into that logger's run; a ``fast_dev_run`` is not logged. An exception or an
     interrupt leaves the run FAILED.

@@ -22,11 +22,11 @@ from fa_tracking.tracking.run import TrackedRun
 
 
 class TrackedTraining:
-    """A run of ``fa_tracking.start_run`` for the length of one training: epoch 0, every epoch's end, the checkpoint.
+    """Logs one training as a run of ``fa_tracking.start_run``: epoch 0, every epoch's end, the checkpoint.
 
-    It goes into the MLflow run that the framework already logs to, else into a run of its own. Training is not touched:
-    with and without it the weights end the same to the last bit. The process of rank zero measures, on its own
-    copy of the model: not for models whose parameters are sharded (FSDP, DeepSpeed ZeRO 3).
+    It logs into the MLflow run that the framework already logs to, else into a run of its own. It does not change
+    training: the final weights are the same to the last bit without it. The process of rank zero measures its own copy
+    of the model, so sharded parameters (FSDP, DeepSpeed ZeRO 3) do not work.
 
     Attributes:
         run: the run, while training is under way.
@@ -55,18 +55,18 @@ class TrackedTraining:
         Args:
             eval_batches: disjoint test batches as ``diagnose`` takes them, ten of 128 by the protocol; a DataLoader is
                 read once, when training starts.
-            accuracy_metric: the metric of the framework that is the accuracy on the WHOLE test set, in [0, 1]. It is
-                logged where an evaluation ran on the very weights of the epoch's end. Without one no accuracy is
-                logged, and the audit says that the headline is not given.
-            model: the attribute of the trained module that is measured and saved, such as ``"net"``; None: all of it.
+            accuracy_metric: the framework's metric for the accuracy on the WHOLE test set, in [0, 1]. It is logged if
+                an evaluation ran on the weights at the epoch's end. Without it no accuracy is logged, and the audit
+                says that the headline is not given.
+            model: the trained module's attribute that is measured and saved, such as ``"net"``; None: the whole module.
             layers: names of its modules whose outputs are the hidden states, as ``diagnose`` takes them.
             credit: the method's local credit, for Γ per layer; ``credit_null``: the same with fresh feedback.
             feedback: the method's own tensors by name, saved with the weights as they are then.
             checkpoint_every: also save a checkpoint every so many epochs; 0: only the last.
-            factory, config, source: what ``run.log_checkpoint`` takes, ``source`` as its ``dataset``; without them the
-                weights cannot be audited.
-            abort: stops training where a flag holds.
-            start: what ``fa_tracking.start_run`` takes: ``method``, ``seed``, ``experiment``, further params.
+            factory, config, source: the arguments of ``run.log_checkpoint``, with ``source`` as its ``dataset``;
+                without them the weights cannot be audited.
+            abort: stops training when a flag holds.
+            start: the arguments of ``fa_tracking.start_run``: ``method``, ``seed``, ``experiment``, further params.
         """
         self.run: TrackedRun | None = None
         self.run_id: str | None = None

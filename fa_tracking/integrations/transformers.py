@@ -17,10 +17,10 @@ from fa_tracking.integrations.training import TrackedTraining
 
 
 class FATrackCallback(TrackedTraining, TrainerCallback):
-    """Logs the protocol's diagnostics of a ``Trainer``'s training at the end of every epoch; takes what its base takes.
+    """Logs the protocol's diagnostics at the end of every epoch of a ``Trainer``; takes its base's arguments.
 
-    With the ``MLflowCallback`` (``report_to="mlflow"``) it logs into that callback's run. ``Trainer`` tells no callback
-    of an exception: a run that training leaves open is FAILED when the process ends, or when training begins anew.
+    With the ``MLflowCallback`` (``report_to="mlflow"``) it logs into that callback's run. ``Trainer`` does not report
+    exceptions to callbacks: a run that is left open becomes FAILED when the process ends, or when training begins anew.
 
     A batch of ``eval_batches`` may also be a mapping with ``labels`` among the model's keyword inputs, as a collator
     returns it.

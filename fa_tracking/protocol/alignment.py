@@ -20,14 +20,14 @@ Credit = Callable[[Any, Capture], Sequence[Tensor | None]]
 
 @dataclass(frozen=True)
 class Alignment:
-    """Γ of each hidden state h_0 … h_L; None where it is no measurement (no credit, or a gradient below the floor).
+    """Holds Γ at each hidden state h_0 … h_L; None without a measurement (no credit, or a gradient below the floor).
 
     Attributes:
         gamma: mean over samples of cos(a_l, g_l).
         pooled: cos of all samples' credits and gradients taken as one long vector: the other aggregation in use.
         null_mean: mean of gamma over fresh draws of the feedback.
         null_sd: sample standard deviation over the draws.
-        missing: how many layers have credit but no Γ, their gradient being below the floor or not a number.
+        missing: the number of layers with a credit but no Γ, because their gradient is below the floor or not a number.
     """
 
     gamma: tuple[float | None, ...]
@@ -45,13 +45,13 @@ def alignment(
     floor: float,
     null_batches: int | None = None,
 ) -> Alignment:
-    """Γ against the training feedback, and its null from ``null`` (the same rule with fresh feedback).
+    """Compute Γ with the training feedback, and its null from ``null`` (the same rule with fresh feedback).
 
     Args:
-        captures: of the evaluation batches; gradients per sample.
-        null_batches: on how many of the captures the null is measured; None: on all.
-        floor: ``DiagnosticThresholds.g_norm_floor``; below it Γ would compare with noise. Where the captured gradient
-            is not BP's, no layer has a Γ.
+        captures: captures of the evaluation batches, with gradients per sample.
+        null_batches: the number of captures on which the null is measured; None: all.
+        floor: ``DiagnosticThresholds.g_norm_floor``; below it Γ would compare with noise. If the captured gradient is
+            not BP's, no layer has a Γ.
 
     Raises:
         ValueError: a credit's number of layers or shape does not fit the hidden states.

@@ -18,9 +18,9 @@ SEED = 0
 def evaluation_batches(
     n_samples: int, batches: int = BATCHES, size: int = BATCH_SIZE, seed: int = SEED
 ) -> list[Tensor]:
-    """Index tensors (size,) of ``batches`` disjoint random batches out of ``n_samples``.
+    """Draw index tensors (size,) of ``batches`` disjoint random batches out of ``n_samples``.
 
-    A data set too small for them gets smaller batches: no measurement depends on the batch size.
+    A data set that is too small gets smaller batches: no measurement depends on the batch size.
 
     Raises:
         ValueError: fewer samples than batches.
@@ -37,7 +37,7 @@ DRAWS = 99
 
 
 def are_sorted(labels: Sequence[Tensor]) -> bool:
-    """Whether batches hold the classes far more unevenly than random orders of the same labels do.
+    """Return whether batches hold the classes far more unevenly than random orders of the same labels.
 
     Unevenness is the χ² statistic of batches and classes. Far is ten standard deviations of 99 random orders above
     their mean, and twice as far above it as the farthest of them.
@@ -61,7 +61,7 @@ def are_sorted(labels: Sequence[Tensor]) -> bool:
 
 
 def shared(inputs: Sequence[Any]) -> float:
-    """The share of samples that stand in more than one batch, or more than once in one; 0 where inputs are no tensors.
+    """Return the share of samples that occur more than once, in one batch or several; 0 if inputs are not tensors.
 
     Args:
         inputs: of each batch, (B, …).
@@ -94,7 +94,8 @@ class Normalisation:
 
     @classmethod
     def of(cls, inputs: Tensor) -> "Normalisation":
-        """From the training inputs: images (N, C, H, W) per channel; features (N, d) centred one by one, with one std.
+        """Fit to the training inputs: images (N, C, H, W) per channel; features (N, d) centred one by one, with one
+        std.
 
         Features are centred so that samples share no constant part; one std, since some features hardly ever vary.
         """

@@ -15,24 +15,24 @@ from fa_tracking.protocol.undisturbed import Call
 
 @dataclass(frozen=True)
 class Capture:
-    """What one batch of B samples shows of a network with L blocks.
+    """Holds the measurements on one batch of B samples in a network with L blocks.
 
     Attributes:
         inputs: x, as given to the model.
         labels: (B,) class indices.
         logits: (B, classes).
         error: (B, classes), e = softmax(logits) − onehot(labels).
-        hidden: h_0 … h_L, each (B, d). Of token states (B, T, d) the class token where the logits come from it alone;
-            all other states are flattened per sample.
+        hidden: h_0 … h_L, each (B, d). For token states (B, T, d) this is the class token if the logits come from it
+            alone; all other states are flattened per sample.
         grads: g_0 … g_L, each (B, d): the gradient of each sample's own cross-entropy (the loss summed over the
             batch, so that nothing depends on the batch size).
-        gain: ‖g_L‖/‖e‖ of each sample, in the limit where e vanishes; without samples of which it cannot be said.
-        stream: for each layer (B,) norms over all tokens and features, where ``hidden`` is of the class token; else ().
+        gain: ‖g_L‖/‖e‖ for each sample, in the limit of a vanishing e; samples without a value are left out.
+        stream: for each layer (B,) norms over all tokens and features, if ``hidden`` is the class token's; else ().
         states: where each of h_0 … h_L was read.
-        tokens: (B, n), which tokens of each sample ``hidden`` is of; None: the whole state.
-        reference: whether g is the derivative of what the network computes.
-        remarks: what a reader of the numbers must know of how they were taken: which modules the states are of, where
-            the model itself does not say so; what was done with tokens, precision, hooks.
+        tokens: (B, n), the tokens of each sample in ``hidden``; None: the whole state.
+        reference: whether g is the derivative of the network's function.
+        remarks: what a reader must know about the measurement: the states' modules, unless the model itself shows them;
+            the treatment of tokens, precision and hooks.
     """
 
     inputs: Any
@@ -50,7 +50,7 @@ class Capture:
 
 
 class Passed(NamedTuple):
-    """A batch that went through a network: x, labels (B,), logits and error (B, classes)."""
+    """Holds a batch that went through a network: x, labels (B,), logits and error (B, classes)."""
 
     inputs: Any
     labels: Tensor

@@ -56,30 +56,30 @@ def diagnose(
     """Measure a trained classifier and say whether its result can be trusted.
 
     Args:
-        model: any PyTorch classifier. Its hidden states are the outputs of ``layers`` where given; else what
-            ``model(x, return_hidden=True)`` -> (logits (B, classes), [h_0, …, h_L]) returns; else the inputs of its
-            ``blocks`` and of its read-out (``out_ln``, ``norm``, ``out_head`` or ``head``), where these are the states
-            of its forward pass; else of the blocks or layers that are looked for.
-            It is measured in evaluation mode and float32 or wider, and left bit for bit as it was.
-        eval_batches: pairs (inputs, labels) of disjoint batches; at least 8, by default of the protocol 10 of 128.
-            Inputs are a tensor, a tuple of positional or a mapping of keyword arguments; labels (B,) class indices.
+        model: any PyTorch classifier. Its hidden states come from the first of these that it offers: the outputs of
+            ``layers``; the states that ``model(x, return_hidden=True)`` -> (logits (B, classes), [h_0, …, h_L])
+            returns; the inputs of its ``blocks`` and of its read-out (``out_ln``, ``norm``, ``out_head`` or ``head``),
+            if these are the states of its forward pass; the blocks or layers found by a search. It is measured in
+            evaluation mode and float32 or wider, and left unchanged to the last bit.
+        eval_batches: pairs (inputs, labels) of disjoint batches: at least 8; the protocol takes 10 of 128. Inputs are a
+            tensor, a tuple of positional or a mapping of keyword arguments; labels (B,) class indices.
         headline_acc: the accuracy to be published, in [0, 1].
         frozen_baseline_acc: accuracy of the same architecture with frozen random blocks; without it (d) is skipped.
         method_name, notes: printed in the report.
-        thresholds: the protocol's own where None.
-        control_runs, control_note: the runs behind ``frozen_baseline_acc``, and what else to say of it.
-        layers: names of the modules (``model.named_modules()``) whose outputs are h_0 … h_L, in place of the above.
-        beside: what else is measured on the same forward passes, such as ``knockout.KnockoutBeside``.
-        reference: a network that computes the same logits with the same weights in layers whose backward pass is BP's;
-            it is measured in the model's place. For networks whose own backward pass is another, such as feedback
-            alignment written as a ``torch.autograd.Function``.
-        functional: also measure what the credits do to the loss (``report.functional``), in float64; it takes longer
-            than all the rest.
+        thresholds: None: the protocol's own.
+        control_runs, control_note: the runs behind ``frozen_baseline_acc``, and a remark on it.
+        layers: names of the modules (``model.named_modules()``) whose outputs are h_0 … h_L.
+        beside: a further measurement on the same forward passes, such as ``knockout.KnockoutBeside``.
+        reference: a network with the same weights and logits whose backward pass is BP's; it is measured instead of the
+            model. Give it if the model's own backward pass is not BP's, such as feedback alignment written as a
+            ``torch.autograd.Function``.
+        functional: also measure how the credits change the loss (``report.functional``), in float64; this takes longer
+            than everything else together.
         credit: the rule's local credit, for the functional measures; without it ``no_credit`` says why there is none.
 
     Raises:
         ValueError: the model shows no hidden states, its depth depends on the data, its outputs are probabilities,
-            shapes do not fit, or an accuracy is none.
+            shapes do not fit, or an accuracy is not in [0, 1].
     """
     for accuracy in (headline_acc, frozen_baseline_acc):
         is_share(accuracy)

@@ -30,12 +30,12 @@ By = tuple[float | None, ...]
 
 @dataclass(frozen=True, config=CONFIG)
 class Effect:
-    """What a credit has to do with the loss at each of h_0 … h_L; None: missing, NaN: of what is not finite.
+    """Holds how a credit changes the loss at each of h_0 … h_L; None: missing, NaN: not finite.
 
     Attributes:
         rho: the perturbation correlation ρ_l, in float64.
         rho_error: its standard error, a jackknife over groups of samples.
-        rho_float32: ρ_l where all of it is computed in float32.
+        rho_float32: ρ_l computed wholly in float32.
         nudge: Δ_l(η), the mean change of the loss.
         nudge_error: its standard error over samples.
     """
@@ -63,14 +63,14 @@ class Disagreement(NamedTuple):
 
 @dataclass(frozen=True, config=CONFIG)
 class Functional:
-    """The functional measures of three credits at each of h_0 … h_L (Hao, Wan & Zhai 2026, arXiv:2606.21126).
+    """Holds the functional measures of three credits at each of h_0 … h_L (Hao, Wan & Zhai 2026, arXiv:2606.21126).
 
     Attributes:
-        samples: of the evaluation batches, on which they are measured.
-        rule, bp, random: of the rule's local credit, of BP's gradient, and of a random vector.
-        gamma, gamma_error: Γ of the rule's credit, and its standard error over samples.
-        directions, epsilon, eta: random directions a sample, and the lengths of the moves.
-        remarks: what is missing, and why.
+        samples: the number of samples from the evaluation batches.
+        rule, bp, random: the measures of the rule's local credit, of BP's gradient, and of a random vector.
+        gamma, gamma_error: the rule's Γ, and its standard error over samples.
+        directions, epsilon, eta: the number of random directions per sample, and the lengths of the moves.
+        remarks: the missing numbers, with reasons.
     """
 
     samples: int
@@ -97,10 +97,10 @@ class Functional:
 
     @property
     def disagreements(self) -> list[Disagreement]:
-        """The pairs of layers that Γ and a functional measure of the rule's credit put in opposite orders.
+        """Return the pairs of layers that Γ and a functional measure of the rule's credit order differently.
 
-        An order counts where the two numbers differ by more than twice the standard error of their difference, the
-        two errors taken for independent. More is a larger ρ, and a smaller Δ: the loss falls further.
+        An order counts if the two numbers differ by more than twice the standard error of their difference, with the
+        two errors taken as independent. A larger ρ and a smaller Δ are better: the loss falls further.
         """
         falls = tuple(None if v is None else -v for v in self.rule.nudge)
         measures = (("ρ", self.rule.rho, self.rule.rho_error), ("nudging", falls, self.rule.nudge_error))
@@ -114,7 +114,7 @@ class Functional:
         return found
 
     def lines(self) -> list[str]:
-        """The table by layer, what is missing, and where Γ and function disagree."""
+        """Return the table by layer, the missing numbers, and the disagreements of Γ and function."""
         said = [
             f"{self.samples} samples, {self.directions} directions each, ε = {self.epsilon:g}, η = {self.eta:g}, in "
             "float64 (ρ in float32 beside it)"

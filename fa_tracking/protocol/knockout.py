@@ -31,14 +31,14 @@ MOST_BLOCKS = 200
 
 @dataclass(frozen=True, config=ConfigDict(ser_json_inf_nan="strings"))
 class Knockout:
-    """Accuracies in [0, 1] on the same samples; NaN where the logits are not finite.
+    """Holds accuracies in [0, 1] on the same samples; NaN if the logits are not finite.
 
     Attributes:
         samples: how many; 0 where nothing is measured.
-        whole: of the network as it is.
-        without: of the network without block l, for l = 0 … L−1.
-        without_all: of embedding and read-out alone.
-        problem: why nothing is measured; None where it is.
+        whole: accuracy of the whole network.
+        without: accuracy without block l, for l = 0 … L−1.
+        without_all: accuracy of embedding and read-out alone.
+        problem: why nothing is measured; None if it is measured.
     """
 
     samples: int = 0

@@ -8,7 +8,9 @@ from torch import Tensor
 
 
 def norms(vectors: Tensor) -> Tensor:
-    """Per-sample L2 norm, (..., d) -> (...), in float64. Never ``x.norm(-1)``, which is the L_{−1} norm of all of x."""
+    """Compute the per-sample L2 norm, (..., d) -> (...), in float64. Never ``x.norm(-1)``, which is the L_{−1} norm of
+    all of x.
+    """
     lengths: Tensor = torch.linalg.vector_norm(vectors.double(), dim=-1)
     return lengths
 
@@ -48,7 +50,7 @@ def in_range(vectors: Tensor) -> Tensor:
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Scale-free cosine, (..., d) × (..., d) -> (...); NaN where either vector is zero.
+    """Compute the scale-free cosine, (..., d) × (..., d) -> (...); NaN if either vector is zero.
 
     Unlike ``F.cosine_similarity`` it has no eps: a vector of norm 5e-10 keeps its true cosine.
     """
@@ -56,10 +58,10 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def mean_pairwise_cosine(vectors: Sequence[Tensor]) -> float | None:
-    """Mean of cos(v_i, v_j) over i < j, each (d,). Zero vectors have no direction and form no pair.
+    """Compute the mean of cos(v_i, v_j) over i < j, each (d,). Zero vectors have no direction and form no pair.
 
     Returns:
-        The mean; None where no pair is left; NaN where a vector is not finite.
+        The mean; None if no pair is left; NaN if a vector is not finite.
     """
     stacked = torch.stack([v.double() for v in vectors])
     directions = unit(stacked[(stacked != 0).any(dim=-1)])

@@ -11,7 +11,7 @@ TINY = 1e-30
 
 
 def logits_of(output: Any) -> Tensor:
-    """The logits in what a model returns.
+    """Find the logits in a model's output.
 
     Raises:
         ValueError: there are none.
@@ -39,7 +39,7 @@ def logits_of(output: Any) -> Tensor:
 
 
 def output_error(logits: Tensor, labels: Tensor) -> Tensor:
-    """e = softmax(logits) − onehot(labels), (B, classes).
+    """Compute e = softmax(logits) − onehot(labels), (B, classes).
 
     The true class's entry is minus the sum of the others, not p − 1: that keeps its digits when p is close to 1.
     """

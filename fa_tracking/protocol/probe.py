@@ -31,17 +31,17 @@ def capture_all(
     beside: Beside | None = None,
     reference: nn.Module | None = None,
 ) -> list[Capture]:
-    """One capture a batch. Only gradients with respect to hidden states are computed, none of parameters.
+    """Return one capture per batch. Only gradients with respect to hidden states are computed, none for parameters.
 
     The model and the batches are left bit for bit as they were (``undisturbed``).
 
     Args:
         eval_batches: pairs (inputs, labels); inputs as the model takes them: a tensor, a tuple of positional or a
             mapping of keyword arguments. The output is the logits, begins with them, or has them as ``logits``.
-        layers: names of the modules whose outputs are h_0 … h_L. None: what the model itself shows, else its blocks or
-            layers, which are looked for; what was found is said on stderr, once.
-        beside: what else is measured on the same passes; the captures are those that they are without it.
-        reference: a network of the same function whose backward pass is BP's, measured in the model's place.
+        layers: names of the modules whose outputs are h_0 … h_L. None: the states that the model itself shows, else
+            those of its blocks or layers, found by a search; one line on stderr says what was found.
+        beside: a further measurement on the same passes; it does not change the captures.
+        reference: a network with the same function whose backward pass is BP's; it is measured instead of the model.
 
     Raises:
         ValueError: there is no batch, the model shows no hidden states, a batch's shapes do not fit, the outputs are

@@ -58,16 +58,16 @@ class Section(NamedTuple):
 
 @dataclass(frozen=True, config=STRICT)
 class DiagnosticReport(Measurement):
-    """What was measured of one trained network, or is known of it, and the verdict that follows from it.
+    """Holds the numbers that were measured or are known for one trained network, and derives the verdict from them.
 
-    Everything but the measured numbers is derived, so a report rebuilt from them gives the same verdict. A number that
-    is not known is None. Of each diagnostic ``kinds`` says how far its number is known.
+    Only the measured numbers are stored, so a report rebuilt from them gives the same verdict. An unknown number is
+    None. ``kinds`` says how exactly each diagnostic's number is known.
 
     Attributes:
-        method_name: the learning rule, as it is to be printed.
+        method_name: the learning rule's printed name.
         notes: free text: architecture, data set.
         residual_norms: ‖h_0‖ … ‖h_L‖.
-        bp_grad_norms: ‖g_0‖ … ‖g_L‖, at mean reduction over a batch of 128; each None where the gradient is not BP's.
+        bp_grad_norms: ‖g_0‖ … ‖g_L‖, of the mean loss over a batch of 128; all None if the gradient is not BP's.
         stability_layer: the layer at which (c) is taken, ⌊L/2⌋.
         cross_batch_stability: (c); None: not measured.
         headline_acc: accuracy in [0, 1]; None: not given.
@@ -76,20 +76,20 @@ class DiagnosticReport(Measurement):
         grad_gain: median of ‖g_L‖/‖e‖; None: not measured, and (b) follows ‖g_L‖ alone.
         n_batches: how many disjoint evaluation batches were used.
         control_runs: the runs whose mean is ``frozen_baseline_acc``.
-        control_note: what else a reader must know of the control, or why there is none.
-        extra: what diagnostics beyond the four have measured, by name.
-        remarks: how it was measured: which modules the states are of, what was done with tokens, precision, hooks.
-        stream_growth: (a) of the whole stream, over all tokens and features, where ``residual_norms`` are of the class
-            token alone; None elsewhere, and (a) follows ``residual_norms``.
+        control_note: what else a reader must know about the control, or why there is none.
+        extra: values of diagnostics beyond the four, by name.
+        remarks: notes on the measurement: the states' modules, tokens, precision, hooks.
+        stream_growth: (a) for the whole stream, over all tokens and features, if ``residual_norms`` are the class
+            token's; else None, and (a) follows ``residual_norms``.
         chance_error: ‖e‖ of a uniform output over the network's C classes, √(1 − 1/C); None: not known, taken as 0.95.
-        reference: whether the gradient is BP's; None: not known, as in a report from numbers alone.
+        reference: whether the gradient is BP's; None: unknown, as in a report from numbers alone.
         states: where each of h_0 … h_L was read, such as ``input of blocks.0``.
-        protocol_version: the measurement revision that the numbers are of.
-        functional: what the credits do to the loss; None: not asked for. No verdict follows from it.
-        evidence: ``full``: the network was measured. ``partial``: judged by what was logged of it (``from_layers``);
-            then norms may be unknown, the last where L is not known either, and no verdict trusts what is missing.
-        max_block_growth: of partial evidence, (a) as it was logged; it counts where not every norm is known.
-        given: of partial evidence, numbers that were given by hand and not logged, by name.
+        protocol_version: the measurement revision behind the numbers.
+        functional: how the credits change the loss; None: not asked for. No verdict depends on it.
+        evidence: ``full``: the network was measured. ``partial``: judged by logged numbers (``from_layers``); then
+            norms may be unknown, the last one also if L is unknown, and no verdict trusts a missing number.
+        max_block_growth: for partial evidence, the logged value of (a); it counts unless every norm is known.
+        given: for partial evidence, the numbers given by hand instead of logged, by name.
     """
 
     thresholds: DiagnosticThresholds = DiagnosticThresholds()
@@ -112,11 +112,11 @@ class DiagnosticReport(Measurement):
         deepest_grad_norm: float | None = None,
         **known: Any,
     ) -> "DiagnosticReport":
-        """The report from partial evidence: of norms by layer.
+        """Make a report from partial evidence: from norms by layer.
 
         Args:
-            depth: L; None where it is not known. A depth that a deeper layer contradicts is not known either.
-            deepest_grad_norm: ‖g_L‖, where it is known as such.
+            depth: L; None if unknown. A depth that a deeper layer contradicts counts as unknown.
+            deepest_grad_norm: ‖g_L‖, if it is known to be the deepest.
             known: the other attributes.
 
         Raises:
@@ -136,12 +136,12 @@ class DiagnosticReport(Measurement):
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """The letters of the diagnostics that fire, in the order of the verdict; ``n`` is "not finite"."""
+        """Return the letters of the diagnostics that fire, in the verdict's order; ``n`` is "not finite"."""
         return tuple(d.FLAG for d in catalogue() if d.fires(self))
 
     @property
     def kinds(self) -> dict[str, Kind]:
-        """How far each diagnostic's number is known, by its letter; without ``n``, which is of all numbers."""
+        """Return how exactly each diagnostic's number is known, by letter, except for ``n``."""
         return {d.FLAG: self._kind(d) for d in catalogue() if d is not finite}
 
     def _kind(self, diagnostic: ModuleType) -> Kind:
@@ -151,7 +151,7 @@ class DiagnosticReport(Measurement):
 
     @property
     def verdict(self) -> str:
-        """``trustworthy``, or ``needs walk-back: `` and what fired; never trustworthy on a missing measurement."""
+        """Return the verdict in words; a missing measurement never gives ``trustworthy``."""
         wordings = [self._wording(d) for d in catalogue() if d.fires(self)]
         if wordings:
             return WALK_BACK + "; ".join(wordings)
@@ -163,7 +163,7 @@ class DiagnosticReport(Measurement):
 
     @property
     def caveats(self) -> tuple[str, ...]:
-        """What a reader of the verdict must know, a line each."""
+        """Return what a reader of the verdict must know, one line each."""
         weak = [WEAK] if self.flags == (direction_stability.FLAG,) else []
         return (*weak, *other_thresholds(self.thresholds))
 
@@ -189,7 +189,7 @@ class DiagnosticReport(Measurement):
         return f"‖g_{grad_norm.deepest_layer(self)}‖"
 
     def sections(self) -> list[Section]:
-        """What to print of each diagnostic, of the functional measures, and of what was given by hand."""
+        """Return the printed sections: each diagnostic, the functional measures, and the numbers given by hand."""
         sections = [
             Section(self._heading(d), d.explain(self), self._wording(d) if d.fires(self) else None) for d in catalogue()
         ]
@@ -203,7 +203,7 @@ class DiagnosticReport(Measurement):
         return f"{heading}: {self.kinds[diagnostic.FLAG]}" if is_said else heading
 
     def to_dict(self) -> dict[str, Any]:
-        """The measured numbers as plain JSON values (NaN and infinities as strings), and what follows from them."""
+        """Return the measured and the derived numbers as plain JSON values (NaN and infinities as strings)."""
         values = {d.FLAG: d.value(self) for d in catalogue()}
         measured = json.loads(TypeAdapter(type(self)).dump_json(self))
         others = Evidence.PARTIAL if self.evidence is Evidence.FULL else Evidence.FULL
@@ -221,10 +221,11 @@ class DiagnosticReport(Measurement):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "DiagnosticReport":
-        """The report of ``to_dict``, or of ``audit/report.json``; what is derived is derived anew.
+        """Rebuild a report from ``to_dict`` or ``audit/report.json``; derived values are computed anew.
 
         Raises:
-            ValueError: a number is missing or is none, or a newer version wrote it; the message names the field.
+            ValueError: a number is missing or not a number, or a newer version wrote the report; the message names the
+                field.
         """
         numbers = {name: value for name, value in data.items() if name not in DERIVED}
         if newer := [name for name in numbers if name not in {field.name for field in fields(DiagnosticReport)}]:
@@ -254,33 +255,33 @@ class DiagnosticReport(Measurement):
 
     @property
     def max_per_block_growth(self) -> float | None:
-        """(a): the largest ‖h_{l+1}‖/‖h_l‖, or a lower bound of it; 1.0 with fewer than two layers."""
+        """Return (a): the largest ‖h_{l+1}‖/‖h_l‖, or a lower bound for it; 1.0 with fewer than two layers."""
         return residual_norm.of_blocks(self)
 
     @property
     def residual_stream_exploded(self) -> bool:
-        """Whether (a) fires."""
+        """Return whether (a) fires."""
         return bool(residual_norm.fires(self))
 
     @property
     def bp_grad_at_floor(self) -> bool:
-        """Whether (b) fires: ‖g_L‖ below the floor, and not because the output error is small."""
+        """Return whether (b) fires: ‖g_L‖ is below the floor, and not because the output error is small."""
         return bool(grad_norm.fires(self))
 
     @property
     def reference_drift_dominated(self) -> bool:
-        """Whether (c) fires."""
+        """Return whether (c) fires."""
         return bool(direction_stability.fires(self))
 
     @property
     def frozen_baseline_undercut(self) -> bool | None:
-        """Whether (d) fires; None without a control."""
+        """Return whether (d) fires; None without a control."""
         return frozen_control.fires(self)
 
 
 @dataclass(frozen=True, config=STRICT)
 class PartialReport(DiagnosticReport):
-    """A ``DiagnosticReport`` whose evidence is ``partial``: what somebody logged, whose norms are not negative."""
+    """Holds a ``DiagnosticReport`` on partial evidence: logged numbers, whose norms are not negative."""
 
     residual_norms: tuple[Norm | None, ...]
     bp_grad_norms: tuple[Norm | None, ...]

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 
 class Kind(StrEnum):
-    """How far a diagnostic's number is known, the best first."""
+    """Says how exactly a diagnostic's number is known, the best first."""
 
     EXACT = "exact"
     BOUND = "bound"
@@ -15,7 +15,7 @@ class Kind(StrEnum):
 
 
 class Reference(StrEnum):
-    """Whether the gradient that autograd returned is BP's: the derivative of the function that the network computes."""
+    """Says whether autograd's gradient is BP's: the derivative of the network's function."""
 
     CHECKED = "checked"
     NOT_CHECKED = "not checked"
@@ -23,21 +23,21 @@ class Reference(StrEnum):
 
 
 class Evidence(StrEnum):
-    """What a report rests on: a network that was measured, or what was logged of one."""
+    """Says what a report rests on: a measured network, or logged numbers."""
 
     FULL = "full"
     PARTIAL = "partial"
 
 
 class Threshold(NamedTuple):
-    """Where a diagnostic fires. The comparison is strict: a value equal to the threshold does not fire.
+    """Describes where a diagnostic fires. The comparison is strict: a value equal to the threshold does not fire.
 
     Attributes:
         name: in a report and in the database.
         default: the protocol's own.
-        fires: on which side of it.
-        option: on the command line.
-        says: what it is held against, as the option's help says it.
+        fires: on which side of the threshold.
+        option: its option on the command line.
+        says: the compared quantity, in the option's help.
         least, most: what it may be.
     """
 

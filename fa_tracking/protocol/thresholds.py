@@ -15,14 +15,15 @@ _A, _B, _C, _D = (d.THRESHOLD for d in (residual_norm, grad_norm, direction_stab
 
 @dataclass(frozen=True, config=STRICT)
 class DiagnosticThresholds:
-    """Where each diagnostic fires. The comparisons are strict: a value equal to its threshold does not fire.
+    """Holds the value at which each diagnostic fires. Comparisons are strict: a value equal to its threshold does not
+    fire.
 
     Attributes:
-        g_norm_floor: (b) fires below this ‖g_L‖, at mean reduction over a batch of 128.
+        g_norm_floor: (b) fires below this ‖g_L‖, for the mean loss over a batch of 128.
         h_norm_explosion_ratio: (a) fires above this per-block growth.
         stability_drift_ceiling: (c) fires above this mean pairwise cosine, in [-1, 1].
         frozen_acc_margin_pp: (d) fires below this margin, in percentage points.
-        extra: those of diagnostics beyond the four, by name; the diagnostic's own where one is missing.
+        extra: thresholds of diagnostics beyond the four, by name; a missing one is the diagnostic's own.
     """
 
     g_norm_floor: Annotated[float, Field(ge=_B.least, allow_inf_nan=False)] = _B.default
@@ -43,16 +44,16 @@ class DiagnosticThresholds:
 
     @classmethod
     def of(cls, values: dict[str, float]) -> "DiagnosticThresholds":
-        """Those of ``values``, by name; of the others the protocol's own.
+        """Make thresholds from ``values`` by name; the others are the protocol's own.
 
         Raises:
-            ValueError: a value is none that its threshold may have; the message names it.
+            ValueError: a threshold cannot have this value; the message names it.
         """
         own = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
         return cls(**own, extra={name: value for name, value in values.items() if name not in own})
 
     def at(self, threshold: Threshold) -> float:
-        """Where a diagnostic fires whose threshold this is."""
+        """Return the value of this threshold."""
         value: float = getattr(self, threshold.name, self.extra.get(threshold.name, threshold.default))
         return value
 

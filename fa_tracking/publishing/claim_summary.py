@@ -33,7 +33,7 @@ def summary(title: str, checked: Sequence[Checked]) -> str:
 def _evidence(number: int, checked: Checked) -> str:
     claim = checked.claim
     runs = (
-        "not told by the query"
+        "not given by the query"
         if checked.runs is None
         else markdown.escaped(", ".join(run[:8] for run in checked.runs)) or "none"
     )

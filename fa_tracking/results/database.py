@@ -55,15 +55,15 @@ class Query:
 
 
 def connect(path: str | Path = DEFAULT_DATABASE) -> "DuckDBPyConnection":
-    """A read-only connection that can reach nothing outside the database: no files, no extensions, no network.
+    """Open a read-only connection that reaches nothing outside the database: no files, no extensions, no network.
 
     Args:
-        path: a database file, or a folder of its tables: ``<table>.parquet``, or as ``write_parquet`` lays them out; a
-            folder of such folders, or a pattern of their names. The folders' files can be read, and nothing else.
+        path: a database file; a folder of its tables, as ``<table>.parquet`` or as ``write_parquet`` lays them out; a
+            folder of such folders; or a pattern of their names. Only the folders' files can be read.
 
     Raises:
         UsageError: there is no such file or folder, it is a SQLite file, or two folders hold one run or experiment.
-        FATrackError: it cannot be read, is locked by a writer, or is no database.
+        FATrackError: it cannot be read, a writer has locked it, or it is not a database.
     """
     import duckdb
 

@@ -18,13 +18,13 @@ BOOTSTRAP_FROM = 10
 
 @dataclass(frozen=True)
 class Summary:
-    """One cell over its seeds.
+    """Holds one cell's statistics over its seeds.
 
     Attributes:
         n: seeds with a finite value.
         n_diverged: seeds without one.
         mean, sd: None without a value; the sd also for n = 1.
-        low, high: the interval of the mean; None for n = 1, and for equal values, which show no spread.
+        low, high: the mean's interval; None for n = 1, and for equal values, which show no spread.
         bootstrap: a second opinion for n ≥ 10, BCa; None below.
     """
 
@@ -39,15 +39,15 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean of A less that of B.
+    """Holds the mean of A minus the mean of B.
 
     Attributes:
-        paired: by their common seeds; else Welch's unequal variances.
-        n_a, n_b: values used; the same number where paired.
-        left_out: seeds with a finite value in one cell alone, which a paired difference cannot use.
+        paired: True: by common seeds; False: Welch's unequal variances.
+        n_a, n_b: values used; equal if paired.
+        left_out: seeds with a finite value in only one cell; a paired difference cannot use them.
         low, high: the interval; None where the values show no spread: equal differences of two seeds are chance.
-        p: two-sided, of the hypothesis that the difference is ``threshold``; None likewise.
-        conclusion: "above" or "below" the threshold, or "inconclusive" where the interval holds it.
+        p: two-sided, for the hypothesis that the difference is ``threshold``; None if there is no interval.
+        conclusion: "above" or "below" the threshold, or "inconclusive" if the interval holds the threshold.
     """
 
     paired: bool
@@ -63,7 +63,7 @@ class Difference:
 
 
 def summarise(values: Sequence[float], level: float = LEVEL) -> Summary:
-    """Mean, spread and interval of one value a seed."""
+    """Compute mean, spread and interval of one value per seed."""
     import numpy as np
     from scipy import stats
 
@@ -85,10 +85,10 @@ def summarise(values: Sequence[float], level: float = LEVEL) -> Summary:
 def difference(
     a: Mapping[object, float], b: Mapping[object, float], threshold: float = 0.0, level: float = LEVEL
 ) -> Difference:
-    """A − B of two cells, values by seed: paired by the seeds that both have, else by Welch's test.
+    """Test A − B for two cells with values by seed: paired by common seeds, else by Welch's test.
 
     Raises:
-        ValueError: fewer than two seeds a cell with a finite value.
+        ValueError: a cell has fewer than two seeds with a finite value.
     """
     import numpy as np
     from scipy import stats
@@ -122,7 +122,7 @@ def difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values of a family of tests (Holm 1979, Scand. J. Statist. 6), in the order given."""
+    """Adjust a family's p-values by Holm's method (Holm 1979, Scand. J. Statist. 6), in the given order."""
     adjusted, running = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))

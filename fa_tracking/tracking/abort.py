@@ -27,10 +27,10 @@ class Patience:
 
 
 class Abort:
-    """Whether to stop: after ``patience`` epochs in a row in which one of ``flags`` fires.
+    """Decides when to stop: after ``patience`` epochs in a row in which one of ``flags`` fires.
 
     Args:
-        flags: letters of the diagnostics: n (not finite), a, b, c. Not d: its control is known to the audit alone.
+        flags: letters of the diagnostics: n (not finite), a, b, c. Not d: only the audit knows its control.
         patience: epochs.
 
     Raises:
@@ -46,12 +46,12 @@ class Abort:
         self._holds = Patience(patience)
 
     def anew(self) -> "Abort":
-        """The same rule for another run, which has seen nothing yet."""
+        """Return the same rule for another run, without any epochs yet."""
         return Abort(self.flags, self.patience)
 
     @property
     def held(self) -> int:
-        """In how many epochs in a row, up to the last, one of the flags has fired."""
+        """Return in how many epochs in a row, up to the last, one of the flags fired."""
         return self._holds.held
 
     @held.setter

@@ -36,17 +36,17 @@ def scheme(uri: str) -> str:
 
 
 def is_server(uri: str) -> bool:
-    """Whether a tracking server answers there."""
+    """Return whether it is a tracking server's address."""
     return scheme(uri) in ("http", "https")
 
 
 def is_sql(uri: str) -> bool:
-    """Whether it is a database."""
+    """Return whether it is a database's address."""
     return scheme(uri) in SQL
 
 
 def is_shared(uri: str) -> bool:
-    """Whether others may write to the store: any but a SQLite file or a folder of this machine."""
+    """Return whether others may write to the store: true unless it is a SQLite file or a folder on this machine."""
     return scheme(uri) not in ("", "sqlite", "file")
 
 
@@ -114,7 +114,7 @@ def absolute(uri: str) -> str:
 
 
 def without_password(uri: str) -> str:
-    """The address as it may be shown and handed on: without a password, before its host or in its query."""
+    """Return the address for display: without a password before its host or in its query."""
     if is_sql(uri):
         uri = PASSWORD.sub(r"\1@", uri, count=1)
     elif (password := urlsplit(uri).password) is not None:

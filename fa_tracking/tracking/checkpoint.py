@@ -56,10 +56,10 @@ Inside = Annotated[Name, AfterValidator(_inside)]
 
 
 class DataSource(BaseModel):
-    """The data that a model was trained on, and how its inputs were normalised.
+    """Describes a model's training data, and how its inputs were normalised.
 
-    ``loader`` names the entry point (group ``fa_tracking.datasets``) that reads its test split; ``test_sha256`` tells
-    whether it is the same data.
+    ``loader`` names the entry point (group ``fa_tracking.datasets``) that reads the test split; ``test_sha256`` shows
+    whether the data are the same.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -72,7 +72,7 @@ class DataSource(BaseModel):
 
 
 class RuleSource(BaseModel):
-    """The learning rule that a model was trained by.
+    """Describes the learning rule that trained a model.
 
     ``factory`` names the entry point (group ``fa_tracking.methods``) that builds it as ``factory(model, **arguments)``:
     ``name`` of a callable, or ``catalogue:item`` of a package with one file a method; ``definition``: which one of that
@@ -151,7 +151,7 @@ def write(
 
 
 def read(folder: Path) -> Checkpoint:
-    """The checkpoint in ``folder``, its files held against their checksums.
+    """Read the checkpoint in ``folder`` and compare its files with their checksums.
 
     Raises:
         CheckpointError: a file is missing, damaged, or not what config.json says.
@@ -179,10 +179,10 @@ def read(folder: Path) -> Checkpoint:
 
 
 def build_model(checkpoint: Checkpoint) -> "nn.Module":
-    """The model of a checkpoint, with its weights.
+    """Build a checkpoint's model, with its weights.
 
-    It is built without memory first, so that absurd shapes are refused by the weights before they are allocated; and
-    with no more parts than the file has tensors for, so that an absurd depth is refused before time is spent.
+    It is first built without memory, so absurd shapes are refused before they are allocated. It gets no more parts than
+    the file has tensors for, so an absurd depth is refused before it costs time.
 
     Raises:
         NoCheckpointError: it was saved without a factory.

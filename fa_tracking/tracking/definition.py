@@ -14,7 +14,7 @@ LARGEST = 2**31 - 1
 
 
 def says(network: Any) -> bool:
-    """Whether a network, or a factory, says which definition it is."""
+    """Return whether a network, or a factory, gives its definition."""
     return isinstance(getattr(network, "definition", None), int)
 
 
@@ -24,7 +24,7 @@ def of(network: Any) -> int:
 
 
 def must_be(network: Any, saved: int, name: str, where: str, version: str) -> None:
-    """Refuse to take weights for what they are not.
+    """Refuse weights of another definition.
 
     Args:
         network: what ``name`` stands for here.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stored:
-    """What a run's last audit stored in its tags. Anybody may write a tag: what cannot be read is empty.
+    """Holds what a run's last audit stored in its tags. Anybody may write a tag, so an unreadable tag counts as empty.
 
     Attributes:
         verdict: None: the run has none.
@@ -30,12 +30,12 @@ class Stored:
 
     @property
     def shown_verdict(self) -> str | None:
-        """The verdict with the mark of other thresholds than the protocol's."""
+        """Return the verdict, with a mark if the thresholds are not the protocol's."""
         return None if self.verdict is None else verdicts.marked(self.verdict, self.thresholds)
 
     @property
     def epoch(self) -> int | None:
-        """The epoch that the verdict is of; None where it does not say."""
+        """Return the verdict's epoch; None if the tags do not say."""
         try:
             return int(self.measured["epoch"])
         except (KeyError, TypeError, ValueError, OverflowError):

@@ -30,24 +30,24 @@ def start_run(
     active: bool = True,
     **params: Any,
 ) -> "Iterator[TrackedRun]":
-    """An MLflow run for the length of a ``with`` block; FAILED if the block raises.
+    """Open an MLflow run for a ``with`` block; the run is FAILED if the block raises.
 
-    Of the processes that `torchrun` or `torch.distributed` train together, that of rank 0 writes the run. In the others
-    the same calls measure and return the same, and write nothing; their ``run_id`` is empty where none was given.
+    If `torchrun` or `torch.distributed` trains in several processes, rank 0 writes the run. In the others the same
+    calls measure and return the same, but write nothing; their ``run_id`` is empty unless one was given.
 
     Args:
-        experiment: created where it is missing; MLflow's active experiment where None.
-        tracking_uri: MLFLOW_TRACKING_URI where None.
-        run_id: log into this run, such as the active one, instead of a new one. Whoever opened it ends it, unless the
-            block raises.
-        active: make a new run MLflow's active one. Of those that are not, many can be open in one process.
-        params: the standard params (``method``, ``architecture``, ``width``, ``seed``, …) and any others. A name that
-            is nearly a standard one's warns: as it is, it is a param of its own.
+        experiment: created if it is missing; None: MLflow's active experiment.
+        tracking_uri: None: MLFLOW_TRACKING_URI.
+        run_id: log into this run, such as the active one, instead of a new one. Its opener ends it, unless the block
+            raises.
+        active: make the new run MLflow's active one. With False, many runs can be open in one process.
+        params: the standard params (``method``, ``architecture``, ``width``, ``seed``, …) and any others. A name close
+            to a standard one gives a warning, because it is logged as a separate param.
 
     Raises:
         UsageError: ``method`` or ``seed`` is missing; ``frozen_blocks`` contradicts ``trainable_blocks``; another run
-            is active; the run ``run_id`` stands in another experiment, or has a param with another value.
-        FATrackError: the store failed; also when it failed in the background since the last call.
+            is active; the run ``run_id`` is in another experiment, or has a param with another value.
+        FATrackError: the store failed, now or in the background since the last call.
     """
     missing = [name for name in ("method", "seed") if params.get(name) is None]
     if missing:
@@ -72,10 +72,10 @@ def start_run(
 
 @contextmanager
 def resume_run(run_id: str, tracking_uri: str | None = None) -> "Iterator[TrackedRun]":
-    """Go on with a run whose process was killed, for the length of a ``with`` block; it ends as one of ``start_run``.
+    """Go on with a run whose process was killed, for a ``with`` block; it ends like a run from ``start_run``.
 
-    What its process had left on this machine is brought to the store first. An epoch that was logged is not logged
-    again: ``log_epoch`` measures it and writes nothing. ``run.last_state`` reads the training state to go on from.
+    First the logs that its process left on this machine are delivered to the store. A logged epoch is not logged again:
+    ``log_epoch`` measures it and writes nothing. ``run.last_state`` reads the training state to go on from.
 
     Raises:
         UsageError: there is no such run, it has no method, or another process is writing it; another run is active.

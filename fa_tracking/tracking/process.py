@@ -1,4 +1,4 @@
-"""Which process writes a run, and whether it is still there."""
+"""Says which process writes a run, and whether it still runs."""
 
 import os
 import socket
@@ -6,14 +6,14 @@ import sys
 
 
 def this() -> str:
-    """This process, as a run's tag names it: host:pid."""
+    """Return this process's name in a run's tag: host:pid."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def is_first() -> bool:
-    """Whether this process has rank 0 of those that train together, or trains alone.
+    """Return whether this process trains alone, or has rank 0 among those that train together.
 
-    Asked is ``torch.distributed`` where it has begun, else what `torchrun` has put into the environment.
+    It asks ``torch.distributed`` if that has begun, else the variables that `torchrun` sets.
     """
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
@@ -22,7 +22,7 @@ def is_first() -> bool:
 
 
 def is_here(process: str) -> bool:
-    """Whether a process is one of this machine."""
+    """Return whether a process is on this machine."""
     return process.rpartition(":")[0] == socket.gethostname()
 
 

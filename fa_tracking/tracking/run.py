@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 
 class TrackedRun:
-    """One run under way. Everything is written in the background, in order; the ``with`` block's end waits for it.
+    """Logs one open run. Everything is written in the background, in order; the end of the ``with`` block waits for it.
 
-    What a call has written waits on this machine until the store has it: neither a killed process nor a store that is
-    away for a while loses any of it.
+    Each call's data waits on this machine until the store has it. A killed process or a store that is away for a while
+    loses nothing.
 
     Attributes:
         run_id: the run's id in MLflow.
         is_resumed: whether another process began it.
-        logged: the epochs that the store held when the run was resumed.
+        logged: the epochs in the store when the run was resumed.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class TrackedRun:
     ) -> DiagnosticReport:
         """Measure the protocol's diagnostics and log them with ``accuracy/test`` as one batch of metrics.
 
-        One forward and one backward pass a batch serve all of them. ``time/epoch_seconds`` is the time since the last
+        One forward and one backward pass per batch serve all of them. ``time/epoch_seconds`` is the time since the last
         call, unless ``metrics`` gives it.
 
-        The arguments are many, and each stands by itself: loops of others name the few that they have, and no object
-        of ours has to be made for them.
+        The arguments are many, but each stands alone: your own loop names the few that it has, and needs no object of
+        ours.
 
         Args:
             epoch: the step; 0 is the network before training.
@@ -85,15 +85,15 @@ class TrackedRun:
             credit: the method's local credit, for Γ per layer; None logs no Γ.
             credit_null: the same credit with fresh feedback, ten draws or more.
             metrics: further metrics of this epoch.
-            null_batches: on how many of the batches the null is measured; None: on all.
+            null_batches: the number of batches on which the null is measured; None: all.
             layers: the modules whose outputs are the hidden states, as ``diagnose`` takes them.
-            captures: of ``eval_batches``, where they have been taken before; ``captured_in`` so many seconds.
-            reference: the network that is measured in the model's place, as ``diagnose`` takes it.
-            functional: also measure what ``credit``, BP's gradient and a random vector do to the loss at each state,
-                which takes seconds where a network is not small.
+            captures: the captures of ``eval_batches``, if they were taken before, in ``captured_in`` seconds.
+            reference: the network that is measured instead of the model, as ``diagnose`` takes it.
+            functional: also measure how ``credit``, BP's gradient and a random vector change the loss at each state;
+                this takes seconds unless the network is small.
 
         Returns:
-            The report, without a frozen control, for a loop that acts on it.
+            The report without a frozen control; a loop can act on it.
         """
         began = time.perf_counter()
         self._last_epoch = epoch = whole(epoch, "epoch")
@@ -142,7 +142,7 @@ class TrackedRun:
         self._writer.submit({"metrics": [[key, float(value), now, step] for key, value in values.items()]})
 
     def log_data(self, source: checkpoint.DataSource) -> None:
-        """Record what the auditor measures on, for a model that is logged with ``mlflow.pytorch.log_model``."""
+        """Record the audit's data for a model that is logged with ``mlflow.pytorch.log_model``."""
         self._writer.submit({"text": source.model_dump_json(indent=2), "path": names.DATA_SOURCE})
 
     def set_tag(self, key: str, value: str) -> None:
@@ -150,9 +150,9 @@ class TrackedRun:
         self._writer.submit({"tag": key, "value": value})
 
     def mark_aborted(self, report: DiagnosticReport, epoch: int | None = None) -> None:
-        """Say that the run stopped at ``epoch`` (the last one logged where None), for the flags of ``report``.
+        """Record that the flags in ``report`` stopped the run at ``epoch`` (None: the last one logged).
 
-        Save its checkpoint too: an aborted run ends as a finished one, and the auditor judges it as it stands.
+        Save its checkpoint too: an aborted run ends like a finished one, and the audit judges its last state.
         """
         self.set_tag(names.TAG_ABORTED_AT, str(self._last_epoch if epoch is None else whole(epoch, "epoch")))
         self.set_tag(names.TAG_ABORTED_FOR, ",".join(report.flags))
@@ -178,13 +178,13 @@ class TrackedRun:
         """Save the weights and the feedback matrices that trained them as ``checkpoints/epoch_NNNN``.
 
         Args:
-            epoch: the last one logged where None.
-            feedback: the method's own tensors by name (a ``state_dict``): Γ of this network needs these very ones.
-            factory: the entry point of the group ``fa_tracking.models`` that builds the model from ``config``; the
-                model's own attributes ``factory`` and ``config`` where None. Without one the run cannot be audited.
-            dataset: what the auditor measures on.
-            rule: how the learning rule is built again, whose ``state_dict`` is ``feedback``; without it an audit has
-                no functional measures of its credit.
+            epoch: None: the last one logged.
+            feedback: the method's own tensors by name (a ``state_dict``): Γ needs these very tensors.
+            factory: the entry point of the group ``fa_tracking.models`` that builds the model from ``config``; None:
+                the model's own attributes ``factory`` and ``config``. Without one the run cannot be audited.
+            dataset: the data for the audit.
+            rule: how to build the learning rule again; its ``state_dict`` is ``feedback``. Without it an audit has no
+                functional measures for its credit.
         """
         epoch = self._last_epoch if epoch is None else whole(epoch, "epoch")
         with self._writer.upload(names.checkpoint(epoch)) as folder:
@@ -200,24 +200,24 @@ class TrackedRun:
             )
 
     def log_state(self, epoch: int, tensors: "Mapping[str, Tensor]", values: Mapping[str, Any]) -> None:
-        """Save what training needs to go on after ``epoch``; the run keeps the last two, until it ends.
+        """Save the state that training needs to go on after ``epoch``; the run keeps the last two until it ends.
 
         Args:
-            tensors: of the model, the optimizer, the learning rule and the random generators, by name.
-            values: what else, as JSON.
+            tensors: tensors of the model, the optimizer, the learning rule and the random generators, by name.
+            values: the other values, as JSON.
         """
         with self._writer.upload(names.state(self._states % 2)) as folder:
             state.write(folder, whole(epoch, "epoch"), tensors, values)
         self._states += 1
 
     def last_state(self) -> "state.State | None":
-        """The last training state that was saved whole; None: there is none."""
+        """Return the last training state that was saved whole; None if there is none."""
         found = state.read_last(self._client, self.run_id) if self._client else None
         self._states = found.slot + 1 if found else 0
         return found
 
     def forget_states(self) -> None:
-        """Remove the training states: the run is at its end."""
+        """Remove the training states at the run's end."""
         if self._states:
             self._writer.submit({"remove": names.STATE})
 

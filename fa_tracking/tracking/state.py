@@ -24,7 +24,9 @@ VALUES = "state.json"
 
 @dataclass(frozen=True)
 class State:
-    """What a run saved after ``epoch``: tensors by name, and what else, as JSON held it; ``slot``: in which folder."""
+    """Holds a run's saved state after ``epoch``: tensors by name, other values from JSON, and the ``slot`` of its
+    folder.
+    """
 
     epoch: int
     tensors: "dict[str, Tensor]"

@@ -32,7 +32,7 @@ class Model(BlockModel):
         first = ImageConv2d(input_shape, width, 3, padding=1, bias=not self.batch_norm)
         height, wide = input_shape[1:]
         if min(height, wide) < LEAST:
-            raise ValueError(f"it takes images of at least {LEAST} × {LEAST}, not {height} × {wide}")
+            raise ValueError(f"it takes images of at least {LEAST} × {LEAST} pixels, not {height} × {wide}")
         self.embed = nn.Sequential(first, *self._normalised(width))
         self.blocks = nn.ModuleList(
             [

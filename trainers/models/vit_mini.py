@@ -40,7 +40,7 @@ class Block(nn.Module):
         super().__init__()
         self.heads = max(1, width // HEAD_WIDTH)
         if width % self.heads:
-            raise ValueError(f"a width of {width} does not divide among {self.heads} heads")
+            raise ValueError(f"a width of {width} cannot be divided among {self.heads} heads")
         self.ln_attention = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.merge = nn.Linear(width, width)

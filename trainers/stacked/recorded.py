@@ -77,7 +77,7 @@ def must_compile(device: str) -> None:
         torch.compile(torch.neg)(torch.ones(8, device=device))
     except Exception as error:
         said = str(error).splitlines()[0]
-        raise UsageError(f"--compile needs what torch.compile needs, a C++ compiler such as g++: {said}") from error
+        raise UsageError(f"--compile needs a C++ compiler such as g++ for torch.compile: {said}") from error
 
 
 def _compiled(program: Program, device: torch.device) -> Program:

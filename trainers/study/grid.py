@@ -65,7 +65,9 @@ class Study(BaseModel):
         """
         runs = len(self.seeds) * sum(math.prod(len(v.values) for v in grid.parameters.values()) for grid in self.grids)
         if runs > MOST_RUNS:
-            raise UsageError(f"the study {self.experiment!r:.80} has {runs:.3g} runs, and {MOST_RUNS} are the most")
+            raise UsageError(
+                f"the study {self.experiment!r:.80} has {runs:.3g} runs, but at most {MOST_RUNS} are allowed"
+            )
         found: dict[str, RunConfig] = {}
         for seed, grid in itertools.product(self.seeds, self.grids):
             for values in itertools.product(*(v.values for v in grid.parameters.values())):
