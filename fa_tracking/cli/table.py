@@ -23,7 +23,7 @@ ORDER = 5.1
 def command(
     name: str, experiment: str | None, form: str, columns: tuple[str, ...], output: Path | None, db: str
 ) -> None:
-    """Print the answer of the query NAME as a table for a paper, with n, units and provenance in the caption.
+    """Print the answer of the query NAME as a table for a paper, its n, units and provenance in the caption.
 
     NAME may choose rows: QUERY[key=value,…]. A mean stands beside its standard deviation, which sets its digits. CSV
     and JSON hold every column with all digits. LaTeX needs the package booktabs.
@@ -31,7 +31,7 @@ def command(
     \b
     Example:
       fa-track table cross_seed --experiment dfa_penalty --format latex -o cells.tex
-      fa-track table 'cross_seed[method=dfa]' --experiment dfa_penalty --column n --column accuracy_mean
+      fa-track table 'cross_seed[method=dfa]' --column n --column accuracy_mean
     """
     from fa_tracking.publishing.publication import left_out, publish
     from fa_tracking.publishing.reference import Answers, parse
