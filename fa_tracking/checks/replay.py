@@ -144,8 +144,9 @@ def replay(
     Epoch 0 counts like the others. (d) compares each epoch's accuracy with that of the finished control.
 
     Args:
-        abort_on, patience: when a run would have been stopped, as for ``fa-track train``; ``patience`` goes for the
-            single diagnostics too, and counts the epochs at which they were measured.
+        abort_on: the flags for which a run would have been stopped, as for ``fa-track train``.
+        patience: in how many epochs in a row; goes for the single diagnostics too, and counts the epochs at which
+            they were measured.
         progress: called with (done, total) after each run.
 
     Raises:

@@ -63,8 +63,9 @@ class TrackedTraining:
             credit: the method's local credit, for Γ per layer; ``credit_null``: the same with fresh feedback.
             feedback: the method's own tensors by name, saved with the weights as they are then.
             checkpoint_every: also save a checkpoint every so many epochs; 0: only the last.
-            factory, config, source: what ``run.log_checkpoint`` takes, ``source`` as its ``dataset``; without them the
-                weights cannot be audited.
+            factory: as ``run.log_checkpoint`` takes it; without it the weights cannot be audited.
+            config: as ``run.log_checkpoint`` takes it.
+            source: what ``run.log_checkpoint`` takes as its ``dataset``.
             abort: stops training where a flag holds.
             start: what ``fa_tracking.start_run`` takes: ``method``, ``seed``, ``experiment``, further params.
         """

@@ -65,9 +65,11 @@ def diagnose(
             Inputs are a tensor, a tuple of positional or a mapping of keyword arguments; labels (B,) class indices.
         headline_acc: the accuracy to be published, in [0, 1].
         frozen_baseline_acc: accuracy of the same architecture with frozen random blocks; without it (d) is skipped.
-        method_name, notes: printed in the report.
+        method_name: printed in the report.
+        notes: printed in the report.
         thresholds: the protocol's own where None.
-        control_runs, control_note: the runs behind ``frozen_baseline_acc``, and what else to say of it.
+        control_runs: the runs behind ``frozen_baseline_acc``.
+        control_note: what else to say of it.
         layers: names of the modules (``model.named_modules()``) whose outputs are h_0 … h_L, in place of the above.
         beside: what else is measured on the same forward passes, such as ``knockout.KnockoutBeside``.
         reference: a network that computes the same logits with the same weights in layers whose backward pass is BP's;
