@@ -88,18 +88,8 @@ def wheel(session: nox.Session) -> None:
         session.run(PYTHON, "-m", "venv", str(folder / "venv"), external=True)
         python = folder / "venv/bin/python"
         (built,) = folder.glob("*.whl")
-        install = [
-            "uv",
-            "pip",
-            "install",
-            "-q",
-            "--python",
-            str(python),
-            "-c",
-            str(ROOT / "constraints.txt"),
-            str(built),
-        ]
-        session.run(PYTHON, "-m", *install, external=True)
+        pins = ["-c", str(ROOT / "constraints.txt")]
+        session.run("uv", "pip", "install", "-q", "--python", str(python), *pins, str(built), external=True)
         (folder / "mine/trainers").mkdir(parents=True)
         (folder / "mine/trainers/__init__.py").write_text("MINE = True\n")
         (folder / "mine/script.py").write_text(USERS_OWN)

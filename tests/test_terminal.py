@@ -145,9 +145,9 @@ ROWS = [
 
 @pytest.mark.parametrize("width", [100, 80, 76, 60])
 def test_a_table_that_is_too_wide_is_shortened_and_says_by_which_option_it_is_whole(width: int) -> None:
-    table = text_table(COLUMNS, ROWS, width, "--format", "json")
+    table = text_table(COLUMNS, ROWS, width, "--format json")
     assert max(map(len, table.splitlines())) <= width
-    assert table.splitlines()[-1] == "shortened to fit; whole with --json"
+    assert table.splitlines()[-1] == "shortened to fit; whole with --format json"
     assert all(mark in table for mark in ("✓", "⚑", "2⚑ 1✓", "NaN", "456: 0.18"))
 
 

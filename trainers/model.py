@@ -11,11 +11,11 @@ from fa_tracking.trainers.definitions import definition_of
 
 
 class BlockModel(nn.Module):
-    """A network h_0 = embed(x), h_{l+1} = h_l + blocks[l](h_l), logits = readout(h_L).
+    """A network h_0 = embed(x), ``h_{l+1} = h_l + blocks[l](h_l)``, logits = readout(h_L).
 
     An architecture sets ``embed``, ``blocks`` (each returns the residual branch f_l(h), not h + f_l(h)) and
     ``out_head``, with ``out_ln`` before it if it has a terminal LayerNorm. ``residual = False`` says that
-    h_{l+1} = blocks[l](h_l), ``tokens = True`` that a state is (B, T, d) and its class token is read out,
+    ``h_{l+1} = blocks[l](h_l)``, ``tokens = True`` that a state is (B, T, d) and its class token is read out,
     ``images = True`` that ``input_shape`` is (C, H, W), also of data stored flat, which reach it as rows (B, C·H·W).
     ``config`` holds what its factory needs to build it again; arguments of other types than declared are refused, for
     a checkpoint's config is another's word.

@@ -145,8 +145,9 @@ def replay(
     Epoch 0 counts like the others. (d) compares each epoch's accuracy with that of the finished control.
 
     Args:
-        abort_on, patience: the flags and patience that would have stopped a run, as for ``fa-track train``.
-            ``patience`` also applies to the single diagnostics, and counts the epochs at which they were measured.
+        abort_on: the flags that would have stopped a run, as for ``fa-track train``.
+        patience: the number of epochs in a row; it also applies to the single diagnostics, and counts the epochs at
+            which they were measured.
         progress: called with (done, total) after each run.
 
     Raises:

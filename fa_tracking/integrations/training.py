@@ -63,8 +63,9 @@ class TrackedTraining:
             credit: the method's local credit, for Γ per layer; ``credit_null``: the same with fresh feedback.
             feedback: the method's own tensors by name, saved with the weights as they are then.
             checkpoint_every: also save a checkpoint every so many epochs; 0: only the last.
-            factory, config, source: the arguments of ``run.log_checkpoint``, with ``source`` as its ``dataset``;
-                without them the weights cannot be audited.
+            factory: the argument of ``run.log_checkpoint``; without it the weights cannot be audited.
+            config: the argument of ``run.log_checkpoint``.
+            source: the argument ``dataset`` of ``run.log_checkpoint``.
             abort: stops training when a flag holds.
             start: the arguments of ``fa_tracking.start_run``: ``method``, ``seed``, ``experiment``, further params.
         """

@@ -65,9 +65,11 @@ def diagnose(
             tensor, a tuple of positional or a mapping of keyword arguments; labels (B,) class indices.
         headline_acc: the accuracy to be published, in [0, 1].
         frozen_baseline_acc: accuracy of the same architecture with frozen random blocks; without it (d) is skipped.
-        method_name, notes: printed in the report.
+        method_name: printed in the report.
+        notes: printed in the report.
         thresholds: None: the protocol's own.
-        control_runs, control_note: the runs behind ``frozen_baseline_acc``, and a remark on it.
+        control_runs: the runs behind ``frozen_baseline_acc``.
+        control_note: a remark on the control.
         layers: names of the modules (``model.named_modules()``) whose outputs are h_0 … h_L.
         beside: a further measurement on the same forward passes, such as ``knockout.KnockoutBeside``.
         reference: a network with the same weights and logits whose backward pass is BP's; it is measured instead of the
