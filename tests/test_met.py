@@ -61,7 +61,7 @@ def test_a_training_ends_with_its_accuracy_and_the_next_command(
     assert "after epoch 1 of 1" in done.stderr and "next: fa-track audit --experiment met" in done.stderr
 
     audited = CliRunner().invoke(main, ["audit", "--experiment", "met", "--no-pictures"])
-    advised = re.search(r"this trains one: (fa-track train .*)", audited.stderr)
+    advised = re.search(r"train one: (fa-track train .*)", audited.stderr)
     assert advised, audited.stderr
     control = CliRunner().invoke(main, advised[1].split()[1:])
     assert control.exit_code == 0, control.output

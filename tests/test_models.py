@@ -253,7 +253,7 @@ def test_every_network_is_audited_from_its_checkpoint_on_the_embedded_data(
     ("name", "shape", "size", "says"),
     [
         ("small_cnn", (3, 32, 32), {"depth": 4}, "its depth is 3, not 4"),
-        ("small_cnn_bn", (1, 3, 8), {}, "at least 4 × 4, not 3 × 8"),
+        ("small_cnn_bn", (1, 3, 8), {}, "at least 4 × 4 pixels, not 3 × 8"),
         ("small_cnn", (128,), {}, r"it takes images \(C, H, W\), not inputs of shape \(128,\)"),
         ("preact_resnet", (64,), {}, r"it takes images \(C, H, W\), not inputs of shape \(64,\)"),
         ("vit_mini", (64,), {}, r"it takes images \(C, H, W\), not inputs of shape \(64,\)"),

@@ -178,7 +178,7 @@ def _parquet(path: Path) -> Split:
             f"{path} has no image column {{bytes, path}} or no integer label: {table.schema.names}"
         ) from None
     except (OSError, ValueError, TypeError) as error:
-        raise FATrackError(f"{path} does not hold images of one size that can be read: {error}") from error
+        raise FATrackError(f"{path} cannot be read as images of one size: {error}") from error
     return Split(_channels_first(pixels), torch.from_numpy(table[label].to_numpy().astype(np.int64)))
 
 
