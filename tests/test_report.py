@@ -2,7 +2,10 @@
 
 import json
 import math
+from contextlib import suppress
+from dataclasses import fields
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,9 @@ from hypothesis import strategies as st
 
 from fa_tracking import DiagnosticReport, DiagnosticThresholds
 from fa_tracking.errors import InvalidError
+from fa_tracking.protocol.functional_report import Functional
+from fa_tracking.protocol.report import PartialReport
+from fa_tracking.protocol.written import Derived
 
 HEALTHY = {
     "method_name": "BP",
@@ -204,3 +210,105 @@ def test_a_report_that_another_version_or_diagnostic_has_judged_is_refused_by_na
 ) -> None:
     with pytest.raises(ValueError, match=says):
         DiagnosticReport.from_dict({**report().to_dict(), **changes})
+
+
+WHOLE = {
+    **report(
+        n_batches=10,
+        grad_gain=1e-3,
+        stream_growth=1.5,
+        chance_error=0.9,
+        extra={"rank": 2.0},
+        states=["a", "b", "c"],
+        control_runs=["r"],
+        functional=Functional.missing(3, "no credit"),
+        reference="checked",
+    ).to_dict(),
+    "knockout": {"samples": 8},
+}
+PART = DiagnosticReport.from_layers(
+    {0: 1.0, 2: 3.0},
+    {2: 1e-3},
+    2,
+    method_name="dfa",
+    notes="",
+    cross_batch_stability=None,
+    headline_acc=0.5,
+    frozen_baseline_acc=None,
+    max_block_growth=3.0,
+    given={"h0_norm": 1.0},
+).to_dict()
+NEEDED = set(HEALTHY)
+DERIVED = {field.name for field in fields(Derived)}
+OF_EACH = [(kind, name) for kind, whole in (("full", WHOLE), ("partial", PART)) for name in whole]
+
+
+def written(kind: str) -> dict[str, Any]:
+    """As a file of JSON gives it."""
+    found: dict[str, Any] = json.loads(json.dumps(WHOLE if kind == "full" else PART))
+    return found
+
+
+@pytest.mark.parametrize(("kind", "name"), OF_EACH)
+def test_json_without_a_key_is_read_where_older_versions_lack_it_and_else_refused_by_name(kind: str, name: str) -> None:
+    data = written(kind)
+    del data[name]
+    if (kind, name) == ("partial", "evidence"):
+        with pytest.raises(InvalidError, match="partial evidence"):
+            DiagnosticReport.from_dict(data)
+        assert PartialReport.from_dict(data) == PartialReport.from_dict(PART)
+    elif name in NEEDED:
+        with pytest.raises(InvalidError, match=f"^{name} is missing$"):
+            DiagnosticReport.from_dict(data)
+    else:
+        assert DiagnosticReport.from_dict(data).method_name == data["method_name"]
+
+
+@pytest.mark.parametrize(("kind", "name"), OF_EACH)
+@pytest.mark.parametrize("wrong", [{"wrong": [{}]}, [[{}]], "wrong", 17.5, True, None], ids=repr)
+def test_json_with_a_value_of_a_wrong_type_is_refused_by_name_or_means_the_same(
+    kind: str, name: str, wrong: object
+) -> None:
+    data = {**written(kind), name: wrong}
+    try:
+        again = DiagnosticReport.from_dict(data).to_dict()
+    except InvalidError as error:
+        assert name in str(error) and "\n" not in str(error) and len(str(error)) < 300
+    else:  # a text for a text, a number for a number; what follows from the numbers is derived anew
+        assert name in DERIVED or again[name] == wrong or isinstance(wrong, bool)
+
+
+@given(
+    data=st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda x: st.lists(x) | st.dictionaries(st.sampled_from(sorted(WHOLE)) | st.text(), x),
+    )
+)
+def test_no_json_is_a_traceback(data: object) -> None:
+    for found in (data, {**written("full"), **data} if isinstance(data, dict) else data):
+        with suppress(InvalidError):
+            DiagnosticReport.from_dict(found)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"protocol_version": "1.2"}, "protocol_version: it is of measurement revision 1.2, which a newer"),
+        ({"protocol_version": "1.10"}, "measurement revision 1.10"),
+        ({"protocol_version": "new"}, "protocol_version: 'new' is no measurement revision such as 1"),
+        ({"protocol": "2"}, "it is of protocol 2, which a newer version reads: here is 1"),
+        ({"surprise": 1}, "it holds 'surprise', which a newer version of fa-track writes"),
+        ({"functional": {**WHOLE["functional"], "surprise": 1}}, "functional.surprise: "),
+        ({"thresholds": {"surprise": 1}}, "thresholds.surprise: "),
+        ({"functional": {}}, "functional.samples is missing"),
+    ],
+)
+def test_newer_json_is_refused_by_name(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidError) as found:
+        DiagnosticReport.from_dict({**written("full"), **changes})
+    assert str(found.value).startswith(says) or says in str(found.value)
+
+
+def test_the_kind_of_evidence_is_that_of_the_json_whichever_class_reads_it() -> None:
+    assert type(PartialReport.from_dict(WHOLE)) is DiagnosticReport
+    assert type(DiagnosticReport.from_dict(PART)) is PartialReport

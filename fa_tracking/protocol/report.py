@@ -235,7 +235,8 @@ class DiagnosticReport(Measurement):
         """
         try:
             found = numbers(data, {own.name for own in fields(DiagnosticReport)})
-            is_partial = found.get("evidence") == Evidence.PARTIAL
+            usual = Evidence.PARTIAL if issubclass(cls, PartialReport) else Evidence.FULL
+            is_partial = found.get("evidence", usual) == Evidence.PARTIAL
             return TypeAdapter(PartialReport if is_partial else DiagnosticReport).validate_python(found)
         except ValidationError as error:
             raise InvalidError(what_is_wrong(error), error) from None
