@@ -37,6 +37,7 @@ BEYOND = {
     "Errors": [
         "fa_tracking.errors.FATrackError",
         "fa_tracking.errors.UsageError",
+        "fa_tracking.errors.InvalidError",
         "fa_tracking.errors.StoreAwayError",
         "fa_tracking.errors.CheckpointError",
         "fa_tracking.errors.NoCheckpointError",
