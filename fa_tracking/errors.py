@@ -2,6 +2,10 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 LONGEST = 2000
 """Characters of a message: what is wrong may be a name of any length, or one of 100,000 experiments."""
@@ -37,6 +41,28 @@ class UsageError(FATrackError):
     """Says that a request makes no sense, such as an unknown experiment or a missing folder."""
 
     exit_code = 2
+
+
+class InvalidError(UsageError, ValueError):
+    """A value is none that its name can have: a cosine of −7, an epoch of −1, a text for a number.
+
+    Attributes:
+        found: what pydantic has found, where it did.
+    """
+
+    def __init__(self, says: str, found: "ValidationError | None" = None) -> None:
+        super().__init__(says)
+        self.found = found
+
+
+def what_is_wrong(error: "ValidationError") -> str:
+    """The first thing that pydantic has found wrong, as one line that names the field."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] in ("missing", "missing_argument"):
+        return f"{where} is missing"
+    says = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {says}, got {first['input']!r:.60}" if where else says
 
 
 def no_such(what: str, name: str, known: Iterable[str]) -> str:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
-from pydantic import ValidationError
 from runs import log_run
 from test_report import report
 
 import fa_tracking
 from fa_tracking.cli import main
+from fa_tracking.errors import InvalidError
 from fa_tracking.protocol import verdicts
 from fa_tracking.protocol.diagnostics import direction_stability
 from fa_tracking.protocol.thresholds import DiagnosticThresholds
@@ -131,7 +131,7 @@ def test_replay_and_the_python_report_name_the_other_threshold(judged: tuple[Pat
 
 @pytest.mark.parametrize("ceiling", [-1.01, 1.5, float("nan"), float("inf")])
 def test_a_drift_ceiling_beyond_a_cosine_is_wrong_usage(ceiling: float) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(InvalidError):
         DiagnosticThresholds(stability_drift_ceiling=ceiling)
     asked = CliRunner().invoke(main, ["replay", "--experiment", "x", "--drift-ceiling", str(ceiling)])
     assert asked.exit_code == 2 and "--drift-ceiling" in asked.output and "Traceback" not in asked.output

@@ -214,9 +214,10 @@ def test_the_accuracy_at_the_end_is_the_last_epochs_own_where_it_has_one(tmp_pat
         ({"final_test_acc": 31}, "final_accuracy = { key"),
         (
             {"log": [{"epoch": 1, "h_L_norm": 3.0}, {"epoch": 2, "h_L_norm": -3.0}]},
-            "epoch 2: 'h_L_norm' is -3, and a norm",
+            "epoch 2: 'h_L_norm': residual_norm/h4: a norm is not negative, got -3",
         ),
-        ({"log": [{"epoch": 1, "g_2_norm": "-inf"}]}, "'g_2_norm' is -inf, and a norm is not negative"),
+        ({"log": [{"epoch": 1, "alignment/l0": -7}]}, "'alignment/l0': alignment/l0: a cosine is in [-1, 1], got -7"),
+        ({"log": [{"epoch": -1, "loss": 1}]}, "epoch -1 is not between 0 and"),
         ({"log": [{"epoch": 1, "loss": 2.0}], "final_test_acc": None}, "holds nothing that an audit reads"),
         ({"penalty": 0.5}, "'lam' and 'penalty' are both the param penalty"),
     ],

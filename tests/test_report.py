@@ -2,15 +2,21 @@
 
 import json
 import math
+from contextlib import suppress
+from dataclasses import fields
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from fa_tracking import DiagnosticReport, DiagnosticThresholds
+from fa_tracking.errors import InvalidError
+from fa_tracking.protocol.functional_report import Functional
+from fa_tracking.protocol.report import PartialReport
+from fa_tracking.protocol.written import Derived
 
 HEALTHY = {
     "method_name": "BP",
@@ -67,7 +73,7 @@ def test_the_published_dfa_is_walked_back_in_the_order_of_the_protocol() -> None
 def test_a_value_at_its_threshold_does_not_fire() -> None:
     at = report(
         residual_norms=[1.0, 50.0],
-        bp_grad_norms=[1e-7],
+        bp_grad_norms=[1e-3, 1e-7],
         cross_batch_stability=0.30,
         headline_acc=0.375,
         frozen_baseline_acc=0.355,
@@ -99,8 +105,8 @@ def test_not_finite_comes_first_wherever_it_stands(where: str, bad: float) -> No
 
 
 def test_growth_clamps_a_vanishing_denominator_and_needs_two_layers() -> None:
-    assert report(residual_norms=[0.0, 1e-29]).max_per_block_growth == pytest.approx(10.0)
-    assert report(residual_norms=[5.0]).max_per_block_growth == 1.0
+    assert report(residual_norms=[0.0, 1e-29], bp_grad_norms=[]).max_per_block_growth == pytest.approx(10.0)
+    assert report(residual_norms=[5.0], bp_grad_norms=[]).max_per_block_growth == 1.0
 
 
 def test_a_small_gradient_of_a_small_error_is_not_collapse() -> None:
@@ -114,7 +120,7 @@ def test_a_small_gradient_of_a_small_error_is_not_collapse() -> None:
 
 @pytest.mark.parametrize("stability", [0.1, 0.9, None, math.nan, -math.inf])
 def test_a_report_survives_json_and_gives_the_same_verdict(stability: float | None) -> None:
-    first = report(cross_batch_stability=stability, residual_norms=[1.0, math.inf], grad_gain=2e-3, n_batches=10)
+    first = report(cross_batch_stability=stability, residual_norms=[1.0, 2.0, math.inf], grad_gain=2e-3, n_batches=10)
     text = json.dumps(first.to_dict(), allow_nan=False)
     again = DiagnosticReport.from_dict(json.loads(text))
     assert again.verdict == first.verdict
@@ -133,12 +139,12 @@ def test_the_printed_report_has_a_section_a_diagnostic_flags_and_a_verdict() -> 
     "name", ["g_norm_floor", "h_norm_explosion_ratio", "stability_drift_ceiling", "frozen_acc_margin_pp"]
 )
 def test_a_threshold_that_is_no_number_is_refused(name: str, bad: float) -> None:
-    with pytest.raises(ValidationError, match=name):
+    with pytest.raises(InvalidError, match=name):
         DiagnosticThresholds(**{name: bad})
 
 
 def test_an_accuracy_in_percent_is_refused() -> None:
-    with pytest.raises(ValidationError, match="share in"):
+    with pytest.raises(InvalidError, match="share in"):
         report(headline_acc=31.0)
 
 
@@ -149,15 +155,15 @@ SHARES = st.one_of(st.none(), st.floats(0, 1), st.sampled_from([math.nan, math.i
 
 
 @given(
-    h=st.lists(NUMBERS, min_size=1, max_size=6),
-    g=st.lists(NUMBERS, min_size=1, max_size=6),
+    norms=st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=6),
     c=st.one_of(st.floats(-1, 1), st.just(math.nan)),
     accuracies=st.tuples(SHARES, SHARES),
 )
 def test_the_verdict_is_the_protocols_on_any_numbers(
-    h: list[float], g: list[float], c: float, accuracies: tuple[float | None, float | None]
+    norms: list[tuple[float, float]], c: float, accuracies: tuple[float | None, float | None]
 ) -> None:
     headline, frozen = accuracies
+    h, g = map(list, zip(*norms, strict=True))
     said = []
     steps = [np.float64(b) / np.maximum(np.float64(a), 1e-30) for a, b in pairwise(h)]
     growth = np.max(steps) if steps else np.float64(1.0)
@@ -183,7 +189,7 @@ def test_the_verdict_is_the_protocols_on_any_numbers(
 
 
 def test_a_wrong_field_is_named() -> None:
-    with pytest.raises(ValidationError, match="headline_acc"):
+    with pytest.raises(InvalidError, match="headline_acc"):
         report(headline_acc="good")
     with pytest.raises(ValueError, match="'surprise', which a newer version of fa-track writes"):
         DiagnosticReport.from_dict({**report().to_dict(), "surprise": 1})
@@ -204,3 +210,105 @@ def test_a_report_that_another_version_or_diagnostic_has_judged_is_refused_by_na
 ) -> None:
     with pytest.raises(ValueError, match=says):
         DiagnosticReport.from_dict({**report().to_dict(), **changes})
+
+
+WHOLE = {
+    **report(
+        n_batches=10,
+        grad_gain=1e-3,
+        stream_growth=1.5,
+        chance_error=0.9,
+        extra={"rank": 2.0},
+        states=["a", "b", "c"],
+        control_runs=["r"],
+        functional=Functional.missing(3, "no credit"),
+        reference="checked",
+    ).to_dict(),
+    "knockout": {"samples": 8},
+}
+PART = DiagnosticReport.from_layers(
+    {0: 1.0, 2: 3.0},
+    {2: 1e-3},
+    2,
+    method_name="dfa",
+    notes="",
+    cross_batch_stability=None,
+    headline_acc=0.5,
+    frozen_baseline_acc=None,
+    max_block_growth=3.0,
+    given={"h0_norm": 1.0},
+).to_dict()
+NEEDED = set(HEALTHY)
+DERIVED = {field.name for field in fields(Derived)}
+OF_EACH = [(kind, name) for kind, whole in (("full", WHOLE), ("partial", PART)) for name in whole]
+
+
+def written(kind: str) -> dict[str, Any]:
+    """As a file of JSON gives it."""
+    found: dict[str, Any] = json.loads(json.dumps(WHOLE if kind == "full" else PART))
+    return found
+
+
+@pytest.mark.parametrize(("kind", "name"), OF_EACH)
+def test_json_without_a_key_is_read_where_older_versions_lack_it_and_else_refused_by_name(kind: str, name: str) -> None:
+    data = written(kind)
+    del data[name]
+    if (kind, name) == ("partial", "evidence"):
+        with pytest.raises(InvalidError, match="partial evidence"):
+            DiagnosticReport.from_dict(data)
+        assert PartialReport.from_dict(data) == PartialReport.from_dict(PART)
+    elif name in NEEDED:
+        with pytest.raises(InvalidError, match=f"^{name} is missing$"):
+            DiagnosticReport.from_dict(data)
+    else:
+        assert DiagnosticReport.from_dict(data).method_name == data["method_name"]
+
+
+@pytest.mark.parametrize(("kind", "name"), OF_EACH)
+@pytest.mark.parametrize("wrong", [{"wrong": [{}]}, [[{}]], "wrong", 17.5, True, None], ids=repr)
+def test_json_with_a_value_of_a_wrong_type_is_refused_by_name_or_means_the_same(
+    kind: str, name: str, wrong: object
+) -> None:
+    data = {**written(kind), name: wrong}
+    try:
+        again = DiagnosticReport.from_dict(data).to_dict()
+    except InvalidError as error:
+        assert name in str(error) and "\n" not in str(error) and len(str(error)) < 300
+    else:  # a text for a text, a number for a number; what follows from the numbers is derived anew
+        assert name in DERIVED or again[name] == wrong or isinstance(wrong, bool)
+
+
+@given(
+    data=st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda x: st.lists(x) | st.dictionaries(st.sampled_from(sorted(WHOLE)) | st.text(), x),
+    )
+)
+def test_no_json_is_a_traceback(data: object) -> None:
+    for found in (data, {**written("full"), **data} if isinstance(data, dict) else data):
+        with suppress(InvalidError):
+            DiagnosticReport.from_dict(found)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"protocol_version": "1.2"}, "protocol_version: it is of measurement revision 1.2, which a newer"),
+        ({"protocol_version": "1.10"}, "measurement revision 1.10"),
+        ({"protocol_version": "new"}, "protocol_version: 'new' is no measurement revision such as 1"),
+        ({"protocol": "2"}, "it is of protocol 2, which a newer version reads: here is 1"),
+        ({"surprise": 1}, "it holds 'surprise', which a newer version of fa-track writes"),
+        ({"functional": {**WHOLE["functional"], "surprise": 1}}, "functional.surprise: "),
+        ({"thresholds": {"surprise": 1}}, "thresholds.surprise: "),
+        ({"functional": {}}, "functional.samples is missing"),
+    ],
+)
+def test_newer_json_is_refused_by_name(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidError) as found:
+        DiagnosticReport.from_dict({**written("full"), **changes})
+    assert str(found.value).startswith(says) or says in str(found.value)
+
+
+def test_the_kind_of_evidence_is_that_of_the_json_whichever_class_reads_it() -> None:
+    assert type(PartialReport.from_dict(WHOLE)) is DiagnosticReport
+    assert type(DiagnosticReport.from_dict(PART)) is PartialReport

@@ -273,7 +273,7 @@ def test_a_damaged_journal_is_named_and_keeps_no_other_waiting(
     tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FA_TRACK_SPOOL", str(tmp_path))
-    old_journal("a", "u", b"no JSON\n")
+    (old_journal("a", "u") / "journal.jsonl").write_bytes(b'{"run_id\n{"tag": "a", "value": "1"}\n')
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / NAME).write_bytes(b"no database" * 1000)
     for name, left in (("c", NAME), ("d", "journal.jsonl"), ("e", NAME)):  # killed before they had begun
@@ -287,7 +287,40 @@ def test_a_damaged_journal_is_named_and_keeps_no_other_waiting(
     assert found.pop(run_id) == (1, None)
     assert list(found) == ["a", "b"] and all("is damaged" in str(problem) for _, problem in found.values())
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
-    assert (tmp_path / "a" / "journal.jsonl").read_bytes().endswith(b"no JSON\n")
+    assert b"value" in (tmp_path / "a" / "journal.jsonl").read_bytes()
+    mended = Journal(tmp_path / "a", {"run_id": "a", "tracking_uri": uri})  # as its run does when it is resumed
+    assert (mended.waiting, mended.next()) == (1, {"tag": "a", "value": "1"})
+    mended.close()
+
+
+DAMAGED = (
+    b"no JSON\n",
+    b'{"metrics": [["torn", 1.0, {"tag": "lost", "value": "1"}\n',
+    b'{"metrics": [["x", 1.0]]}\n',
+    b'["a list"]\n',
+    b"\xff\n",
+    b"[" * 100_000 + b"\n",
+)
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_a_damaged_line_of_an_old_journal_is_reported_once_and_kept_aside_and_the_others_are_delivered(
+    damaged: bytes, tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("FA_TRACK_SPOOL", str(tmp_path))
+    client = MlflowClient(uri)
+    run_id = client.create_run("0").info.run_id
+    folder = old_journal(run_id, uri, OLD[0], damaged, *OLD[1:])
+    assert [(one.delivered, one.waiting, one.problem) for one in recover()] == [(3, 0, None)]
+    found = client.get_run(run_id)
+    assert math.isnan(found.data.metrics["x"]) and found.data.tags["said"] == "ü\u2028"
+    assert found.info.status == "KILLED" and not folder.exists()
+    (kept,) = tmp_path.glob(f"{run_id}.damaged-*.jsonl")
+    assert kept.read_bytes() == damaged + OLD[-1] + b"\n"
+    where = f"{folder / 'journal.jsonl'} is damaged at line 3, 6"
+    said = f"{where}: what stands there is not delivered, and kept in {kept}"
+    assert [record.getMessage() for record in caplog.records if "damaged" in record.getMessage()] == [said]
+    assert not list(recover()) and len(caplog.records) == 1
 
 
 APPENDS = """

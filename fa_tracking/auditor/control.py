@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fa_tracking import cells
+from fa_tracking.errors import InvalidError
 from fa_tracking.protocol.diagnostics import finite
 from fa_tracking.tracking import names
 from fa_tracking.tracking._mlflow_compat import last_points
+from fa_tracking.tracking.possible import refuse_impossible
 from fa_tracking.tracking.store import all_experiments, history, is_training, search_runs
 
 if TYPE_CHECKING:
@@ -111,7 +113,9 @@ def _why_unfit(client: "MlflowClient", run: "Run") -> str:
         or not all(map(_is_finite, _norms(run)))
     ):
         return "diverged"
-    if not 0 <= accuracy <= 1:
+    try:
+        refuse_impossible({names.ACCURACY_TEST: accuracy})
+    except InvalidError:
         return f"has an accuracy of {accuracy:g}, not in [0, 1]"
     planned, ended = cells.count(run.data.params.get("epochs")), max(last, _ended(run))
     if planned is not None and ended < (planned - 1 if _counts_from_0(run, points) else planned):

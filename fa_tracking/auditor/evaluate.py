@@ -14,9 +14,9 @@ from fa_tracking.auditor.evidence import exported_model as exported
 from fa_tracking.auditor.evidence.network import Network, accuracy
 from fa_tracking.auditor.measure import measure
 from fa_tracking.auditor.write import Finding, write
-from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.errors import FATrackError, UsageError, what_is_wrong
 from fa_tracking.protocol.knockout import Knockout
-from fa_tracking.protocol.measurement import Accuracy
+from fa_tracking.protocol.ranges import DEEPEST_LAYER, Accuracy, Norm
 from fa_tracking.protocol.thresholds import DiagnosticThresholds
 from fa_tracking.scratch import scratch
 from fa_tracking.tracking import names, store
@@ -49,13 +49,13 @@ class Config(BaseModel):
     input_shape: tuple[int, ...] | None = None
     eval_data: Path | None = None
     eval_batches: list[tuple[Any, Any]] | None = Field(default=None, min_length=1)
-    headline_acc: Accuracy = None
-    frozen_baseline_acc: Accuracy = None
+    headline_acc: Accuracy | None = None
+    frozen_baseline_acc: Accuracy | None = None
     method_name: str | None = None
     thresholds: DiagnosticThresholds = DiagnosticThresholds()
     layers: list[str] | None = None
-    depth: int | None = Field(default=None, ge=0)
-    h0_norm: float | None = Field(default=None, ge=0)
+    depth: int | None = Field(default=None, ge=0, le=DEEPEST_LAYER)
+    h0_norm: Norm | None = None
 
 
 NEEDS_MODEL = {"input_shape", "eval_data", "eval_batches", "headline_acc", "layers"}
@@ -144,10 +144,9 @@ def _config(given: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        known = f"; there are: {', '.join(Config.model_fields)}" if first["type"] == "extra_forbidden" else ""
-        raise UsageError(f"evaluator_config: {where}: {first['msg']}{known}") from error
+        is_unknown = error.errors()[0]["type"] == "extra_forbidden"
+        known = f"; there are: {', '.join(Config.model_fields)}" if is_unknown else ""
+        raise UsageError(f"evaluator_config: {what_is_wrong(error)}{known}") from error
 
 
 def _network(

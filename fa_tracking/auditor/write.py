@@ -12,6 +12,7 @@ from fa_tracking import markdown
 from fa_tracking.auditor.evidence.logged_numbers import Log, course_keys, layers_of, read
 from fa_tracking.auditor.page import page
 from fa_tracking.auditor.pictures import pictures
+from fa_tracking.errors import InvalidError
 from fa_tracking.protocol.diagnostics import catalogue, residual_norm
 from fa_tracking.protocol.functional_report import in_short
 from fa_tracking.protocol.knockout import Knockout
@@ -20,6 +21,7 @@ from fa_tracking.protocol.table import Kind, Reference
 from fa_tracking.scratch import scratch
 from fa_tracking.spelled import plain
 from fa_tracking.tracking import names, store
+from fa_tracking.tracking.possible import refuse_impossible
 from fa_tracking.untrusted import printable_lines
 
 if TYPE_CHECKING:
@@ -202,7 +204,11 @@ def _alignment_lines(client: "MlflowClient", run: "Run", epoch: int) -> str:
     for layer in layers:
         gamma, null, spread = (found.get(key(layer)) for key in kinds)
         beside = "" if null is None else f"   null {null:+z.3f}" + ("" if spread is None else f" ± {spread:.3f}")
-        lines.append(f"l{layer}: not available" if gamma is None else f"l{layer}: {gamma:+z.3f}{beside}")
+        try:
+            refuse_impossible({key(layer): found.get(key(layer)) for key in kinds})
+            lines.append(f"l{layer}: not available" if gamma is None else f"l{layer}: {gamma:+z.3f}{beside}")
+        except InvalidError as error:
+            lines.append(f"l{layer}: not available: what was logged is impossible: {error}")
     if missing := found.get(names.ALIGNMENT_MISSING):
         lines.append(f"layers without Γ, their gradient being below the floor: {missing:.0f}")
     return "\n".join(lines)

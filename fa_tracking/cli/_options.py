@@ -10,6 +10,7 @@ import click
 from fa_tracking import executors
 from fa_tracking.cli import _complete
 from fa_tracking.cli._show import say
+from fa_tracking.errors import InvalidError
 from fa_tracking.executors import Needs
 from fa_tracking.protocol import diagnostics
 from fa_tracking.results.database import DEFAULT_DATABASE
@@ -40,17 +41,14 @@ def thresholds(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_thresholds(*args: Any, **given: Any) -> None:
-        from pydantic import ValidationError
-
         from fa_tracking.protocol.thresholds import DiagnosticThresholds
 
         values = {name: given.pop(name) for name in options}
         try:
             chosen = DiagnosticThresholds.of({name: v for name, v in values.items() if v is not None})
-        except ValidationError as error:
-            raise as_usage(error, {name: d.THRESHOLD.option for name, d in options.items()}) from error
-        except ValueError as error:
-            raise click.UsageError(f"{error}.") from error
+        except InvalidError as error:
+            assert error.found is not None
+            raise as_usage(error.found, {name: d.THRESHOLD.option for name, d in options.items()}) from error
         command(*args, thresholds=chosen, **given)
 
     for name, d in reversed(options.items()):

@@ -5,25 +5,17 @@ import re
 from collections import defaultdict
 from typing import Any
 
-from fa_tracking.errors import FATrackError
+from fa_tracking.errors import FATrackError, InvalidError
 from fa_tracking.importers._fields import GRAD, RESIDUAL, Fields, safe
 from fa_tracking.importers._log import Point, Raw
-from fa_tracking.importers._params import DEEPEST, Given
+from fa_tracking.importers._params import Given
 from fa_tracking.importers._said import RENAMED, both, brief, noted
+from fa_tracking.protocol.ranges import DEEPEST_LAYER
 from fa_tracking.tracking import names
+from fa_tracking.tracking.possible import refuse_impossible
 
 REFERENCE_BATCH = 128
 """The batch over which a gradient norm of ours is averaged."""
-
-NORMS = (
-    RESIDUAL,
-    GRAD,
-    names.MAX_BLOCK_GROWTH,
-    names.STREAM_GROWTH,
-    names.DEEPEST_GRAD_NORM,
-    names.GRAD_GAIN,
-    names.CHANCE_ERROR,
-)
 
 NOT_FINITE = {word: float(word) for word in ("nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")}
 
@@ -46,8 +38,9 @@ def points_of(
         not_numbers += [key] if others else []
         never += [key] if not values and not others else []
         renamed += [key] if name != key and not known and values else []
-        _check_accuracy(name, key, values)
-        _check_norm(name, key, values)
+        for point in values:
+            entry = f'[metrics] "{name}" = {{ key = "{key}", scale = 0.01 }}'
+            _refuse_impossible(name, point.value, f"epoch {point.step}: {key!r}", entry)
         if values:
             found[name] = _together(origin.get(name, ""), key, name, found.get(name, []), values)
             origin.setdefault(name, key)
@@ -73,7 +66,7 @@ def _layered(name: str, key: str, depth: int | None) -> str:
     if layer is None:
         return name
     of_ours = layer[1] in (RESIDUAL, GRAD)
-    deepest = depth if of_ours and depth is not None else DEEPEST
+    deepest = depth if of_ours and depth is not None else DEEPEST_LAYER
     if len(layer[2]) > 9 or int(layer[2]) > deepest:
         raise FATrackError(f"{key!r} is of a layer beyond the deepest, {deepest}")
     return f"{layer[1]}{int(layer[2])}" if of_ours else name
@@ -113,23 +106,19 @@ def as_number(value: Any) -> float | None:
         return None
 
 
-def _check_accuracy(name: str, key: str, series: list[Point]) -> None:
-    if name not in (names.ACCURACY_TEST, names.ACCURACY_TRAIN):
-        return
-    for point in series:
-        if math.isfinite(point.value) and not 0 <= point.value <= 1:
-            raise FATrackError(
-                f"epoch {point.step}: {key!r} gives an accuracy of {point.value:.6g}, which is not in [0, 1]: where it "
-                f'is in percent, give --map FILE.toml with [metrics] "{name}" = {{ key = "{key}", scale = 0.01 }}'
-            )
+def _refuse_impossible(name: str, value: float, where: str, entry: str) -> None:
+    """Refuse what no training gives under a name of ours; of an accuracy in percent, say what the map says of it.
 
-
-def _check_norm(name: str, key: str, series: list[Point]) -> None:
-    if not name.startswith(NORMS):
-        return
-    for point in series:
-        if point.value < 0:
-            raise FATrackError(f"epoch {point.step}: {key!r} is {point.value:.6g}, and a norm is not negative")
+    Args:
+        where: what of the log it is; ``entry``: the map's line for it.
+    """
+    try:
+        refuse_impossible({name: value})
+    except InvalidError as error:
+        percent = ""
+        if name in (names.ACCURACY_TEST, names.ACCURACY_TRAIN):
+            percent = f": where it is in percent, give --map FILE.toml with {entry}"
+        raise FATrackError(f"{where}: {error}{percent}") from None
 
 
 def _together(first: str, second: str, name: str, one: list[Point], other: list[Point]) -> list[Point]:
@@ -157,11 +146,8 @@ def final_accuracy(raw: Raw, fields: Fields, points: dict[str, list[Point]], not
     if value is None:
         raise FATrackError(f"{key!r} is {brief(stated)}, which is no number")
     value *= scale
-    if math.isfinite(value) and not 0 <= value <= 1:
-        raise FATrackError(
-            f"{key!r} gives an accuracy of {value:.6g}, which is not in [0, 1]: where it is in percent, give --map "
-            f'FILE.toml with final_accuracy = {{ key = "{key}", scale = 0.01 }}'
-        )
+    entry = f'final_accuracy = {{ key = "{key}", scale = 0.01 }}'
+    _refuse_impossible(names.ACCURACY_TEST, value, repr(key), entry)
     last = max(raw.steps)
     logged = [point.value for point in points.get(names.ACCURACY_TEST, []) if point.step == last]
     if not logged:

@@ -11,9 +11,9 @@ from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.importers._fields import Fields, is_safe, safe
 from fa_tracking.importers._log import Raw
 from fa_tracking.importers._said import RENAMED, both, noted
+from fa_tracking.protocol.ranges import DEEPEST_LAYER
 from fa_tracking.tracking import names
 
-DEEPEST = 9999
 LONGEST_PARAM = 6000
 WHOLE = (
     "width",
@@ -117,5 +117,5 @@ def depth_of(params: dict[str, str]) -> int | None:
     if text is None:
         return None
     if not re.fullmatch(r"\d{1,4}", text):
-        raise FATrackError(f"a depth of {text!r}: it must be a number of blocks, up to {DEEPEST}")
+        raise FATrackError(f"a depth of {text!r}: it must be a number of blocks, up to {DEEPEST_LAYER}")
     return int(text)

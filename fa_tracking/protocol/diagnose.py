@@ -11,8 +11,8 @@ from fa_tracking.protocol.capture import Beside, Capture
 from fa_tracking.protocol.diagnostics import catalogue
 from fa_tracking.protocol.functional import NO_CREDIT
 from fa_tracking.protocol.functional import functional as functional_measures
-from fa_tracking.protocol.measurement import is_share
 from fa_tracking.protocol.probe import capture_all
+from fa_tracking.protocol.ranges import refuse, share
 from fa_tracking.protocol.report import DiagnosticReport
 from fa_tracking.protocol.thresholds import DiagnosticThresholds
 
@@ -83,8 +83,8 @@ def diagnose(
         ValueError: the model shows no hidden states, its depth depends on the data, its outputs are probabilities,
             shapes do not fit, or an accuracy is not in [0, 1].
     """
-    for accuracy in (headline_acc, frozen_baseline_acc):
-        is_share(accuracy)
+    for name, accuracy in (("headline_acc", headline_acc), ("frozen_baseline_acc", frozen_baseline_acc)):
+        refuse(share, name, accuracy)
     thresholds = thresholds or DiagnosticThresholds()
     captures = capture_all(model, eval_batches, layers, beside, reference)
     found = None

@@ -8,10 +8,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import field
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
+
+from fa_tracking.protocol.ranges import Cosine, Count, Norm, refusing, same_length
 
 CONFIG = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
@@ -26,8 +28,12 @@ CREDITS = {"rule": "the rule's credit", "bp": "BP's gradient", "random": "a rand
 
 By = tuple[float | None, ...]
 """A number at each of h_0 … h_L; None: missing."""
+Cosines = tuple[Cosine | None, ...]
+Errors = tuple[Norm | None, ...]
+"""Standard errors."""
 
 
+@refusing
 @dataclass(frozen=True, config=CONFIG)
 class Effect:
     """Holds how a credit changes the loss at each of h_0 … h_L; None: missing, NaN: not finite.
@@ -40,11 +46,16 @@ class Effect:
         nudge_error: its standard error over samples.
     """
 
-    rho: By
-    rho_error: By
-    rho_float32: By
+    rho: Cosines
+    rho_error: Errors
+    rho_float32: Cosines
     nudge: By
-    nudge_error: By
+    nudge_error: Errors
+
+    @model_validator(mode="after")
+    def _has_layers_of_one_number(self) -> Self:
+        same_length({name: len(values) for name, values in vars(self).items()})
+        return self
 
     @classmethod
     def missing(cls, layers: int) -> "Effect":
@@ -61,6 +72,7 @@ class Disagreement(NamedTuple):
     measure: str
 
 
+@refusing
 @dataclass(frozen=True, config=CONFIG)
 class Functional:
     """Holds the functional measures of three credits at each of h_0 … h_L (Hao, Wan & Zhai 2026, arXiv:2606.21126).
@@ -73,16 +85,24 @@ class Functional:
         remarks: the missing numbers, with reasons.
     """
 
-    samples: int
+    samples: Count
     rule: Effect
     bp: Effect
     random: Effect
-    gamma: By
-    gamma_error: By
-    directions: int = DIRECTIONS
+    gamma: Cosines
+    gamma_error: Errors
+    directions: Count = DIRECTIONS
     epsilon: float = EPSILON
     eta: float = ETA
     remarks: tuple[str, ...] = field(default=())
+
+    @model_validator(mode="after")
+    def _has_layers_of_one_number(self) -> Self:
+        same_length(
+            {name: len(effect.rho) for name, effect in self.effects.items()}
+            | {"gamma": len(self.gamma), "gamma_error": len(self.gamma_error)}
+        )
+        return self
 
     @classmethod
     def missing(cls, layers: int, reason: str) -> "Functional":

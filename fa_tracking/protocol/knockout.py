@@ -20,6 +20,7 @@ from fa_tracking.errors import first_line
 from fa_tracking.protocol.flow import Flow
 from fa_tracking.protocol.outputs import logits_of
 from fa_tracking.protocol.prefix import Prefix
+from fa_tracking.protocol.ranges import Accuracy, Count, refusing
 from fa_tracking.protocol.undisturbed import Call, undisturbed, unwrapped
 from fa_tracking.protocol.watch import watch
 
@@ -29,6 +30,7 @@ MOST_BLOCKS = 200
 """Beyond it the measurement, whose time grows with the square of the blocks, takes longer than all the others."""
 
 
+@refusing
 @dataclass(frozen=True, config=ConfigDict(ser_json_inf_nan="strings"))
 class Knockout:
     """Holds accuracies in [0, 1] on the same samples; NaN if the logits are not finite.
@@ -41,10 +43,10 @@ class Knockout:
         problem: why nothing is measured; None if it is measured.
     """
 
-    samples: int = 0
-    whole: float = math.nan
-    without: tuple[float, ...] = ()
-    without_all: float = math.nan
+    samples: Count = 0
+    whole: Accuracy = math.nan
+    without: tuple[Accuracy, ...] = ()
+    without_all: Accuracy = math.nan
     problem: str | None = None
 
     def __str__(self) -> str:

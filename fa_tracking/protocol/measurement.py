@@ -1,34 +1,17 @@
 """What was measured of one trained network, or is known of it: numbers, and nothing that follows from them."""
 
-import math
 from dataclasses import field
-from typing import Annotated, Any
+from typing import Any, Self
 
-from pydantic import AfterValidator, ConfigDict
+from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
 
 from fa_tracking.protocol import VERSION
 from fa_tracking.protocol.functional_report import Functional
+from fa_tracking.protocol.ranges import Accuracy, Cosine, Count, Norm, same_length
 from fa_tracking.protocol.table import Evidence, Reference
 
 STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
-
-
-def is_share(accuracy: float | None) -> float | None:
-    """The accuracy, unless it is a finite number outside [0, 1], which is a ValueError."""
-    if accuracy is not None and math.isfinite(accuracy) and not 0 <= accuracy <= 1:
-        raise ValueError("an accuracy is a share in [0, 1], not a percentage")
-    return accuracy
-
-
-def _is_norm(norm: float) -> float:
-    if norm < 0:
-        raise ValueError("a norm is not negative")
-    return norm
-
-
-Accuracy = Annotated[float | None, AfterValidator(is_share)]
-Norm = Annotated[float, AfterValidator(_is_norm)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -37,25 +20,38 @@ class Measurement:
 
     method_name: str
     notes: str
-    residual_norms: tuple[float | None, ...]
-    bp_grad_norms: tuple[float | None, ...]
-    stability_layer: int | None
-    cross_batch_stability: float | None
-    headline_acc: Accuracy
-    frozen_baseline_acc: Accuracy
+    residual_norms: tuple[Norm | None, ...]
+    bp_grad_norms: tuple[Norm | None, ...]
+    stability_layer: Count | None
+    cross_batch_stability: Cosine | None
+    headline_acc: Accuracy | None
+    frozen_baseline_acc: Accuracy | None
     thresholds: Any = None
-    grad_gain: float | None = None
-    n_batches: int | None = None
+    grad_gain: Norm | None = None
+    n_batches: Count | None = None
     control_runs: tuple[str, ...] = ()
     control_note: str = ""
     extra: dict[str, float | None] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
-    stream_growth: float | None = None
-    chance_error: float | None = None
+    stream_growth: Norm | None = None
+    chance_error: Norm | None = None
     reference: Reference | None = None
     states: tuple[str, ...] = ()
     protocol_version: str = VERSION
     functional: Functional | None = None
     evidence: Evidence = Evidence.FULL
-    max_block_growth: float | None = None
+    max_block_growth: Norm | None = None
     given: dict[str, float] = field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_layers_of_one_number(self) -> Self:
+        if self.evidence is Evidence.PARTIAL and self.stability_layer is None:
+            return self  # the number of layers is not known
+        layers = {
+            "residual_norms": len(self.residual_norms),
+            "bp_grad_norms": len(self.bp_grad_norms),
+            "states": len(self.states),
+            "functional": len(self.functional.gamma) if self.functional else 0,
+        }
+        same_length(layers)
+        return self

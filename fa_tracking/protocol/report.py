@@ -6,9 +6,10 @@ from dataclasses import fields
 from types import ModuleType
 from typing import Any, NamedTuple, Self
 
-from pydantic import TypeAdapter, model_validator
+from pydantic import TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from fa_tracking.errors import InvalidError, what_is_wrong
 from fa_tracking.protocol import PROTOCOL
 from fa_tracking.protocol.diagnostics import (
     catalogue,
@@ -18,10 +19,12 @@ from fa_tracking.protocol.diagnostics import (
     grad_norm,
     residual_norm,
 )
-from fa_tracking.protocol.measurement import STRICT, Measurement, Norm
+from fa_tracking.protocol.measurement import STRICT, Measurement
+from fa_tracking.protocol.ranges import DEEPEST_LAYER, refusing, whole
 from fa_tracking.protocol.table import Evidence, Kind, Reference
 from fa_tracking.protocol.thresholds import DiagnosticThresholds, other_thresholds
 from fa_tracking.protocol.verdicts import WALK_BACK, WEAK
+from fa_tracking.protocol.written import numbers
 from fa_tracking.spelled import plain
 
 TRUSTWORTHY = "trustworthy"
@@ -35,8 +38,6 @@ HEADING = {
     Evidence.FULL: "FA-Track diagnostic report",
     Evidence.PARTIAL: "FA-Track diagnostic report from partial evidence",
 }
-DERIVED = frozenset({"protocol", "kinds", "max_per_block_growth", "margin_pp", "flags", "verdict", "knockout"})
-"""What stands beside the numbers of a report in JSON, and is derived anew where they are read."""
 ONLY = {Evidence.FULL: ("states", "functional"), Evidence.PARTIAL: ("max_block_growth", "given")}
 """Fields that the reports of the other evidence do not have in JSON."""
 
@@ -56,6 +57,7 @@ class Section(NamedTuple):
     flag: str | None = None
 
 
+@refusing
 @dataclass(frozen=True, config=STRICT)
 class DiagnosticReport(Measurement):
     """Holds the numbers that were measured or are known for one trained network, and derives the verdict from them.
@@ -120,8 +122,13 @@ class DiagnosticReport(Measurement):
             known: the other attributes.
 
         Raises:
-            ValueError: a number is not what it should be; the message names the field.
+            InvalidError: a number is not what it should be; the message names the field.
         """
+        residual_norms, bp_grad_norms = (
+            {whole(layer, f"a layer of {name}", DEEPEST_LAYER): norm for layer, norm in norms.items()}
+            for name, norms in (("residual_norms", residual_norms), ("bp_grad_norms", bp_grad_norms))
+        )
+        depth = None if depth is None else whole(depth, "depth", DEEPEST_LAYER)
         if depth is not None and depth < max((*residual_norms, *bp_grad_norms), default=0):
             depth = None
         hidden, grads = _with_gaps(residual_norms, depth), _with_gaps(bp_grad_norms, depth)
@@ -224,21 +231,16 @@ class DiagnosticReport(Measurement):
         """Rebuild a report from ``to_dict`` or ``audit/report.json``; derived values are computed anew.
 
         Raises:
-            ValueError: a number is missing or not a number, or a newer version wrote the report; the message names the
-                field.
+            InvalidError: a number is missing or not a number, or a newer version wrote the report; the message names
+                the field.
         """
-        numbers = {name: value for name, value in data.items() if name not in DERIVED}
-        if newer := [name for name in numbers if name not in {field.name for field in fields(DiagnosticReport)}]:
-            raise ValueError(f"it holds {', '.join(map(repr, newer))}, which a newer version of fa-track writes")
-        if (protocol := str(data.get("protocol", PROTOCOL))) != PROTOCOL:
-            raise ValueError(f"it is of protocol {protocol}, which a newer version reads: here is {PROTOCOL}")
-        letters = {d.FLAG for d in catalogue()}
-        if unknown := sorted({*data.get("flags", ()), *data.get("kinds", ())} - letters):
-            raise ValueError(
-                f"no diagnostic of flag {', '.join(map(repr, unknown))} is installed here: its verdict is lost"
-            )
-        is_partial = numbers.get("evidence") == Evidence.PARTIAL
-        return TypeAdapter(PartialReport if is_partial else cls).validate_python(numbers)
+        try:
+            found = numbers(data, {own.name for own in fields(DiagnosticReport)})
+            usual = Evidence.PARTIAL if issubclass(cls, PartialReport) else Evidence.FULL
+            is_partial = found.get("evidence", usual) == Evidence.PARTIAL
+            return TypeAdapter(PartialReport if is_partial else DiagnosticReport).validate_python(found)
+        except ValidationError as error:
+            raise InvalidError(what_is_wrong(error), error) from None
 
     def __str__(self) -> str:
         lines = [
@@ -279,17 +281,12 @@ class DiagnosticReport(Measurement):
         return frozen_control.fires(self)
 
 
+@refusing
 @dataclass(frozen=True, config=STRICT)
 class PartialReport(DiagnosticReport):
-    """Holds a ``DiagnosticReport`` on partial evidence: logged numbers, whose norms are not negative."""
+    """Holds a ``DiagnosticReport`` on partial evidence: what somebody logged."""
 
-    residual_norms: tuple[Norm | None, ...]
-    bp_grad_norms: tuple[Norm | None, ...]
-    grad_gain: Norm | None = None
-    stream_growth: Norm | None = None
-    chance_error: Norm | None = None
     evidence: Evidence = Evidence.PARTIAL
-    max_block_growth: Norm | None = None
 
 
 def _with_gaps(norms: Mapping[int, float], depth: int | None) -> tuple[float | None, ...]:

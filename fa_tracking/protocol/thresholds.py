@@ -8,11 +8,13 @@ from pydantic.dataclasses import dataclass
 
 from fa_tracking.protocol.diagnostics import direction_stability, frozen_control, grad_norm, residual_norm, thresholds
 from fa_tracking.protocol.measurement import STRICT
+from fa_tracking.protocol.ranges import refusing
 from fa_tracking.protocol.table import Threshold
 
 _A, _B, _C, _D = (d.THRESHOLD for d in (residual_norm, grad_norm, direction_stability, frozen_control))
 
 
+@refusing
 @dataclass(frozen=True, config=STRICT)
 class DiagnosticThresholds:
     """Holds the value at which each diagnostic fires. Comparisons are strict: a value equal to its threshold does not

@@ -1,21 +1,21 @@
 """A run under way: measures, logs and saves what one training run shows."""
 
-import operator
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fa_tracking.errors import UsageError
 from fa_tracking.protocol.alignment import Credit, alignment
 from fa_tracking.protocol.capture import Capture
 from fa_tracking.protocol.diagnose import measure
 from fa_tracking.protocol.functional import functional as functional_measures
 from fa_tracking.protocol.probe import capture_all
+from fa_tracking.protocol.ranges import whole
 from fa_tracking.protocol.report import DiagnosticReport
 from fa_tracking.protocol.table import Reference
 from fa_tracking.protocol.thresholds import DiagnosticThresholds
 from fa_tracking.tracking import checkpoint, names, state
 from fa_tracking.tracking.measured import alignment_metrics, functional_metrics, report_metrics
+from fa_tracking.tracking.possible import refuse_impossible
 from fa_tracking.tracking.spool.writer import Silent, Writer
 
 if TYPE_CHECKING:
@@ -94,10 +94,14 @@ class TrackedRun:
 
         Returns:
             The report without a frozen control; a loop can act on it.
+
+        Raises:
+            InvalidError: the epoch, the accuracy or one of ``metrics`` is impossible.
         """
         began = time.perf_counter()
         self._last_epoch = epoch = whole(epoch, "epoch")
         accuracy = None if accuracy is None else float(accuracy)
+        refuse_impossible({names.ACCURACY_TEST: accuracy, **(metrics or {})})
         thresholds = thresholds or DiagnosticThresholds()
         captures = capture_all(model, eval_batches, layers, reference=reference) if captures is None else captures
         found = None
@@ -136,8 +140,10 @@ class TrackedRun:
         """Log metrics of one step; NaN and infinities are kept.
 
         Raises:
+            InvalidError: the step is negative, or a metric that an audit reads has a value that it cannot have.
             FATrackError: an earlier write failed.
         """
+        refuse_impossible(values)
         now, step = int(time.time() * 1000), whole(step, "step")
         self._writer.submit({"metrics": [[key, float(value), now, step] for key, value in values.items()]})
 
@@ -220,18 +226,6 @@ class TrackedRun:
         """Remove the training states at the run's end."""
         if self._states:
             self._writer.submit({"remove": names.STATE})
-
-
-def whole(number: Any, name: str) -> int:
-    """An epoch or step as Python's own int, whatever kind of integer it is: of NumPy, of torch.
-
-    Raises:
-        UsageError: it is no integer.
-    """
-    try:
-        return operator.index(number)
-    except (TypeError, RuntimeError):
-        raise UsageError(f"{name} is a whole number, not {number!r:.80}") from None
 
 
 def _own_config(model: "nn.Module") -> dict[str, Any]:

@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from fa_tracking.auditor.evidence import logged_numbers
 from fa_tracking.errors import UsageError
+from fa_tracking.protocol.ranges import whole
 from fa_tracking.tracking import names
+from fa_tracking.tracking.possible import refuse_impossible
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -32,8 +34,10 @@ def read(frame: Any, run: "Run", depth: int | None, given: dict[str, float]) -> 
             f"without a model, data is a frame with columns {wanted}; it has: {', '.join(columns) or 'none'}"
         )
     try:
-        epochs = [int(e) for e in frame[EPOCH]]
+        epochs = [_epoch(e) for e in frame[EPOCH]]
         columns_of = {c: [float(v) for v in frame[c]] for c in known}
+        for row in range(len(epochs)):
+            refuse_impossible({c: columns_of[c][row] for c in known})
     except (TypeError, ValueError) as error:
         raise UsageError(f"the frame of diagnostics: {error}") from error
     if not epochs or len(set(epochs)) < len(epochs):
@@ -42,3 +46,8 @@ def read(frame: Any, run: "Run", depth: int | None, given: dict[str, float]) -> 
         )
     values = {e: {c: columns_of[c][i] for c in known} for i, e in enumerate(epochs)}
     return logged_numbers.Log(run, values, logged_numbers.depth(run, values) if depth is None else depth, given)
+
+
+def _epoch(value: Any) -> int:
+    """An epoch of a frame, whose column may be of floats."""
+    return whole(int(value) if float(value).is_integer() else value, "an epoch")

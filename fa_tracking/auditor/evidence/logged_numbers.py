@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from fa_tracking import cells
 from fa_tracking.auditor.control import Control, is_frozen
-from fa_tracking.errors import FATrackError
+from fa_tracking.errors import FATrackError, InvalidError
+from fa_tracking.protocol.ranges import DEEPEST_LAYER, whole
 from fa_tracking.protocol.report import DiagnosticReport
 from fa_tracking.protocol.table import Reference
 from fa_tracking.protocol.thresholds import DiagnosticThresholds
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _LAYER = re.compile("0|[1-9][0-9]*")
-DEEPEST = 9999
-"""The last layer that is read: a report holds every layer up to the deepest that a run names."""
 
 SCALARS = {
     names.MAX_BLOCK_GROWTH: "max_block_growth",
@@ -85,7 +84,7 @@ class Log:
             notes: the report has them before that of an accuracy of an earlier epoch, and those of the import.
 
         Raises:
-            FATrackError: a number is impossible, such as a negative norm.
+            FATrackError: a number is impossible, such as a negative norm, or the epoch is.
         """
         found = self.values[epoch]
         hidden, grads = _by_layer(found, names.residual_norm), _by_layer(found, names.grad_norm)
@@ -106,6 +105,7 @@ class Log:
         earlier = "" if tested in (None, epoch) else f"accuracy of step {tested}, the last before {epoch}"
         extra = {k for k in found if k.startswith(names.DIAGNOSTICS)} - SCALARS.keys() - {names.ALIGNMENT_MISSING}
         try:
+            whole(epoch, "the epoch")
             return DiagnosticReport.from_layers(
                 hidden,
                 grads,
@@ -122,10 +122,8 @@ class Log:
                 reference=reference,
                 **scalars,
             )
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = " ".join(map(str, first["loc"]))
-            raise FATrackError(f"logged at epoch {epoch}: {where} = {first['input']}: {first['msg']}") from error
+        except InvalidError as error:
+            raise FATrackError(f"logged at epoch {epoch}: {error}") from error
 
     def course(self) -> list[dict[int, float]]:
         """By epoch what ``course_keys`` names, where it was logged."""
@@ -190,8 +188,8 @@ def _by_layer(found: Mapping[str, float], name: Callable[[int], str]) -> dict[in
 
 
 def _layer(number: str) -> int:
-    if len(number) > 9 or int(number) > DEEPEST:
-        raise FATrackError(f"the run names the layer {number:.20}, and {DEEPEST} is the deepest that is read")
+    if len(number) > 9 or int(number) > DEEPEST_LAYER:
+        raise FATrackError(f"the run names the layer {number:.20}, and {DEEPEST_LAYER} is the deepest that is read")
     return int(number)
 
 

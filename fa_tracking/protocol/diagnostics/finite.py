@@ -1,7 +1,6 @@
 """Not-finite is never trustworthy: with NaN every comparison is false, so it is a flag of its own, put first."""
 
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fa_tracking.protocol.diagnostics import residual_norm
@@ -18,7 +17,7 @@ REQUIRED = True
 
 def value(report: "Measurement") -> float:
     """How many measured numbers are NaN or infinite."""
-    return float(sum(1 for _ in _not_finite(report)))
+    return float(len(_not_finite(report)))
 
 
 def fires(report: "Measurement") -> bool:
@@ -30,7 +29,8 @@ def explain(report: "Measurement") -> list[str]:
     return [f"not finite: {', '.join(found)}"] if found else ["every measurement is finite"]
 
 
-def _not_finite(report: "Measurement") -> Iterator[tuple[str, float]]:
+def _not_finite(report: "Measurement") -> list[tuple[str, float]]:
+    """By name; not by NumPy or pandas, to which None, a number that is not known, is NaN, one that was measured."""
     named = [
         *((f"‖h_{layer}‖", v) for layer, v in enumerate(report.residual_norms)),
         *((f"‖g_{layer}‖", v) for layer, v in enumerate(report.bp_grad_norms)),
@@ -42,4 +42,4 @@ def _not_finite(report: "Measurement") -> Iterator[tuple[str, float]]:
         ("headline accuracy", report.headline_acc),
         ("frozen accuracy", report.frozen_baseline_acc),
     ]
-    return ((name, v) for name, v in named if v is not None and not math.isfinite(v))
+    return [(name, v) for name, v in named if v is not None and not math.isfinite(v)]

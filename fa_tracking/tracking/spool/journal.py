@@ -8,6 +8,7 @@ so that nobody else delivers its entries.
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import sqlite3
@@ -22,6 +23,8 @@ from filelock import lock_descriptor
 
 from fa_tracking.errors import FATrackError
 from fa_tracking.tracking.spool import lines
+
+_LOG = logging.getLogger("fa_tracking")
 
 SPOOL = "FA_TRACK_SPOOL"
 NAME = "journal.sqlite"
@@ -98,10 +101,11 @@ class Journal:
                     connection.execute(table)
                 known: dict[str, str] = dict(connection.execute("select key, value from head"))
                 if digest not in (None, known.get(_LINES)):
-                    of_old, entries = lines.read(old, self.folder)
-                    known = {**of_old, **known, _LINES: str(digest)}
+                    read = lines.read(old)
+                    self._report(read, head or known)
+                    known = {**read.head, **known, _LINES: str(digest)}
                     (last,) = connection.execute(_LAST).fetchone()
-                    rows = [(number, _text(entry)) for number, entry in enumerate(entries, last + 1)]
+                    rows = [(number, _text(entry)) for number, entry in enumerate(read.entries, last + 1)]
                     connection.executemany(_INSERT, rows)
                 known = {**(head or {}), **known}
                 connection.executemany("insert or replace into head values (?, ?)", known.items())
@@ -111,6 +115,21 @@ class Journal:
         self.head = {key: value for key, value in known.items() if key != _LINES}
         (self._last,) = self._connection.execute(_LAST).fetchone()
         self._at = self._number = 0
+
+    def _report(self, read: lines.Read, head: Mapping[str, str]) -> None:
+        """Keep the damaged lines of an old journal aside, and say so; they keep no other from its delivery.
+
+        Raises:
+            FATrackError: its head is one of them, and nothing else says whose run it is.
+        """
+        path = self.folder / lines.NAME
+        if not read.damaged:
+            return
+        if not read.head and not head:
+            raise FATrackError(f"{path} is damaged: line 1 does not say whose run it is: mend it, or remove the folder")
+        kept = lines.keep_aside(read.damaged, self.folder)
+        at = ", ".join(map(str, read.damaged))
+        _LOG.warning("%s is damaged at line %s: what stands there is not delivered, and kept in %s", path, at, kept)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

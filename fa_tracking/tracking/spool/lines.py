@@ -1,15 +1,14 @@
 """Reads journals as fa-track 0.2 wrote them: a file of JSON, an entry a line, its first line the head."""
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import lock_descriptor
-
-from fa_tracking.errors import FATrackError
 
 NAME = "journal.jsonl"
 
@@ -34,23 +33,70 @@ def found(folder: Path) -> Iterator[bytes]:
     path.unlink(missing_ok=True)  # Windows removes no open file
 
 
-def read(content: bytes, folder: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """The head and the entries; both empty where its process was killed before it wrote the head.
+class Read(NamedTuple):
+    """What the lines of a journal say.
 
-    Raises:
-        FATrackError: a line is no JSON.
+    Attributes:
+        head: empty where it cannot be read, or where the process was killed before it wrote one.
+        entries: in their order.
+        damaged: the lines that are none, by their number: what a full disk or a dead machine has left.
     """
-    whole = content.split(b"\n")[:-1]  # without what a full disk or a dead machine has left of a last line
-    read = [_entry(line, folder) for line in whole]
-    head = read[0] if read else {}
-    return {key: str(value) for key, value in head.items()}, read[1:]
+
+    head: dict[str, str]
+    entries: list[dict[str, Any]]
+    damaged: dict[int, bytes]
 
 
-def _entry(line: bytes, folder: Path) -> dict[str, Any]:
+def read(content: bytes) -> Read:
+    """The head and the entries, and beside them what is neither."""
+    first, *others = content.removesuffix(b"\n").split(b"\n")
+    head, entries, damaged = _parsed(first), [], {}
+    if head is None and others:
+        damaged[1] = first  # alone it is of a process that was killed before it logged anything
+    for number, line in enumerate(others, start=2):
+        found = _parsed(line)
+        if not line.strip():
+            continue
+        if found is None or not _is_entry(found):
+            damaged[number] = line
+        else:
+            entries.append(found)
+    return Read({key: str(value) for key, value in (head or {}).items()}, entries, damaged)
+
+
+def keep_aside(damaged: Mapping[int, bytes], folder: Path) -> Path:
+    """Keep damaged lines beside the folder of their journal, which is removed once its entries are delivered."""
+    content = b"\n".join([*damaged.values(), b""])
+    path = folder.with_name(f"{folder.name}.damaged-{hashlib.sha256(content).hexdigest()[:8]}.jsonl")
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return path
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        entry = json.loads(line)
-    except ValueError:
-        entry = None
-    if not isinstance(entry, dict):
-        raise FATrackError(f"{folder / NAME} is damaged: remove the folder, or mend its lines of JSON by hand")
-    return entry
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _is_entry(found: dict[str, Any]) -> bool:
+    """Whether it has the form of an entry, as ``deliver`` takes it."""
+    match found:
+        case {"metrics": [*points]}:
+            return all(map(_is_point, points))
+        case {"tag": str(), "value": str()} | {"text": str(), "path": str()} | {"upload": str(), "path": str()}:
+            return True
+        case {"remove": str()} | {"status": str()}:
+            return True
+    return False
+
+
+def _is_point(found: Any) -> bool:
+    match found:
+        case [str(), int() | float(), int(), int()]:
+            return True
+    return False
