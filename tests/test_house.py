@@ -8,7 +8,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import forks
 import pytest
 
 from fa_tracking import catalogue, importers
@@ -150,7 +149,9 @@ def test_metric_names_are_spelled_in_one_place() -> None:
             assert "residual_norm/h" not in path.read_text(), path
 
 
-@pytest.mark.parametrize("file", ["loop.py", "cell.py", *(f"datasets/{name}.py" for name in catalogue.names(datasets))])
+@pytest.mark.parametrize(
+    "file", ["loop.py", "learner.py", *(f"datasets/{name}.py" for name in catalogue.names(datasets))]
+)
 def test_an_epoch_and_its_data_know_nothing_of_tracking(file: str) -> None:
     assert not [
         name for name in imported(ROOT / "trainers" / file) if name.startswith(("fa_tracking.tracking", "mlflow"))
@@ -252,7 +253,7 @@ def test_the_code_is_clean(command: list[str]) -> None:
 def test_every_study_can_be_enumerated_and_names_what_exists(name: str) -> None:
     whole = grid.load(name)
     for form in (whole, whole.smaller()) if whole.reduced else (whole,):
-        found = form.cells()
+        found = form.configs()
         assert len({c.digest for c in found}) == len(found) >= len(form.seeds)
         for config in found:
             assert config.method in catalogue.names(methods)

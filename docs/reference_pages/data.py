@@ -47,7 +47,7 @@ def _data_set(name: str) -> tuple[str, ...]:
 def _study(name: str) -> tuple[str, ...]:
     whole = grid.load(name)
     reduced = whole.reduced.says if whole.reduced else ""
-    return f"`{name}`", str(len(whole.cells())), whole.title, reduced
+    return f"`{name}`", str(len(whole.configs())), whole.title, reduced
 
 
 def _format(name: str) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def _demo(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
 
     began = time.monotonic()
     chosen, needs = grid.load(STUDY), Needs(jobs=jobs)
-    short = grid.told_apart(chosen.cells())
+    short = grid.told_apart(chosen.configs())
     say(wrapped(f"[1/4] train: {chosen.title}", 6, ROOM))
     if not run_study(chosen, needs, RunOptions(), tracking_uri, "local", Stacking(STACK)):
         raise click.ClickException("some runs failed; `fa-track demo` again trains only those")

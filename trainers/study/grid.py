@@ -57,7 +57,7 @@ class Study(BaseModel):
     grids: list[Grid]
     reduced: Reduction | None = None
 
-    def cells(self) -> list[RunConfig]:
+    def configs(self) -> list[RunConfig]:
         """Every run of the study, seed by seed, each once.
 
         Raises:
