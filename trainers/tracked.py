@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from fa_tracking import cells
-from fa_tracking.errors import UsageError
+from fa_tracking.errors import UsageError, reason_of
 from fa_tracking.tracking import names, process, store
 from fa_tracking.tracking.opening import resume_run, start_run
 from fa_tracking.tracking.run import TrackedRun
@@ -103,7 +103,7 @@ def _config_of(run: "Run") -> RunConfig:
         config = RunConfig(**{name: value for name, value in meant.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
-        why = f": {' '.join([*map(str, first['loc']), first['msg'].removeprefix('Value error, ')])}"
+        why = f": {' '.join([*map(str, first['loc']), reason_of(first)])}"
     if config is None or config.digest != run.data.tags.get(names.TAG_CONFIG_SHA256):
         raise UsageError(f"run {run.info.run_id} was not begun by `fa-track train` or `study` of this version{why}")
     return config

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from fa_tracking.cli._show import typed
-from fa_tracking.errors import FATrackError
+from fa_tracking.errors import FATrackError, NoTablesError
 from fa_tracking.spelled import counted
 from fa_tracking.tracking import address
 
@@ -45,6 +45,10 @@ class Check:
     command: str = ""
 
 
+class _NoAnswerError(FATrackError):
+    """The store has not answered in time."""
+
+
 @dataclass(frozen=True)
 class Store:
     """The tracking store: its address, what was found, and its runs where they could be read."""
@@ -70,8 +74,8 @@ def store(tracking_uri: str | None) -> Store:
         said = _within(ANSWER, partial(_sql_schema if address.is_sql(uri) else _server_version, uri))
     except FATrackError as error:
         advice = "see to --tracking-uri or MLFLOW_TRACKING_URI, and whether the server runs"
-        said = str(error).removeprefix(f"{shown} ")
-        return Store(uri, checked(PROBLEM, f"{shown} {said}" if said != str(error) else f"{shown}: {said}", advice))
+        found = str(error) if isinstance(error, NoTablesError) else f"{shown}: {error}"  # which names the store itself
+        return Store(uri, checked(PROBLEM, found, advice))
     if isinstance(said, Check):
         return Store(uri, said)
     return _counted(uri, shown, said)
@@ -114,7 +118,7 @@ def _within(seconds: float, work: Callable[[], T]) -> T:
     if failed:
         raise failed[0]
     if not done:
-        raise FATrackError(f"no answer within {seconds:g} s")
+        raise _NoAnswerError(f"no answer within {seconds:g} s")
     return done[0]
 
 
@@ -163,9 +167,9 @@ def _counted(uri: str, shown: str, said: str) -> Store:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     try:
         snapshot = _within(READ, lambda: open_source(uri, lambda _: None).snapshot(None))
+    except _NoAnswerError:
+        return Store(uri, checked(WARNING, f"{shown}{more}: it answers, but did not list its runs in {READ} s"))
     except FATrackError as error:
-        if "no answer within" in str(error):
-            return Store(uri, checked(WARNING, f"{shown}{more}: it answers, but did not list its runs in {READ} s"))
         advice = "where it asks for a login: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         return Store(uri, checked(PROBLEM, f"{shown}{more}: {error}", advice))
     runs = snapshot.runs

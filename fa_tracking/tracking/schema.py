@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.errors import FATrackError, NoTablesError, UsageError
 from fa_tracking.tracking import _mlflow_compat, address
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _is_begun(uri: str) -> bool:
 def _version(uri: str, found: list[str], tables: frozenset[str]) -> str:
     if len(found) != 1 or not tables >= OF_MLFLOW:
         shown = address.without_password(uri)
-        raise FATrackError(f"{shown} holds no tables of MLflow's: give the --tracking-uri of a store")
+        raise NoTablesError(f"{shown} holds no tables of MLflow's: give the --tracking-uri of a store")
     return found[0]
 
 
