@@ -82,6 +82,7 @@ def test_a_locked_sqlite_store_is_away_and_one_without_its_tables_is_not(uri: st
     run_id = MlflowClient(uri).create_run("0").info.run_id
     path = Path(shutil.copy(uri.removeprefix("sqlite:///"), tmp_path))
     uri = f"sqlite:///{path}?timeout=0.1"
+    MlflowClient(uri).get_run(run_id)  # opens the store
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("begin exclusive")
         assert is_away(failure(uri, run_id, tmp_path))

@@ -83,7 +83,12 @@ MAY_IMPORT = {
         "fa_tracking.trainers.methods",
     },
     "fa_tracking.dashboards.charts": {"fa_tracking.dashboards"},
-    "fa_tracking.dashboards": {"fa_tracking.results", "fa_tracking.publishing", "fa_tracking.dashboards.charts"},
+    "fa_tracking.dashboards": {
+        "fa_tracking.tracking",
+        "fa_tracking.results",
+        "fa_tracking.publishing",
+        "fa_tracking.dashboards.charts",
+    },
 }
 NEVER = {
     "fa_tracking.protocol": {"mlflow", "duckdb", "pandas"},

@@ -90,7 +90,7 @@ def _file_store(folder: Path, shown: str) -> Check | None:
     checked = partial(Check, "store", PROBLEM)
     if not MLFLOW_ALLOW_FILE_STORE.get():
         advice = "carries it into a database; MLFLOW_ALLOW_FILE_STORE=true in the environment opens it as it is"
-        target = f"sqlite:///{folder.absolute().parent / 'mlflow.db'}"
+        target = address.of_file(folder.absolute().parent / "mlflow.db")
         command = shlex.join(["mlflow", "migrate-filestore", "--source", str(folder), "--target", target])
         return checked(
             f"{shown} is a store of files, which MLflow {version('mlflow')} no longer opens", advice, command
