@@ -31,8 +31,8 @@ from sqlalchemy.engine import Engine
 
 import fa_tracking
 from fa_tracking.executors import Needs
-from fa_tracking.results.export.sources import without_password
 from fa_tracking.tracking import names, store
+from fa_tracking.tracking.address import without_password
 from fa_tracking.trainers import learner, loop
 from fa_tracking.trainers.config import RunConfig
 from fa_tracking.trainers.method import generator

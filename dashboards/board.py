@@ -13,7 +13,7 @@ from fa_tracking.dashboards import theme
 from fa_tracking.protocol.verdicts import OTHER_THRESHOLDS, head
 from fa_tracking.publishing.cell_tables import DIAGNOSTICS, MARKS
 from fa_tracking.publishing.publication import MISSING, mean_and_sd
-from fa_tracking.results.export.sources import id_in_store, store_of
+from fa_tracking.results.export.source import id_in_store, store_of
 from fa_tracking.spelled import counted, short
 from fa_tracking.tracking import address
 from fa_tracking.untrusted import one_line

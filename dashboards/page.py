@@ -26,7 +26,7 @@ from fa_tracking.protocol.verdicts import caveats
 from fa_tracking.publishing.cell_tables import DIAGNOSTICS
 from fa_tracking.publishing.tables import numeric_columns
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, explain_query, find_query
-from fa_tracking.results.export.sources import Progress, unseen
+from fa_tracking.results.export.source import Progress, unseen
 from fa_tracking.results.files import write_whole
 from fa_tracking.spelled import counted, short
 from fa_tracking.tracking import address

@@ -18,7 +18,7 @@ from fa_tracking.spelled import counted
 from fa_tracking.tracking import address
 
 if TYPE_CHECKING:
-    from fa_tracking.results.export.sources import Snapshot
+    from fa_tracking.results.export.source import Snapshot
 
 T = TypeVar("T")
 

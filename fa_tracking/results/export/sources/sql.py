@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking.errors import FATrackError, UsageError
-from fa_tracking.results.export.sources import Progress, Snapshot, unseen
+from fa_tracking.results.export.source import Progress, Snapshot, unseen
 from fa_tracking.tracking import address, names
 from fa_tracking.tracking.address import without_password
 from fa_tracking.tracking.store import PATIENCE, find_experiment, reader, store_errors
