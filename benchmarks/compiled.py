@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from _timing import interleaved, machine, random_images, ratio
 
-from fa_tracking.trainers.cell import cell_of
 from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.learner import learner_of
 
 BATCH = 128
 
@@ -42,16 +42,16 @@ def main() -> None:
 
 
 def step(wrap: Callable[[Any], Any]) -> Callable[[int], None]:
-    cell = cell_of(RunConfig("bp", dataset="random"), random_images(BATCH, BATCH))
+    learner = learner_of(RunConfig("bp", dataset="random"), random_images(BATCH, BATCH))
     draw = torch.Generator().manual_seed(0)
     x, y = torch.randn(BATCH, 3, 32, 32, generator=draw), torch.randint(0, 10, (BATCH,), generator=draw)
     loss = wrap(lambda model: F.cross_entropy(model(x), y))
 
     def run(times: int) -> None:
         for _ in range(times):
-            cell.optimizer.zero_grad()
-            loss(cell.model).backward()
-            cell.optimizer.step()
+            learner.optimizer.zero_grad()
+            loss(learner.model).backward()
+            learner.optimizer.step()
 
     return run
 

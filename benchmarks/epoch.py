@@ -31,9 +31,9 @@ from torchvision import transforms
 import fa_tracking
 from fa_tracking.tracking.run import TrackedRun
 from fa_tracking.trainers import loop
-from fa_tracking.trainers.cell import Cell, build
 from fa_tracking.trainers.config import RunConfig
 from fa_tracking.trainers.data import Dataset
+from fa_tracking.trainers.learner import Learner, build
 from fa_tracking.trainers.method import LearningRule, generator
 from fa_tracking.trainers.model import BlockModel
 from fa_tracking.trainers.running import NULL_SEEDS, metrics_of
@@ -123,8 +123,8 @@ def tracked(method: str, network: dict[str, object], dataset: Dataset, run: Trac
 
 def _training(config: RunConfig, dataset: Dataset, model: BlockModel, rule: LearningRule) -> Callable[[], loop.Met]:
     optimizer = torch.optim.AdamW([*model.parameters(), *rule.parameters()], lr=config.lr, fused=True)
-    cell = Cell(config, model, rule, optimizer, generator(0, "benchmark"))
-    return partial(loop.train_epoch, cell, dataset, 1)
+    learner = Learner(config, model, rule, optimizer, generator(0, "benchmark"))
+    return partial(loop.train_epoch, learner, dataset, 1)
 
 
 def plain_bp(network: dict[str, object], dataset: Dataset) -> Callable[[], object]:

@@ -22,8 +22,8 @@ from _timing import interleaved, machine
 from stack import batches, features, repeated
 from torch.utils.flop_counter import FlopCounterMode
 
-from fa_tracking.trainers.cell import cell_of
 from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.learner import learner_of
 from fa_tracking.trainers.stacked.recorded import UNCOMPILED, UNRECORDED
 from fa_tracking.trainers.stacked.stack import Stack
 
@@ -57,13 +57,13 @@ def compare(method: str, given: argparse.Namespace) -> float:
     """Print a step's time over the floors; the seconds of a step."""
     dataset = features(3072)
     configs = [RunConfig(method, width=given.width, dataset="random", seed=seed) for seed in range(given.cells)]
-    cells = [cell_of(config, dataset, given.device) for config in configs]
-    stack, batch = Stack(cells, given.compile), batches(given.cells, dataset, given.device)
+    learners = [learner_of(config, dataset, given.device) for config in configs]
+    stack, batch = Stack(learners, given.compile), batches(given.cells, dataset, given.device)
     for _ in range(UNCOMPILED + 1 if given.compile else UNRECORDED + 1):
         stack.train_step(*batch, 0.0)
     with FlopCounterMode(display=False) as counter:
-        Stack([cell_of(config, dataset, given.device) for config in configs]).train_step(*batch, 0.0)
-    moved = TRANSFERS * 4 * sum(p.numel() for cell in cells for p in cell.optimizer.param_groups[0]["params"])
+        Stack([learner_of(config, dataset, given.device) for config in configs]).train_step(*batch, 0.0)
+    moved = TRANSFERS * 4 * sum(p.numel() for learner in learners for p in learner.optimizer.param_groups[0]["params"])
     candidates = {"step": lambda: stack.train_step(*batch, 0.0), **yardsticks(given.side, given.device)}
     times = interleaved({name: repeated(run, given.steps) for name, run in candidates.items()}, given.rounds)
     step, product, copy = (statistics.median(times[name]) / given.steps for name in candidates)

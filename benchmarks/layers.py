@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from _timing import interleaved, machine, random_images, ratio
 from torch import Tensor, nn
 
-from fa_tracking.trainers.cell import cell_of
 from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.learner import learner_of
 
 BATCH = 128
 
@@ -41,15 +41,15 @@ def main() -> None:
 
 
 def ours(x: Tensor, y: Tensor, steps: int) -> Callable[[], None]:
-    cell = cell_of(
+    learner = learner_of(
         RunConfig("fa", architecture="mlp", width=256, depth=3, dataset="random"), random_images(BATCH, BATCH)
     )
 
     def run() -> None:
         for _ in range(steps):
-            cell.optimizer.zero_grad()
-            cell.rule.backward(cell.model, x, y)
-            cell.optimizer.step()
+            learner.optimizer.zero_grad()
+            learner.rule.backward(learner.model, x, y)
+            learner.optimizer.step()
 
     return run
 

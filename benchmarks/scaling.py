@@ -31,9 +31,9 @@ from sqlalchemy.engine import Engine
 
 import fa_tracking
 from fa_tracking.executors import Needs
-from fa_tracking.results.export.sources import without_password
 from fa_tracking.tracking import names, store
-from fa_tracking.trainers import cell, loop
+from fa_tracking.tracking.address import without_password
+from fa_tracking.trainers import learner, loop
 from fa_tracking.trainers.config import RunConfig
 from fa_tracking.trainers.method import generator
 from fa_tracking.trainers.running import NULL_SEEDS
@@ -129,10 +129,10 @@ def plan(folder: Path, given: argparse.Namespace) -> None:
 
 def epoch_seconds(images: int) -> float:
     dataset = random_images(images)
-    model, rule = cell.build(CONFIG, dataset)
+    model, rule = learner.build(CONFIG, dataset)
     optimizer = torch.optim.AdamW(model.parameters(), lr=CONFIG.lr, fused=True)
     began = time.perf_counter()
-    loop.train_epoch(cell.Cell(CONFIG, model, rule, optimizer, generator(0, "benchmark")), dataset, 1)
+    loop.train_epoch(learner.Learner(CONFIG, model, rule, optimizer, generator(0, "benchmark")), dataset, 1)
     loop.evaluate(model, dataset)
     return time.perf_counter() - began
 
@@ -140,7 +140,7 @@ def epoch_seconds(images: int) -> float:
 def one_run(folder: Path, epochs: int) -> tuple[int, int, int, float]:
     """Writing transactions, metric points, bytes of artifacts, and median seconds of the diagnostics of an epoch."""
     dataset = random_images(FEW_IMAGES)
-    model, rule = cell.build(CONFIG, dataset)
+    model, rule = learner.build(CONFIG, dataset)
     batches = loop.evaluation_inputs(dataset)
     null = [rule.fresh(model, seed).credit for seed in NULL_SEEDS]
     uri = f"sqlite:///{folder}/run.db"

@@ -19,9 +19,9 @@ from _timing import interleaved, machine, ratio
 from torch import Tensor
 
 from fa_tracking.protocol.batches import Normalisation
-from fa_tracking.trainers.cell import Cell, cell_of
 from fa_tracking.trainers.config import RunConfig
 from fa_tracking.trainers.data import Dataset, Split
+from fa_tracking.trainers.learner import Learner, learner_of
 from fa_tracking.trainers.stacked import recorded
 from fa_tracking.trainers.stacked.stack import Stack
 
@@ -51,12 +51,12 @@ def compare(method: str, width: int, dataset: Dataset, given: argparse.Namespace
     configs = [RunConfig(method, width=width, dataset="random", seed=seed) for seed in range(given.cells)]
     batch = batches(given.cells, dataset, given.device)
     forms = ["stack", "plain", *(["compiled"] if given.compile else [])]
-    cells = {form: [cell_of(c, dataset, given.device) for c in configs] for form in ("alone", *forms)}
-    steps = {form: side_by_side(cells[form], batch, form) for form in forms}
-    steps["alone"] = one_after_the_other(cells["alone"], batch)
+    learners = {form: [learner_of(c, dataset, given.device) for c in configs] for form in ("alone", *forms)}
+    steps = {form: side_by_side(learners[form], batch, form) for form in forms}
+    steps["alone"] = one_after_the_other(learners["alone"], batch)
     losses = {form: torch.stack([step() for _ in range(COMPARED)]) for form, step in steps.items()}
     lost = (losses["stack"] / losses["alone"] - 1).abs().max().item()
-    apart = max(distance(a, b) for a, b in zip(cells["alone"], cells["stack"], strict=True))
+    apart = max(distance(a, b) for a, b in zip(learners["alone"], learners["stack"], strict=True))
     if given.compile:
         steps["compiled"]()
     times = interleaved({form: repeated(step, given.steps) for form, step in steps.items()}, given.rounds)
@@ -72,26 +72,26 @@ def features(size: int) -> Dataset:
     return Dataset("random", split, split, Normalisation((0.5,), (0.3,)), 10)
 
 
-def batches(cells: int, dataset: Dataset, device: str) -> tuple[Tensor, Tensor]:
+def batches(learners: int, dataset: Dataset, device: str) -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(1)
-    x = torch.randn(cells, BATCH, *dataset.input_shape, generator=draw)
-    return x.to(device), torch.randint(0, 10, (cells, BATCH), generator=draw).to(device)
+    x = torch.randn(learners, BATCH, *dataset.input_shape, generator=draw)
+    return x.to(device), torch.randint(0, 10, (learners, BATCH), generator=draw).to(device)
 
 
-def one_after_the_other(cells: list[Cell], batch: tuple[Tensor, Tensor]) -> Callable[[], Tensor]:
+def one_after_the_other(learners: list[Learner], batch: tuple[Tensor, Tensor]) -> Callable[[], Tensor]:
     def step() -> Tensor:
         losses = []
-        for cell, x, y in zip(cells, *batch, strict=True):
-            cell.optimizer.zero_grad()
-            losses.append(cell.rule.backward(cell.model, x, y)[0])
-            cell.optimizer.step()
+        for learner, x, y in zip(learners, *batch, strict=True):
+            learner.optimizer.zero_grad()
+            losses.append(learner.rule.backward(learner.model, x, y)[0])
+            learner.optimizer.step()
         return torch.stack(losses)
 
     return step
 
 
-def side_by_side(cells: list[Cell], batch: tuple[Tensor, Tensor], form: str) -> Callable[[], Tensor]:
-    stack = Stack(cells, form == "compiled")
+def side_by_side(learners: list[Learner], batch: tuple[Tensor, Tensor], form: str) -> Callable[[], Tensor]:
+    stack = Stack(learners, form == "compiled")
     if form == "plain":
         stack._step = recorded.Recorded(stack._gradients, unrecorded=sys.maxsize)
     return lambda: stack.train_step(*batch, 0.0)[0]
@@ -107,7 +107,7 @@ def repeated(step: Callable[[], object], times: int) -> Callable[[], None]:
     return steps
 
 
-def distance(alone: Cell, stacked: Cell) -> float:
+def distance(alone: Learner, stacked: Learner) -> float:
     return max(
         ((b - a).norm() / a.norm()).item()
         for a, b in zip(alone.model.parameters(), stacked.model.parameters(), strict=True)

@@ -17,8 +17,8 @@ from _timing import machine, random_images
 
 import fa_tracking
 from fa_tracking.trainers import loop
-from fa_tracking.trainers.cell import Cell, build
 from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.learner import Learner, build
 from fa_tracking.trainers.method import generator
 from fa_tracking.trainers.running import NULL_SEEDS, metrics_of
 
@@ -35,7 +35,7 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, fused=True)
     batches = loop.evaluation_inputs(dataset)
     null = [rule.fresh(model, seed).credit for seed in NULL_SEEDS]
-    cell = Cell(config, model, rule, optimizer, generator(0, "benchmark"))
+    learner = Learner(config, model, rule, optimizer, generator(0, "benchmark"))
     trained, tracked = [], []
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
@@ -43,7 +43,7 @@ def main() -> None:
             run.flush()
             for epoch in range(1, given.epochs + 1):
                 began = time.perf_counter()
-                met = loop.train_epoch(cell, dataset, epoch)
+                met = loop.train_epoch(learner, dataset, epoch)
                 between = time.perf_counter()
                 run.log_epoch(epoch, model, batches, 0.1, rule.credit, null, metrics_of(met, between - began))
                 run.flush()

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import pandas as pd
 
@@ -14,14 +13,13 @@ from fa_tracking.dashboards import theme
 from fa_tracking.protocol.verdicts import OTHER_THRESHOLDS, head
 from fa_tracking.publishing.cell_tables import DIAGNOSTICS, MARKS
 from fa_tracking.publishing.publication import MISSING, mean_and_sd
-from fa_tracking.results.export.sources import address, id_in_store, store_of
+from fa_tracking.results.export.source import id_in_store, store_of
 from fa_tracking.spelled import counted, short
+from fa_tracking.tracking import address
 from fa_tracking.untrusted import one_line
 
 QUERY = "board"
 """Whose rows they are."""
-MLFLOW_URL = "http://127.0.0.1:5000"
-"""Where `mlflow ui` listens."""
 
 STATES = {"trustworthy": "✓", "flagged": "⚑", "inconclusive": "?", "not audited": "–"}
 MEASURED = {"growth": "growth", "grad_norm": "‖g_L‖", "stability": "stability", "margin_pp": "margin, pp"}
@@ -120,11 +118,7 @@ def thresholds(rows: pd.DataFrame) -> list[str]:
 
 def _mlflow(source: str, given: str | None) -> str | None:
     """The address of MLflow's UI over the store ``source``, without a login; None: results without a store."""
-    if given is None and not address.is_server(source):
-        return MLFLOW_URL if "://" in source else None
-    parts = urlsplit(source if given is None else given)
-    bare = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, bare, parts.path.rstrip("/"), "", ""))
+    return address.ui(source) if given is None else address.bare(given)
 
 
 def stores(rows: pd.DataFrame, given: str | None) -> list[str]:
@@ -134,5 +128,5 @@ def stores(rows: pd.DataFrame, given: str | None) -> list[str]:
     return [
         shlex.quote(address.without_login(source))
         for source in sorted({*map(store_of, rows["source"])})
-        if _mlflow(source, None) == MLFLOW_URL
+        if _mlflow(source, None) == address.UI
     ]

@@ -21,7 +21,7 @@ from fa_tracking.dashboards.thin import thinned
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.verdicts import caveats
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, ask, connect, explain_query, find_query, sql_errors
-from fa_tracking.results.export.sources import Progress, unseen
+from fa_tracking.results.export.source import Progress, unseen
 from fa_tracking.results.files import write_whole
 from fa_tracking.untrusted import one_line
 

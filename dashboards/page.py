@@ -26,9 +26,10 @@ from fa_tracking.protocol.verdicts import caveats
 from fa_tracking.publishing.cell_tables import DIAGNOSTICS
 from fa_tracking.publishing.tables import numeric_columns
 from fa_tracking.results.database import DEFAULT_DATABASE, Query, explain_query, find_query
-from fa_tracking.results.export.sources import Progress, unseen
+from fa_tracking.results.export.source import Progress, unseen
 from fa_tracking.results.files import write_whole
 from fa_tracking.spelled import counted, short
+from fa_tracking.tracking import address
 from fa_tracking.untrusted import one_line
 
 FILTERS = ("experiment", "method", "architecture", "width", "seed", "state")
@@ -59,7 +60,7 @@ def page(experiment: str, answer: Answer, mlflow_url: str | None = None, progres
     Args:
         answer: of ``fa_tracking.dashboards.draw.answers``.
         mlflow_url: where MLflow's UI is; without it, the server that the runs were exported from, else
-            ``board.MLFLOW_URL``.
+            ``address.UI``.
 
     Raises:
         UsageError: ``mlflow_url`` is no address.
@@ -99,7 +100,7 @@ def page(experiment: str, answer: Answer, mlflow_url: str | None = None, progres
         caveats=caveats(rows["verdict"]),
         measured=list(zip(DIAGNOSTICS, board.MEASURED.values(), board.thresholds(rows), strict=True)),
         stores=board.stores(rows, mlflow_url),
-        mlflow=board.MLFLOW_URL,
+        mlflow=address.UI,
         charts=charts,
         answers={name: _answered(query, experiment, answer(name)) for name, query in queries.items()},
         board=board.QUERY,

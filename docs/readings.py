@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from fa_tracking import markdown
 from fa_tracking.protocol.diagnose import diagnose
 from fa_tracking.trainers import data
-from fa_tracking.trainers.cell import Cell, cell_of
 from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.learner import Learner, learner_of
 from fa_tracking.trainers.loop import evaluate, evaluation_inputs, train_epoch
 from fa_tracking.trainers.options import RunOptions
 from fa_tracking.trainers.tracked import prepare
@@ -47,11 +47,11 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to read what is open: what is changed in the config, or in the cell that is built of it."""
+    """One way to read what is open: what is changed in the config, or in the learner that is built of it."""
 
     says: str
     changes: Mapping[str, Any] = field(default_factory=dict)
-    patch: Callable[[Cell], None] | None = None
+    patch: Callable[[Learner], None] | None = None
 
 
 FINGERPRINTS = {
@@ -105,9 +105,9 @@ FINGERPRINTS = {
 }
 
 
-def raw_states(cell: Cell) -> None:
+def raw_states(learner: Learner) -> None:
     """G reads h_l and predicts h_L, by the mean squared error over the mean square of h_L."""
-    rule = cell.rule
+    rule = learner.rule
     rule.bridge.read = lambda h: h
 
     def learn(model: Any, states: Any, error: Any, y: Any) -> Any:
@@ -118,9 +118,9 @@ def raw_states(cell: Cell) -> None:
     rule.learn = learn
 
 
-def exact_embedding(cell: Cell) -> None:
+def exact_embedding(learner: Learner) -> None:
     """The embedding sees the true gradient in the place of a_0."""
-    rule, signals = cell.rule, cell.rule.signals
+    rule, signals = learner.rule, learner.rule.signals
 
     def changed(model: Any, x: Any, y: Any, penalty: Any = 0.0) -> Any:
         found = signals(model, x, y, penalty)
@@ -135,14 +135,14 @@ def exact_embedding(cell: Cell) -> None:
     rule.signals = changed
 
 
-def larger_step(cell: Cell) -> None:
-    cell.rule.step = 0.1
+def larger_step(learner: Learner) -> None:
+    learner.rule.step = 0.1
 
 
-def both(*patches: Callable[[Cell], None]) -> Callable[[Cell], None]:
-    def patch(cell: Cell) -> None:
+def both(*patches: Callable[[Learner], None]) -> Callable[[Learner], None]:
+    def patch(learner: Learner) -> None:
         for each in patches:
-            each(cell)
+            each(learner)
 
     return patch
 
@@ -177,15 +177,15 @@ def measured(fingerprint: Fingerprint, reading: Reading, seed: int, data_dir: st
     """A row for each number of the fingerprint: ours beside theirs."""
     dataset = data.load("cifar10", data_dir)
     config = RunConfig(fingerprint.method, seed=seed, **{**COMMON, **fingerprint.config, **reading.changes})
-    cell = cell_of(config, dataset)
+    learner = learner_of(config, dataset)
     if reading.patch:
-        reading.patch(cell)
+        reading.patch(learner)
     batches = evaluation_inputs(dataset)
     for epoch in range(1, max(fingerprint.numbers) + 1):
-        train_epoch(cell, dataset, epoch)
+        train_epoch(learner, dataset, epoch)
         if epoch not in fingerprint.numbers:
             continue
-        report = diagnose(cell.model, batches, evaluate(cell.model, dataset))
+        report = diagnose(learner.model, batches, evaluate(learner.model, dataset))
         ours = {
             "h0": report.residual_norms[0],
             "hL": report.residual_norms[-1],

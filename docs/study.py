@@ -77,9 +77,9 @@ def lines() -> Iterator[str]:
     yield "## Missing\n"
     yield "By study, in the order in which they are trained.\n"
     for name in ORDER:
-        cells = grid.load(name).cells()
-        missing = [config for config in cells if config.digest not in done]
-        yield f"### `{name}`: {len(missing)} of {len(cells)} runs\n"
+        configs = grid.load(name).configs()
+        missing = [config for config in configs if config.digest not in done]
+        yield f"### `{name}`: {len(missing)} of {len(configs)} runs\n"
         yield from (f"- {cell}: seed {', '.join(map(str, seeds))}" for cell, seeds in by_cell(missing).items())
         yield ""
 

@@ -12,9 +12,11 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from fa_tracking.tracking import names
-
 SEED = "seed"
+TRAINABLE_BLOCKS = "trainable_blocks"
+"""The standard param that says how many blocks are trained, the last ones; 0 is the frozen control."""
+FROZEN_BLOCKS = "frozen_blocks"
+"""What runs of version 0.1 log in its place, and any loop may: ``True`` is ``trainable_blocks=0``."""
 
 DEFINITIONS = ("definition", "rule_definition")
 """Of the network and of the rule: they follow from the names, so where a run is named they need no saying."""
@@ -40,11 +42,11 @@ ALL_BLOCKS = "all"
 """How many blocks a run trains that says nothing of it, in words."""
 
 FROZEN_SEARCHES = (
-    f"params.{names.TRAINABLE_BLOCKS} LIKE '%0%'",
-    f"params.{names.FROZEN_BLOCKS} ILIKE '%true%'",
-    f"params.{names.FROZEN_BLOCKS} ILIKE '%yes%'",
-    f"params.{names.FROZEN_BLOCKS} ILIKE '%on%'",
-    f"params.{names.FROZEN_BLOCKS} LIKE '%1%'",
+    f"params.{TRAINABLE_BLOCKS} LIKE '%0%'",
+    f"params.{FROZEN_BLOCKS} ILIKE '%true%'",
+    f"params.{FROZEN_BLOCKS} ILIKE '%yes%'",
+    f"params.{FROZEN_BLOCKS} ILIKE '%on%'",
+    f"params.{FROZEN_BLOCKS} LIKE '%1%'",
 )
 """What MLflow is asked for; together they find every run that ``is_frozen``, and some that are not."""
 
@@ -106,7 +108,7 @@ def meaning(params: Mapping[str, Any], key: str) -> str | None:
     Args:
         params: as MLflow holds them, or ``apart``.
     """
-    if key == names.TRAINABLE_BLOCKS:
+    if key == TRAINABLE_BLOCKS:
         return in_one_wording(params).get(key, ALL_BLOCKS)
     value = params.get(key, ABSENT.get(key))
     return None if value is None else plain(value, key)
@@ -199,12 +201,12 @@ def is_frozen(params: Mapping[str, Any]) -> bool:
 
 def contradiction(params: Mapping[str, Any]) -> str:
     """What the params of one run cannot be together, in words; empty where nothing is wrong."""
-    logged, frozen = count(params.get(names.TRAINABLE_BLOCKS)), truth(params.get(names.FROZEN_BLOCKS))
+    logged, frozen = count(params.get(TRAINABLE_BLOCKS)), truth(params.get(FROZEN_BLOCKS))
     if logged is None:
         return ""
-    said = f"{names.TRAINABLE_BLOCKS}={logged}"
+    said = f"{TRAINABLE_BLOCKS}={logged}"
     if frozen is not None and frozen != (logged == 0):
-        return f"{names.FROZEN_BLOCKS}={params[names.FROZEN_BLOCKS]} contradicts {said}"
+        return f"{FROZEN_BLOCKS}={params[FROZEN_BLOCKS]} contradicts {said}"
     depth = count(params.get("depth"))
     return f"depth={depth} contradicts {said}" if depth is not None and logged > depth else ""
 
@@ -235,19 +237,19 @@ def in_one_wording(params: Mapping[str, Any]) -> dict[str, Any]:
     A value of either param that cannot be read stays as it is, unless the other one says how many.
     """
     said = {key: value for key, value in params.items() if not _is_read(key, value)}
-    return said if _trains_all(params) else said | {names.TRAINABLE_BLOCKS: str(_told(params))}
+    return said if _trains_all(params) else said | {TRAINABLE_BLOCKS: str(_told(params))}
 
 
 def _is_read(key: str, value: Any) -> bool:
-    if key == names.TRAINABLE_BLOCKS:
+    if key == TRAINABLE_BLOCKS:
         return count(value) is not None
-    return key == names.FROZEN_BLOCKS and truth(value) is not None
+    return key == FROZEN_BLOCKS and truth(value) is not None
 
 
 def _told(params: Mapping[str, Any]) -> int | None:
     """k where a run says it, in either way."""
-    logged = count(params.get(names.TRAINABLE_BLOCKS))
-    return 0 if logged is None and truth(params.get(names.FROZEN_BLOCKS)) else logged
+    logged = count(params.get(TRAINABLE_BLOCKS))
+    return 0 if logged is None and truth(params.get(FROZEN_BLOCKS)) else logged
 
 
 def _trains_all(params: Mapping[str, Any]) -> bool:

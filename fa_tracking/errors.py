@@ -1,8 +1,8 @@
 """The two errors a user may meet; the command line prints their message as one line and exits with their code."""
 
 import difflib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -65,6 +65,14 @@ def what_is_wrong(error: "ValidationError") -> str:
     return f"{where}: {says}, got {first['input']!r:.60}" if where else says
 
 
+class NoTablesError(FATrackError):
+    """A database is there, and holds no MLflow store."""
+
+
+class StatementError(UsageError):
+    """A SQL statement is wrong, would write, or does not fit the database's tables."""
+
+
 def no_such(what: str, name: str, known: Iterable[str]) -> str:
     """Say that there is no ``what`` named ``name``, which is meant if one is near, and what there is."""
     names = list(known)
@@ -82,3 +90,8 @@ def meant(name: str, known: Iterable[str]) -> str:
 def first_line(error: Exception) -> str:
     """Of what a library says went wrong; the name of the error where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def reason_of(detail: Mapping[str, Any]) -> str:
+    """Say what is wrong by one of pydantic's error details; where a validator has refused a value, in its own words."""
+    return str(detail["ctx"]["error"] if detail["type"] == "value_error" else detail["msg"])

@@ -21,8 +21,8 @@ from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.protocol.batches import Normalisation, evaluation_batches
 from fa_tracking.trainers import data, datasets
 from fa_tracking.trainers.augmentation import crop_flip, crop_flip_mean, shifted_and_mirrored
-from fa_tracking.trainers.cell import build, cell_of
 from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.learner import build, learner_of
 from fa_tracking.trainers.loop import evaluation_inputs, train_epoch
 from fa_tracking.trainers.tracked import train
 
@@ -87,8 +87,8 @@ def test_a_new_data_set_is_one_new_file(tmp_path: Path, monkeypatch: pytest.Monk
     stripes = data.load("stripes")
     assert (stripes.input_shape, stripes.image_shape, stripes.classes) == ((16,), (1, 4, 4), 2)
     for architecture in ("mlp", "vit_mini"):  # of rows, and of images
-        cell = cell_of(RunConfig("bp", architecture=architecture, width=32, depth=1, dataset="stripes"), stripes)
-        assert train_epoch(cell, stripes, 1).loss > 0
+        learner = learner_of(RunConfig("bp", architecture=architecture, width=32, depth=1, dataset="stripes"), stripes)
+        assert train_epoch(learner, stripes, 1).loss > 0
     assert torch.equal(data.test_split("stripes").inputs, stripes.test.inputs)
     with pytest.raises(UsageError, match=r"no data set named 'stripe' .*'stripes'"):
         data.check("stripe")

@@ -14,7 +14,7 @@ from fa_tracking.results.database import connect, run_sql
 from fa_tracking.tracking import names
 from fa_tracking.trainers.study import grid
 
-CELL = _found.Cell("dfa", 0.0, False, 3, 0.162, 0.04, 4.32, 8778.4, 1.52e-8, -0.08, 0, 3, [0, 3, 3, 0, 1])
+CELL = _found.CellScores("dfa", 0.0, False, 3, 0.162, 0.04, 4.32, 8778.4, 1.52e-8, -0.08, 0, 3, [0, 3, 3, 0, 1])
 CONTROL = replace(CELL, is_control=True, accuracy=0.119, margin_pp=None, trustworthy=3, flagged=0, fired=[0] * 5)
 BP = replace(CONTROL, method="bp", is_control=False, accuracy=0.93, margin_pp=71.58)
 HELPED = replace(BP, method="dfa", penalty=0.01, accuracy=0.36, margin_pp=24.1)
@@ -82,10 +82,10 @@ def test_the_cells_are_those_of_the_runs_with_these_configs(tmp_path: Path) -> N
 
 
 def test_the_names_of_a_study_s_runs_leave_out_what_all_of_a_method_share() -> None:
-    configs = grid.load("demo").cells()
+    configs = grid.load("demo").configs()
     told = grid.told_apart(configs)
     assert len({*told.values()}) == len(told) == len(configs) == 15
     assert {"bp, seed 42", "bp, frozen blocks, seed 42", "dfa λ=0.01, seed 42"} <= {*told.values()}
     for name in ("dfa_penalty", "cross_architecture", "depth_ladder"):
-        several = grid.load(name).cells()
+        several = grid.load(name).configs()
         assert len({*grid.told_apart(several).values()}) == len(several)

@@ -9,9 +9,9 @@ from fa_tracking.errors import UsageError
 from fa_tracking.protocol.batches import Normalisation
 from fa_tracking.trainers import loop, methods, models
 from fa_tracking.trainers.augmentation import AUGMENTATIONS
-from fa_tracking.trainers.cell import cell_of
 from fa_tracking.trainers.config import RunConfig
 from fa_tracking.trainers.data import Dataset, Split
+from fa_tracking.trainers.learner import learner_of
 
 ASKS = "the rule asks autograd itself, which no fake device answers"
 
@@ -37,7 +37,7 @@ def test_batches_are_drawn_on_the_device_of_the_data(augmentation: str) -> None:
 def test_what_a_rule_sends_back_lies_on_the_device_of_the_network(method: str, architecture: str) -> None:
     config = RunConfig(method, architecture=architecture, width=16, depth=3, dataset="random", batch_size=4)
     try:
-        drawn = cell_of(config, images("cpu"))
+        drawn = learner_of(config, images("cpu"))
     except UsageError as refused:
         pytest.skip(str(refused))
     if not type(drawn.rule).can_stack():

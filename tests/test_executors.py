@@ -167,11 +167,11 @@ def test_every_cell_of_a_study_ends_once_though_a_node_dies(cluster: Any, worksp
     client = store.client(uri)
     runs = list(store.search_runs(client, [store.find_experiment(client, "nodes").experiment_id]))
     finished = Counter(r.data.tags[names.TAG_CONFIG_SHA256] for r in runs if r.info.status == "FINISHED")
-    assert finished == {config.digest: 1 for config in study.cells()}
+    assert finished == {config.digest: 1 for config in study.configs()}
     status = {run.info.run_id: run.info.status for run in runs}
     assert len(killed) == 1 and status[killed[0]] == "FINISHED"  # another process went on with it
     assert set(status.values()) == {"FINISHED"}
-    assert {cell.held.state for cell in schedule.cells(study, uri)} == {DONE}
+    assert {cell.held.state for cell in schedule.runs(study, uri)} == {DONE}
 
     here = audit("nodes", uri)
     there = audit("nodes", uri, executor="ray")

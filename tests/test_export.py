@@ -23,9 +23,10 @@ from fa_tracking.errors import UsageError
 from fa_tracking.results.database import connect
 from fa_tracking.results.export.export import export
 from fa_tracking.results.export.parquet import write_parquet
-from fa_tracking.results.export.sources import open_source, without_password
+from fa_tracking.results.export.sources import open_source
 from fa_tracking.results.export.sources import sql as direct
 from fa_tracking.results.export.sources.sql import SqlSource
+from fa_tracking.tracking.address import without_password
 
 TABLES = ("runs", "params", "tags", "metrics", "layers", "audits", "knockouts", "functional")
 

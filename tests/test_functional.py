@@ -21,7 +21,7 @@ from fa_tracking.protocol.functional_report import Effect, Functional, in_short
 from fa_tracking.protocol.moves import drawn, loss_change
 from fa_tracking.protocol.probe import capture_all
 from fa_tracking.trainers import data
-from fa_tracking.trainers.cell import cell_of
+from fa_tracking.trainers.learner import learner_of
 from fa_tracking.trainers.loop import evaluation_inputs, train_epoch
 from fa_tracking.trainers.models import mlp, preact_resnet, resmlp, vit_mini
 
@@ -134,9 +134,9 @@ def test_both_measures_are_those_of_a_computation_in_numpy(kind: Any) -> None:
 
 def test_a_healthy_network_has_bps_gradient_near_one_and_a_random_vector_near_nothing() -> None:
     dataset = data.load("digit_pairs")
-    cell = cell_of(tiny("bp", dataset="digit_pairs", width=32, lr=1e-3), dataset)
-    train_epoch(cell, dataset, 1)
-    found = diagnose(cell.model, evaluation_inputs(dataset), functional=True).functional
+    learner = learner_of(tiny("bp", dataset="digit_pairs", width=32, lr=1e-3), dataset)
+    train_epoch(learner, dataset, 1)
+    found = diagnose(learner.model, evaluation_inputs(dataset), functional=True).functional
     assert found is not None and found.samples == 1280
     assert all(rho is not None and rho >= 0.99 for rho in found.bp.rho)
     assert all(rho is not None and abs(rho) < 0.02 for rho in found.random.rho)

@@ -164,7 +164,7 @@ def test_a_study_of_more_runs_than_anybody_can_enumerate_is_refused(tmp_path: Pa
         json.dumps({"title": "t", "experiment": "e", "seeds": [1], "grids": [{"parameters": wide}]})
     )
     with pytest.raises(UsageError, match="runs, but at most 100000 are allowed"):
-        grid.load(str(tmp_path / "s.yaml")).cells()
+        grid.load(str(tmp_path / "s.yaml")).configs()
 
 
 def test_a_shared_stores_word_on_folders_is_not_followed(tmp_path: Path) -> None:

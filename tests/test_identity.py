@@ -492,11 +492,11 @@ def test_a_study_names_what_is_wrong_and_what_sets_a_run_apart(tmp_path: Path) -
     ):
         file.write_text(text % bad)
         with pytest.raises(UsageError) as error:
-            grid.load(str(file)).cells()
+            grid.load(str(file)).configs()
         assert str(error.value) == said
     recipe = "lr_schedule: cosine, clip_norm: 1, credit_normalisation: rms, credit_index: input, labels: random"
     file.write_text(text % f"{recipe}, trainable_blocks: 2, lr_warmup: 3, expansion: 2, alpha: 0.5")
-    (config,) = grid.load(str(file)).cells()
+    (config,) = grid.load(str(file)).configs()
     assert grid.describe(config) == (
         "dfa resmlp 4×256, last 2 blocks trained, expansion 2, α=0.5, random labels, cosine, warm-up 3, clip 1, "
         "rms credit at the input, digit_pairs, 30 epochs, seed 1"

@@ -31,7 +31,7 @@ from fa_tracking.results.compare import compare
 from fa_tracking.results.database import ask, connect, find_query
 from fa_tracking.results.export.export import export
 from fa_tracking.trainers import data, methods, models
-from fa_tracking.trainers.cell import Cell, cell_of
+from fa_tracking.trainers.learner import Learner, learner_of
 from fa_tracking.trainers.loop import train_epoch
 from fa_tracking.trainers.stacked.together import Order, train_together
 from fa_tracking.trainers.study import grid
@@ -47,36 +47,36 @@ def images() -> data.Dataset:
     return data.Dataset("images", split, split, Normalisation((0.5,) * 3, (0.3,) * 3), 10)
 
 
-def ladder_cell(method: str, architecture: str, k: int) -> Cell:
-    """A small cell that trains its last k blocks; skips where the method refuses the network, or has no blocks."""
+def ladder_learner(method: str, architecture: str, k: int) -> Learner:
+    """A small learner that trains its last k blocks; skips where the method refuses the network, or has no blocks."""
     refused = ""
     for depth in DEEP:
         try:
             changes = {"depth": depth, "trainable_blocks": k, "batch_size": 16, "penalty": 0.1}
-            cell = cell_of(tiny(method, architecture=architecture, **changes), images())
+            learner = learner_of(tiny(method, architecture=architecture, **changes), images())
         except UsageError as error:
             refused = str(error)
             continue
-        if len(cell.model.blocks) == depth:
-            return cell
+        if len(learner.model.blocks) == depth:
+            return learner
         refused = f"{method} has no blocks"
     assert method != "bp", refused
     pytest.skip(refused)
 
 
-def tensors(cell: Cell) -> dict[str, torch.Tensor]:
+def tensors(learner: Learner) -> dict[str, torch.Tensor]:
     """Parameters and buffers."""
-    return {name: value.detach().clone() for name, value in cell.model.state_dict().items()}
+    return {name: value.detach().clone() for name, value in learner.model.state_dict().items()}
 
 
 @pytest.mark.parametrize("architecture", catalogue.names(models))
 @pytest.mark.parametrize("method", catalogue.names(methods))
 def test_only_the_last_blocks_move_by_any_bit(method: str, architecture: str) -> None:
-    cell = ladder_cell(method, architecture, 1)
-    before = tensors(cell)
+    learner = ladder_learner(method, architecture, 1)
+    before = tensors(learner)
     for epoch in (1, 2):
-        train_epoch(cell, images(), epoch)
-    after, last = tensors(cell), len(cell.model.blocks) - 1
+        train_epoch(learner, images(), epoch)
+    after, last = tensors(learner), len(learner.model.blocks) - 1
     of_a_block = ("embed",) if architecture.startswith("small_cnn") else ()  # the study counts it among the blocks
     untouched = (*of_a_block, *(f"blocks.{i}." for i in range(last)))
     assert any(name.startswith(untouched) for name in before)
@@ -89,10 +89,10 @@ def test_only_the_last_blocks_move_by_any_bit(method: str, architecture: str) ->
 
 @pytest.mark.parametrize("method", ["bp", "dfa", "fa_block", "state_bridge"])
 def test_the_frozen_control_of_small_cnn_trains_its_head_alone(method: str) -> None:
-    cell = ladder_cell(method, "small_cnn", 0)
-    before = tensors(cell)
-    train_epoch(cell, images(), 1)
-    moved = {name for name, value in tensors(cell).items() if not torch.equal(value, before[name])}
+    learner = ladder_learner(method, "small_cnn", 0)
+    before = tensors(learner)
+    train_epoch(learner, images(), 1)
+    moved = {name for name, value in tensors(learner).items() if not torch.equal(value, before[name])}
     assert moved == {"out_head.weight", "out_head.bias"}
 
 
@@ -112,7 +112,7 @@ def test_a_stack_of_a_rung_leaves_the_first_blocks_as_drawn_and_is_its_cells_alo
     for config, single in zip(configs, alone, strict=True):
         (run,) = client.search_runs([home.experiment_id], f"tags.k = '{k}' and params.seed = '{config.seed}'")
         assert run.data.params["trainable_blocks"] == str(k) and "frozen_blocks" not in run.data.params
-        drawn = cell_of(config, dataset).model.state_dict()
+        drawn = learner_of(config, dataset).model.state_dict()
         both = (
             load_file(Path(client.download_artifacts(i, "checkpoints/epoch_0001")) / "model.safetensors")
             for i in (run.info.run_id, single)
@@ -435,11 +435,11 @@ def test_a_ladder_says_its_best_k_and_holds_no_other_network(by_hand: Path) -> N
 
 def test_the_study_is_the_ladder_with_the_recipe_of_each_method_and_the_reduced_form_needs_no_folder() -> None:
     whole = grid.load("depth_ladder")
-    rungs = [(c.method, c.trainable_blocks, c.seed) for c in whole.cells()]
+    rungs = [(c.method, c.trainable_blocks, c.seed) for c in whole.configs()]
     assert len(set(rungs)) == len(rungs) == 2 * 5 * 3
-    assert {(c.epochs, c.lr_schedule, c.augmentation, c.batch_size, c.lr) for c in whole.cells()} == {
+    assert {(c.epochs, c.lr_schedule, c.augmentation, c.batch_size, c.lr) for c in whole.configs()} == {
         (100, "cosine", "crop_flip_mean", 128, 1e-3)
     }
-    recipe = {(c.method, c.credit_normalisation, c.credit_index, c.clip_norm) for c in whole.cells()}
+    recipe = {(c.method, c.credit_normalisation, c.credit_index, c.clip_norm) for c in whole.configs()}
     assert recipe == {("bp", "none", "output", math.inf), ("dfa", "rms_eps", "input", 1.0)}
-    assert {c.dataset for c in whole.smaller().cells()} <= set(data.built_in())
+    assert {c.dataset for c in whole.smaller().configs()} <= set(data.built_in())

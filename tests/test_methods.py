@@ -16,8 +16,8 @@ from fa_tracking.protocol.alignment import alignment
 from fa_tracking.protocol.batches import Normalisation
 from fa_tracking.protocol.probe import capture
 from fa_tracking.trainers import data, methods, models
-from fa_tracking.trainers.cell import build
 from fa_tracking.trainers.layers import normed_linear
+from fa_tracking.trainers.learner import build
 from fa_tracking.trainers.loop import evaluate, evaluation_inputs
 from fa_tracking.trainers.method import LearningRule
 from fa_tracking.trainers.model import BlockModel

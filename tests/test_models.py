@@ -14,7 +14,7 @@ from fa_tracking import audit, catalogue
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.batches import Normalisation
 from fa_tracking.trainers import data, models
-from fa_tracking.trainers.cell import build, cell_of
+from fa_tracking.trainers.learner import build, learner_of
 from fa_tracking.trainers.loop import train_epoch
 from fa_tracking.trainers.model import BlockModel
 from fa_tracking.trainers.tracked import train
@@ -223,10 +223,10 @@ def test_every_network_trains_on_the_embedded_data(name: str, dataset: str) -> N
         given.classes,
     )
     for method in ("bp", "dfa"):
-        cell = cell_of(tiny(method, architecture=name, dataset=dataset, depth=depth_of(name, 2)), few)
-        before = {key: p.detach().clone() for key, p in cell.model.named_parameters()}
-        assert math.isfinite(train_epoch(cell, few, 1).loss)
-        assert all(p.isfinite().all() and not torch.equal(p, before[n]) for n, p in cell.model.named_parameters())
+        learner = learner_of(tiny(method, architecture=name, dataset=dataset, depth=depth_of(name, 2)), few)
+        before = {key: p.detach().clone() for key, p in learner.model.named_parameters()}
+        assert math.isfinite(train_epoch(learner, few, 1).loss)
+        assert all(p.isfinite().all() and not torch.equal(p, before[n]) for n, p in learner.model.named_parameters())
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from fa_tracking import catalogue
 from fa_tracking.errors import UsageError
 from fa_tracking.protocol.outputs import output_error
 from fa_tracking.trainers import data, methods
-from fa_tracking.trainers.cell import Cell, cell_of
 from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.learner import Learner, learner_of
 from fa_tracking.trainers.loop import train_epoch
 from fa_tracking.trainers.method import LocalRule, unit_rms
 from fa_tracking.trainers.recipe import clip, clipped_parts, rate
@@ -26,14 +26,14 @@ DIGITS = data.load("digits")
 X, Y = DIGITS.normalisation(DIGITS.train.inputs[:20]), DIGITS.train.labels[:20]
 
 
-def cell(method: str, **changes: object) -> Cell:
-    return cell_of(tiny(method, **changes), DIGITS)
+def learner(method: str, **changes: object) -> Learner:
+    return learner_of(tiny(method, **changes), DIGITS)
 
 
-def gradients(cell: Cell, penalty: float = 0.0) -> dict[str, torch.Tensor]:
-    cell.optimizer.zero_grad()
-    cell.rule.backward(cell.model, X.to(next(cell.model.parameters()).dtype), Y, penalty)
-    return {name: p.grad.clone() for name, p in cell.model.named_parameters() if p.grad is not None}
+def gradients(learner: Learner, penalty: float = 0.0) -> dict[str, torch.Tensor]:
+    learner.optimizer.zero_grad()
+    learner.rule.backward(learner.model, X.to(next(learner.model.parameters()).dtype), Y, penalty)
+    return {name: p.grad.clone() for name, p in learner.model.named_parameters() if p.grad is not None}
 
 
 def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -60,7 +60,7 @@ def test_the_studys_normalisation_leaves_a_credit_far_below_1e_minus_6_small() -
     credit = torch.ones(3, 8) * torch.tensor([[1e-9], [1e-6], [1.0]])
     found = unit_rms(credit, 1e-6)[:, 0].tolist()
     assert found == pytest.approx([1e-9 / (1e-9 + 1e-6), 0.5, 1 / (1 + 1e-6)], rel=1e-6)
-    rule = cell("dfa", credit_normalisation="rms_eps").rule
+    rule = learner("dfa", credit_normalisation="rms_eps").rule
     of_the_mean = rule.normalised([credit / 3])[0]  # a of each sample's own loss, without the 1/B of the mean
     assert (of_the_mean * 3)[:, 0].tolist() == pytest.approx(found, rel=1e-6)
 
@@ -73,16 +73,16 @@ def test_a_credit_of_zero_stays_zero_and_one_that_is_not_finite_is_not_hidden() 
 
 @pytest.mark.parametrize("method", LOCAL)
 def test_normalised_blocks_see_a_credit_of_rms_1_per_sample_whatever_its_scale(method: str) -> None:
-    given = cell(method, credit_normalisation="rms", credit_index="input")
+    given = learner(method, credit_normalisation="rms", credit_index="input")
     sent = given.rule.signals(given.model, X, Y).sent[1 : 1 + len(given.model.blocks)]
     for _, error in sent:  # of the mean loss: a/B
         rms = (error * len(Y)).double().square().mean(1).sqrt()
         assert rms.numpy() == pytest.approx(np.ones(len(Y)), rel=1e-5)
 
 
-def old_dfa(cell: Cell, feedback: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+def old_dfa(learner: Learner, feedback: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
     """DFA as version 0.1 wrote it: block l by the credit at its output, a_{l+1} = (e/B) B_{l+1}; sent at once."""
-    model = cell.model
+    model = learner.model
     model.zero_grad()
     outputs = [model.embed(X)]
     hidden = [outputs[0].detach()]
@@ -96,7 +96,7 @@ def old_dfa(cell: Cell, feedback: Sequence[torch.Tensor]) -> dict[str, torch.Ten
 
 
 def test_dfa_at_the_output_without_normalisation_is_the_old_one_to_the_last_bit() -> None:
-    given = cell("dfa", expansion=4, depth=3, credit_index="output")
+    given = learner("dfa", expansion=4, depth=3, credit_index="output")
     for block in given.model.blocks:
         block.act = nn.ReLU()
     feedback = list(given.rule.buffers())
@@ -105,7 +105,7 @@ def test_dfa_at_the_output_without_normalisation_is_the_old_one_to_the_last_bit(
 
 
 def test_at_the_input_block_l_and_the_embedding_read_the_credits_of_the_states_below() -> None:
-    at_output, at_input = cell("dfa", depth=3), cell("dfa", depth=3, credit_index="input")
+    at_output, at_input = learner("dfa", depth=3), learner("dfa", depth=3, credit_index="input")
     feedback = [B.clone() for B in at_input.rule.buffers()]
     assert len(feedback) == 3
     assert all(torch.equal(a, b) for a, b in zip(feedback, at_output.rule.buffers(), strict=False))
@@ -115,18 +115,18 @@ def test_at_the_input_block_l_and_the_embedding_read_the_credits_of_the_states_b
 
 def test_a_network_without_a_stream_has_its_credit_at_the_output_alone() -> None:
     with pytest.raises(UsageError, match="credit_index=input needs a residual network"):
-        cell("dfa", architecture="mlp", credit_index="input")
+        learner("dfa", architecture="mlp", credit_index="input")
 
 
 @pytest.mark.parametrize("method", ["bp", "fa", "ep"])
 @pytest.mark.parametrize("given", [{"credit_normalisation": "rms"}, {"credit_index": "input"}])
 def test_a_rule_without_a_local_credit_refuses_what_it_would_ignore(method: str, given: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=f"{method} takes no credit_"):
-        cell(method, **given)
+        learner(method, **given)
 
 
 def test_block_fa_with_the_true_jacobians_is_bp_on_a_linear_network() -> None:
-    fa, bp = (cell(method, depth=4) for method in ("fa_block", "bp"))
+    fa, bp = (learner(method, depth=4) for method in ("fa_block", "bp"))
     for given in (fa, bp):
         given.model.double()
         draw = torch.Generator().manual_seed(1)
@@ -160,7 +160,7 @@ class Slopes(nn.Module):
 
 
 def test_a_value_network_whose_slope_is_bps_gradient_gives_bps_update() -> None:
-    cb, bp = cell("credit_bridge", depth=3), cell("bp", depth=3)
+    cb, bp = learner("credit_bridge", depth=3), learner("bp", depth=3)
     x = X.clone()
     logits, hidden = bp.model(x, return_hidden=True)
     own = torch.autograd.grad(F.cross_entropy(logits, Y, reduction="sum"), list(hidden))
@@ -174,7 +174,7 @@ def test_a_value_network_whose_slope_is_bps_gradient_gives_bps_update() -> None:
 
 
 def test_the_credit_bridge_is_driven_by_dfa_for_a_fifth_of_the_epochs() -> None:
-    cb, dfa = cell("credit_bridge"), cell("dfa")
+    cb, dfa = learner("credit_bridge"), learner("dfa")
     phases = []
     for epoch in range(1, 11):
         cb.rule.begin_epoch(epoch, 10)
@@ -184,7 +184,7 @@ def test_the_credit_bridge_is_driven_by_dfa_for_a_fifth_of_the_epochs() -> None:
 
 
 def test_the_null_of_the_credit_bridge_is_in_the_phase_of_the_rule_it_stands_beside() -> None:
-    cb = cell("credit_bridge")
+    cb = learner("credit_bridge")
     null = cb.rule.fresh(cb.model, -1)
     for epoch, is_dfa in ((1, True), (10, False)):
         cb.rule.begin_epoch(epoch, 10)
@@ -212,7 +212,7 @@ def test_torchs_own_cosine_agrees_with_the_schedule(schedule: str) -> None:
 
 
 def test_each_epoch_trains_at_the_rate_of_the_schedule() -> None:
-    given = cell("bp", epochs=4, lr=0.1, lr_schedule="cosine", optimizer="sgd", weight_decay=0.0)
+    given = learner("bp", epochs=4, lr=0.1, lr_schedule="cosine", optimizer="sgd", weight_decay=0.0)
     rates = []
     for epoch in range(1, 5):
         train_epoch(given, DIGITS, epoch)
@@ -222,7 +222,7 @@ def test_each_epoch_trains_at_the_rate_of_the_schedule() -> None:
 
 @pytest.mark.parametrize("norm", [1e-3, 0.5])
 def test_the_embedding_and_each_block_are_clipped_by_themselves_and_the_read_out_is_not(norm: float) -> None:
-    given = cell("bp", depth=3)
+    given = learner("bp", depth=3)
     before = gradients(given, penalty=10.0)
     clip(clipped_parts(given.model), norm)
     groups = {"embed.": ["embed."], **{f"blocks.{i}.": [f"blocks.{i}."] for i in range(3)}}
@@ -238,15 +238,15 @@ def test_the_embedding_and_each_block_are_clipped_by_themselves_and_the_read_out
             assert torch.equal(dict(given.model.named_parameters())[name].grad, before[name])
 
 
-@pytest.mark.parametrize("cells", [0, 2])
+@pytest.mark.parametrize("learners", [0, 2])
 @pytest.mark.parametrize("scale", [1e-30, 1e17, 1e19, 1e30, 1e36])
-def test_a_gradient_whose_square_float32_cannot_hold_is_clipped_and_not_wiped_out(scale: float, cells: int) -> None:
+def test_a_gradient_whose_square_float32_cannot_hold_is_clipped_and_not_wiped_out(scale: float, learners: int) -> None:
     draw = torch.Generator().manual_seed(0)
-    given = nn.Parameter(torch.zeros(max(1, cells), 40, 30))
+    given = nn.Parameter(torch.zeros(max(1, learners), 40, 30))
     given.grad = scale * torch.randn(given.shape, generator=draw)
-    given.grad[-1] = 1.0 if cells else given.grad[-1]  # another cell's, of an ordinary size
+    given.grad[-1] = 1.0 if learners else given.grad[-1]  # another learner's, of an ordinary size
     before = given.grad.double().flatten(1)
-    clip([[given]], 1.0, cells)
+    clip([[given]], 1.0, learners)
     lengths = before.norm(dim=1, keepdim=True)
     expected = before * (1 / (lengths + 1e-6)).clamp(max=1.0)
     torch.testing.assert_close(given.grad.double().flatten(1), expected, rtol=1e-4, atol=0)
@@ -263,19 +263,19 @@ def test_clipping_does_not_hide_a_gradient_that_is_not_finite(bad: float) -> Non
 def test_clipping_at_infinity_or_far_above_every_norm_gives_the_bits_of_no_clipping() -> None:
     trained = []
     for norm in (math.inf, 1e30):
-        given = cell("dfa", clip_norm=norm, penalty=0.1)
+        given = learner("dfa", clip_norm=norm, penalty=0.1)
         train_epoch(given, DIGITS, 1)
         trained.append({k: v.clone() for k, v in given.model.state_dict().items()})
     assert same_bits(*trained)
-    tight = cell("dfa", clip_norm=1e-3, penalty=0.1, optimizer="sgd", lr=0.1)
-    loose = cell("dfa", penalty=0.1, optimizer="sgd", lr=0.1)
+    tight = learner("dfa", clip_norm=1e-3, penalty=0.1, optimizer="sgd", lr=0.1)
+    loose = learner("dfa", penalty=0.1, optimizer="sgd", lr=0.1)
     for given in (tight, loose):
         train_epoch(given, DIGITS, 1)
     assert not same_bits(tight.model.state_dict(), loose.model.state_dict())
 
 
 def test_kolen_pollacks_feedback_takes_the_clipped_gradient_of_its_weight() -> None:
-    given = cell("kolen_pollack", clip_norm=1e-3, optimizer="sgd", lr=0.1)
+    given = learner("kolen_pollack", clip_norm=1e-3, optimizer="sgd", lr=0.1)
     train_epoch(given, DIGITS, 1)
     for follower, leader in given.rule.followers(given.model):
         assert torch.equal(follower.grad, leader.grad)
@@ -284,12 +284,12 @@ def test_kolen_pollacks_feedback_takes_the_clipped_gradient_of_its_weight() -> N
 @pytest.mark.parametrize(
     "method", [n for n in catalogue.names(methods) if catalogue.load(methods, n).Method.can_stack()]
 )
-def test_a_stack_clips_and_schedules_each_cell_as_it_would_alone(method: str) -> None:
+def test_a_stack_clips_and_schedules_each_learner_as_it_would_alone(method: str) -> None:
     recipe = {"clip_norm": 0.05, "lr_schedule": "cosine", "epochs": 4, "optimizer": "sgd", "momentum": 0.9, "lr": 0.1}
     if method in LOCAL:
         recipe |= {"credit_normalisation": "rms_eps", "credit_index": "input"}
     try:
-        alone, stacked = ([cell(method, seed=s, **recipe) for s in (1, 2)] for _ in range(2))
+        alone, stacked = ([learner(method, seed=s, **recipe) for s in (1, 2)] for _ in range(2))
     except UsageError as refused:
         pytest.skip(str(refused))
     for each in (*alone, *stacked):
@@ -315,7 +315,7 @@ def test_a_stack_clips_and_schedules_each_cell_as_it_would_alone(method: str) ->
 
 def test_random_labels_are_drawn_anew_for_each_batch_and_the_same_for_a_run_that_goes_on() -> None:
     def seen(epoch: int, seed: int = 1) -> list[torch.Tensor]:
-        given, found = cell("bp", labels="random", batch_size=100, seed=seed), []
+        given, found = learner("bp", labels="random", batch_size=100, seed=seed), []
         backward = given.rule.backward
         given.rule.backward = lambda model, x, y, penalty: found.append(y.clone()) or backward(model, x, y, penalty)
         train_epoch(given, DIGITS, epoch)
@@ -333,7 +333,7 @@ def test_random_labels_are_drawn_anew_for_each_batch_and_the_same_for_a_run_that
 
 @pytest.mark.parametrize("method", ["bp", "dfa", "fa_block"])
 def test_random_labels_without_a_rate_change_nothing(method: str) -> None:
-    given = cell(method, labels="random", lr=0.0)
+    given = learner(method, labels="random", lr=0.0)
     before = copy.deepcopy(given.model.state_dict())
     train_epoch(given, DIGITS, 1)
     assert same_bits(before, given.model.state_dict())
@@ -342,11 +342,11 @@ def test_random_labels_without_a_rate_change_nothing(method: str) -> None:
 def test_random_labels_leave_the_order_of_the_data_and_the_test_labels_alone() -> None:
     orders = []
     for labels in ("true", "random"):
-        given = cell("bp", labels=labels)
+        given = learner("bp", labels=labels)
         train_epoch(given, DIGITS, 1)
         orders.append(given.order.get_state())
     assert torch.equal(*orders)
-    given = cell("bp", labels="random", epochs=6, lr=0.01)
+    given = learner("bp", labels="random", epochs=6, lr=0.01)
     for epoch in range(1, 7):
         met = train_epoch(given, DIGITS, epoch)
     assert met.accuracy < 0.2  # against the labels that it was given
@@ -354,4 +354,4 @@ def test_random_labels_leave_the_order_of_the_data_and_the_test_labels_alone() -
 
 def test_a_rule_without_blocks_trains_no_part_of_them() -> None:
     with pytest.raises(UsageError, match="shallow has no blocks, and takes no trainable_blocks"):
-        cell("shallow", depth=3, trainable_blocks=2)
+        learner("shallow", depth=3, trainable_blocks=2)

@@ -125,7 +125,7 @@ def test_a_study_clears_up_behind_a_finished_run_that_was_killed_at_its_very_end
     fixed = {"width": 8, "depth": 1, "dataset": "digits", "epochs": 0}
     grids = [{"parameters": {"method": {"values": ["bp"]}}}]
     study = Study.model_validate({"title": "t", "experiment": "cleared", "seeds": [1], "fixed": fixed, "grids": grids})
-    (config,) = study.cells()
+    (config,) = study.configs()
     tracked.train(config, study.experiment, uri)
     (run,) = runs("cleared", uri)
     head = {"run_id": run.info.run_id, "tracking_uri": uri}

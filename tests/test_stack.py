@@ -1,4 +1,4 @@
-"""A stack of cells is each of its cells alone: in float64, by rule and architecture; and in the store."""
+"""A stack of learners is each of its learners alone: in float64, by rule and architecture; and in the store."""
 
 import math
 import os
@@ -25,9 +25,9 @@ from fa_tracking.protocol.probe import capture_all
 from fa_tracking.tracking import names
 from fa_tracking.tracking.abort import Abort
 from fa_tracking.trainers import data, methods, models, tracked
-from fa_tracking.trainers.cell import Cell, cell_of
 from fa_tracking.trainers.config import RunConfig
 from fa_tracking.trainers.data import Dataset, Split
+from fa_tracking.trainers.learner import Learner, learner_of
 from fa_tracking.trainers.options import RunOptions, Stacking
 from fa_tracking.trainers.stacked import recorded, stack, together
 from fa_tracking.trainers.stacked.stack import Stack
@@ -52,12 +52,12 @@ def in_float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def cells_of(method: str, architecture: str) -> list[Cell]:
-    """Three cells that differ in all that a stack's cells may differ in; the test skips where there is no such cell."""
+def learners_of(method: str, architecture: str) -> list[Learner]:
+    """Three learners that differ in all that a stack's may; the test skips where there is no such learner."""
     size = SIZE | ({"depth": 3} if architecture.startswith("small_cnn") else {})  # it knows no other
     try:
         return [
-            cell_of(
+            learner_of(
                 RunConfig(method, architecture=architecture, seed=s, penalty=p, lr=r, weight_decay=10 * r, **size),
                 images(),
             )
@@ -67,26 +67,26 @@ def cells_of(method: str, architecture: str) -> list[Cell]:
         pytest.skip(str(refused))
 
 
-def trained_alone(cells: list[Cell], batches: list[tuple[torch.Tensor, torch.Tensor]]) -> list[list[float]]:
+def trained_alone(learners: list[Learner], batches: list[tuple[torch.Tensor, torch.Tensor]]) -> list[list[float]]:
     losses = []
     for x, y in batches:
         losses.append([])
-        for cell, own, labels in zip(cells, x, y, strict=True):
-            cell.optimizer.zero_grad()
-            losses[-1].append(cell.rule.backward(cell.model, own, labels, cell.config.penalty)[0].item())
-            cell.optimizer.step()
+        for learner, own, labels in zip(learners, x, y, strict=True):
+            learner.optimizer.zero_grad()
+            losses[-1].append(learner.rule.backward(learner.model, own, labels, learner.config.penalty)[0].item())
+            learner.optimizer.step()
     return losses
 
 
-def batches(steps: int, cells: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def batches(steps: int, learners: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     draw = torch.Generator().manual_seed(1)
     return [
-        (torch.randn(cells, 16, *IMAGES, generator=draw), torch.randint(0, 10, (cells, 16), generator=draw))
+        (torch.randn(learners, 16, *IMAGES, generator=draw), torch.randint(0, 10, (learners, 16), generator=draw))
         for _ in range(steps)
     ]
 
 
-def assert_alike(alone: Cell, stacked: Cell) -> None:
+def assert_alike(alone: Learner, stacked: Learner) -> None:
     for part in ("model", "rule"):
         mine, theirs = getattr(alone, part).state_dict(), getattr(stacked, part).state_dict()
         for name, value in mine.items():
@@ -107,9 +107,9 @@ def _can_stack(method: str) -> bool:
 
 @pytest.mark.parametrize(("method", "architecture"), pairs())
 def test_every_cell_of_a_stack_takes_the_steps_of_the_cell_alone(method: str, architecture: str) -> None:
-    alone, stacked = cells_of(method, architecture), cells_of(method, architecture)
-    for cell in (*alone, *stacked):  # Adam would make a whole step of a rounding error where a gradient is zero
-        cell.optimizer.param_groups[0]["eps"] = 1e-3
+    alone, stacked = learners_of(method, architecture), learners_of(method, architecture)
+    for learner in (*alone, *stacked):  # Adam would make a whole step of a rounding error where a gradient is zero
+        learner.optimizer.param_groups[0]["eps"] = 1e-3
     drawn = batches(recorded.UNRECORDED + 2, 3)  # the last are played from the record
     losses = trained_alone(alone, drawn)
     side_by_side = Stack(stacked)
@@ -120,8 +120,11 @@ def test_every_cell_of_a_stack_takes_the_steps_of_the_cell_alone(method: str, ar
     for mine, theirs in zip(alone, stacked, strict=True):
         assert_alike(mine, theirs)
     side_by_side.close()
-    for cells in (alone, stacked):  # each has its own tensors and moments again, and has not been moved by the others
-        trained_alone(cells, drawn[:2])
+    for learners in (
+        alone,
+        stacked,
+    ):  # each has its own tensors and moments again, and has not been moved by the others
+        trained_alone(learners, drawn[:2])
     for mine, theirs in zip(alone, stacked, strict=True):
         assert_alike(mine, theirs)
 
@@ -131,13 +134,13 @@ def test_a_stack_shows_the_states_of_each_cell_alone_recorded_or_not(
     architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stack, "UNRECORDED", 2)
-    cells = cells_of("bp", architecture)
-    whole, drawn = Stack(cells), [(x[0], y[0]) for x, y in batches(4, 1)]  # the last two are played from the record
+    learners = learners_of("bp", architecture)
+    whole, drawn = Stack(learners), [(x[0], y[0]) for x, y in batches(4, 1)]  # the last two are played from the record
     for x, y in batches(1, 3):  # an optimizer's step moves what the record reads
         whole.train_step(x, y, 0.0)
     seen, logits = whole.captures(drawn), [whole.logits(x).clone() for x, _ in drawn]
-    for number, (cell, captures) in enumerate(zip(cells, seen, strict=True)):
-        own = capture_all(cell.model, drawn)
+    for number, (learner, captures) in enumerate(zip(learners, seen, strict=True)):
+        own = capture_all(learner.model, drawn)
         for mine, theirs, read_out in zip(captures, own, logits, strict=True):
             torch.testing.assert_close(read_out[number], theirs.logits, rtol=1e-9, atol=1e-12)
             torch.testing.assert_close(mine.hidden, theirs.hidden, rtol=1e-9, atol=1e-12)
@@ -149,7 +152,7 @@ def test_a_stack_shows_the_states_of_each_cell_alone_recorded_or_not(
 def test_what_is_compiled_is_what_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack, "UNRECORDED", 2)
     monkeypatch.setattr(recorded, "UNCOMPILED", recorded.UNRECORDED + 1)
-    plain, compiled = cells_of("dfa", "mlp"), cells_of("dfa", "mlp")
+    plain, compiled = learners_of("dfa", "mlp"), learners_of("dfa", "mlp")
     stacks = Stack(plain), Stack(compiled, compiled=True)
     for x, y in batches(recorded.UNCOMPILED + 3, 3):
         expected, found = (each.train_step(x, y, torch.tensor(PENALTIES)) for each in stacks)
@@ -168,7 +171,7 @@ def test_what_is_compiled_is_what_was_recorded(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_rule_that_draws_in_every_batch_is_not_stacked() -> None:
     with pytest.raises(ValueError, match=r"brsf cannot be stacked"):
-        Stack(cells_of("brsf", "mlp"))
+        Stack(learners_of("brsf", "mlp"))
     alike = [replace(tiny("brsf"), seed=seed) for seed in range(3)]
     assert together.stacks(alike, 8) == [[config] for config in alike]
 
@@ -190,7 +193,7 @@ def test_a_rule_is_stacked_only_where_it_says_so_itself(tmp_path: Path, monkeypa
     for name, stacked in {"bare": [1, 1], "quiet": [1, 1], "willing": [2], "stepwise": [1, 1], "dfa": [2]}.items():
         assert [len(each) for each in together.stacks([tiny(name, seed=s) for s in (1, 2)], 8)] == stacked, name
     with pytest.raises(ValueError, match=r"quiet cannot be stacked"):
-        Stack(cells_of("quiet", "mlp"))
+        Stack(learners_of("quiet", "mlp"))
 
 
 def test_stacks_hold_what_differs_in_seed_penalty_rate_and_decay_alone_and_leave_no_process_idle() -> None:
@@ -248,7 +251,7 @@ def test_a_stacked_study_logs_what_one_run_after_the_other_does_diverged_ones_in
     (workspace / "study.yaml").write_text(STUDY)
     done = cli("study", "run", "study.yaml", "--stack", "8")
     assert done.returncode == 0, done.stderr
-    for config in grid.load("study.yaml").cells():
+    for config in grid.load("study.yaml").configs():
         tracked.train(config, "alone", uri)
     stacked, alone = (logged(MlflowClient(uri), experiment) for experiment in ("stacked", "alone"))
     assert stacked.keys() == alone.keys() and len(alone) == 8

@@ -58,7 +58,7 @@ class ImageConv2d(nn.Conv2d):
 
 
 def side_by_side(size: int, in_dims: Sequence[int | None], *tensors: Tensor | None) -> list[Tensor | None]:
-    """What ``torch.func.vmap`` gives an autograd function, its axis of ``size`` cells in front in every tensor."""
+    """What ``torch.func.vmap`` gives an autograd function, its axis of ``size`` learners in front in every tensor."""
     return [
         t if t is None else t.movedim(dim, 0) if dim is not None else t.expand(size, *t.shape)
         for t, dim in zip(tensors, in_dims, strict=True)
@@ -66,7 +66,7 @@ def side_by_side(size: int, in_dims: Sequence[int | None], *tensors: Tensor | No
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """W x + b, (…, d) -> (…, out); with weights (S, out, d) of S cells side by side (S, …, d) -> (S, …, out)."""
+    """W x + b, (…, d) -> (…, out); with weights (S, out, d) of S learners side by side (S, …, d) -> (S, …, out)."""
     if weight.ndim == 2:
         return F.linear(x, weight, bias)
     rows = x.flatten(1, -2)
@@ -75,7 +75,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def rows(x: Tensor, weight: Tensor) -> Tensor:
-    """All vectors that a layer takes or gives, (N, d); of S cells side by side (S, N, d)."""
+    """All vectors that a layer takes or gives, (N, d); of S learners side by side (S, N, d)."""
     return x.flatten(weight.ndim - 2, -2)
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from fa_tracking.protocol.batches import evaluation_batches
 from fa_tracking.trainers import data
 from fa_tracking.trainers.augmentation import AUGMENTATIONS
-from fa_tracking.trainers.cell import Cell, untrained
 from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.learner import Learner, untrained
 from fa_tracking.trainers.model import BlockModel
 from fa_tracking.trainers.recipe import clip, clipped_parts, label_draw, labels_of, rate
 
@@ -30,14 +30,14 @@ class Met(NamedTuple):
         return cls(loss, accuracy if math.isfinite(loss) else math.nan)
 
 
-def train_epoch(cell: Cell, dataset: data.Dataset, epoch: int) -> Met:
+def train_epoch(learner: Learner, dataset: data.Dataset, epoch: int) -> Met:
     """Train for one pass over the training set."""
-    config, model, rule, optimizer = cell.config, cell.model, cell.rule, cell.optimizer
-    begin_epoch(cell, epoch)
+    config, model, rule, optimizer = learner.config, learner.model, learner.rule, learner.optimizer
+    begin_epoch(learner, epoch)
     parts, is_clipped = clipped_parts(model), math.isfinite(config.clip_norm)
     samples = len(dataset.train.labels)
     losses, sizes, predicted, labels = [], [], [], []  # summed up once an epoch, not in every step
-    for x, y in shuffled_batches(dataset, config, cell.order, label_draw(config, epoch)):
+    for x, y in shuffled_batches(dataset, config, learner.order, label_draw(config, epoch)):
         optimizer.zero_grad()
         loss, logits = rule.backward(model, x, y, config.penalty)
         if is_clipped:
@@ -52,14 +52,14 @@ def train_epoch(cell: Cell, dataset: data.Dataset, epoch: int) -> Met:
     return Met.of(mean_loss, (torch.cat(predicted) == torch.cat(labels)).sum().item() / samples)
 
 
-def begin_epoch(cell: Cell, epoch: int) -> None:
-    """Bring a cell to what its epoch asks for: training mode, the learning rate, the rule's own phase."""
-    cell.model.train()
-    for block in untrained(cell.model, cell.config):
+def begin_epoch(learner: Learner, epoch: int) -> None:
+    """Bring a learner to what its epoch asks for: training mode, the learning rate, the rule's own phase."""
+    learner.model.train()
+    for block in untrained(learner.model, learner.config):
         block.eval()  # its BatchNorm keeps its statistics too
-    for group in cell.optimizer.param_groups:
-        group["lr"] = rate(cell.config, epoch)
-    cell.rule.begin_epoch(epoch, cell.config.epochs)
+    for group in learner.optimizer.param_groups:
+        group["lr"] = rate(learner.config, epoch)
+    learner.rule.begin_epoch(epoch, learner.config.epochs)
 
 
 def shuffled_batches(

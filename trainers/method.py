@@ -16,7 +16,7 @@ from fa_tracking.trainers.model import BlockModel
 
 Penalty = float | Tensor
 """λ of the residual penalty λ·‖f_l(h_l)‖², summed over blocks and features, averaged over samples. A tensor () where
-the rule runs for several cells at once, each with its own."""
+the rule runs for several learners at once, each with its own."""
 
 
 class Signals(NamedTuple):
@@ -42,9 +42,9 @@ class LearningRule(nn.Module):
     """
 
     stackable: ClassVar[bool] = False
-    """Whether ``signals`` can run for many cells at once, recorded once: it neither draws random numbers nor looks into
-    a tensor, what differs between cells are parameters and buffers, and nothing else changes from step to step. Each
-    rule says so for itself, and is then held to it by the tests; one that says nothing is trained alone."""
+    """Whether ``signals`` can run for many learners at once, recorded once: it neither draws random numbers nor looks
+    into a tensor, what differs between learners are parameters and buffers, and nothing else changes from step to step.
+    Each rule says so for itself, and is then held to it by the tests; one that says nothing is trained alone."""
 
     definition: ClassVar[int]
     """Which definition of its name it is (``trainers/definitions.py``); a checkpoint says which one it was."""
@@ -55,14 +55,14 @@ class LearningRule(nn.Module):
 
     @classmethod
     def can_stack(cls) -> bool:
-        """Whether many cells can be one program: this very class says so, not one that it changes."""
+        """Whether many learners can be one program: this very class says so, not one that it changes."""
         return bool(vars(cls).get("stackable", False)) and cls.backward is LearningRule.backward
 
     def signals(self, model: BlockModel, x: Tensor, y: Tensor, penalty: Penalty = 0.0) -> Signals:
         """One forward pass, and what is sent back.
 
-        For a stack of cells it is run inside ``torch.func.vmap``, where neither ``torch.autograd`` nor a tensor's value
-        can be asked for anything: a gradient that the rule itself needs comes from ``torch.func``.
+        For a stack of learners it is run inside ``torch.func.vmap``, where neither ``torch.autograd`` nor a tensor's
+        value can be asked for anything: a gradient that the rule itself needs comes from ``torch.func``.
         """
         raise NotImplementedError
 
@@ -206,7 +206,7 @@ def end_to_end(
 
 
 def is_penalised(penalty: Penalty) -> bool:
-    """Whether there is a penalty; of several cells, in one of them."""
+    """Whether there is a penalty; of several learners, in one of them."""
     return isinstance(penalty, Tensor) or penalty != 0
 
 

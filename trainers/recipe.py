@@ -46,13 +46,13 @@ def clipped_parts(model: BlockModel) -> list[list[nn.Parameter]]:
     return [[p for p in part if p.requires_grad] for part in parts]
 
 
-def clip(parts: Iterable[Sequence[Tensor]], norm: float, cells: int = 0) -> None:
+def clip(parts: Iterable[Sequence[Tensor]], norm: float, learners: int = 0) -> None:
     """Scale each part's gradients down to a norm of at most ``norm``, in place.
 
     Args:
         parts: tensors with ``grad``; those without one are left out.
         norm: infinite: nothing is touched.
-        cells: S where each gradient is (S, …) of S cells side by side, clipped cell by cell; 0: of one cell.
+        learners: S where each gradient is (S, …) of S learners side by side, each clipped by itself; 0: of one learner.
     """
     if math.isinf(norm):
         return
@@ -60,13 +60,13 @@ def clip(parts: Iterable[Sequence[Tensor]], norm: float, cells: int = 0) -> None
         grads = [p.grad for p in part if p.grad is not None]
         if not grads:
             continue
-        rows = [g.reshape(cells or 1, -1) for g in grads]
+        rows = [g.reshape(learners or 1, -1) for g in grads]
         total = _norm(rows)
         if total.isinf().any():  # float32 has no room for the squares of what it holds, from 1e19 on
             total = _norm([r.double() for r in rows])
         scale = (norm / (total + EPS)).clamp(max=1.0).to(grads[0].dtype)
         for g in grads:
-            g.mul_(scale.reshape(-1, *[1] * (g.ndim - 1)) if cells else scale)
+            g.mul_(scale.reshape(-1, *[1] * (g.ndim - 1)) if learners else scale)
 
 
 def _norm(rows: Sequence[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""A cell that is being trained: what each epoch is measured with, and what of it is logged and saved."""
+"""A learner in training: what each epoch is measured with, and what of it is logged and saved."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from fa_tracking.tracking.abort import Abort
 from fa_tracking.tracking.checkpoint import DataSource, RuleSource
 from fa_tracking.tracking.run import TrackedRun
 from fa_tracking.trainers import data
-from fa_tracking.trainers.cell import Cell
+from fa_tracking.trainers.learner import Learner
 from fa_tracking.trainers.loop import Met, evaluate, evaluation_inputs, train_epoch
 from fa_tracking.trainers.options import RunOptions
 
@@ -55,17 +55,17 @@ class Probe:
     null: list[Credit]
 
     @classmethod
-    def of(cls, cell: Cell, dataset: data.Dataset) -> "Probe":
-        rule, device = cell.rule, dataset.test.inputs.device
+    def of(cls, learner: Learner, dataset: data.Dataset) -> "Probe":
+        rule, device = learner.rule, dataset.test.inputs.device
         seeds = NULL_SEEDS if rule.has_credit and rule.has_null else ()
-        return cls(evaluation_inputs(dataset), [rule.fresh(cell.model, seed).to(device).credit for seed in seeds])
+        return cls(evaluation_inputs(dataset), [rule.fresh(learner.model, seed).to(device).credit for seed in seeds])
 
 
 @dataclass
 class Running:
-    """A cell that is being trained, on what, and where it is logged; ``functional``: with the functional measures."""
+    """A learner in training, on what, and where it is logged; ``functional``: with the functional measures."""
 
-    cell: Cell
+    learner: Learner
     dataset: data.Dataset
     probe: Probe
     run: TrackedRun
@@ -74,11 +74,13 @@ class Running:
     functional: bool = False
 
     @classmethod
-    def of(cls, cell: Cell, dataset: data.Dataset, probe: Probe, run: TrackedRun, options: RunOptions) -> "Running":
-        """A cell that is trained as ``options`` say."""
+    def of(
+        cls, learner: Learner, dataset: data.Dataset, probe: Probe, run: TrackedRun, options: RunOptions
+    ) -> "Running":
+        """A learner that is trained as ``options`` say."""
         saves = Saves(options.checkpoint_every, options.state_seconds)
         abort = options.abort and options.abort.anew()  # each run is counted by itself
-        return cls(cell, dataset, probe, run, saves, abort, options.functional)
+        return cls(learner, dataset, probe, run, saves, abort, options.functional)
 
     def end_epoch(
         self,
@@ -94,10 +96,10 @@ class Running:
         Args:
             met: on the training set, in an epoch that trained.
             seconds: that the epoch took, its test set included.
-            captures: of the probe's batches, where they were taken with other cells', in ``captured_in`` seconds of
+            captures: of the probe's batches, where they were taken with other learners', in ``captured_in`` seconds of
                 this one's.
         """
-        model, rule, epochs, abort = self.cell.model, self.cell.rule, self.cell.config.epochs, self.abort
+        model, rule, epochs, abort = self.learner.model, self.learner.rule, self.learner.config.epochs, self.abort
         report = self.run.log_epoch(
             epoch,
             model,
@@ -121,7 +123,7 @@ class Running:
                 made_by = RuleSource(factory=rule.factory, definition=rule.definition, arguments=rule.config or {})
             self.run.log_checkpoint(model, rule.state_dict(), epoch, dataset=_source(self.dataset), rule=made_by)
         if not last and self.saves.state_is_due():
-            training = self.cell.state
+            training = self.learner.state
             self.run.log_state(epoch, training.tensors(), training.values() | {"held": abort.held if abort else 0})
         return last
 
@@ -134,15 +136,15 @@ def metrics_of(met: Met | None, seconds: float) -> dict[str, float]:
 
 
 def train_on(running: Running, first: int, progress: Progress | None = None) -> None:
-    """Train a cell from its epoch ``first`` to its end, by itself."""
-    cell, dataset = running.cell, running.dataset
-    for epoch in range(first, cell.config.epochs + 1):
+    """Train a learner from its epoch ``first`` to its end, by itself."""
+    learner, dataset = running.learner, running.dataset
+    for epoch in range(first, learner.config.epochs + 1):
         began = time.perf_counter()
-        met = train_epoch(cell, dataset, epoch) if epoch else None
-        accuracy = evaluate(cell.model, dataset)
+        met = train_epoch(learner, dataset, epoch) if epoch else None
+        accuracy = evaluate(learner.model, dataset)
         ended = running.end_epoch(epoch, met, accuracy, time.perf_counter() - began)
         if progress:
-            progress(epoch, cell.config.epochs, accuracy)
+            progress(epoch, learner.config.epochs, accuracy)
         if ended:
             break
     running.run.forget_states()
@@ -153,7 +155,7 @@ def resumed(running: Running) -> int:
     saved = running.run.last_state() if running.run.is_resumed else None
     if saved is None:
         return -1
-    running.cell.state.restore(saved.tensors, saved.values)
+    running.learner.state.restore(saved.tensors, saved.values)
     if running.abort:
         running.abort.held = int(saved.values["held"])
     return saved.epoch

@@ -10,13 +10,13 @@ import torch
 from pydantic import ValidationError
 
 from fa_tracking import cells
-from fa_tracking.errors import UsageError
+from fa_tracking.errors import UsageError, reason_of
 from fa_tracking.tracking import names, process, store
 from fa_tracking.tracking.opening import resume_run, start_run
 from fa_tracking.tracking.run import TrackedRun
 from fa_tracking.trainers import data
-from fa_tracking.trainers.cell import cell_of
 from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.learner import learner_of
 from fa_tracking.trainers.options import DEFAULTS, RunOptions
 from fa_tracking.trainers.running import Probe, Progress, Running, resumed, train_on
 
@@ -51,7 +51,7 @@ def train(
         raise UsageError("the experiment needs a name")
     prepare(options)
     dataset = data.load(config.dataset, options.data_dir, options.download)
-    cell, on_device = cell_of(config, dataset, options.device), dataset.to(options.device)
+    learner, on_device = learner_of(config, dataset, options.device), dataset.to(options.device)
     tags = tags_of(config, options.data_dir, tags)
     opened = resume_run(run_id, tracking_uri) if run_id else new_run(config, experiment, tracking_uri, tags)
     with opened as run:
@@ -59,7 +59,7 @@ def train(
             run.set_tag(key, value)
         if started:
             started(run.run_id)
-        running = Running.of(cell, on_device, Probe.of(cell, on_device), run, options)
+        running = Running.of(learner, on_device, Probe.of(learner, on_device), run, options)
         train_on(running, resumed(running) + 1, progress)
     return run.run_id
 
@@ -103,7 +103,7 @@ def _config_of(run: "Run") -> RunConfig:
         config = RunConfig(**{name: value for name, value in meant.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
-        why = f": {' '.join([*map(str, first['loc']), first['msg'].removeprefix('Value error, ')])}"
+        why = f": {' '.join([*map(str, first['loc']), reason_of(first)])}"
     if config is None or config.digest != run.data.tags.get(names.TAG_CONFIG_SHA256):
         raise UsageError(
             f"run {run.info.run_id} was not begun by `fa-track train` or `fa-track study` of this version{why}"

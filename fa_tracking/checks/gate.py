@@ -49,7 +49,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Cell:
+class JudgedCell:
     """The runs that differ in their seed alone.
 
     Attributes:
@@ -71,7 +71,7 @@ class Gate:
 
     experiment: str
     requirement: Requirement
-    cells: tuple[Cell, ...]
+    cells: tuple[JudgedCell, ...]
     problems: tuple[str, ...]
 
     @property
@@ -153,7 +153,7 @@ class _Judge:
 
 def _cell_of(
     params: dict[str, str], varied: Collection[str], judged: Iterable[Judged], requirement: Requirement
-) -> Cell:
+) -> JudgedCell:
     runs = tuple(judged)
     seeds = tuple(sorted({r.seed or r.run_id for r in runs if r.outcome == PASSES}, key=lambda s: (len(s), s)))
     apart = [f"{key}={cells.meaning(params, key) or ''}" for key in sorted(varied)]
@@ -161,10 +161,10 @@ def _cell_of(
     if any(r.outcome != LEFT_OUT for r in runs) and len(seeds) < requirement.min_seeds > 1:
         listed = f": {', '.join(seeds)}" if seeds else ""
         why = f"{len(seeds)} of {requirement.min_seeds} seeds pass{listed}"
-    return Cell(" ".join([params.get("method", "no method"), *apart]), params, runs, seeds, why)
+    return JudgedCell(" ".join([params.get("method", "no method"), *apart]), params, runs, seeds, why)
 
 
-def _problems(found: "Sequence[Run]", gated: Sequence[Cell], requirement: Requirement) -> tuple[str, ...]:
+def _problems(found: "Sequence[Run]", gated: Sequence[JudgedCell], requirement: Requirement) -> tuple[str, ...]:
     judged = {c.params.get("method") for c in gated if any(r.outcome != LEFT_OUT for r in c.runs)}
     there = sorted({_method(r) for r in found})
     missing = [m for m in requirement.methods if m not in judged]

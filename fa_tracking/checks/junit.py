@@ -3,7 +3,7 @@
 import re
 from xml.etree import ElementTree as ET
 
-from fa_tracking.checks.gate import FAILS, LEFT_OUT, NO_VERDICT, Cell, Gate, Judged
+from fa_tracking.checks.gate import FAILS, LEFT_OUT, NO_VERDICT, Gate, Judged, JudgedCell
 
 ELEMENTS = {FAILS: "failure", NO_VERDICT: "error", LEFT_OUT: "skipped"}
 """What a testcase holds of a run that does not pass."""
@@ -24,7 +24,7 @@ def junit(gate: Gate) -> bytes:
     return ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
 
 
-def _cell(gate: Gate, cell: Cell) -> ET.Element:
+def _cell(gate: Gate, cell: JudgedCell) -> ET.Element:
     seeds = [_failed(gate, cell.name, "seeds", cell.why)] if cell.why else []
     suite = _suite(cell.name, [*(_case(gate, cell, run) for run in cell.runs), *seeds])
     properties = ET.Element("properties")
@@ -48,7 +48,7 @@ def _count(element: ET.Element, cases: list[ET.Element]) -> None:
     element.set("time", f"{sum(float(case.get('time', 0)) for case in cases):.3f}")
 
 
-def _case(gate: Gate, cell: Cell, run: Judged) -> ET.Element:
+def _case(gate: Gate, cell: JudgedCell, run: Judged) -> ET.Element:
     case = _bare(gate, cell.name, f"{run.run_name} ({run.run_id})")
     if run.seconds is not None:
         case.set("time", f"{run.seconds:.3f}")

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from fa_tracking.cli._show import typed
-from fa_tracking.errors import FATrackError
+from fa_tracking.errors import FATrackError, NoTablesError
 from fa_tracking.spelled import counted
 from fa_tracking.tracking import address
 
 if TYPE_CHECKING:
-    from fa_tracking.results.export.sources import Snapshot
+    from fa_tracking.results.export.source import Snapshot
 
 T = TypeVar("T")
 
@@ -43,6 +43,10 @@ class Check:
     found: str
     advice: str = ""
     command: str = ""
+
+
+class _NoAnswerError(FATrackError):
+    """The store has not answered in time."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,8 @@ def store(tracking_uri: str | None) -> Store:
         said = _within(ANSWER, partial(_sql_schema if address.is_sql(uri) else _server_version, uri))
     except FATrackError as error:
         advice = "check --tracking-uri or MLFLOW_TRACKING_URI, and that the server runs"
-        said = str(error).removeprefix(f"{shown} ")
-        return Store(uri, checked(PROBLEM, f"{shown} {said}" if said != str(error) else f"{shown}: {said}", advice))
+        found = str(error) if isinstance(error, NoTablesError) else f"{shown}: {error}"  # which names the store itself
+        return Store(uri, checked(PROBLEM, found, advice))
     if isinstance(said, Check):
         return Store(uri, said)
     return _counted(uri, shown, said)
@@ -86,7 +90,7 @@ def _file_store(folder: Path, shown: str) -> Check | None:
     checked = partial(Check, "store", PROBLEM)
     if not MLFLOW_ALLOW_FILE_STORE.get():
         advice = "moves it into a database; MLFLOW_ALLOW_FILE_STORE=true in the environment opens it as it is"
-        target = f"sqlite:///{folder.absolute().parent / 'mlflow.db'}"
+        target = address.of_file(folder.absolute().parent / "mlflow.db")
         command = shlex.join(["mlflow", "migrate-filestore", "--source", str(folder), "--target", target])
         return checked(
             f"{shown} is a store of files, which MLflow {version('mlflow')} no longer opens", advice, command
@@ -114,7 +118,7 @@ def _within(seconds: float, work: Callable[[], T]) -> T:
     if failed:
         raise failed[0]
     if not done:
-        raise FATrackError(f"no answer within {seconds:g} s")
+        raise _NoAnswerError(f"no answer within {seconds:g} s")
     return done[0]
 
 
@@ -163,9 +167,9 @@ def _counted(uri: str, shown: str, said: str) -> Store:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     try:
         snapshot = _within(READ, lambda: open_source(uri, lambda _: None).snapshot(None))
+    except _NoAnswerError:
+        return Store(uri, checked(WARNING, f"{shown}{more}: it answers, but did not list its runs within {READ} s"))
     except FATrackError as error:
-        if "no answer within" in str(error):
-            return Store(uri, checked(WARNING, f"{shown}{more}: it answers, but did not list its runs within {READ} s"))
         advice = "if it asks for a login, set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         return Store(uri, checked(PROBLEM, f"{shown}{more}: {error}", advice))
     runs = snapshot.runs

@@ -19,7 +19,7 @@ from fa_tracking.tracking import address
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-    from fa_tracking.results.export.sources import Snapshot
+    from fa_tracking.results.export.source import Snapshot
 
 SCARCE, FULL = 2e9, 2e8
 """Free bytes below which a disk is a warning, and a problem."""

@@ -4,13 +4,12 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
-from urllib.parse import quote
 
 import click
 from click.shell_completion import CompletionItem
 
 from fa_tracking import catalogue
+from fa_tracking.tracking import address
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -80,11 +79,10 @@ def _of_database(context: click.Context) -> list[tuple[str, str]]:
 
 
 def _of_store(context: click.Context) -> list[tuple[str, str]]:
-    uri = context.params.get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    path = Path(uri.partition("sqlite:///")[2])
-    if not path.is_file():
+    path = address.file(address.given(context.params.get("tracking_uri")) or address.DEFAULT)
+    if path is None or not path.is_file():
         return []
-    with sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=0.2) as connection:
+    with sqlite3.connect(address.opened_by_sqlite(path, "ro"), uri=True, timeout=0.2) as connection:
         return connection.execute(IN_STORE).fetchall()
 
 

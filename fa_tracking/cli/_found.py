@@ -31,7 +31,7 @@ group by all order by method, penalty, is_control
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellScores:
     """A cell over its seeds: means of accuracy, margin and stability, medians of growth and gradient norm.
 
     Attributes:
@@ -58,13 +58,13 @@ class Cell:
         return f"{self.method}{f' λ={self.penalty:g}' if self.penalty else ''}{' control' if self.is_control else ''}"
 
 
-def cells(connection: "DuckDBPyConnection", experiment: str, digests: Collection[str]) -> list[Cell]:
+def cells(connection: "DuckDBPyConnection", experiment: str, digests: Collection[str]) -> list[CellScores]:
     """The cells of an experiment's finished runs that have one of these configs."""
     found = run_sql(connection, CELLS, {"experiment": experiment, "digests": [*digests]})
-    return [Cell(*row) for row in found.fetchall()]
+    return [CellScores(*row) for row in found.fetchall()]
 
 
-def table(found: list[Cell], room: int) -> str:
+def table(found: list[CellScores], room: int) -> str:
     """A row a cell, in ``room`` columns of text."""
     columns = ("runs", "accuracy", "(a)_growth", "(b)_‖g‖", "(c)_cosine", "(d)_margin_pp", "verdicts")
     rows = [
@@ -79,7 +79,7 @@ def table(found: list[Cell], room: int) -> str:
     return text_table(columns, rows, room, "fa-track query cross_seed")
 
 
-def sentences(found: list[Cell]) -> tuple[str, str]:
+def sentences(found: list[CellScores]) -> tuple[str, str]:
     """What became of DFA, and of BP and DFA with the penalty, as the numbers say it."""
     by_name = {cell.name: cell for cell in found}
     of = {(cell.method, bool(cell.penalty)): cell for cell in by_name.values() if not cell.is_control}
@@ -93,7 +93,7 @@ def sentences(found: list[Cell]) -> tuple[str, str]:
     return f"{first}.", f"{_said('BP', bp)}; {_said('DFA with the penalty', helped)}."
 
 
-def _said(name: str, cell: Cell | None) -> str:
+def _said(name: str, cell: CellScores | None) -> str:
     """How far a cell has come, and what its verdicts are."""
     if cell is None:
         return f"{name} was not run"
@@ -104,7 +104,7 @@ def _said(name: str, cell: Cell | None) -> str:
     return f"{reached} and is {_verdicts(cell)}"
 
 
-def _verdicts(cell: Cell) -> str:
+def _verdicts(cell: CellScores) -> str:
     fired = [f"({letter}) on {k}" for letter, k in zip(LETTERS, cell.fired, strict=True) if k]
     said = {
         f"trustworthy on {cell.trustworthy}": cell.trustworthy,
@@ -116,7 +116,7 @@ def _verdicts(cell: Cell) -> str:
     return counts + seeds + (f", by {', '.join(fired)}" if fired else "")
 
 
-def _counted(cell: Cell) -> str:
+def _counted(cell: CellScores) -> str:
     rest = cell.n - cell.trustworthy - cell.flagged
     fired = " ".join(f"{letter}×{k}" for letter, k in zip(LETTERS, cell.fired, strict=True) if k)
     marks = {"✓": cell.trustworthy, "⚑": cell.flagged, "?": rest}

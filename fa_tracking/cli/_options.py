@@ -10,7 +10,7 @@ import click
 from fa_tracking import executors
 from fa_tracking.cli import _complete
 from fa_tracking.cli._show import say
-from fa_tracking.errors import InvalidError
+from fa_tracking.errors import InvalidError, reason_of
 from fa_tracking.executors import Needs
 from fa_tracking.protocol import diagnostics
 from fa_tracking.results.database import DEFAULT_DATABASE
@@ -28,7 +28,7 @@ def as_usage(error: "ValidationError", options: Mapping[str, str] | None = None)
     """
     first = error.errors()[0]
     if not first["loc"]:
-        return click.UsageError(f"{first['msg'].removeprefix('Value error, ')}.")
+        return click.UsageError(f"{reason_of(first)}.")
     return click.BadParameter(
         f"{first['msg']}, got {first['input']!r}.",
         param_hint=(options or {}).get(str(first["loc"][0]), str(first["loc"][0])),

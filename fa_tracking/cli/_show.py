@@ -99,10 +99,8 @@ def _asked(words: Sequence[str]) -> list[str]:
 
 
 def _command(words: Sequence[str]) -> click.Command:
-    """The command, or subcommand, that ``words`` begin with."""
-    from fa_tracking.cli import main
-
-    found: click.Command = main
+    """The command, or subcommand, of the program that runs that ``words`` begin with."""
+    found = click.get_current_context().find_root().command
     for word in words:
         inner = found.get_command(click.Context(found), word) if isinstance(found, click.Group) else None
         if inner is None:

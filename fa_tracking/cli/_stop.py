@@ -8,6 +8,8 @@ from types import FrameType
 
 import click
 
+from fa_tracking.cli._show import say
+
 STOPPED = 130
 """Its exit code, as a shell has it: 128 and the number of the signal."""
 
@@ -36,8 +38,6 @@ def noticed() -> Iterator[Callable[[], bool]]:
 @contextmanager
 def going_on(next_command: Callable[[], str], where: Callable[[], str] = str) -> Iterator[None]:
     """On Ctrl-C inside, say ``stopped`` and ``where``, and the command that goes on; then the command ends."""
-    from fa_tracking.cli._show import say
-
     try:
         yield
     except KeyboardInterrupt:

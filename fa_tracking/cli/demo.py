@@ -68,13 +68,13 @@ def _demo(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     from fa_tracking.publishing.summary import log_summary
     from fa_tracking.results.database import connect
     from fa_tracking.results.export.export import export
-    from fa_tracking.tracking import names
+    from fa_tracking.tracking import address, names
     from fa_tracking.trainers.options import RunOptions, Stacking
     from fa_tracking.trainers.study import grid
 
     began = time.monotonic()
     chosen, needs = grid.load(STUDY), Needs(jobs=jobs)
-    short = grid.told_apart(chosen.cells())
+    short = grid.told_apart(chosen.configs())
     say(wrapped(f"[1/4] train: {chosen.title}", 6, ROOM))
     if not run_study(chosen, needs, RunOptions(), tracking_uri, "local", Stacking(STACK)):
         raise click.ClickException("some runs failed; run `fa-track demo` again to train only those")
@@ -98,7 +98,7 @@ def _demo(jobs: int, output: Path, db: str, tracking_uri: str | None) -> None:
     for sentence in _found.sentences(found):
         click.echo(wrapped(sentence, room=ROOM))
     say(f"\ndone in {time.monotonic() - began:.0f} s; next, to type:")
-    opened = "" if mlflow_ui(tracking_uri).startswith("open ") else ", at http://127.0.0.1:5000"
+    opened = "" if tracking_uri and address.is_server(tracking_uri) else f", at {address.UI}"
     experiment = ("--experiment", chosen.experiment)
     for command_line, why in (
         (mlflow_ui(tracking_uri), f"every run with its verdict{opened}"),

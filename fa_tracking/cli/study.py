@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fa_tracking.tracking.abort import Abort
     from fa_tracking.trainers.options import Most, RunOptions, Stacking
     from fa_tracking.trainers.study.grid import RunConfig, Study
-    from fa_tracking.trainers.study.schedule import Cell
+    from fa_tracking.trainers.study.schedule import StudyRun
 
 ORDER = 2.5
 
@@ -71,13 +71,13 @@ def list_cells(name: str | None, reduced: bool, form: str, tracking_uri: str | N
         say_next("study", "list", "NAME", why="its runs")
         return
     chosen = _study(name, reduced)
-    found = schedule.cells(chosen, tracking_uri)
+    found = schedule.runs(chosen, tracking_uri)
     if form == "json":
         rows = [{**asdict(c.held), "params": asdict(c.config)} for c in found]
         click.echo(json.dumps(rows, indent=2))
-    for cell in () if form == "json" else found:
-        elsewhere = f" (in {cell.held.experiment})" if cell.held.experiment != chosen.experiment else ""
-        click.echo(printable(f"{cell.held.state:<8} {grid.describe(cell.config)}{elsewhere}"))
+    for run in () if form == "json" else found:
+        elsewhere = f" (in {run.held.experiment})" if run.held.experiment != chosen.experiment else ""
+        click.echo(printable(f"{run.held.state:<8} {grid.describe(run.config)}{elsewhere}"))
     say(f"{_counts(found)}; experiment {chosen.experiment}")
     _say_next(found, name, reduced)
 
@@ -95,7 +95,7 @@ def status(name: str, reduced: bool, tracking_uri: str | None) -> None:
     """
     from fa_tracking.trainers.study import schedule
 
-    found = schedule.cells(_study(name, reduced), tracking_uri)
+    found = schedule.runs(_study(name, reduced), tracking_uri)
     click.echo(_counts(found))
     _say_next(found, name, reduced)
 
@@ -155,7 +155,7 @@ def run(
         whole = run_study(chosen, needs, options, tracking_uri, executor, Stacking(stack, compiled))
     from fa_tracking.trainers.study import schedule  # not sooner: `run_study` has something to start before it
 
-    _say_audits(schedule.cells(chosen, tracking_uri))
+    _say_audits(schedule.runs(chosen, tracking_uri))
     if not whole:
         raise click.exceptions.Exit(1)
 
@@ -175,8 +175,8 @@ def run_study(
         local.start("fa_tracking.trainers.study.worker")  # before what takes seconds to import here
     from fa_tracking.trainers.study import grid, held, schedule
 
-    before = schedule.cells(chosen, tracking_uri)
-    name = grid.told_apart([cell.config for cell in before])
+    before = schedule.runs(chosen, tracking_uri)
+    name = grid.told_apart([run.config for run in before])
     say(f"{chosen.experiment}: {_counts(before)}")
     if stacking.compiled:
         say("--compile: torch.compile is tried once before the first run; this takes some seconds")
@@ -208,7 +208,7 @@ def run_study(
             finished,
             trained if bar_is_drawn() else None,
         )
-    say(f"{chosen.experiment}: {_counts(schedule.cells(chosen, tracking_uri))}")
+    say(f"{chosen.experiment}: {_counts(schedule.runs(chosen, tracking_uri))}")
     return not problems
 
 
@@ -223,20 +223,20 @@ def _study(name: str, reduced: bool) -> "Study":
     return smaller
 
 
-def _say_next(found: "list[Cell]", name: str, reduced: bool) -> None:
+def _say_next(found: "list[StudyRun]", name: str, reduced: bool) -> None:
     from fa_tracking.trainers.study.held import ABORTED, DONE
 
-    if all(cell.held.state in (DONE, ABORTED) for cell in found):
+    if all(run.held.state in (DONE, ABORTED) for run in found):
         _say_audits(found)
     else:
         say_next("study", "run", name, *(["--reduced"] if reduced else []), why="trains the missing runs")
 
 
-def _say_audits(found: "list[Cell]") -> None:
-    for experiment in sorted({cell.held.experiment for cell in found if cell.held.run_id}):
+def _say_audits(found: "list[StudyRun]") -> None:
+    for experiment in sorted({run.held.experiment for run in found if run.held.run_id}):
         say_next("audit", "--experiment", experiment)
 
 
-def _counts(cells: "list[Cell]") -> str:
-    counts = Counter(cell.held.state for cell in cells)
+def _counts(runs: "list[StudyRun]") -> str:
+    counts = Counter(run.held.state for run in runs)
     return ", ".join(f"{n} {state}" for state, n in counts.items())

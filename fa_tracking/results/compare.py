@@ -71,7 +71,7 @@ order by run_id, key
 
 
 @dataclass(frozen=True)
-class Cell:
+class ComparedCell:
     """The runs that a selection names: one value a seed, repeated runs of a seed averaged.
 
     Attributes:
@@ -91,8 +91,8 @@ class Comparison:
     """Two cells and their difference; None where their seeds allow none."""
 
     metric: str
-    a: Cell
-    b: Cell
+    a: ComparedCell
+    b: ComparedCell
     difference: Difference | None
     also_differ: tuple[str, ...]
     p_holm: float | None = None
@@ -174,7 +174,7 @@ def compare(
     return Comparison(metric, first, second, found, tuple(key for key in differing if key not in named))
 
 
-def _cell_of(connection: "DuckDBPyConnection", metric: str, text: str, experiment: str | None) -> Cell:
+def _cell_of(connection: "DuckDBPyConnection", metric: str, text: str, experiment: str | None) -> ComparedCell:
     conditions = [[key, value] for key, value in _parse(text)]
     params = {"metric": metric, "experiment": experiment, "conditions": conditions}
     rows = run_sql(connection, SELECTED, params).fetchall()
@@ -207,7 +207,7 @@ def _cell_of(connection: "DuckDBPyConnection", metric: str, text: str, experimen
     for seed, value in logged:
         by_seed.setdefault(seed, []).append(value)
     values = {seed: _mean([v for v in found if math.isfinite(v)]) for seed, found in by_seed.items()}
-    return Cell(text, tuple(runs), values, summarise(list(values.values())), dict(left_out))
+    return ComparedCell(text, tuple(runs), values, summarise(list(values.values())), dict(left_out))
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -253,7 +253,7 @@ def _unquoted(text: str) -> str:
     return str(json.loads(text)) if text.startswith('"') else text.strip(cells.BLANKS)
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: ComparedCell) -> str:
     s = cell.summary
     out = {**cell.left_out, **({"without a finite value": s.n_diverged} if s.n_diverged else {})}
     diverged = f"; left out: {_left_out(out)}" if out else ""

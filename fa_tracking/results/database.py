@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking import catalogue
-from fa_tracking.errors import FATrackError, UsageError, first_line, meant, no_such
+from fa_tracking.errors import FATrackError, StatementError, UsageError, first_line, meant, no_such
 from fa_tracking.results.foreign import opened, shut_off
 from fa_tracking.results.views import create_views
 
@@ -130,10 +130,8 @@ def ask(connection: "DuckDBPyConnection", query: Query, experiment: str | None) 
         experiment = experiment or only_experiment(connection)
         refuse_unknown(connection, experiment)
         return run_sql(connection, query.sql, {"experiment": experiment})
-    except UsageError as error:
-        if str(error).startswith("SQL: "):  # the catalogue's own SQL is right: the database is another
-            raise UsageError(f"{_what_else(connection)}; the query {query.name!r} does not fit: {error}") from error
-        raise
+    except StatementError as error:  # the catalogue's own SQL is right: the database is another
+        raise UsageError(f"{_what_else(connection)}; the query {query.name!r} does not fit: {error}") from error
 
 
 def only_experiment(connection: "DuckDBPyConnection") -> str:
@@ -199,19 +197,19 @@ def run_sql(connection: "DuckDBPyConnection", sql: str, params: Mapping[str, Any
     """The answer to one SQL statement.
 
     Raises:
-        UsageError: the statement is wrong, or would write.
+        StatementError: the statement is wrong, or would write.
         FATrackError: it failed while it ran.
     """
     with sql_errors():
         statements = connection.extract_statements(sql)
         if len(statements) != 1:
-            raise UsageError("SQL: give one statement at a time")
+            raise StatementError("SQL: give one statement at a time")
         writes = {statements[0].type.name} & WRITES or _words(sql) & WRITING
         if writes:  # also where the tables are views over files, which a `copy` inside a `with` could reach
-            raise UsageError(f"SQL: {min(writes).lower()}: the database is read-only")
+            raise StatementError(f"SQL: {min(writes).lower()}: the database is read-only")
         relation = connection.sql(sql, params=dict(params)) if params else connection.sql(sql)
         if relation is None:
-            raise UsageError("SQL: the statement gives no rows; the database is read-only")
+            raise StatementError("SQL: the statement gives no rows; the database is read-only")
         return relation
 
 
@@ -234,7 +232,7 @@ def sql_errors() -> Iterator[None]:
     try:
         yield
     except (duckdb.ProgrammingError, duckdb.PermissionException, duckdb.DataError) as error:
-        raise UsageError(f"SQL: {first_line(error)}") from error
+        raise StatementError(f"SQL: {first_line(error)}") from error
     except duckdb.Error as error:
         raise FATrackError(f"SQL: {first_line(error)}") from error
 

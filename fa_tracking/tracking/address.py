@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import quote, unquote_plus, urlsplit, urlunsplit
 from urllib.request import url2pathname
 from uuid import uuid4
 
@@ -18,6 +18,10 @@ PASSWORD = re.compile(r"^([^:/]+://[^:/@]*):[^@]*@(?:[^/?@]*@)*")
 """Of a database's address, where it may hold any letter but an @, as SQLAlchemy reads it."""
 SECRET = ("pass", "pwd", "secret", "token", "credential", "apikey", "api_key", "access_key", "odbc_connect")
 """Parts of the names in an address's query whose values are shown to nobody."""
+DEFAULT = "sqlite:///mlflow.db"
+"""MLflow's store where none is named and there is no folder ``mlruns``: a file of the folder that one stands in."""
+UI = "http://127.0.0.1:5000"
+"""Where ``mlflow ui`` answers."""
 DATABRICKS = ("databricks", "databricks-uc", "uc")
 """Addresses without a `://` that are no folders."""
 
@@ -25,6 +29,11 @@ DATABRICKS = ("databricks", "databricks-uc", "uc")
 def given(tracking_uri: str | None) -> str | None:
     """``tracking_uri``, else MLFLOW_TRACKING_URI; None where MLflow alone knows its default."""
     return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
+def of_file(path: Path) -> str:
+    """The address of a SQLite store in a file."""
+    return f"sqlite:///{path}"
 
 
 def scheme(uri: str) -> str:
@@ -68,8 +77,17 @@ def file(uri: str) -> Path | None:
     name = parsed(uri).database
     if name and name.startswith("file:"):
         path = url2pathname(name.removeprefix("file:").removeprefix("//"))
-        raise UsageError(f"{uri} names its file as {name}: write it as a path alone, sqlite:///{path}")
+        raise UsageError(f"{uri} names its file as {name}: write it as a path alone, {of_file(Path(path))}")
     return None if name in (None, "", ":memory:") else Path(str(name))
+
+
+def opened_by_sqlite(path: Path, mode: str) -> str:
+    """A file's address as SQLite itself takes it, in whatever folder.
+
+    Args:
+        mode: ``rw``, which can undo what a killed writer has left half written, or ``ro``; neither makes a new file.
+    """
+    return f"file:{quote(str(path.absolute()))}?mode={mode}"
 
 
 def folder(uri: str) -> Path | None:
@@ -104,6 +122,19 @@ def artifact_location(uri: str) -> str | None:
     if is_shared(uri) or url2pathname(str(here)) == str(here):
         return None
     return (here / uuid4().hex).as_uri()
+
+
+def ui(uri: str) -> str | None:
+    """Where MLflow's UI over a store answers, without a login; None: it is no store, as its address is a plain path."""
+    if not is_server(uri):
+        return UI if "://" in uri else None
+    return bare(uri)
+
+
+def bare(uri: str) -> str:
+    """A server's address without a login, query and last slash."""
+    parts = urlsplit(uri)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
 
 
 def absolute(uri: str) -> str:

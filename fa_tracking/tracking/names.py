@@ -1,4 +1,6 @@
-"""Every name that stands in MLflow. Nowhere else is one spelled."""
+"""Every name that stands in MLflow. Nowhere else is one spelled, but the two params that ``cells`` reads together."""
+
+from fa_tracking.cells import FROZEN_BLOCKS, TRAINABLE_BLOCKS
 
 PARAMS = (
     "method",
@@ -24,14 +26,10 @@ PARAMS = (
     "penalty",
     "credit_normalisation",
     "credit_index",
-    "trainable_blocks",
+    TRAINABLE_BLOCKS,
     "augmentation",
 )
 """The standard params. All but ``seed`` make the cell; a group over seeds is a cell."""
-TRAINABLE_BLOCKS = "trainable_blocks"
-"""The standard param that says how many blocks are trained, the last ones; 0 is the frozen control."""
-FROZEN_BLOCKS = "frozen_blocks"
-"""What runs of version 0.1 log in its place, and any loop may: ``True`` is ``trainable_blocks=0``."""
 OFTEN_CALLED = {
     "method": ("rule", "algorithm", "learning_rule", "training_method"),
     "architecture": ("arch", "model", "network", "net", "backbone"),

@@ -1,8 +1,13 @@
 """Says which process writes a run, and whether it still runs."""
 
 import os
+import re
 import socket
 import sys
+
+NUMBER = re.compile("[0-9]{1,10}")
+MOST = 2**31 - 1
+"""The highest number of a process that any system gives."""
 
 
 def this() -> str:
@@ -31,10 +36,38 @@ def is_alive(process: str) -> bool:
     host, _, pid = process.rpartition(":")
     if not is_here(process):
         return bool(host)
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, OverflowError, ProcessLookupError):
-        return False
-    except PermissionError:
+    return NUMBER.fullmatch(pid) is not None and 0 < int(pid) <= MOST and _runs(int(pid))
+
+
+if sys.platform == "win32":
+    import ctypes
+    from ctypes import wintypes
+
+    _SYNCHRONIZE, _WAIT_TIMEOUT, _ACCESS_DENIED = 0x00100000, 0x102, 5
+
+    def _runs(pid: int) -> bool:
+        # not by os.kill: whatever signal it is given, on Windows it ends the process
+        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+        kernel.OpenProcess.argtypes = (wintypes.DWORD, wintypes.BOOL, wintypes.DWORD)
+        kernel.OpenProcess.restype = wintypes.HANDLE
+        kernel.WaitForSingleObject.argtypes = (wintypes.HANDLE, wintypes.DWORD)
+        kernel.WaitForSingleObject.restype = wintypes.DWORD
+        kernel.CloseHandle.argtypes = (wintypes.HANDLE,)
+        handle = kernel.OpenProcess(_SYNCHRONIZE, False, pid)
+        if not handle:
+            return ctypes.get_last_error() == _ACCESS_DENIED
+        try:
+            return bool(kernel.WaitForSingleObject(handle, 0) == _WAIT_TIMEOUT)  # one that has ended does not let wait
+        finally:
+            kernel.CloseHandle(handle)
+
+else:
+
+    def _runs(pid: int) -> bool:
+        try:
+            os.kill(pid, 0)
+        except PermissionError:
+            return True
+        except ProcessLookupError:
+            return False
         return True
-    return True

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from fa_tracking.errors import FATrackError, UsageError
+from fa_tracking.errors import FATrackError, NoTablesError, UsageError
 from fa_tracking.tracking import _mlflow_compat, address
 
 if TYPE_CHECKING:
@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
 
 import sqlite3
-from urllib.parse import quote
 
 VERSIONS = "alembic_version"
 VERSION = f"select version_num from {VERSIONS}"
@@ -92,7 +91,7 @@ def _is_begun(uri: str) -> bool:
 def _version(uri: str, found: list[str], tables: frozenset[str]) -> str:
     if len(found) != 1 or not tables >= OF_MLFLOW:
         shown = address.without_password(uri)
-        raise FATrackError(f"{shown} holds no tables of MLflow's: give the --tracking-uri of a store")
+        raise NoTablesError(f"{shown} holds no tables of MLflow's: give the --tracking-uri of a store")
     return found[0]
 
 
@@ -106,8 +105,7 @@ def _of_sqlite(uri: str) -> tuple[list[str], frozenset[str]]:
     if path is None or not path.is_file():
         raise UsageError(f"there is no store {path or uri}")
     try:
-        # not read-only, so that what a killed writer has left half written can be undone
-        connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=rw", timeout=60, uri=True)
+        connection = sqlite3.connect(address.opened_by_sqlite(path, "rw"), timeout=60, uri=True)
         try:
             tables = frozenset(str(name) for (name,) in connection.execute(TABLES))
             return [str(found) for (found,) in connection.execute(VERSION)] if VERSIONS in tables else [], tables

@@ -45,7 +45,7 @@ def inputs() -> st.SearchStrategy[bytes]:
 def feed(value: bytes, folder: Path) -> None:
     (folder / "s.yaml").write_bytes(value)
     found = grid.load("s.yaml")
-    for config in found.cells():
+    for config in found.configs():
         grid.describe(config)
     if found.reduced:
-        found.smaller().cells()
+        found.smaller().configs()

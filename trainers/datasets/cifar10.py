@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fa_tracking.trainers.data import Split, torchvision_split
+from fa_tracking.trainers.split import Split, torchvision_split
 
 FILES = "cifar-10-batches-py"
 

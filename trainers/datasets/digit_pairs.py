@@ -7,8 +7,8 @@ stands above the other.
 import numpy as np
 import torch
 
-from fa_tracking.trainers.data import Split
 from fa_tracking.trainers.datasets import digits
+from fa_tracking.trainers.split import Split
 
 IMAGE = (1, 16, 8)
 PAIRS = {"train": 20_000, "test": 4_000}

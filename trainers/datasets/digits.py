@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fa_tracking.trainers.data import Split
+from fa_tracking.trainers.split import Split
 
 IMAGE = (1, 8, 8)
 

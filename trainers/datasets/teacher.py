@@ -12,7 +12,7 @@ two matrices a block, ReLU in the place of φ_α, and no LayerNorm, so no studen
 import numpy as np
 import torch
 
-from fa_tracking.trainers.data import Split
+from fa_tracking.trainers.split import Split
 
 IMAGE = (1, 8, 8)
 TEACHER = {"train": 20_000, "test": 4_000, "features": 64, "width": 128, "depth": 4, "classes": 10}

@@ -1,8 +1,8 @@
-"""Many cells as one program: the parameters of S cells side by side, (S, …), one forward and one backward pass for all.
+"""Many learners as one program: parameters side by side, (S, …) of S learners, one forward and backward pass for all.
 
-The forward pass is ``torch.func.vmap`` over the cells' own code; autograd runs outside of it, once, over what every
-cell sends back. A cell's own tensors are views of the stack's, so its optimizer, its checkpoint, its training state and
-its credit are those of a cell that trains alone.
+The forward pass is ``torch.func.vmap`` over the learners' own code; autograd runs outside of it, once, over what every
+learner sends back. A learner's own tensors are views of the stack's, so its optimizer, its checkpoint, its training
+state and its credit are those of a learner that trains alone.
 """
 
 import math
@@ -19,8 +19,8 @@ from fa_tracking.protocol.outputs import error_of
 from fa_tracking.protocol.tokens import Reading
 from fa_tracking.protocol.tokens import reading as read_of
 from fa_tracking.protocol.undisturbed import evaluation_mode
-from fa_tracking.trainers.cell import Cell
 from fa_tracking.trainers.feedback import OwnWeights
+from fa_tracking.trainers.learner import Learner
 from fa_tracking.trainers.method import LearningRule, Penalty, Signals, send
 from fa_tracking.trainers.model import BlockModel
 from fa_tracking.trainers.recipe import clip, clipped_parts
@@ -32,7 +32,7 @@ UNRECORDED = 30
 
 
 class _Both(nn.Module):
-    """A cell as one module, whose tensors can be exchanged together."""
+    """A learner as one module, whose tensors can be exchanged together."""
 
     def __init__(self, model: BlockModel, rule: LearningRule) -> None:
         super().__init__()
@@ -43,10 +43,10 @@ class _Both(nn.Module):
 
 
 class Stack:
-    """S cells whose networks and rules have the same shapes; with ``close`` each gets tensors of its own again."""
+    """S learners whose networks and rules have the same shapes; with ``close`` each gets tensors of its own again."""
 
-    def __init__(self, cells: Sequence[Cell], compiled: bool = False) -> None:
-        """Move the tensors of each cell's network, rule and optimizer into the stack's.
+    def __init__(self, learners: Sequence[Learner], compiled: bool = False) -> None:
+        """Move the tensors of each learner's network, rule and optimizer into the stack's.
 
         Args:
             compiled: whether ``torch.compile`` makes programs of the step and the evaluations (see ``Recorded``).
@@ -54,26 +54,26 @@ class Stack:
         Raises:
             ValueError: a rule cannot be stacked.
         """
-        if not all(cell.rule.can_stack() for cell in cells):
-            raise ValueError(f"{type(cells[0].rule).__module__} cannot be stacked")
-        self._cells = [_Both(cell.model, cell.rule) for cell in cells]
-        self._template = self._cells[0]
+        if not all(learner.rule.can_stack() for learner in learners):
+            raise ValueError(f"{type(learners[0].rule).__module__} cannot be stacked")
+        self._learners = [_Both(learner.model, learner.rule) for learner in learners]
+        self._template = self._learners[0]
         self._tensors = {name: _side_by_side(each) for name, each in self._by_name()}
         of = {id(each[0]): self._tensors[name] for name, each in self._by_name()}
         followers = self._template.rule.followers(self._template.model)
         self._parts = [[of[id(p)] for p in part] for part in clipped_parts(self._template.model)]
         self._followers = [(of[id(follower)], of[id(leader)]) for follower, leader in followers]
-        self._optimizer = StackedOptimizer([cell.optimizer for cell in cells], of)
+        self._optimizer = StackedOptimizer([learner.optimizer for learner in learners], of)
         self._step = Recorded(self._gradients, compiled)
         self._logits = Recorded(self._read_out, compiled, UNRECORDED)
         self.states = Recorded(self._shown, compiled, UNRECORDED)
 
     def set_rates(self) -> None:
-        """Take over the learning rate that each cell's optimizer has now."""
+        """Take over the learning rate that each learner's optimizer has now."""
         self._optimizer.set_rates()
 
     def train_step(self, x: Tensor, y: Tensor, penalty: Penalty, clip_norm: float = math.inf) -> tuple[Tensor, Tensor]:
-        """One step of every cell on its own batch: x (S, B, …), y (S, B), penalty of all cells or (S,).
+        """One step of every learner on its own batch: x (S, B, …), y (S, B), penalty of all learners or (S,).
 
         Returns:
             The mean loss (S,) and the logits (S, B, classes), detached.
@@ -81,27 +81,27 @@ class Stack:
         loss, logits, grads = self._step(self._values(), x, y, penalty)
         for tensor, grad in zip(self._tensors.values(), grads, strict=True):
             tensor.grad = grad
-        clip(self._parts, clip_norm, len(self._cells))
+        clip(self._parts, clip_norm, len(self._learners))
         for follower, leader in self._followers:
             follower.grad = leader.grad
         self._optimizer.step()
         return loss, logits
 
     def logits(self, x: Tensor) -> Tensor:
-        """(S, B, classes) of inputs (B, …) that all cells see, in evaluation mode; until the next call."""
+        """(S, B, classes) of inputs (B, …) that all learners see, in evaluation mode; until the next call."""
         found: Tensor = self._logits(self._values(), x)
         return found
 
     def captures(self, batches: Sequence[tuple[Tensor, Tensor]]) -> list[list[Capture]]:
-        """What the protocol's batches show of each cell: one forward and one backward pass a batch for all of them."""
-        seen: list[list[Capture]] = [[] for _ in self._cells]
-        read: list[Reading | None] = [None for _ in self._cells]
+        """What the protocol's batches show of each learner: one forward and one backward pass per batch for all."""
+        seen: list[list[Capture]] = [[] for _ in self._learners]
+        read: list[Reading | None] = [None for _ in self._learners]
         for x, y in batches:
             logits, hidden, errors, grads = kept(self.states(self._values(), x, y))
-            for cell, captures in enumerate(seen):
-                states, slopes = [h[cell] for h in hidden], [g[cell] for g in grads]
-                reading = read[cell] = read[cell] or read_of(states, slopes)
-                captures.append(reduced(Passed(x, y, logits[cell], errors[cell]), states, slopes, reading))
+            for learner, captures in enumerate(seen):
+                states, slopes = [h[learner] for h in hidden], [g[learner] for g in grads]
+                reading = read[learner] = read[learner] or read_of(states, slopes)
+                captures.append(reduced(Passed(x, y, logits[learner], errors[learner]), states, slopes, reading))
         return seen
 
     def _values(self) -> list[Tensor]:
@@ -133,7 +133,7 @@ class Stack:
     def _shown(
         self, values: Sequence[Tensor], x: Tensor, y: Tensor
     ) -> tuple[Tensor, list[Tensor], Tensor, Sequence[Tensor]]:
-        """Logits, h_0 … h_L, e and g_0 … g_L of all cells, (S, B, …) each."""
+        """Logits, h_0 … h_L, e and g_0 … g_L of all learners, (S, B, …) each."""
         inputs = x.detach().requires_grad_()
         with evaluation_mode(self._template.model), torch.enable_grad():
             logits, hidden = vmap(self._call(_hidden), in_dims=(0, None))(self._leaves(values), inputs)
@@ -142,7 +142,7 @@ class Stack:
         return logits.detach(), [h.detach() for h in hidden], errors, grads
 
     def close(self) -> None:
-        """Each cell's tensors are its own again."""
+        """Each learner's tensors are its own again."""
         for _, each in self._by_name():
             for tensor in each:
                 tensor.data = tensor.data.clone()
@@ -156,7 +156,7 @@ class Stack:
         return call
 
     def _by_name(self) -> Iterator[tuple[str, list[Tensor]]]:
-        own = [dict(each.named_parameters()) | dict(each.named_buffers()) for each in self._cells]
+        own = [dict(each.named_parameters()) | dict(each.named_buffers()) for each in self._learners]
         for name in own[0]:
             yield name, [tensors[name] for tensors in own]
 

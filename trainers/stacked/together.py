@@ -1,4 +1,4 @@
-"""Trains cells that differ in seed, penalty, learning rate or weight decay alone as one stack (see ``stack.py``).
+"""Trains learners that differ in seed, penalty, learning rate or weight decay alone as one stack (see ``stack.py``).
 
 Each has its own data order, optimizer, run in MLflow and end. One that fails leaves the stack; one that diverges leaves
 it and goes on by itself, as it would have without the others.
@@ -17,8 +17,8 @@ from fa_tracking import catalogue
 from fa_tracking.tracking.run import TrackedRun
 from fa_tracking.trainers import data, methods
 from fa_tracking.trainers.augmentation import AUGMENTATIONS
-from fa_tracking.trainers.cell import Cell, cell_of
 from fa_tracking.trainers.config import RunConfig
+from fa_tracking.trainers.learner import Learner, learner_of
 from fa_tracking.trainers.loop import EVALUATION_CHUNK, Met, begin_epoch
 from fa_tracking.trainers.method import Penalty
 from fa_tracking.trainers.options import DEFAULTS, RunOptions
@@ -27,10 +27,10 @@ from fa_tracking.trainers.running import Probe, Running, train_on
 from fa_tracking.trainers.stacked.stack import Stack
 
 FREE = {"seed": 0, "penalty": 0.0, "lr": 1e-3, "weight_decay": 0.0}
-"""What cells of a stack may differ in, and any value of it."""
+"""What learners of a stack may differ in, and any value of it."""
 
 WIDEST_ON_CPU = 64
-"""Beyond it a stack gains less than a fifth, for the memory of all its cells (``benchmarks/stack.py``)."""
+"""Beyond it a stack gains less than a fifth, for the memory of all its learners (``benchmarks/stack.py``)."""
 
 Opened = Callable[[], AbstractContextManager[TrackedRun]]
 
@@ -64,7 +64,7 @@ def _split(group: list[RunConfig], size: int) -> Iterator[list[RunConfig]]:
 
 
 def pays(config: RunConfig, device: str) -> bool:
-    """Whether such cells train faster in a stack: on a GPU always; on a CPU where the products are small."""
+    """Whether such learners train faster in a stack: on a GPU always; on a CPU where the products are small."""
     return not device.startswith("cpu") or config.width <= WIDEST_ON_CPU
 
 
@@ -74,7 +74,7 @@ def train_together(
     options: RunOptions = DEFAULTS,
     compiled: bool = False,
 ) -> list[Exception | None]:
-    """Train the cells of one stack from their beginning; what ended each of them, None where it came to its end.
+    """Train the learners of one stack from their beginning; what ended each of them, None where it came to its end.
 
     Args:
         compiled: whether ``torch.compile`` makes a program of the stack's step.
@@ -86,10 +86,10 @@ def train_together(
         member = _Member()
         members.append(member)
         with member.own_failures():
-            cell = cell_of(order.config, dataset, options.device)
-            probe = probe or Probe.of(cell, on_device)
+            learner = learner_of(order.config, dataset, options.device)
+            probe = probe or Probe.of(learner, on_device)
             run = member.resources.enter_context(order.opened())
-            member.running = Running.of(cell, on_device, probe, run, options)
+            member.running = Running.of(learner, on_device, probe, run, options)
     try:
         if probe:
             _epochs(members, on_device, probe, compiled)
@@ -106,7 +106,7 @@ def train_together(
 
 
 class _Member:
-    """A cell of a stack: its run, and how it ended.
+    """A learner of a stack: its run, and how it ended.
 
     Attributes:
         epoch: the last one that it has behind it.
@@ -127,7 +127,7 @@ class _Member:
 
     @contextmanager
     def own_failures(self) -> Iterator[None]:
-        """What fails inside ends this cell's run and no other's."""
+        """What fails inside ends this learner's run and no other's."""
         try:
             yield
         except Exception as error:
@@ -136,7 +136,7 @@ class _Member:
                 self.end(error)
 
     def after(self, epoch: int, is_last: bool, is_finite: bool) -> None:
-        """Take note of an epoch: the last one ends its run; where it was not finite, the cell leaves the stack."""
+        """Take note of an epoch: the last one ends its run; where it was not finite, the learner leaves the stack."""
         self.epoch = epoch
         if is_last and self.running:
             self.running.run.forget_states()
@@ -152,14 +152,14 @@ class _Member:
 
 
 def _epochs(members: Sequence[_Member], dataset: data.Dataset, probe: Probe, compiled: bool) -> None:
-    """Train until every cell has ended or left."""
+    """Train until every learner has ended or left."""
     stack, inside = None, [m for m in members if m.is_in]
     epoch = 0
     while inside:
-        cells = [m.running.cell for m in inside if m.running]
-        stack = stack or Stack(cells, compiled)
+        learners = [m.running.learner for m in inside if m.running]
+        stack = stack or Stack(learners, compiled)
         began = time.perf_counter()
-        met: Sequence[Met | None] = _train_epoch(stack, cells, dataset, epoch) if epoch else [None for _ in cells]
+        met: Sequence[Met | None] = _train_epoch(stack, learners, dataset, epoch) if epoch else [None for _ in learners]
         accuracies = _accuracies(stack, dataset)
         trained = time.perf_counter()
         captures = stack.captures(probe.batches)
@@ -177,53 +177,53 @@ def _epochs(members: Sequence[_Member], dataset: data.Dataset, probe: Probe, com
         stack.close()
 
 
-def _train_epoch(stack: Stack, cells: Sequence[Cell], dataset: data.Dataset, epoch: int) -> list[Met]:
-    """One pass of every cell over the training set, each in its own order; loss and accuracy as ``train_epoch``."""
-    for cell in cells:
-        begin_epoch(cell, epoch)
+def _train_epoch(stack: Stack, learners: Sequence[Learner], dataset: data.Dataset, epoch: int) -> list[Met]:
+    """One pass of every learner over the training set, each in its own order; loss and accuracy as ``train_epoch``."""
+    for learner in learners:
+        begin_epoch(learner, epoch)
     stack.set_rates()
-    samples, penalty = len(dataset.train.labels), _penalties(cells, dataset)
+    samples, penalty = len(dataset.train.labels), _penalties(learners, dataset)
     losses, right = [], []
-    draws = [label_draw(cell.config, epoch) for cell in cells]
-    for x, y in shuffled_batches(cells, dataset, draws):
-        loss, logits = stack.train_step(x, y, penalty, cells[0].config.clip_norm)
+    draws = [label_draw(learner.config, epoch) for learner in learners]
+    for x, y in shuffled_batches(learners, dataset, draws):
+        loss, logits = stack.train_step(x, y, penalty, learners[0].config.clip_norm)
         losses.append(loss * (y.shape[1] / samples))
         right.append((logits.argmax(-1) == y).sum(-1))
     mean, correct = torch.stack(losses).double().sum(0), torch.stack(right).sum(0).double() / samples
     return [Met.of(loss, share) for loss, share in zip(mean.tolist(), correct.tolist(), strict=True)]
 
 
-def _penalties(cells: Sequence[Cell], dataset: data.Dataset) -> Penalty:
-    found = [cell.config.penalty for cell in cells]
+def _penalties(learners: Sequence[Learner], dataset: data.Dataset) -> Penalty:
+    found = [learner.config.penalty for learner in learners]
     return torch.tensor(found, device=dataset.train.inputs.device) if len(set(found)) > 1 else found[0]
 
 
 def shuffled_batches(
-    cells: Sequence[Cell], dataset: data.Dataset, draws: Sequence[torch.Generator]
+    learners: Sequence[Learner], dataset: data.Dataset, draws: Sequence[torch.Generator]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches (S, B, …) and labels (S, B), drawn as a cell that trains alone draws them."""
-    train, config = dataset.train, cells[0].config
+    """Batches (S, B, …) and labels (S, B), drawn as a learner that trains alone draws them."""
+    train, config = dataset.train, learners[0].config
     augment, device = AUGMENTATIONS[config.augmentation], train.labels.device
-    orders = torch.stack([torch.randperm(len(train.labels), generator=cell.order) for cell in cells])
+    orders = torch.stack([torch.randperm(len(train.labels), generator=learner.order) for learner in learners])
     for index in orders.to(device).split(config.batch_size, dim=1):
         if config.augmentation == "none":
             x = dataset.normalisation(train.inputs.index_select(0, index.flatten()))
         else:
             x = torch.cat(
                 [
-                    augment(train.inputs.index_select(0, i), dataset.normalisation, cell.order)
-                    for i, cell in zip(index, cells, strict=True)
+                    augment(train.inputs.index_select(0, i), dataset.normalisation, learner.order)
+                    for i, learner in zip(index, learners, strict=True)
                 ]
             )
         drawn = [
-            labels_of(cell.config, train.labels[i], dataset.classes, draw)
-            for cell, i, draw in zip(cells, index, draws, strict=True)
+            labels_of(learner.config, train.labels[i], dataset.classes, draw)
+            for learner, i, draw in zip(learners, index, draws, strict=True)
         ]
         yield x.unflatten(0, index.shape), torch.stack(drawn)
 
 
 def _accuracies(stack: Stack, dataset: data.Dataset) -> list[float]:
-    """On the whole test set, as ``evaluate`` gives it for one cell."""
+    """On the whole test set, as ``evaluate`` gives it for one learner."""
     test, right, finite = dataset.test, [], []
     for x, y in zip(test.inputs.split(EVALUATION_CHUNK), test.labels.split(EVALUATION_CHUNK), strict=True):
         logits = stack.logits(dataset.normalisation(x))

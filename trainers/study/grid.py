@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fa_tracking import cells, untrusted
-from fa_tracking.errors import UsageError, no_such
+from fa_tracking.errors import UsageError, no_such, reason_of
 from fa_tracking.trainers.config import RunConfig
 
 STUDIES = Path(__file__).parent.parent / "studies"
@@ -57,7 +57,7 @@ class Study(BaseModel):
     grids: list[Grid]
     reduced: Reduction | None = None
 
-    def cells(self) -> list[RunConfig]:
+    def configs(self) -> list[RunConfig]:
         """Every run of the study, seed by seed, each once.
 
         Raises:
@@ -166,6 +166,6 @@ def _first(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         if not first["loc"] and first["type"] == "value_error":
-            return first["msg"].removeprefix("Value error, ")
+            return reason_of(first)
         return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}, got {str(first['input'])[:80]!r}"
     return " ".join(str(error).split())[:300]

@@ -32,7 +32,7 @@ SECONDS_BETWEEN_LOOKS, SHARE_OF_LOOKING = 2.0, 0.05
 
 
 @dataclass(frozen=True)
-class Cell:
+class StudyRun:
     """One run of a study and what the store knows of it."""
 
     config: RunConfig
@@ -49,13 +49,13 @@ The outcome is ``DONE``, ``SKIPPED``, or a problem.
 """
 
 
-def cells(study: Study, tracking_uri: str | None = None) -> list[Cell]:
+def runs(study: Study, tracking_uri: str | None = None) -> list[StudyRun]:
     """Every run of the study with its state in the store."""
     missing, known = Held(MISSING, None, study.experiment), {}
     if store.missing(tracking_uri) is None:
         client = store.reader(tracking_uri)
         known = held_of(client, lease.runs_of(client), study.experiment)
-    return [Cell(config, known.get(config.digest, missing)) for config in study.cells()]
+    return [StudyRun(config, known.get(config.digest, missing)) for config in study.configs()]
 
 
 def run(
@@ -84,10 +84,10 @@ def run(
         UsageError: the study names what does not exist, or the executor cannot do what it should; nothing has been
             trained then.
     """
-    known = cells(study, tracking_uri)
-    recover.clear(cell.held.run_id for cell in known if cell.held.run_id and cell.held.state == DONE)
+    known = runs(study, tracking_uri)
+    recover.clear(run.held.run_id for run in known if run.held.run_id and run.held.state == DONE)
     wanted = (MISSING, FAILED, KILLED) if options.abort else (MISSING, FAILED, KILLED, ABORTED)
-    todo = [cell.config for cell in known if cell.held.state in wanted]
+    todo = [run.config for run in known if run.held.state in wanted]
     if not todo:
         return {}
     from fa_tracking.trainers.study import (
@@ -192,7 +192,7 @@ def _check(configs: Sequence[RunConfig], data_dir: str | None) -> None:
     """Refuse what no run could start with."""
     from fa_tracking.trainers import data, methods, models
     from fa_tracking.trainers.augmentation import AUGMENTATIONS
-    from fa_tracking.trainers.cell import OPTIMIZERS
+    from fa_tracking.trainers.learner import OPTIMIZERS
 
     for config in configs:
         catalogue.load(methods, config.method)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fa_tracking.errors import UsageError
 from fa_tracking.results.export.codes import Codes
 from fa_tracking.results.export.replace import allow_memory
-from fa_tracking.results.export.sources import LABELLED, Progress, Snapshot, Source
+from fa_tracking.results.export.source import LABELLED, Progress, Snapshot, Source
 from fa_tracking.results.folders import ORDERS
 from fa_tracking.tracking.store import LARGEST
 

@@ -10,7 +10,8 @@ from fa_tracking import cells
 from fa_tracking.results.database import DEFAULT_DATABASE
 from fa_tracking.results.export.carry import Exported, bring_up_to_date
 from fa_tracking.results.export.replace import refuse_other_files, replacing
-from fa_tracking.results.export.sources import Progress, open_source, unseen
+from fa_tracking.results.export.source import Progress, unseen
+from fa_tracking.results.export.sources import open_source
 from fa_tracking.tracking import names
 
 if TYPE_CHECKING:

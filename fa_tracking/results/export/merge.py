@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import DEFAULT_DATABASE, connect
 from fa_tracking.results.export.replace import allow_memory, fits, made_here, refuse_other_files, replacing
-from fa_tracking.results.export.sources import LABELLED, store_of
+from fa_tracking.results.export.source import LABELLED, store_of
 from fa_tracking.results.export.take import Merged, shared_runs, take
 from fa_tracking.results.folders import create_tables, find_folders, readable
 from fa_tracking.results.foreign import (

@@ -17,6 +17,9 @@ from fa_tracking.scratch import scratch
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+MAGIC = slice(8, 12)
+"""Where a file of DuckDB's says that it is one."""
+
 MEMORY, MEMORY_A_RUN = 175_000_000, 6_000
 """DuckDB's own share in bytes. Beyond the first it sorts on disk; the keys of runs, params and tags it must hold."""
 
@@ -67,14 +70,18 @@ def refuse_other_files(database: Path) -> None:
                 refuse_what_is_no_table(connection, database)
         if not is_made_here:
             raise UsageError(f"{database} is no results database, and will not be replaced: give another --db")
-    except duckdb.IOException as error:
-        if "lock" in str(error):
-            raise FATrackError(f"the database {database} is in use: {first_line(error)}") from error
-        raise UsageError(f"{database} is no results database, and will not be replaced: give another --db") from error
     except duckdb.Error as error:
+        if isinstance(error, duckdb.IOException) and is_duckdb(database):  # such as one that a process is writing
+            raise FATrackError(f"the database {database} cannot be opened: {first_line(error)}") from error
         raise UsageError(f"{database} is no results database, and will not be replaced: give another --db") from error
     if not is_current:
         raise UsageError(f"{database} was written by another version of fa-track: delete it, or give another --db")
+
+
+def is_duckdb(path: Path) -> bool:
+    """Whether a file begins as DuckDB's do."""
+    with path.open("rb") as file:
+        return file.read(MAGIC.stop)[MAGIC] == b"DUCK"
 
 
 def allow_memory(connection: "DuckDBPyConnection", runs: int) -> None:

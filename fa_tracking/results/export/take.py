@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fa_tracking.errors import UsageError
-from fa_tracking.results.export.sources import LABELLED, id_in_store, store_of
+from fa_tracking.results.export.source import LABELLED, id_in_store, store_of
 from fa_tracking.results.folders import ORDERS
 from fa_tracking.tracking import names
 

@@ -2,6 +2,8 @@
 
 import errno
 import shutil
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +12,8 @@ from fa_tracking.tracking import _mlflow_compat, store
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_REFUSALS = ("no such table",)
-"""What a database says where waiting does not help."""
+_BUSY = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
+"""MLflow's codes of a store that is there, and cannot answer now."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Of a folder of artifacts that may have room later."""
@@ -67,17 +69,32 @@ def _remove(client: "MlflowClient", run_id: str, path: str) -> None:
 
 def is_away(error: BaseException) -> bool:
     """Whether the store may take later what it has not taken now: it does not answer, is busy, is full."""
-    from mlflow.exceptions import MlflowException
+    from mlflow.exceptions import MlflowException, RestException
     from requests import RequestException
+    from requests.exceptions import InvalidURL
 
-    text = str(error)
-    if any(refusal in text for refusal in _REFUSALS):
-        return False
     if isinstance(error, MlflowException):
-        status = getattr(error, "status_code", None)
-        no_answer = text.startswith("API request to") and (status is None or status == 429 or status >= 500)
-        return no_answer or error.error_code in ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+        behind = [*_behind(error)]
+        if any(_is_refusal(each) for each in behind):
+            return False
+        # MLflow's server answers in JSON, a RestException: where the path is unknown, something else has its address
+        is_other = error.error_code == "ENDPOINT_NOT_FOUND" and not isinstance(error, RestException)
+        return is_other or error.error_code in _BUSY or any(map(is_away, behind))
+    if isinstance(error, InvalidURL):
+        return False
     if isinstance(error, RequestException):
         answer = error.response
         return answer is None or answer.status_code == 429 or answer.status_code >= 500
     return isinstance(error, ConnectionError | TimeoutError) or (isinstance(error, OSError) and error.errno in _NO_ROOM)
+
+
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions that an exception was raised from."""
+    while inner := error.__cause__ or error.__context__:
+        yield inner
+        error = inner
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether SQLite calls a statement wrong, as where a table is missing: waiting does not help."""
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_ERROR

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from fa_tracking.errors import FATrackError
-from fa_tracking.results.export.sources import METRICS, PAIRS, RUNS, Progress, Snapshot, unseen
+from fa_tracking.results.export.source import METRICS, PAIRS, RUNS, Progress, Snapshot, unseen
 from fa_tracking.tracking import address, store
 from fa_tracking.tracking.address import without_password
 

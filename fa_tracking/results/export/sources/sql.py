@@ -12,10 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from fa_tracking.errors import FATrackError, UsageError
-from fa_tracking.results.export.sources import Progress, Snapshot, unseen
+from fa_tracking.results.export.source import Progress, Snapshot, unseen
 from fa_tracking.tracking import address, names
 from fa_tracking.tracking.address import without_password
 from fa_tracking.tracking.store import PATIENCE, find_experiment, reader, store_errors
@@ -230,9 +229,7 @@ def _adbc(uri: str) -> "Connection":
         path = address.file(uri)
         if path is None or not path.is_file():
             raise UsageError(f"there is no store {path or uri}")
-        return sqlite.connect(
-            f"file:{quote(str(path.absolute()))}?mode=rw"
-        )  # to undo what a killed writer has left half written
+        return sqlite.connect(address.opened_by_sqlite(path, "rw"))
     import adbc_driver_postgresql.dbapi as postgresql
 
     connection: Connection = postgresql.connect("postgresql://" + uri.split("://", 1)[1])

@@ -1,4 +1,4 @@
-"""A cell and its seed, ready to train: what a config's seed draws."""
+"""A learner: what a config's seed draws, ready to train."""
 
 from dataclasses import dataclass
 from inspect import signature
@@ -25,7 +25,7 @@ OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
 @dataclass
-class Cell:
+class Learner:
     """A config's network, learning rule, optimizer and data order, drawn from its seed."""
 
     config: RunConfig
@@ -40,8 +40,8 @@ class Cell:
         return Training(self.model, self.rule, self.optimizer, self.order)
 
 
-def cell_of(config: RunConfig, dataset: data.Dataset, device: str = "cpu") -> Cell:
-    """The cell of a config, as it stands before training.
+def learner_of(config: RunConfig, dataset: data.Dataset, device: str = "cpu") -> Learner:
+    """Draw the learner of a config, as it stands before training.
 
     Raises:
         UsageError: the config names something that does not exist or does not fit.
@@ -62,7 +62,7 @@ def cell_of(config: RunConfig, dataset: data.Dataset, device: str = "cpu") -> Ce
     optimizer = OPTIMIZERS[config.optimizer](
         trainable, lr=config.lr, weight_decay=config.weight_decay, fused=True, **options
     )
-    return Cell(config, model, rule, optimizer, generator(config.seed, "data order"))
+    return Learner(config, model, rule, optimizer, generator(config.seed, "data order"))
 
 
 def untrained(model: BlockModel, config: RunConfig) -> nn.ModuleList:
