@@ -94,7 +94,7 @@ def data_set(name: str, data_set: ModuleType) -> Sequence[Any]:
 
 def study(name: str) -> Sequence[Any]:
     whole = grid.load(name)
-    return name, len(whole.cells()), whole.title, whole.reduced.says if whole.reduced else ""
+    return name, len(whole.configs()), whole.title, whole.reduced.says if whole.reduced else ""
 
 
 def spelled(kind: str) -> str:
