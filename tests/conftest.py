@@ -49,7 +49,16 @@ TINY = {"width": 16, "depth": 2, "dataset": "digits", "epochs": 2, "lr": 0.01}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what a fixture makes slow, and the rest as fast."""
+    """Mark what a fixture makes slow, all but a sample of what is tried in many combinations, and the rest as fast."""
+    combinations: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        combinations.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for found in combinations.values():
+        if sample := found[0].get_closest_marker("sample"):
+            kept = {round(i * len(found) / sample.args[0]) for i in range(sample.args[0])}
+            for place, item in enumerate(found):
+                if place not in kept:
+                    item.add_marker("matrix")
     for item in items:
         for fixture, marker in BY_FIXTURE.items():
             if fixture in getattr(item, "fixturenames", ()):

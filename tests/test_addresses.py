@@ -29,6 +29,7 @@ from fa_tracking.trainers.tracked import train
 ODD = ["my project", "Küche", "50%25 done", "what?", "a#b", "c++ & 'x'"]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ODD)
 def test_every_command_works_in_a_folder_of_any_name(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

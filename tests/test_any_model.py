@@ -267,6 +267,7 @@ def twin(model: nn.Module, batches: Batches, places: list[tuple[str, str]], toke
     }
 
 
+@pytest.mark.sample(4)
 def test_every_quantity_agrees_with_the_naive_twin(case: tuple[nn.Module, Batches, list[tuple[str, str]], str]) -> None:
     model, batches, places, tokens = case
     report, expected = diagnose(model, batches), twin(model, batches, places, tokens)

@@ -204,6 +204,7 @@ def test_a_constant_input_is_not_divided_by_zero() -> None:
     assert Normalisation.of(torch.full((5, 2), 3.0)) == Normalisation((3.0, 3.0), (1.0, 1.0))
 
 
+@pytest.mark.matrix
 def test_cifar10_is_what_its_reader_says(cifar10: str) -> None:
     dataset = data.load("cifar10", cifar10)
     assert (len(dataset.train.labels), len(dataset.test.labels), dataset.classes) == (50_000, 10_000, 10)

@@ -195,6 +195,7 @@ def test_a_password_in_the_address_of_a_store_goes_no_further() -> None:
     assert without_password("sqlite:////a:b@c.db") == "sqlite:////a:b@c.db"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("tag", "value"),
     [
@@ -255,6 +256,7 @@ sys.exit(any(process.exitcode for process in processes))
 """
 
 
+@pytest.mark.faults
 def test_processes_that_begin_at_once_make_one_new_store_between_them(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     command = [sys.executable, "-c", AT_ONCE, uri]
@@ -263,6 +265,7 @@ def test_processes_that_begin_at_once_make_one_new_store_between_them(tmp_path: 
     assert export(tmp_path / "r.duckdb", uri, "one").metrics == 3
 
 
+@pytest.mark.faults
 def test_ten_thousand_audited_runs_fit_into_the_memory_that_an_export_takes(tmp_path: Path) -> None:
     uri = new_store(tmp_path)
     client = MlflowClient(uri)

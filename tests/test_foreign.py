@@ -294,6 +294,7 @@ def test_a_whole_copy_is_read_and_merged(copy: Path, tmp_path: Path) -> None:
     assert merge([f"them={copy}"], tmp_path / "ours.duckdb")[0].runs == 4
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", ["md:x.duckdb", "postgres:host=127.0.0.1 port=9", "sqlite:x", "s3:x", "duckdb:x"])
 def test_a_files_name_is_no_address(theirs: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(theirs.parent)

@@ -159,6 +159,7 @@ def test_a_checkpoint_without_a_rule_keeps_its_verdict_and_says_what_is_missing(
     assert [*measures.bp.rho] == pytest.approx(reports["dfa"]["functional"]["bp"]["rho"])
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("rule", "said"),
     [

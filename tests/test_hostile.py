@@ -390,6 +390,7 @@ LONG += ["a" + "`" * 60_000, "\\begin{verbatim}" * 60_000, "\\fa " + "\\begin{ta
 LONG += ["\\fa \\begin{tabular}" + "\\cline{" * 100_000, "<!-- fa: x -->1<!-- /fa -->" + " " * 100_000]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("piece", LONG, ids=lambda piece: piece[:24])
 @pytest.mark.parametrize("name", ["x.md", "x.tex"])
 def test_a_long_document_takes_no_long_time(name: str, piece: str, database: Path, tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ def content(database: Path) -> dict[str, list[str]]:
     return {table: sorted(map(str, rows(database, f"from {table}"))) for table in (*ORDERS, "exports")}
 
 
+@pytest.mark.matrix
 def test_two_laboratories_runs_stay_apart_in_every_query_and_nothing_is_lost(
     exports: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -177,6 +178,7 @@ def test_a_store_under_two_addresses_is_exported_once(stores: dict[str, str], tm
     assert sorted(rows(database, "select runs, metrics from exports")) == [(0, 0), (4, 16)]
 
 
+@pytest.mark.matrix
 def test_links_lead_to_the_run_in_its_own_store(exports: dict[str, Path], tmp_path: Path) -> None:
     with duckdb.connect(str(exports["a"])) as connection:
         connection.execute("update runs set source = 'http://a.example:5000'")
@@ -188,6 +190,7 @@ def test_links_lead_to_the_run_in_its_own_store(exports: dict[str, Path], tmp_pa
     assert f'http://a.example:5000/#/runs/{run.removesuffix("@a")}"' in page.read_text()
 
 
+@pytest.mark.matrix
 def test_folders_of_parquet_are_read_where_they_lie_and_answer_as_a_database(
     stores: dict[str, str], tmp_path: Path
 ) -> None:

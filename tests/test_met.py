@@ -71,6 +71,7 @@ def test_a_training_ends_with_its_accuracy_and_the_next_command(
     assert judged.data.tags["fa.control_runs"] == control.stdout.strip()
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("command", [["demo", "--jobs", "2"], ["study", "run", "demo", "--jobs", "2"]])
 def test_ctrl_c_before_a_training_begins_says_the_command_that_goes_on(tmp_path: Path, command: list[str]) -> None:
     said = tmp_path / "said"

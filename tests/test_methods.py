@@ -229,6 +229,7 @@ def test_the_null_never_holds_the_training_feedback(seed: int) -> None:
     assert len(NULL_SEEDS) == 10
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("method", METHODS)
 def test_frozen_blocks_do_not_move_by_one_bit(method: str, workspace: Path, uri: str) -> None:
     from safetensors.torch import load_file
@@ -242,6 +243,7 @@ def test_frozen_blocks_do_not_move_by_one_bit(method: str, workspace: Path, uri:
         assert torch.equal(value, after[name]) == name.startswith("blocks."), name
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_seed_gives_the_same_metrics_to_the_last_bit(method: str, workspace: Path, uri: str) -> None:
     client = MlflowClient(uri)

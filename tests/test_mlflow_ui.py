@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, FrameLocator, Page, Request
 
 pytest_plugins = "browser"
+pytestmark = pytest.mark.browser
 
 EXPERIMENT = "seen"
 NASTY = '**bold** | <img src="http://example.org/x"> `tick` & co'

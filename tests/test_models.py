@@ -84,6 +84,7 @@ def test_without_the_terminal_norm_the_weights_of_a_seed_are_the_same() -> None:
     assert all(torch.equal(value, whole[name]) for name, value in bare.items())
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("seed", [42, 123, 456])
 def test_on_cifar10_the_stream_starts_as_published(seed: int, cifar10: str) -> None:
     photos = data.load("cifar10", cifar10)
@@ -240,6 +241,7 @@ def audited(workspace: Path) -> dict[str, object]:
     return {run.params["architecture"]: run for run in audit("networks", uri).runs}
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", EVERY)
 def test_every_network_is_audited_from_its_checkpoint_on_the_embedded_data(
     name: str, audited: dict[str, object]

@@ -43,6 +43,7 @@ def rows(database: Path, asked: str, query: str = "cross_seed") -> list[dict[str
         return [dict(zip(answer.columns, row, strict=True)) for row in answer.fetchall()]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith("~")])
 def test_a_name_brings_its_own_runs_alone(database: Path, name: str) -> None:
     found = rows(database, name)

@@ -291,6 +291,7 @@ def test_links_lead_to_the_runs_in_mlflow_and_carry_no_password(
             drawn_page("remote", answer, "javascript:alert(1)")
 
 
+@pytest.mark.matrix
 def test_a_page_is_drawn_while_a_method_has_no_finished_run_yet(database: Path) -> None:
     out = database.with_name("begun.html")
     write_html("begun", out, database)
@@ -319,12 +320,14 @@ def test_the_script_of_a_page_is_kept_and_made_again_where_it_was_damaged(
     assert dashboard.bundle() == whole
 
 
+@pytest.mark.matrix
 def test_a_hundred_runs_of_a_hundred_epochs_are_a_page_of_a_few_megabytes(database: Path) -> None:
     out = database.with_name("large.html")
     write_html("large", out, database)
     assert 1e6 < out.stat().st_size < 4e6
 
 
+@pytest.mark.matrix
 def test_the_command_takes_the_address_of_mlflow(workspace: Path, database: Path, cli: Cli) -> None:
     asked = ["dashboard", "--experiment", "study", "--db", str(database), "-o", "page.html", "--mlflow-url"]
     assert cli(*asked, "http://lab:5000").stdout == "page.html\n"

@@ -432,6 +432,7 @@ def test_the_knockout_stands_beside_the_verdict(runs: dict[str, str], uri: str, 
     assert f"without any block: {removed['all']:.4f}" in tags(uri, runs["dfa-1"])["mlflow.note.content"]
 
 
+@pytest.mark.matrix
 def test_the_dashboard_is_one_file_that_needs_no_network(database: Path, runs: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     write_html("first", out, database)

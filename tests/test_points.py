@@ -203,6 +203,7 @@ def test_times_that_no_calendar_has_stop_nobody(store: str, tmp_path: Path) -> N
     assert row(tmp_path / "r.duckdb", "runs")["last_epoch"] == 4
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("lost", ["residual_norm/h0", "grad_norm/g0", "residual_norm/h1", "accuracy/test"])
 def test_first_flag_and_replay_find_what_is_not_finite_in_any_layer_at_the_same_epoch(
     store: str, tmp_path: Path, lost: str

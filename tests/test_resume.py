@@ -78,6 +78,7 @@ def points(run_id: str, uri: str) -> dict[str, list[tuple[int, float]]]:
     return {k: [(m.step, m.value) for m in client.get_metric_history(run_id, k)] for k in keys}
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("method", CONFIGS)
 def test_a_killed_run_goes_on_bit_for_bit(method: str, killed: str) -> None:
     uri, config = killed, tiny(method, **CONFIGS[method])

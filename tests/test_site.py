@@ -100,6 +100,7 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+@pytest.mark.site
 def test_the_reference_is_what_its_command_writes(tmp_path: Path) -> None:
     made = set(re.findall(r'^    "(\w+)": ', (DOCS / "reference.py").read_text(), re.MULTILINE))
     marked = [part for page in (DOCS / "reference").glob("*.md") for part in PART.findall(page.read_text())]

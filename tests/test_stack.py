@@ -105,6 +105,7 @@ def _can_stack(method: str) -> bool:
     return bool(catalogue.load(methods, method).Method.can_stack())
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize(("method", "architecture"), pairs())
 def test_every_cell_of_a_stack_takes_the_steps_of_the_cell_alone(method: str, architecture: str) -> None:
     alone, stacked = learners_of(method, architecture), learners_of(method, architecture)
