@@ -58,7 +58,7 @@ def commands(folder: Path, uri: str, experiment: str) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(("experiment", "says", "not_said"), [("weak", WEAK, OTHER), ("other", OTHER, WEAK)])
 @pytest.mark.parametrize("place", ["query", "every run", "table", "latex", "report", "gate", "dashboard", "chart"])
 def test_every_place_that_shows_a_verdict_says_what_its_reader_must_know(

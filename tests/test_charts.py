@@ -90,7 +90,7 @@ def is_same(shown: Any, value: Any) -> bool:
 CHARTS = catalogue.names(charts)
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("store", ["study", "diverged", "one run", "reference"])
 @pytest.mark.parametrize("name", CHARTS)
 def test_a_chart_is_drawn_on_every_store_within_the_width_of_a_page(name: str, store: str, drawn: Any) -> None:

@@ -67,6 +67,11 @@ def test_train_audit_export_and_query_follow_each_other(trained: Path, cli: Cli)
     answered = json.loads(cli("query", "audit_table", "--experiment-glob", "h*", "--format", "json").stdout)
     assert verdicts == [row["verdict"] for row in answered]
     assert cli("sql", "select count(*) as n from runs", "--format", "csv").stdout == "n\n2\n"
+
+
+@pytest.mark.matrix
+def test_the_dashboard_is_written_with_its_pictures(trained: Path, cli: Cli) -> None:
+    assert cli("export").returncode == 0
     page = cli("dashboard", "--experiment", "hand", "-o", "hand.html", "--png")
     written = page.stdout.split()
     assert written[0] == "hand.html"
@@ -179,6 +184,7 @@ def test_a_run_without_a_checkpoint_and_a_corrupt_one_do_not_stop_the_audit(trai
     assert "bp resmlp 2×16, seed 42" in done.stdout
 
 
+@pytest.mark.matrix
 def test_a_page_that_cannot_be_logged_is_not_written(trained: Path, tmp_path: Path) -> None:
     uri = new_store(tmp_path)
     client = MlflowClient(uri)

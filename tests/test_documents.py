@@ -15,18 +15,21 @@ def printed(program: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.site
 def test_the_page_of_the_reproduction_is_what_its_command_writes_from_the_reference_results() -> None:
     said = printed("reproduction.py")
     assert said == (DOCS / "reproduction.md").read_text()
     assert "{{" not in said
 
 
+@pytest.mark.site
 def test_the_page_of_the_study_is_what_its_command_writes_from_its_results() -> None:
     said = printed("study.py")
     assert said == (DOCS / "study.md").read_text()
     assert "## Missing" in said
 
 
+@pytest.mark.site
 def test_the_table_of_readings_is_what_its_command_prints() -> None:
     said = printed("readings.py")
     page = (DOCS / "explanation" / "methods.md").read_text()

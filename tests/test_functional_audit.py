@@ -19,6 +19,8 @@ from fa_tracking.tracking.checkpoint_rule import NoCredit, credit_of
 from fa_tracking.trainers.options import RunOptions
 from fa_tracking.trainers.tracked import train
 
+pytestmark = pytest.mark.matrix
+
 METHODS = ("bp", "dfa", "fa", "credit_bridge", "state_bridge", "ep")
 
 
@@ -159,7 +161,6 @@ def test_a_checkpoint_without_a_rule_keeps_its_verdict_and_says_what_is_missing(
     assert [*measures.bp.rho] == pytest.approx(reports["dfa"]["functional"]["bp"]["rho"])
 
 
-@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("rule", "said"),
     [

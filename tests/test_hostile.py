@@ -303,6 +303,7 @@ def test_csv_on_a_terminal_holds_nothing_that_it_acts_on(database: Path) -> None
     assert "\x1b" not in shown and "\x07" not in shown and "\u202e" not in shown
 
 
+@pytest.mark.matrix
 def test_texts_of_runs_do_not_end_the_drawing_of_a_chart(database: Path) -> None:
     with draw.answers("~odd*", database) as answer:
         drawn = {chart.name: chart for chart in draw.draw_all("~odd*", answer) if chart.specification}
@@ -314,6 +315,7 @@ def test_texts_of_runs_do_not_end_the_drawing_of_a_chart(database: Path) -> None
         assert draw.render(drawn["verdict_matrix"], form)
 
 
+@pytest.mark.matrix
 def test_texts_of_runs_do_nothing_in_the_dashboard(database: Path, tmp_path: Path) -> None:
     given = ["--experiment-glob", "odd*", "--db", str(database), "-o", str(tmp_path / "page.html")]
     done = CliRunner().invoke(main, ["dashboard", *given])

@@ -140,7 +140,7 @@ def test_what_a_run_leaves_out_is_the_default_of_a_run(store: str) -> None:
     assert cells.ABSENT.keys() <= {*names.PARAMS}
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @DEFINITION
 def test_old_and_new_share_no_cell_and_no_control(name: str, make: Make, store: str, exported, request) -> None:
     then, now = old_and_new(name)
@@ -167,7 +167,7 @@ def test_old_and_new_share_no_cell_and_no_control(name: str, make: Make, store: 
     assert by_cell(replay(request.node.name, store)) == [1, 1, 1, 1]
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("key", cells.ABSENT)
 def test_what_a_run_leaves_out_is_what_it_would_have_said(key: str, make: Make, store: str, exported, request) -> None:
     silent, said, told = make(1), make(2, **{key: cells.ABSENT[key]}), make(3, **{key: SAID_TOO[key]})

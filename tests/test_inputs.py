@@ -111,7 +111,7 @@ def confident(scale: float) -> tuple[nn.Module, Batches]:
     model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 2))
     with torch.no_grad():
         for layer in (model[0], model[2]):
-            layer.weight.copy_(torch.ones_like(layer.weight) * 0.5)
+            layer.weight.fill_(0.1)  # tanh is far from its ends: there float32 knows no digit of its slope
             layer.bias.zero_()
         model[4].weight.copy_(torch.stack([-torch.ones(16), torch.ones(16)]) * scale / 16)
         model[4].bias.zero_()

@@ -201,6 +201,7 @@ def test_a_name_says_what_is_unusual_and_never_joins_two_cells(answer: Any) -> N
     assert [*theme.cell_labels(alike)] == ["bp decay=0.1", "bp decay=0.2"] == [*theme.variant_labels(alike)]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("experiment", ["one", "unaudited"])
 def test_one_run_is_drawn_and_what_was_not_audited_has_no_decision(experiment: str, file: Path) -> None:
     with draw.answers(experiment, file) as answer:
@@ -222,6 +223,7 @@ def points(drawn: draw.Drawn, having: str = "run_id") -> list[dict[str, Any]]:
     return [row for rows in drawn.specification["datasets"].values() for row in rows if having in row]
 
 
+@pytest.mark.matrix
 def test_of_many_networks_the_first_are_drawn_and_the_chart_says_so(answer: Any) -> None:
     rows = answer("training_by_cell")
     many = pd.concat([rows.assign(architecture=f"net_{i:02}") for i in range(MOST + 2)])

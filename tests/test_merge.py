@@ -110,6 +110,7 @@ def test_two_laboratories_runs_stay_apart_in_every_query_and_nothing_is_lost(
         }
 
 
+@pytest.mark.matrix
 def test_a_merge_again_changes_nothing_and_a_newer_export_replaces_its_own_rows(
     stores: dict[str, str], exports: dict[str, Path], tmp_path: Path
 ) -> None:

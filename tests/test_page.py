@@ -298,6 +298,7 @@ def test_a_page_is_drawn_while_a_method_has_no_finished_run_yet(database: Path) 
     assert "begun dfa 1" in out.read_text()
 
 
+@pytest.mark.matrix
 def test_the_script_of_a_page_is_kept_and_made_again_where_it_was_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

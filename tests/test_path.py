@@ -97,6 +97,7 @@ def test_an_audit_leaves_tags_a_note_and_reports(runs: dict[str, str], uri: str,
     assert run_id in [r.info.run_id for r in filtered]
 
 
+@pytest.mark.matrix
 def test_without_pictures_a_report_says_so_and_is_the_same_otherwise(
     runs: dict[str, str], uri: str, tmp_path: Path
 ) -> None:
@@ -126,6 +127,7 @@ def checkpoint_folder(uri: str, run_id: str) -> Path:
     return Path(MlflowClient(uri).get_run(run_id).info.artifact_uri.removeprefix("file://")) / "checkpoints/epoch_0001"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -350,6 +352,7 @@ def test_two_cells_are_compared_over_their_seeds(database: Path, runs: dict[str,
     assert json.loads(json.dumps(family[0].to_dict(), allow_nan=False))["difference"]["n_a"] == 2
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("change", ["update schema_digest set digest = 'x'", "drop table schema_digest"])
 def test_a_database_of_another_version_is_named_and_kept(change: str, database: Path, uri: str) -> None:
     with duckdb.connect(str(database)) as connection:

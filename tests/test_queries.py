@@ -312,7 +312,7 @@ def interval(values: Any) -> tuple[Any, Any]:
     return tuple(None if v is None else pytest.approx(v, rel=1e-6, abs=1e-12) for v in (found.low, found.high))
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", queries())
 def test_a_querys_header_agrees_with_the_engine_on_the_reference_results(name: str) -> None:
     query = find_query(name)
@@ -328,7 +328,7 @@ def test_a_querys_header_agrees_with_the_engine_on_the_reference_results(name: s
     assert {"n", "n_runs", "n_layers", "n_methods", "samples", "run_id", "n_pairs", "fa_n"} & set(query.columns)
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", queries())
 def test_the_explained_sql_gives_the_same_in_a_plain_client(name: str, file: Path) -> None:
     for experiment in ("main", "it's [two]", "timed"):

@@ -105,7 +105,7 @@ def _can_stack(method: str) -> bool:
     return bool(catalogue.load(methods, method).Method.can_stack())
 
 
-@pytest.mark.sample(12)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(("method", "architecture"), pairs())
 def test_every_cell_of_a_stack_takes_the_steps_of_the_cell_alone(method: str, architecture: str) -> None:
     alone, stacked = learners_of(method, architecture), learners_of(method, architecture)
@@ -284,6 +284,7 @@ def test_a_compiled_study_needs_stacks() -> None:
     assert done.exit_code == 2 and "--compile works only on stacks: give --stack too" in done.output
 
 
+@pytest.mark.compile
 def test_without_a_compiler_no_run_of_a_compiled_study_begins(workspace: Path, uri: str, cli: Cli) -> None:
     (workspace / "compiled.yaml").write_text(STUDY.replace("stacked", "compiled").replace("1, 2", "7, 8"))
     here = {"PATH": str(Path(sys.executable).parent), "TORCHINDUCTOR_CACHE_DIR": str(workspace / "inductor")}
