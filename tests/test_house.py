@@ -8,7 +8,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import forks
 import pytest
 
 from fa_tracking import catalogue, importers
