@@ -3,6 +3,7 @@ from importlib.resources import files
 
 import duckdb
 
+from fa_tracking.results.views import views_sql
 from reference_pages._markdown import prose, table
 
 INTRODUCTION = """# The results database
@@ -23,8 +24,8 @@ COLUMNS = (
 
 
 def page() -> str:
-    schema, views = (files("fa_tracking.results").joinpath(f"{name}.sql").read_text() for name in ("schema", "views"))
-    return "\n\n".join([INTRODUCTION.strip(), *_tables(schema), MACROS.strip(), *_macros(views)])
+    schema = files("fa_tracking.results").joinpath("schema.sql").read_text()
+    return "\n\n".join([INTRODUCTION.strip(), *_tables(schema), MACROS.strip(), *_macros(views_sql())])
 
 
 def _tables(schema: str) -> list[str]:
