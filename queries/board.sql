@@ -14,7 +14,8 @@ select
     a.headline_accuracy as accuracy, a.max_block_growth as growth, a.deepest_grad_norm as grad_norm, a.stability,
     a.margin_pp, a.fires_a, a.fires_b, a.fires_c, a.fires_d, a.flags,
     shown_verdict(
-        a.verdict, a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp
+        a.verdict, a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp,
+        further := a.further
     ) as verdict,
     a.kinds, a.inexact,
     a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp,

@@ -12,7 +12,8 @@ with lost as (
 found as (
     select
         r.*, shown_verdict(
-            a.verdict, a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp
+            a.verdict, a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp,
+            further := a.further
         ) as verdict,
         l.* exclude (run_id)
     from runs r left join audits a using (run_id) left join lost l using (run_id)

@@ -9,7 +9,8 @@ select
     experiment, method, architecture, width, depth, dataset, epochs, penalty, frozen_blocks, seed, status, aborted_at,
     date_trunc('second', start_time) as start_time, epoch(end_time - start_time) / 60 as minutes, last_epoch, accuracy,
     shown_verdict(
-        a.verdict, a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp
+        a.verdict, a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp,
+        further := a.further
     ) as verdict, run_id
 from runs left join accuracies using (run_id) left join audits a using (run_id)
 where is_asked(experiment, $experiment)

@@ -14,9 +14,9 @@ from test_partial import log_old
 
 import fa_tracking
 from fa_tracking.auditor.differ import differences
-from fa_tracking.auditor.write import AUDIT_TAGS
 from fa_tracking.cli import main
 from fa_tracking.errors import UsageError
+from fa_tracking.tracking.audited import TAGS
 from fa_tracking.trainers.tracked import train
 
 WALK_BACK = "needs walk-back: deep blocks fail to beat frozen-random baseline"
@@ -61,7 +61,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for key, value in {"fa.verdict": WALK_BACK, "fa.flags": "d"}.items():
         client.set_tag(runs["margin"], key, value)  # 57 − 55 is 1.9999999999999907 in doubles
     for key, value in client.get_run(runs["healthy"]).data.tags.items():
-        if key in {*AUDIT_TAGS, "fa.verdict"}:
+        if key in {*TAGS, "fa.verdict"}:
             client.set_tag(runs["gone"], key, value)
     metric(client, runs["impossible"], "max_block_growth", -1.0)
     client.set_tag(runs["evaluated"], "fa.evaluated", "a model")

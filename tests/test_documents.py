@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from fa_tracking.results.database import connect
 
 DOCS = Path(__file__).parent.parent / "docs"

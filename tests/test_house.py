@@ -111,19 +111,28 @@ def test_metric_names_are_spelled_in_one_place() -> None:
             assert "residual_norm/h" not in path.read_text(), path
 
 
+WIDEST_GAP = (
+    "from fa_tracking.protocol.table import Threshold\n"
+    'ORDER, FLAG, TITLE, WORDING, REQUIRED = 9, "w", "widest gap", "the gap is wide", False\n'
+    'THRESHOLD = Threshold("widest_gap_ceiling", 5.0, "above", "--widest-gap", "this gap", least=0)\n'
+    "def measure(captures): return {'widest_gap': float(len(captures))}\n"
+    "def value(report): return report.extra.get('widest_gap')\n"
+    "def fires(report): return value(report) is not None and value(report) > report.thresholds.at(THRESHOLD)\n"
+    "def explain(report): return [f'gap {value(report)}']\n"
+)
+
+
+def with_widest_gap(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with a diagnostic from outside the package."""
+    (folder / "widest_gap.py").write_text(WIDEST_GAP)
+    begin = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
+    begin += f"from fa_tracking.protocol import diagnostics; diagnostics.__path__.append({str(folder)!r})\n"
+    command = [sys.executable, "-c", begin + program, str(folder)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
 def test_a_new_diagnostic_is_one_new_file(tmp_path: Path) -> None:
-    (tmp_path / "widest_gap.py").write_text(
-        "from fa_tracking.protocol.table import Threshold\n"
-        'ORDER, FLAG, TITLE, WORDING, REQUIRED = 9, "w", "widest gap", "the gap is wide", False\n'
-        'THRESHOLD = Threshold("widest_gap_ceiling", 5.0, "above", "--widest-gap", "this gap", least=0)\n'
-        "def measure(captures): return {'widest_gap': float(len(captures))}\n"
-        "def value(report): return report.extra.get('widest_gap')\n"
-        "def fires(report): return value(report) is not None and value(report) > report.thresholds.at(THRESHOLD)\n"
-        "def explain(report): return [f'gap {value(report)}']\n"
-    )
     program = (
-        f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
-        f"from fa_tracking.protocol import diagnostics; diagnostics.__path__.append({str(tmp_path)!r})\n"
         "from test_diagnose import Hooked, float_batches\nfrom fa_tracking import diagnose\n"
         "from fa_tracking.protocol.thresholds import DiagnosticThresholds\n"
         "from fa_tracking.protocol.report import DiagnosticReport\n"
@@ -137,10 +146,65 @@ def test_a_new_diagnostic_is_one_new_file(tmp_path: Path) -> None:
         "assert 'widest_gap_ceiling 1e+09, not 5' in report.caveats[0]\n"
         "print(diagnose(Hooked(), float_batches()))"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = with_widest_gap(tmp_path, program)
     assert done.returncode == 0, done.stderr
     assert "FLAG: the gap is wide" in done.stdout
     assert done.stdout.splitlines()[-1].endswith("the gap is wide")
+
+
+AUDITED = """
+import json, sys
+from pathlib import Path
+import fa_tracking
+from mlflow import MlflowClient
+from fa_tracking.protocol.thresholds import DiagnosticThresholds
+from fa_tracking.results.database import ask, connect, find_query
+from fa_tracking.results.export.export import export
+
+folder = Path(sys.argv[1])
+uri, database = f"sqlite:///{folder / 'mlflow.db'}", folder / "r.duckdb"
+client = MlflowClient(uri)
+experiment = client.create_experiment("gaps")
+
+def run(gap):
+    run_id = client.create_run(experiment).info.run_id
+    for key, value in {"residual_norm/h0": 1.0, "residual_norm/h1": 2.0, "diagnostics/widest_gap": gap}.items():
+        client.log_metric(run_id, key, value, step=3)
+    client.set_terminated(run_id)
+    return run_id
+
+def told():
+    export(database, uri)
+    with connect(database) as connection:
+        asked = "select run_id, flags, extra['widest_gap'], unnest(further, recursive := true) from audits"
+        stored = connection.sql(asked)
+        rows = {run_id: list(row) for run_id, *row in stored.fetchall()}
+        groups = ask(connection, find_query("threshold_groups"), "gaps").df().query("flag == 'w'").set_index("run_id")
+        swept = ask(connection, find_query("threshold_sensitivity"), "gaps").df().query("flag == 'w'")
+        verdicts = dict(connection.sql("select run_id, verdict from runs_of('gaps')").fetchall())
+        return rows, groups["state"].to_dict(), sorted(swept["n_flagged"].unique()), verdicts
+
+wide, narrow, early = run(7.0), run(0.5), run(6.0)
+fa_tracking.audit("gaps", uri, pictures=False)
+measured = json.loads(client.get_run(early).data.tags["fa.measured"])
+del measured["further"]  # as an audit stored it before
+client.set_tag(early, "fa.measured", json.dumps(measured))
+rows, states, flagged, verdicts = told()
+assert rows[wide] == ["w", 7.0, "w", 7.0, 5.0, True, "exact"], rows
+assert rows[narrow] == ["", 0.5, "w", 0.5, 5.0, False, "exact"], rows
+assert rows[early] == ["w", 6.0, "w", None, None, True, "exact"], rows
+assert states == {wide: "flagged", narrow: "passing"} and flagged == [0, 1, 2], (states, flagged)
+assert verdicts[wide] == "needs walk-back: the gap is wide", verdicts
+fa_tracking.audit("gaps", uri, thresholds=DiagnosticThresholds.of({"widest_gap_ceiling": 0.1}), pictures=False)
+rows, states, _, verdicts = told()
+assert rows[narrow] == ["w", 0.5, "w", 0.5, 0.1, True, "exact"] and states[narrow] == "flagged", (rows, states)
+assert verdicts[narrow] == "needs walk-back: the gap is wide (other thresholds)", verdicts
+"""
+
+
+def test_what_a_new_diagnostic_finds_reaches_the_table_of_audits_and_the_queries(tmp_path: Path) -> None:
+    done = with_widest_gap(tmp_path, AUDITED)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.wheel

@@ -14,7 +14,7 @@ from fa_tracking.protocol.diagnostics import direction_stability, frozen_control
 from fa_tracking.protocol.knockout import MOST_BLOCKS, Knockout, knockout
 from fa_tracking.protocol.report import PartialReport
 from fa_tracking.results.database import ask, connect, find_query
-from fa_tracking.tracking import measured, names
+from fa_tracking.tracking import audited, names
 
 NAN, INF = math.nan, math.inf
 
@@ -95,9 +95,9 @@ def test_the_queries_read_the_flag_that_an_audit_stored(database: Path) -> None:
 )
 def test_what_an_audit_did_not_store_as_it_does_is_empty(text: str) -> None:
     tags = {names.TAG_VERDICT: "trustworthy", names.TAG_MEASURED: text, names.TAG_THRESHOLDS: text}
-    stored = measured.read(tags)
+    stored = audited.read(tags)
     assert (stored.fired, stored.kinds, stored.inexact, stored.epoch, stored.number("x")) == ({}, {}, {}, None, None)
-    assert stored.shown_verdict == "trustworthy" and measured.read({}).shown_verdict is None
+    assert stored.shown_verdict == "trustworthy" and audited.read({}).shown_verdict is None
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_what_an_audit_did_not_store_as_it_does_is_empty(text: str) -> None:
 )
 def test_a_number_is_read_as_an_audit_stores_it(value: Any, number: float | None) -> None:
     tags = {names.TAG_MEASURED: json.dumps({"stability": value, "epoch": INF}), names.TAG_THRESHOLDS: "{}"}
-    stored = measured.read(tags)
+    stored = audited.read(tags)
     assert stored.number("stability") == pytest.approx(number, nan_ok=True) and stored.epoch is None
 
 

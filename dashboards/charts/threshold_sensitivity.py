@@ -27,6 +27,7 @@ GAP, SAME = "#BBBBBB", "#009E73"
 
 def draw(rows: pd.DataFrame) -> alt.VConcatChart:
     """Four panels; a mark is a run in its group. Runs without a value in a panel are counted in its subtitle."""
+    rows = rows[rows["flag"].isin([*PANELS])]
     rows = rows.assign(group=[GROUPS[bool(d)] for d in rows["is_degenerate"]], cell=theme.cell_labels(rows))
     rows["place"] = theme.shifts(rows, ["flag", "group"])
     a, b, c, d = (_panel(rows, flag) for flag in PANELS)
@@ -41,7 +42,8 @@ def draw(rows: pd.DataFrame) -> alt.VConcatChart:
 
 def describe(rows: pd.DataFrame) -> str:
     """For each diagnostic its threshold, whether it separates the groups, and the thresholds that change no verdict."""
-    said = [f"{PANELS[e['flag']][0]}: used {e['used']:g}, {'; '.join(_told(e))}" for e in _edges(rows)]
+    edges = [edge for edge in _edges(rows) if edge["flag"] in PANELS]
+    said = [f"{PANELS[e['flag']][0]}: used {e['used']:g}, {'; '.join(_told(e))}" for e in edges]
     return f"{rows['run_id'].nunique()} runs. {'. '.join(said)}."
 
 

@@ -6,21 +6,12 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from fa_tracking.auditor.run import Audit, Audited
-from fa_tracking.protocol.diagnostics import catalogue, direction_stability, frozen_control, grad_norm, residual_norm
+from fa_tracking.protocol.diagnostics import catalogue, frozen_control, grad_norm, residual_norm
 from fa_tracking.protocol.report import DiagnosticReport
 from fa_tracking.protocol.table import Evidence, Kind, Reference
 from fa_tracking.tracking import names
-from fa_tracking.tracking.measured import Stored, number, read
+from fa_tracking.tracking.audited import Stored, read
 
-MEASURED = {
-    residual_norm.FLAG: "max_block_growth",
-    grad_norm.FLAG: "deepest_grad_norm",
-    direction_stability.FLAG: "stability",
-    frozen_control.FLAG: "margin_pp",
-}
-"""Where ``names.TAG_MEASURED`` keeps the number of a diagnostic."""
-
-THRESHOLDS = {d.FLAG: d.THRESHOLD.name for d in catalogue() if hasattr(d, "THRESHOLD")}
 BY: dict[str, str] = {Evidence.FULL: "its model", Evidence.PARTIAL: "what it logged"}
 """What a verdict was made by, according to its evidence."""
 
@@ -111,12 +102,11 @@ class _Reasons:
     def _of(self, diagnostic: ModuleType) -> Iterator[str]:
         flag, title = diagnostic.FLAG, f"({diagnostic.FLAG}) {diagnostic.TITLE}"
         first = diagnostic.explain(self.report)[0]
-        if flag not in MEASURED:
+        if not hasattr(diagnostic, "THRESHOLD"):
             yield f"{title}: {first}"
             return
-        then, now = self._then(flag), diagnostic.value(self.report)
-        used = number(self.stored.thresholds.get(THRESHOLDS[flag]))
-        limit = getattr(self.report.thresholds, THRESHOLDS[flag])
+        then, now = self.stored.value(diagnostic), diagnostic.value(self.report)
+        used, limit = self.stored.threshold(diagnostic), self.report.thresholds.at(diagnostic.THRESHOLD)
         is_same = then is not None and now is not None and math.isclose(then, now, rel_tol=1e-6)
         if now is None:
             yield f"{title}: {_number(then)} → {first}"
@@ -140,11 +130,6 @@ class _Reasons:
         then = grad_norm.at_chance(self.stored.number("grad_gain"), self.stored.number("chance_error"))
         now = grad_norm.at_chance(self.report.grad_gain, self.report.chance_error)
         return f"at chance it is {_told(then, now)}"
-
-    def _then(self, flag: str) -> float | None:
-        """The number of the earlier audit; of partial evidence a bound or a proxy."""
-        exact = self.stored.number(MEASURED[flag])
-        return exact if exact is not None else number(self.stored.inexact.get(flag))
 
 
 def _told(then: float | None, now: float | None) -> str:

@@ -6,21 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fa_tracking import markdown
 from fa_tracking.auditor.evidence.logged_numbers import Log, course_keys, layers_of, read
 from fa_tracking.auditor.page import page
 from fa_tracking.auditor.pictures import pictures
 from fa_tracking.errors import InvalidError
-from fa_tracking.protocol.diagnostics import catalogue, residual_norm
-from fa_tracking.protocol.functional_report import in_short
 from fa_tracking.protocol.knockout import Knockout
 from fa_tracking.protocol.report import DiagnosticReport
-from fa_tracking.protocol.table import Kind, Reference
+from fa_tracking.protocol.table import Reference
 from fa_tracking.scratch import scratch
-from fa_tracking.spelled import plain
-from fa_tracking.tracking import names, store
+from fa_tracking.tracking import audited, names, store
 from fa_tracking.tracking.possible import refuse_impossible
 from fa_tracking.untrusted import printable_lines
 
@@ -31,18 +28,6 @@ if TYPE_CHECKING:
 
 NOTE_WIDTH = 78
 """Of its lines: MLflow breaks none, and a long one pushes the tags beside the note off the page."""
-
-AUDIT_TAGS = {
-    names.TAG_FLAGS,
-    names.TAG_EVIDENCE,
-    names.TAG_CONTROL_RUNS,
-    names.TAG_PROTOCOL_VERSION,
-    names.TAG_THRESHOLDS,
-    names.TAG_MEASURED,
-    names.TAG_CHECKPOINT_SHA256,
-    names.TAG_AUDITED_AT,
-}
-"""Besides the verdict and the note."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +56,8 @@ def write(client: "MlflowClient", run: "Run", found: Finding, pictured: bool = T
     """
     run_id, report, sha256 = run.info.run_id, found.report, found.sha256
     further = {"Γ by layer": _alignment_lines(client, run, found.epoch), "block knock-out": str(found.knockout)}
-    measured = _measured(found)
+    knockout = None if found.knockout.problem else found.knockout.to_dict()
+    measured = audited.measured(report, found.epoch, knockout)
     if cut := (measured["functional"] or {}).get("cut"):
         further["functional measures in the results database"] = (
             f"without {cut}, for which the tag {names.TAG_MEASURED} has no room: they stand here and in "
@@ -105,7 +91,7 @@ def write(client: "MlflowClient", run: "Run", found: Finding, pictured: bool = T
 
 def is_audited(run: "Run") -> bool:
     """Whether a run carries anything of an audit."""
-    return bool(AUDIT_TAGS & run.data.tags.keys())
+    return bool(audited.TAGS & run.data.tags.keys())
 
 
 def withdraw(client: "MlflowClient", run: "Run", problem: str) -> None:
@@ -116,7 +102,7 @@ def withdraw(client: "MlflowClient", run: "Run", problem: str) -> None:
     reports = {"txt": text, "json": json.dumps({"problem": problem}) + "\n", "html": f"<pre>{escape(text)}</pre>\n"}
     _remove(client, run, [names.TAG_VERDICT, names.TAG_NOTE])  # first: half taken back, there is no verdict
     _write(client, run.info.run_id, reports, {})
-    _remove(client, run, AUDIT_TAGS)
+    _remove(client, run, audited.TAGS)
 
 
 def _remove(client: "MlflowClient", run: "Run", tags: Iterable[str]) -> None:
@@ -134,43 +120,6 @@ def _write(client: "MlflowClient", run_id: str, reports: dict[str, str], tags: d
             (folder / f"report.{suffix}").write_text(content, encoding="utf-8")
         client.log_artifacts(run_id, str(folder), names.AUDIT)
         client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-
-
-def _measured(found: Finding) -> dict[str, Any]:
-    """The scalars of a report: what the ``audits`` table of the database holds; null where not known exactly.
-
-    The functional measures stand beside them to six digits, as far as a tag has room.
-    """
-    scalars = _scalars(found)
-    functional = getattr(found.report, "functional", None)
-    room = names.TAG_LIMIT - len(json.dumps({**scalars, "functional": None}))
-    return {**scalars, "functional": functional and in_short(functional, room)}
-
-
-def _scalars(found: Finding) -> dict[str, Any]:
-    report, knockout = found.report, found.knockout
-    full = report.to_dict()
-    inexact = {d.FLAG for d in catalogue() if report.kinds.get(d.FLAG) in (Kind.BOUND, Kind.PROXY)}
-    fired = {d.FLAG: d.fires(report) for d in catalogue()}
-    return {
-        "epoch": found.epoch,
-        "headline_accuracy": full["headline_acc"],
-        "control_accuracy": full["frozen_baseline_acc"],
-        "margin_pp": full["margin_pp"],
-        "max_block_growth": None if residual_norm.FLAG in inexact else full["max_per_block_growth"],
-        "stream_growth": full["stream_growth"],
-        "deepest_residual_norm": full["residual_norms"][-1],
-        "deepest_grad_norm": full["bp_grad_norms"][-1],
-        "grad_gain": full["grad_gain"],
-        "chance_error": full["chance_error"],
-        "reference": full["reference"],
-        "stability": full["cross_batch_stability"],
-        "extra": full["extra"],
-        "knockout": None if knockout.problem else knockout.to_dict(),
-        "fired": {flag: fires if fires or flag not in inexact else None for flag, fires in fired.items()},
-        "kinds": full["kinds"],
-        "inexact": {d.FLAG: plain(d.value(report)) for d in catalogue() if d.FLAG in inexact},
-    }
 
 
 def _note(report: DiagnosticReport, text: str) -> str:

@@ -10,7 +10,7 @@ from fa_tracking.auditor.control import Controls, is_frozen
 from fa_tracking.checks.requirement import Requirement
 from fa_tracking.checks.since import changed
 from fa_tracking.protocol.verdicts import caveats
-from fa_tracking.tracking.measured import read
+from fa_tracking.tracking.audited import read
 from fa_tracking.tracking.store import find_experiment, reader, trainings
 
 if TYPE_CHECKING:

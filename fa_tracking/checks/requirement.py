@@ -8,7 +8,7 @@ from fa_tracking.protocol.diagnostics import catalogue
 from fa_tracking.protocol.table import Evidence, Kind
 from fa_tracking.protocol.verdicts import head
 from fa_tracking.tracking import names
-from fa_tracking.tracking.measured import Stored, read
+from fa_tracking.tracking.audited import Stored, read
 
 VERDICTS = ("trustworthy", "walk-back", "inconclusive")
 """What a gate can ask for: the heads of the verdicts."""

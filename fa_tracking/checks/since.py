@@ -11,7 +11,7 @@ from fa_tracking.errors import FATrackError
 from fa_tracking.protocol.table import Evidence
 from fa_tracking.tracking import names
 from fa_tracking.tracking._mlflow_compat import last_points
-from fa_tracking.tracking.measured import Stored, read
+from fa_tracking.tracking.audited import Stored, read
 from fa_tracking.tracking.store import LARGEST, store_errors
 
 if TYPE_CHECKING:

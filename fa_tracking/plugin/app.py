@@ -30,7 +30,7 @@ from werkzeug.test import run_wsgi_app
 from fa_tracking import html
 from fa_tracking.errors import FATrackError
 from fa_tracking.protocol.verdicts import OTHER_THRESHOLDS, caveats, head
-from fa_tracking.tracking import _mlflow_compat, lock, measured, names
+from fa_tracking.tracking import _mlflow_compat, audited, lock, names
 from fa_tracking.tracking.store import trains
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _pages(mlflow: "WSGIApplication") -> Flask:
         said: dict[str, list[str]] = defaultdict(list)
         for run in _runs(mlflow, [e["experiment_id"] for e in found]):
             counts[run["info"]["experiment_id"]][_standing(run)] += 1
-            said[run["info"]["experiment_id"]].append(measured.read(_tags(run)).shown_verdict or "")
+            said[run["info"]["experiment_id"]].append(audited.read(_tags(run)).shown_verdict or "")
         return _list([(e, counts[e["experiment_id"]]) for e in found if e["experiment_id"] in counts], said=said)
 
     @pages.get("/<experiment_id>")

@@ -26,6 +26,15 @@ BEYOND = 2.0
 CREDITS = {"rule": "the rule's credit", "bp": "BP's gradient", "random": "a random vector"}
 """The credits that are measured, by their names in the database."""
 
+SERIES = {
+    "perturbation": "rho",
+    "perturbation_error": "rho_error",
+    "perturbation_float32": "rho_float32",
+    "nudge": "nudge",
+    "nudge_error": "nudge_error",
+}
+"""The columns of a credit's effect in the database, and where an ``Effect`` has them."""
+
 By = tuple[float | None, ...]
 """A number at each of h_0 … h_L; None: missing."""
 Cosines = tuple[Cosine | None, ...]
@@ -198,14 +207,7 @@ def in_short(found: Functional, room: int) -> dict[str, Any]:
         series = {"alignment": found.gamma, "alignment_error": found.gamma_error}
         short |= {name: _six(values[:kept]) for name, values in series.items()}
         for name, e in found.effects.items():
-            by = {
-                "perturbation": e.rho,
-                "perturbation_error": e.rho_error,
-                "perturbation_float32": e.rho_float32,
-                "nudge": e.nudge,
-                "nudge_error": e.nudge_error,
-            }
-            short[name] = {key: _six(values[:kept]) for key, values in by.items()}
+            short[name] = {key: _six(getattr(e, of)[:kept]) for key, of in SERIES.items()}
         if kept < layers:
             short["cut"] = f"h_{kept} … h_{layers - 1}"
         if len(json.dumps(short)) <= room:

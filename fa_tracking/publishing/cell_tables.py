@@ -11,8 +11,8 @@ from fa_tracking.results.cells import Cell, Row, described, seed_of
 from fa_tracking.results.statistics import Summary, summarise
 from fa_tracking.spelled import short
 from fa_tracking.tracking import names
-from fa_tracking.tracking.measured import number
-from fa_tracking.tracking.measured import read as stored_in
+from fa_tracking.tracking.audited import number
+from fa_tracking.tracking.audited import read as stored_in
 
 DIAGNOSTICS = tuple(
     (d.FLAG, d.QUANTITY, d.COLUMN, d.THRESHOLD.name, {"above": ">", "below": "<"}[d.THRESHOLD.fires]) for d in stored()

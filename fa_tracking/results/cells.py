@@ -25,7 +25,8 @@ RUNS = """
 select
     r.* replace (coalesce(r.cell, '') as cell), sample_of(r.run_id, r.seed) as sample,
     a.* exclude (run_id) replace (shown_verdict(
-        a.verdict, a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp
+        a.verdict, a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp,
+        further := a.further
     ) as verdict), a.run_id is not null as is_audited,
     coalesce(a.fires_n, false) or coalesce(not isfinite(a.headline_accuracy), false) as is_diverged,
     (select arg_max(value, step) from metrics m where m.run_id = r.run_id and key = $accuracy) as last_accuracy,

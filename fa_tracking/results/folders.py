@@ -31,7 +31,9 @@ HIVES_NULL = "__HIVE_DEFAULT_PARTITION__"
 """What others that read such folders take for no experiment."""
 
 ADDED = {
-    "audits": dict.fromkeys(("stream_growth", "chance_error", "reference", "kinds", "inexact"), "null"),
+    "audits": dict.fromkeys(
+        ("stream_growth", "chance_error", "reference", "kinds", "inexact", "extra", "further"), "null"
+    ),
     "runs": dict.fromkeys(cells.ABSENT, "null") | {names.TRAINABLE_BLOCKS: "if(frozen_blocks, 0, depth)"},
     "layers": dict.fromkeys(
         (

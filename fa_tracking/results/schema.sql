@@ -135,6 +135,8 @@ create table audits (
     fires_d boolean,
     kinds varchar,                      -- JSON: how far each diagnostic's number is known, by its letter
     inexact varchar,                    -- JSON: the numbers that are bounds or proxies, by letter
+    extra map(varchar, double),         -- what diagnostics beyond the four measured, by name
+    further struct(flag varchar, value double, threshold double, fires boolean, kind varchar)[],  -- a diagnostic beyond the four each
     h_norm_explosion_ratio double,      -- the thresholds of this audit
     g_norm_floor double,
     stability_drift_ceiling double,

@@ -130,17 +130,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def interquartile_mean(scores: Mapping[str, Sequence[float]]) -> float:
-    """The mean of the middle half of all runs of several tasks (Agarwal et al. 2021).
-
-    Raises:
-        ValueError: fewer than two tasks, or a score that is not finite.
-    """
-    from scipy import stats
-
-    return float(stats.trim_mean([v for values in _tasks(scores) for v in values], 0.25))
-
-
 def probability_of_improvement(a: Mapping[str, Sequence[float]], b: Mapping[str, Sequence[float]]) -> float:
     """P(a run of A beats a run of B), ties counting half, averaged over the tasks (Agarwal et al. 2021).
 
@@ -154,16 +143,6 @@ def probability_of_improvement(a: Mapping[str, Sequence[float]], b: Mapping[str,
     pairs = zip(_tasks(a), _tasks({task: b[task] for task in a}), strict=True)
     wins = [float(stats.mannwhitneyu(x, y).statistic) / (len(x) * len(y)) for x, y in pairs]
     return sum(wins) / len(wins)
-
-
-def performance_profile(scores: Mapping[str, Sequence[float]], at: Sequence[float]) -> list[float]:
-    """The share of runs above each score of ``at``, averaged over the tasks (Agarwal et al. 2021).
-
-    Raises:
-        ValueError: fewer than two tasks, or a score that is not finite.
-    """
-    tasks = _tasks(scores)
-    return [sum(sum(v > tau for v in values) / len(values) for values in tasks) / len(tasks) for tau in at]
 
 
 def _tasks(scores: Mapping[str, Sequence[float]]) -> list[Sequence[float]]:

@@ -5,8 +5,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from fa_tracking import cells
-from fa_tracking.protocol.diagnostics import frozen_control, grad_norm
-from fa_tracking.protocol.verdicts import OTHER_THRESHOLDS, THRESHOLDS
+from fa_tracking.protocol.diagnostics import catalogue, frozen_control, grad_norm, stored
+from fa_tracking.protocol.verdicts import OTHER_THRESHOLDS
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -14,10 +14,37 @@ if TYPE_CHECKING:
 
 def create_views(connection: "DuckDBPyConnection") -> None:
     """What the queries share, over the tables of schema.sql: created, or brought up to date where it is not."""
+    connection.execute(views_sql())
+
+
+def views_sql() -> str:
+    """The SQL of all views, with what it takes from Python filled in."""
     views = files("fa_tracking.results").joinpath("views.sql").read_text(encoding="utf-8")
-    absent = ", ".join(f"'{key}': '{value}'" for key, value in cells.ABSENT.items())
-    words = ", ".join(f"'{key}'" for key in cells.WORDS)
-    filled = {"absent": f"map {{{absent}}}", "words": f"({words})", "other_thresholds": f"'{OTHER_THRESHOLDS}'"}
-    filled |= {"chance_error": repr(grad_norm.CHANCE_ERROR), "rounding_pp": repr(frozen_control.ROUNDING_PP)}
-    filled |= {name: repr(value) for name, value in THRESHOLDS.items()}
-    connection.execute(re.sub(rf"\$({'|'.join(filled)})\b", lambda found: filled[found[1]], views))
+    filled = _filled()
+    return re.sub(rf"\$({'|'.join(filled)})\b", lambda found: filled[found[1]], views)
+
+
+def _filled() -> dict[str, str]:
+    own = [d.THRESHOLD for d in stored()]
+    others = {d.FLAG: d.THRESHOLD for d in catalogue() if hasattr(d, "THRESHOLD")}
+    further = {flag: repr(t.default) for flag, t in others.items() if t not in own}
+    signs = {flag: {"above": "1", "below": "-1"}[t.fires] for flag, t in others.items()}
+    return {
+        "absent": _map({key: _text(value) for key, value in cells.ABSENT.items()}),
+        "words": f"({', '.join(map(_text, cells.WORDS))})",
+        "chance_error": repr(grad_norm.CHANCE_ERROR),
+        "rounding_pp": repr(frozen_control.ROUNDING_PP),
+        "signs": _map(signs),
+        "threshold_names": ", ".join(t.name for t in own),
+        "is_other": " or ".join(f"coalesce({t.name} <> {t.default!r}, false)" for t in own),
+        "further_thresholds": f"cast({_map(further)} as map(varchar, double))",
+        "other_thresholds": _text(OTHER_THRESHOLDS),
+    }
+
+
+def _map(values: dict[str, str]) -> str:
+    return f"map {{{', '.join(f'{_text(key)}: {value}' for key, value in values.items())}}}"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

@@ -157,8 +157,9 @@ if(isfinite(at_chance) and not isnan(grad_norm), greatest(grad_norm, at_chance),
 -- together.
 create or replace macro judged_margin(margin_pp) as margin_pp + $rounding_pp;
 
--- 1 where a diagnostic fires above its threshold, -1 where below.
-create or replace macro sign_of(flag) as if(flag in ('a', 'c'), 1, -1);
+-- 1 where a diagnostic fires above its threshold, -1 where below; NULL where none of this letter is known. Filled in from
+-- fa_tracking/protocol/diagnostics.
+create or replace macro sign_of(flag) as $signs[flag];
 
 -- Whether a diagnostic fires by what it is judged by: strictly beyond its threshold. NULL where that is; a NaN fires nothing
 -- but n. An audit's flags are read as it stored them: this is for numbers that no audit judged, those of an epoch, and for
@@ -166,12 +167,15 @@ create or replace macro sign_of(flag) as if(flag in ('a', 'c'), 1, -1);
 create or replace macro fires(flag, judged, threshold) as
 not isnan(judged) and sign_of(flag) * judged > sign_of(flag) * threshold;
 
--- A verdict as it is shown: marked where its audit had other thresholds than the protocol's. The thresholds of the protocol
--- and the mark are filled in from fa_tracking/protocol/verdicts.py.
-create or replace macro shown_verdict(verdict, growth, floor, ceiling, margin) as coalesce(
+-- A verdict as it is shown: marked where its audit had other thresholds than the protocol's, those of further diagnostics
+-- among them. The thresholds of the protocol are filled in from fa_tracking/protocol/diagnostics, the mark from
+-- fa_tracking/protocol/verdicts.py.
+create or replace macro shown_verdict(verdict, $threshold_names, further := null) as coalesce(
     verdict || if(
-        coalesce(growth <> $h_norm_explosion_ratio, false) or coalesce(floor <> $g_norm_floor, false)
-        or coalesce(ceiling <> $stability_drift_ceiling, false) or coalesce(margin <> $frozen_acc_margin_pp, false),
+        $is_other or coalesce(len(list_filter(
+            cast(further as struct(flag varchar, value double, threshold double, fires boolean, kind varchar)[]),
+            lambda f: f.threshold <> $further_thresholds[f.flag]
+        )) > 0, false),
         $other_thresholds, ''
     ),
     'not audited'
@@ -192,12 +196,13 @@ select
     a.headline_accuracy as accuracy, a.control_accuracy, a.margin_pp, a.max_block_growth as growth, a.stream_growth,
     a.deepest_grad_norm as grad_norm, a.grad_gain, a.chance_error, a.reference, a.stability, a.flags,
     shown_verdict(
-        a.verdict, a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp
+        a.verdict, a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp,
+        further := a.further
     ) as verdict,
     a.run_id is not null as is_audited,
     coalesce(a.fires_n, false) or coalesce(not isfinite(a.headline_accuracy), false) as is_diverged,
     case when is_diverged then 'diverged' when r.aborted_at is not null then 'aborted' else 'complete' end as state,
-    a.fires_n, a.fires_a, a.fires_b, a.fires_c, a.fires_d,
+    a.fires_n, a.fires_a, a.fires_b, a.fires_c, a.fires_d, a.further,
     a.h_norm_explosion_ratio, a.g_norm_floor, a.stability_drift_ceiling, a.frozen_acc_margin_pp,
     coalesce(also, '') as also
 from runs r left join audits a using (run_id) left join also_of(asked) using (run_id)
@@ -456,12 +461,12 @@ create or replace macro told_of(flag, used, value, judged, stored) as {
 create or replace macro judged_by(asked) as table
 select *, sign_of(flag) as sign, if(isfinite(value), sign * judged, null) as x
 from (
-    select *, is_diverged or coalesce(fires_a, false) or coalesce(fires_b, false) as is_degenerate, unnest([
+    select *, is_diverged or coalesce(fires_a, false) or coalesce(fires_b, false) as is_degenerate, unnest(list_concat([
         told_of('a', h_norm_explosion_ratio, by_growth, by_growth, fires_a),
         told_of('b', g_norm_floor, by_grad, by_grad, fires_b),
         told_of('c', stability_drift_ceiling, stability, stability, fires_c),
         told_of('d', frozen_acc_margin_pp, margin_pp, judged_margin(margin_pp), fires_d)
-    ], recursive := true)
+    ], list_transform(further, lambda f: told_of(f.flag, f.threshold, f.value, f.value, f.fires))), recursive := true)
     from (
         select
             *, judged_growth(growth, stream_growth) as by_growth,

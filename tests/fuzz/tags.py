@@ -11,7 +11,7 @@ from fa_tracking.auditor.evidence import logged_numbers
 from fa_tracking.auditor.run import _notes
 from fa_tracking.checks.requirement import Requirement
 from fa_tracking.protocol.thresholds import DiagnosticThresholds
-from fa_tracking.tracking import measured, names
+from fa_tracking.tracking import audited, names
 
 from ._values import changed, scalars, texts, values
 
@@ -63,7 +63,7 @@ def feed(value: Any, folder: Path) -> None:
     )
     run = Run(info, data)
     asked = Requirement(("trustworthy",), ("a", "b") if flag else (), allow_partial=flag)
-    stored = measured.read(run.data.tags)
+    stored = audited.read(run.data.tags)
     asked.fired(stored)
     str((stored.shown_verdict, stored.epoch, stored.kinds, stored.inexact, stored.number("epoch")))
     asked.falls_short(run.data.tags, tags.get(names.TAG_VERDICT, ""))

@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from fa_tracking.errors import UsageError
+from fa_tracking.results.export.audits import fill_audits
 from fa_tracking.results.export.codes import Codes
 from fa_tracking.results.export.replace import allow_memory
 from fa_tracking.results.export.source import LABELLED, Progress, Snapshot, Source
@@ -65,6 +66,7 @@ def bring_up_to_date(
     _replace_runs(connection, source.uri)
     for file in ("derive.sql", "name_cells.sql"):
         connection.execute(files("fa_tracking.results").joinpath(file).read_text(encoding="utf-8"))
+    fill_audits(connection)
     connection.execute("delete from marks where run_id in (select run_id from changed union select run_id from gone)")
     connection.execute(
         "insert into marks select unnest($1::varchar[]), $2, unnest($3::varchar[])",
