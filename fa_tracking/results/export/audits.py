@@ -20,7 +20,7 @@ BATCH = 1000
 """Runs whose tags are in memory together."""
 OWN = tuple(d.FLAG for d in (finite, *stored()))
 """The letters that have a column ``fires_…``."""
-INTEGERS = range(-(2**31), 2**31)
+LEAST, MOST = -(2**31), 2**31 - 1
 """What a column of integers holds."""
 
 
@@ -149,7 +149,7 @@ def _integer(value: Any) -> int | None:
     number = _double(value)
     if number is None:
         return None
-    if number not in INTEGERS:
+    if not (number.is_integer() and LEAST <= number <= MOST):
         raise ValueError("it is no integer")
     return int(number)
 
