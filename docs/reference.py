@@ -18,7 +18,7 @@ from typing import Any
 from fa_tracking import catalogue, cells, importers, markdown, pitfalls
 from fa_tracking.dashboards import charts
 from fa_tracking.protocol import diagnostics
-from fa_tracking.results import database
+from fa_tracking.results import database, views
 from fa_tracking.tracking import names
 from fa_tracking.trainers import data, datasets, methods, models
 from fa_tracking.trainers.augmentation import AUGMENTATIONS
@@ -118,7 +118,8 @@ def schema() -> str:
 
 
 def macros() -> str:
-    found = sql("views.sql", r"create or replace macro (\w+\([^)]*\))")
+    statement = r"create or replace macro (\w+\([^)]*\))"
+    found = (each for part in views.PARTS for each in sql(f"macros/{part}.sql", statement))
     return table("macro | what it is", ((call, prose(above.replace("-- ", ""))) for above, call in found))
 
 

@@ -3,7 +3,7 @@
 Params are texts, written by many hands. ``plain`` brings a value into its one spelling, ``meaning`` says what a run
 means by a param that it may leave out, ``apart`` what names its cell. How many blocks are trained is said in two
 params: ``trainable_blocks``, the last k of L, or ``frozen_blocks``, as version 0.1 and many a loop log it. The results
-database reads all of this alike, by the macros of ``views.sql``: SQL cannot call Python, so tests hold both together.
+database reads all of this alike, by ``results/macros/``: SQL cannot call Python, so tests hold both together.
 """
 
 import json

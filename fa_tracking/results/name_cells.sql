@@ -1,4 +1,4 @@
--- Names the cells of the runs in touched, by what cell_params() of views.sql tells of them.
+-- Names the cells of the runs in touched, by what cell_params() of macros/cells.sql tells of them.
 
 update runs set cell = c.cell
 from (

@@ -1,4 +1,8 @@
-"""The views and macros that the queries share, made in a connection."""
+"""The views and macros that the queries share, made in a connection.
+
+They stand in the database file, so that any DuckDB client can ask what the catalogue asks:
+``select * from cells_of('~*')``. A view takes the experiment that it is asked for, so each is a macro.
+"""
 
 import re
 from importlib.resources import files
@@ -11,6 +15,9 @@ from fa_tracking.protocol.verdicts import OTHER_THRESHOLDS
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+PARTS = ("values", "cells", "statistics", "rules", "runs", "epochs", "judgements")
+"""The files of ``macros/``, in the order in which they are made: each asks only what stands before it."""
+
 
 def create_views(connection: "DuckDBPyConnection") -> None:
     """What the queries share, over the tables of schema.sql: created, or brought up to date where it is not."""
@@ -19,7 +26,8 @@ def create_views(connection: "DuckDBPyConnection") -> None:
 
 def views_sql() -> str:
     """The SQL of all views, with what it takes from Python filled in."""
-    views = files("fa_tracking.results").joinpath("views.sql").read_text(encoding="utf-8")
+    folder = files("fa_tracking.results").joinpath("macros")
+    views = "\n".join(folder.joinpath(f"{part}.sql").read_text(encoding="utf-8") for part in PARTS)
     filled = _filled()
     return re.sub(rf"\$({'|'.join(filled)})\b", lambda found: filled[found[1]], views)
 
