@@ -118,8 +118,7 @@ def schema() -> str:
 
 
 def macros() -> str:
-    statement = r"create or replace macro (\w+\([^)]*\))"
-    found = (each for part in views.PARTS for each in sql(f"macros/{part}.sql", statement))
+    found = (each for p in views.PARTS for each in sql(f"macros/{p}.sql", r"create or replace macro (\w+\([^)]*\))"))
     return table("macro | what it is", ((call, prose(above.replace("-- ", ""))) for above, call in found))
 
 
