@@ -69,11 +69,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _mlflow_as_it_was() -> Iterator[None]:
-    """Forget the store that a test has named to MLflow, which keeps it for the process."""
+    """End the runs that a test has left active, and forget the store that it has named: MLflow keeps both."""
     before = os.environ.get("MLFLOW_TRACKING_URI")
     yield
-    if "mlflow" in sys.modules:
-        sys.modules["mlflow"].set_tracking_uri(None)
+    if mlflow := sys.modules.get("mlflow"):
+        while mlflow.active_run():
+            mlflow.end_run()
+        mlflow.set_tracking_uri(None)
     if before is not None:
         os.environ["MLFLOW_TRACKING_URI"] = before
 

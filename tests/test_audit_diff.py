@@ -156,9 +156,9 @@ def test_processes_find_the_same_differences(store: dict[str, str]) -> None:
     assert differences(here) == differences(there) and len(differences(here).changes) == 5
 
 
-def test_without_diff_an_experiment_is_asked_for_and_with_it_a_store_that_is_there(tmp_path: Path) -> None:
-    missing = CliRunner().invoke(main, ["audit"])
-    assert missing.exit_code == 2 and missing.stderr.count("\n") == 1 and "--experiment" in missing.stderr
+def test_an_audit_and_a_diff_need_a_store_that_is_there(tmp_path: Path) -> None:
+    empty = CliRunner().invoke(main, ["audit", "--tracking-uri", f"sqlite:///{tmp_path}/none.db"])
+    assert empty.exit_code == 2 and empty.stderr.count("\n") == 1 and "there is no store" in empty.stderr
     with pytest.raises(UsageError, match="one experiment"):
         fa_tracking.audit(None)
     for uri in (f"sqlite:///{tmp_path}/none.db", str(tmp_path / "folder")):

@@ -25,13 +25,14 @@ TINY = ["--width", "16", "--depth", "2", "--dataset", "digits", "--epochs", "1",
 
 @pytest.fixture(scope="module")
 def trained(workspace: Path) -> Path:
-    """A workspace in which two runs were trained by hand, one by each door."""
+    """A workspace in which two runs were trained by hand, one by each door, audited and exported."""
     into = ["--experiment", "hand", *TINY]
     by_module = [sys.executable, "-m", "fa_tracking.trainers", "dfa", *into]
     dfa = subprocess.run(by_module, cwd=workspace, capture_output=True, text=True, check=True)
     for done in (dfa, fa_track("train", "bp", *into)):
         assert len(done.stdout.strip()) == 32, done.stderr
-    assert fa_track("export").returncode == 0
+    for words in (["audit", "--experiment", "hand", "--no-pictures"], ["export"]):
+        assert fa_track(*words).returncode == 0
     return workspace
 
 

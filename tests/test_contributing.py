@@ -75,7 +75,7 @@ def test_hooks_and_workflows_fetch_nothing_but_what_they_name() -> None:
 
 def test_every_session_that_contributing_names_exists() -> None:
     sessions = set(re.findall(r"^@nox\.session\ndef (\w+)", (ROOT / "noxfile.py").read_text(), re.MULTILINE))
-    assert sessions == {"fast", "full", "docs", "bench", "lint", "types", "wheel"}
+    assert sessions == {"fast", "rest", "full", "docs", "bench", "lint", "types", "wheel"}
     assert all(re.search(rf"\b{name}\b", CONTRIBUTING.split("nox -s", 1)[1].split("\n\n")[0]) for name in sessions)
 
 

@@ -21,6 +21,7 @@ from stores import new_store
 from fa_tracking.cli import main
 from fa_tracking.errors import UsageError
 from fa_tracking.results.database import connect
+from fa_tracking.results.export import sources
 from fa_tracking.results.export.export import export
 from fa_tracking.results.export.parquet import write_parquet
 from fa_tracking.results.export.sources import open_source
@@ -96,7 +97,7 @@ def test_other_databases_give_the_tables_that_the_client_gives(
         assert export(tmp_path / "d.duckdb", uri, say=said.append).read == 1
         assert export(tmp_path / "d.duckdb", uri, say=said.append).read == 0
         assert not said
-        monkeypatch.setattr(direct, "KNOWN_SCHEMAS", frozenset())
+        monkeypatch.setattr(sources, "KNOWN_SCHEMAS", frozenset())
         export(tmp_path / "c.duckdb", uri)
     found = content(tmp_path / "d.duckdb")
     assert found == content(tmp_path / "c.duckdb")
@@ -130,7 +131,7 @@ def test_a_second_export_reads_only_what_is_new_or_changed(tmp_path: Path) -> No
 def test_the_client_too_reads_only_what_is_new_or_changed(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(direct, "KNOWN_SCHEMAS", frozenset())
+    monkeypatch.setattr(sources, "KNOWN_SCHEMAS", frozenset())
     said: list[str] = []
     first = export(tmp_path / "r.duckdb", uri, say=said.append)
     assert first.read == 6 and export(tmp_path / "r.duckdb", uri).read == 0
@@ -155,7 +156,7 @@ def test_an_export_that_is_killed_leaves_the_old_database_whole(uri: str, tmp_pa
         "e.export(sys.argv[1], sys.argv[2])\n"
     )
     command = [sys.executable, "-c", program, str(database), uri]
-    assert subprocess.run(command, check=False).returncode == 128 + signal.SIGKILL
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert content(database) == before
 
 

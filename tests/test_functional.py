@@ -478,10 +478,10 @@ def test_gamma_and_function_disagree_where_both_orders_are_beyond_chance() -> No
 
 
 def test_what_a_tag_has_no_room_for_is_named() -> None:
-    wide = Effect(*[tuple(0.123456789 * k for k in range(1, 41))] * 5)
+    wide = Effect(*[tuple(0.0123456789 * k for k in range(1, 41))] * 5)
     found = Functional(9, wide, wide, wide, wide.rho, (math.nan,) * 40)
     whole, short = in_short(found, 100_000), in_short(found, 3000)
-    assert "cut" not in whole and whole["rule"]["nudge"][0] == 0.123457 and whole["alignment_error"][0] == "NaN"
+    assert "cut" not in whole and whole["rule"]["nudge"][0] == 0.0123457 and whole["alignment_error"][0] == "NaN"
     assert short["cut"] == f"h_{short['layers']} … h_39" and 0 < short["layers"] < 40
     assert short["bp"]["perturbation"] == whole["bp"]["perturbation"][: short["layers"]]
     assert in_short(found, 40) == {"cut": "h_0 … h_39"}

@@ -799,7 +799,7 @@ def test_a_shape_that_nobody_knows_shows_lines_of_python_that_write_one_that_is_
     Path(f"odd.{form}").write_text('{"one": "x"}' if form == "json" else "1,2\n3,4\n")
     odd = CliRunner().invoke(main, ["import", form, f"odd.{form}", "--experiment", "x", "--dry-run"])
     assert odd.exit_code == 1
-    example = re.search(r"written by:\n\n((?:    .*\n){5})\n", odd.stderr)
+    example = re.search(r"this code writes a log that can be read:\n\n((?:    .*\n){5})\n", odd.stderr)
     assert example, odd.stderr
     exec(textwrap.dedent(example[1]), {})
     (done,) = import_logs(form, [f"dfa_42.{form}"], "x", dry_run=True)

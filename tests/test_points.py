@@ -50,7 +50,7 @@ def run(uri: str, points: list[tuple[str, float, int, int]] = [], experiment: st
         "diagnostics/deepest_grad_norm": 1e-3,
     }
     usual = {step: {"accuracy/test": 0.1 * step, **healthy} for step in (1, 2, 3)}
-    run_id = log_run(client, experiment, usual, status=RUNNING, **said)
+    run_id = log_run(client, experiment, usual, status=RUNNING, ended=NOW, **said)
     log(uri, run_id, points)
     client.set_terminated(run_id)
     return run_id

@@ -385,8 +385,8 @@ def test_latex_is_balanced_and_nothing_of_a_name_is_a_command(deviating: Mapping
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
-        ([], 2, "give either --experiment or --run"),
-        (["--experiment", "odd", "--run", "x"], 2, "give either --experiment or --run"),
+        ([], 2, "several experiments, choose one by --experiment"),
+        (["--experiment", "odd", "--run", "x"], 2, "--experiment and --run contradict each other"),
         (["--experiment", "nope"], 2, "holds no experiment 'nope'"),
         (["--run", "nope"], 2, "holds no run 'nope'"),
         (["--run", ""], 2, "runs begin with ''"),

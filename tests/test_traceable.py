@@ -133,7 +133,7 @@ def test_markers_that_cannot_be_computed_are_reported_one_by_one_and_unmarked_nu
 
 
 def test_a_cited_value_names_its_runs_and_what_is_not_a_number_is_never_zero(database: Path, cli: Cli) -> None:
-    cited = json.loads(cli("cite", DFA, "--format", ".3f", "--format", "json").stdout)
+    cited = json.loads(cli("cite", DFA, "--number", ".3f", "--format", "json").stdout)
     assert (cited["value"], cited["text"]) == (pytest.approx(MEAN), f"{MEAN:.3f}")
     assert cited["runs"] == [f"e_1-dfa-free-{seed}" for seed in (1, 2, 3)]
     with connect(database) as connection:
@@ -237,7 +237,7 @@ def test_a_table_whose_rows_its_columns_do_not_tell_apart_says_which_do() -> Non
     ]
     dfa = "cross_seed[method=dfa,frozen_blocks=false]"
     for query, columns, untold in (
-        (dfa, "method,accuracy_mean", "apart, penalty, is"),
+        (dfa, "method,accuracy_mean", "apart, penalty, has"),
         (dfa, "method,penalty,accuracy_mean", None),
         ("cross_seed", "n", "apart, method, "),
     ):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from fa_tracking import untrusted
 from fa_tracking.protocol import verdicts
 from fa_tracking.protocol.diagnostics import catalogue, finite, stored
-from fa_tracking.protocol.functional_report import in_short
 from fa_tracking.protocol.table import Kind
 from fa_tracking.spelled import plain
 from fa_tracking.tracking import names
@@ -57,6 +56,8 @@ def measured(report: "DiagnosticReport", epoch: int, knockout: Mapping[str, Any]
 
     The functional measures stand beside the others to six digits, as far as a tag has room.
     """
+    from fa_tracking.protocol.functional_report import in_short  # not sooner: pydantic takes a while to import
+
     full = report.to_dict() | {"": epoch}
     inexact = {d.FLAG: plain(d.value(report)) for d in catalogue() if _is_inexact(report, d.FLAG)}
     fired = {d.FLAG: d.fires(report) for d in catalogue()}

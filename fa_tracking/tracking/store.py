@@ -209,7 +209,7 @@ def only_experiment(uri: str | None) -> str:
     Raises:
         UsageError: there is none, or several; the message lists them.
     """
-    store = client(uri)
+    store = reader(uri)
     with store_errors():
         known = sorted(e.name for e in all_experiments(store) if store.search_runs([e.experiment_id], max_results=1))
     if len(known) == 1:
