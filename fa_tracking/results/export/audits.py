@@ -20,8 +20,8 @@ BATCH = 1000
 """Runs whose tags are in memory together."""
 OWN = tuple(d.FLAG for d in (finite, *stored()))
 """The letters that have a column ``fires_…``."""
-INTEGERS = range(-(2**31), 2**31)
-"""What a column of integers holds."""
+LARGEST = 2**31 - 1
+"""What a column of integers holds at the most."""
 
 
 def fill_audits(connection: "DuckDBPyConnection") -> None:
@@ -149,8 +149,8 @@ def _integer(value: Any) -> int | None:
     number = _double(value)
     if number is None:
         return None
-    if number not in INTEGERS:
-        raise ValueError("it is no integer")
+    if not number.is_integer() or abs(number) > LARGEST:
+        raise ValueError("it is no integer of 32 bits")
     return int(number)
 
 
