@@ -124,10 +124,13 @@ WIDEST_GAP = (
 
 def with_widest_gap(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
     """Run a program with a diagnostic from outside the package."""
-    (folder / "widest_gap.py").write_text(WIDEST_GAP)
+    outside = folder / "outside"
+    outside.mkdir()
+    (outside / "widest_gap.py").write_text(WIDEST_GAP)
     begin = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
-    begin += f"from fa_tracking.protocol import diagnostics; diagnostics.__path__.append({str(folder)!r})\n"
-    command = [sys.executable, "-c", begin + program, str(folder)]
+    begin += f"from fa_tracking.protocol import diagnostics; diagnostics.__path__.append({str(outside)!r})\n"
+    (folder / "program.py").write_text(begin + program)
+    command = [sys.executable, str(folder / "program.py"), str(folder)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

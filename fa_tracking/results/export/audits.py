@@ -20,8 +20,8 @@ BATCH = 1000
 """Runs whose tags are in memory together."""
 OWN = tuple(d.FLAG for d in (finite, *stored()))
 """The letters that have a column ``fires_…``."""
-LEAST, MOST = -(2**31), 2**31 - 1
-"""What a column of integers holds."""
+LARGEST = 2**31 - 1
+"""What a column of integers holds at the most."""
 
 
 def fill_audits(connection: "DuckDBPyConnection") -> None:
@@ -45,7 +45,7 @@ def fill_audits(connection: "DuckDBPyConnection") -> None:
             for table in TABLES:
                 found[table] += rows[table]
         for table, told in found.items():
-            schema = connection.sql(f"from {table} limit 0").to_arrow_table().schema
+            schema = connection.execute(f"from {table} limit 0").to_arrow_table().schema
             connection.register("told", pa.Table.from_pylist(told, schema))
             connection.execute(f"insert into {table} by name from told")
             connection.unregister("told")
@@ -149,8 +149,8 @@ def _integer(value: Any) -> int | None:
     number = _double(value)
     if number is None:
         return None
-    if not (number.is_integer() and LEAST <= number <= MOST):
-        raise ValueError("it is no integer")
+    if not number.is_integer() or abs(number) > LARGEST:
+        raise ValueError("it is no integer of 32 bits")
     return int(number)
 
 
