@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fa_tracking.cli import _complete, _diff, _options
+from fa_tracking.cli import _complete, _diff, _options, _spelling
 from fa_tracking.cli._show import MARKS_EXPLAINED, legend, marked, mlflow_ui, progress, say, table, typed
 from fa_tracking.spelled import counted
 
@@ -38,7 +38,7 @@ MOST_COMMANDS = 5
     metavar="FILE",
     help=".safetensors or .npz with `inputs` (N, …) and `labels` (N,): for logged models whose run records no data.",
 )
-@_options.repeated(
+@_spelling.repeated(
     "--layer",
     old="--layers",
     into="layers",
@@ -53,7 +53,7 @@ MOST_COMMANDS = 5
     help="Draw the norms and the training curve in the reports.",
 )
 @_options.thresholds
-@_options.answer_format("table", "json")
+@_spelling.answer_format("table", "json")
 @_options.executor(None, unset="this process, one run after the other")
 @_options.tracking_uri
 def command(

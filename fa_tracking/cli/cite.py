@@ -4,7 +4,7 @@ import json
 
 import click
 
-from fa_tracking.cli import _complete, _options
+from fa_tracking.cli import _complete, _options, _spelling
 from fa_tracking.cli._show import field, say, say_next
 
 ORDER = 5.2
@@ -18,7 +18,7 @@ class _Form(click.Choice):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str | None:
         if value in self.choices or not ctx or value.isalpha():
             return str(super().convert(value, param, ctx))
-        _options.say_new(f"--format {value}", f"--number {value}")
+        _spelling.say_new(f"--format {value}", f"--number {value}")
         ctx.meta[_NUMBER] = value
         return None
 
@@ -40,7 +40,7 @@ NEXT = "checks whether the marked values of FILE still hold"
     callback=_as_before,
     help="Number format, such as .3f, .2e or .1%  [default: four digits]",
 )
-@_options.answer_format("table", "json", choice=_Form, text="Value and provenance as lines or as JSON.")
+@_spelling.answer_format("table", "json", choice=_Form, text="Value and provenance as lines or as JSON.")
 @_options.database
 def command(reference: str, experiment: str | None, number: str, form: str, db: str) -> None:
     """Print the value that REFERENCE names, with its query, its runs and the database's state.

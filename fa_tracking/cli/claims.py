@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from fa_tracking.cli import _options
+from fa_tracking.cli import _options, _spelling
 from fa_tracking.cli._show import field, progress, say, say_next
 from fa_tracking.errors import UsageError
 
@@ -35,7 +35,7 @@ def command() -> None:
     help="Write a summary of the evidence, in Markdown.",
 )
 @click.option("--record", "recording", is_flag=True, help="Record beside FILE which claims hold today.")
-@_options.answer_format("table", "json")
+@_spelling.answer_format("table", "json")
 @_options.database
 def check_claims(file: Path, output: Path | None, recording: bool, form: str, db: str) -> None:
     """Judge every claim in FILE: holds, walked back, mixed or no evidence; exit with 3 if one does not hold.

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from fa_tracking.cli import _options
+from fa_tracking.cli import _options, _spelling
 from fa_tracking.cli._show import say_next
 
 ORDER = 5.5
@@ -22,7 +22,7 @@ ORDER = 5.5
 @click.option(
     "--threshold", type=float, default=0.0, show_default=True, help="Value that the difference should exceed."
 )
-@_options.answer_format("table", "json")
+@_spelling.answer_format("table", "json")
 @_options.database
 def command(
     metric: str, a: str, others: tuple[str, ...], experiment: str | None, threshold: float, form: str, db: str

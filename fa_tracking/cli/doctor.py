@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from fa_tracking.cli import _options
+from fa_tracking.cli import _options, _spelling
 from fa_tracking.cli._checks import OK, PROBLEM, WARNING, Check, checks
 from fa_tracking.cli._show import say, typed, width
 from fa_tracking.publishing.tables import WIDTH
@@ -21,7 +21,7 @@ MARKS = {OK: "✓", WARNING: "!", PROBLEM: "✗"}
 
 
 @click.command("doctor")
-@_options.answer_format("table", "json")
+@_spelling.answer_format("table", "json")
 @_options.data_dir
 @_options.database
 @_options.any_tracking_uri

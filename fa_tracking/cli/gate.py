@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fa_tracking.checks.requirement import VERDICTS
-from fa_tracking.cli import _options
+from fa_tracking.cli import _options, _spelling
 from fa_tracking.cli._show import say, say_next, typed
 from fa_tracking.untrusted import one_line
 
@@ -30,7 +30,7 @@ NOT_MET = 3
     multiple=True,
     help="Verdict that passes; repeat it to allow several.  [default: trustworthy, or with --forbid any]",
 )
-@_options.repeated(
+@_spelling.repeated(
     "--forbid",
     into="flags",
     metavar="FLAG",
@@ -59,7 +59,7 @@ NOT_MET = 3
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write the result as JUnit XML.",
 )
-@_options.answer_format("table", "json", "github", text="Lines, everything as JSON, or annotations for GitHub.")
+@_spelling.answer_format("table", "json", "github", text="Lines, everything as JSON, or annotations for GitHub.")
 @_options.tracking_uri
 def command(
     experiment: str,

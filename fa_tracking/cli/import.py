@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fa_tracking.cli import _options
+from fa_tracking.cli import _options, _spelling
 from fa_tracking.cli._show import progress, say, table, typed
 from fa_tracking.cli._suggest import Suggesting
 from fa_tracking.untrusted import one_line
@@ -69,7 +69,7 @@ def _command(source: str, title: str) -> click.Command:
         help="Import again the logs that the experiment already holds, and delete the earlier runs.",
     )
     @click.option("--dry-run", is_flag=True, help="Show the runs that would be imported; write nothing.")
-    @_options.answer_format("table", "json")
+    @_spelling.answer_format("table", "json")
     @_options.tracking_uri
     def run(
         paths: tuple[str, ...],

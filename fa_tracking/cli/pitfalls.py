@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from fa_tracking import catalogue, pitfalls
-from fa_tracking.cli import _options
+from fa_tracking.cli import _spelling
 from fa_tracking.cli._show import field, progress, say, say_next, table
 from fa_tracking.errors import FATrackError, UsageError
 from fa_tracking.untrusted import one_line, printable
@@ -35,7 +35,7 @@ class Pitfalls(click.Group):
         pitfall = catalogue.load(pitfalls, name)
 
         @click.command(name, help=_HELP.format(title=pitfalls.title(pitfall), name=name))
-        @_options.answer_format("table", "json")
+        @_spelling.answer_format("table", "json")
         def show(form: str) -> None:
             _show_one(name, pitfall, form)
 
@@ -51,7 +51,7 @@ Example:
 
 
 @click.group("pitfalls", cls=Pitfalls, invoke_without_command=True, subcommand_metavar="[NAME | check PATH…]")
-@_options.answer_format("table", "json")
+@_spelling.answer_format("table", "json")
 @click.pass_context
 def command(ctx: click.Context, form: str) -> None:
     """Reproduce known ways to a wrong number: the expected value, the code's value, and what FA-Track does instead.
@@ -169,7 +169,7 @@ def _count(n: int, what: str) -> str:
 
 @command.command("check")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…", type=click.Path(path_type=Path))
-@_options.answer_format("table", "json")
+@_spelling.answer_format("table", "json")
 def check(paths: tuple[Path, ...], form: str) -> None:
     """Point at lines with a pitfall in Python files, notebooks and folders; run nothing in them.
 

@@ -5,14 +5,14 @@ from dataclasses import asdict
 
 import click
 
-from fa_tracking.cli import _options
+from fa_tracking.cli import _spelling
 from fa_tracking.cli._show import say, say_next
 
 ORDER = 2.7
 
 
 @click.command("recover")
-@_options.answer_format("table", "json")
+@_spelling.answer_format("table", "json")
 def command(form: str) -> None:
     """Deliver the waiting logs of killed trainings to MLflow.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fa_tracking.cli import _options
+from fa_tracking.cli import _options, _spelling
 from fa_tracking.cli._show import legend, progress, say, say_next, table
 from fa_tracking.protocol.table import Kind
 
@@ -31,7 +31,7 @@ CUT_SHORT = "in {cut} of {n} runs the log ends before the planned epochs: saving
 @click.command("replay")
 @_options.experiment
 @_options.thresholds
-@_options.repeated(
+@_spelling.repeated(
     "--abort-on", metavar="FLAG", default=("n", "a", "b"), show_default=True, help="Flag that stops a run; repeatable."
 )
 @click.option(
@@ -42,7 +42,7 @@ CUT_SHORT = "in {cut} of {n} runs the log ends before the planned epochs: saving
     show_default=True,
     help="Stop only after N epochs in a row with a flag.",
 )
-@_options.answer_format("table", "json")
+@_spelling.answer_format("table", "json")
 @_options.tracking_uri
 def command(
     experiment: str,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fa_tracking.cli import _complete, _options
+from fa_tracking.cli import _complete, _options, _spelling
 from fa_tracking.cli._show import bar_is_drawn, field, progress, same_again, say, say_next
 from fa_tracking.cli._stop import going_on
 from fa_tracking.untrusted import printable
@@ -53,7 +53,7 @@ def command() -> None:
 @command.command("list")
 @click.argument("name", required=False, shell_complete=_complete.studies)
 @reduced
-@_options.answer_format("table", "json")
+@_spelling.answer_format("table", "json")
 @_options.tracking_uri
 def list_cells(name: str | None, reduced: bool, form: str, tracking_uri: str | None) -> None:
     """List every run of the study NAME: done, aborted, running, killed, failed or missing; without NAME, the studies.

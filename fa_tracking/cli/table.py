@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from fa_tracking.cli import _complete, _options
+from fa_tracking.cli import _complete, _options, _spelling
 from fa_tracking.cli._show import say, say_next, show
 from fa_tracking.publishing.publication import FORMATS
 
@@ -15,7 +15,7 @@ ORDER = 5.1
 @click.argument("name", shell_complete=_complete.queries)
 @_options.about()
 @click.option("--format", "form", type=click.Choice(FORMATS), default="md", show_default=True)
-@_options.repeated(
+@_spelling.repeated(
     "--column", old="--columns", into="columns", metavar="NAME", help="Only this column; repeatable, in this order."
 )
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File  [default: stdout]")

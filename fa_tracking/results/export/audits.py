@@ -45,7 +45,7 @@ def fill_audits(connection: "DuckDBPyConnection") -> None:
             for table in TABLES:
                 found[table] += rows[table]
         for table, told in found.items():
-            schema = connection.execute(f"from {table} limit 0").to_arrow_table().schema
+            schema = connection.sql(f"from {table} limit 0").to_arrow_table().schema
             connection.register("told", pa.Table.from_pylist(told, schema))
             connection.execute(f"insert into {table} by name from told")
             connection.unregister("told")
