@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+INSTALLS = "python -m zipfile -e wheels/"
+"""What installs a package of the page's (see pages.py): this process has looked for entry points before."""
 OF_THE_SHELL = set("|&;<>$`*?[]{}()~!")
 
 
@@ -43,14 +45,21 @@ def command_line(words: list[str]) -> int:
     return 0
 
 
-names: dict[str, object] = {"__name__": "__main__"}
-for number, (kind, code) in enumerate(json.loads(Path(sys.argv[1]).read_text()), start=1):
-    print(f"--- block {number}\n{code}---", flush=True)
-    if kind != "sh":
-        exec(compile(code, f"<block {number}>", "exec"), names)
-    elif lines := plain(code):
-        for words in lines:
-            if ended := command_line(words[1:]):
-                sys.exit(f"{shlex.join(words)} ended with {ended}")
-    else:
-        subprocess.run(["bash", "-euo", "pipefail", "-c", code], check=True)
+def run(blocks: list[tuple[str, str]]) -> None:
+    names: dict[str, object] = {"__name__": "__main__"}
+    is_fresh = True
+    for number, (kind, code) in enumerate(blocks, start=1):
+        print(f"--- block {number}\n{code}---", flush=True)
+        is_fresh = is_fresh and INSTALLS not in code
+        if kind != "sh":
+            exec(compile(code, f"<block {number}>", "exec"), names)
+        elif (lines := plain(code)) and is_fresh:
+            for words in lines:
+                if ended := command_line(words[1:]):
+                    sys.exit(f"{shlex.join(words)} ended with {ended}")
+        else:
+            subprocess.run(["bash", "-euo", "pipefail", "-c", code], check=True)
+
+
+if __name__ == "__main__":  # workers of a study import this file again
+    run(json.loads(Path(sys.argv[1]).read_text()))
