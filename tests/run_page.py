@@ -13,17 +13,15 @@ from pathlib import Path
 
 INSTALLS = "python -m zipfile -e wheels/"
 """What installs a package of the page's (see pages.py): this process has looked for entry points before."""
-OF_THE_SHELL = set("|&;<>$`*?[]{}()~!")
+OF_THE_SHELL = set("|&;<>$`*?[]{}()~!'\"")
 
 
 def plain(code: str) -> list[list[str]]:
     """Give the words of each line where all of them are `fa-track WORD …` without a meaning to the shell."""
     lines = [line for line in code.replace("\\\n", " ").splitlines() if line.strip() and not line.startswith("#")]
-    found = [shlex.split(line, comments=True) for line in lines]
-    bare = (
-        "'" not in line and '"' not in line and OF_THE_SHELL & set(line.partition(" #")[0]) <= {"="} for line in lines
-    )
-    return found if all(bare) and all(words[0] == "fa-track" for words in found) else []
+    if not all(line.startswith("fa-track ") and OF_THE_SHELL.isdisjoint(line.partition(" #")[0]) for line in lines):
+        return []
+    return [shlex.split(line, comments=True) for line in lines]
 
 
 def command_line(words: list[str]) -> int:
