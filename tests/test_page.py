@@ -287,7 +287,7 @@ def test_links_lead_to_the_runs_in_mlflow_and_carry_no_password(
         html = drawn_page("remote", answer)
         assert 'href="https://lab.example/mlflow/#/runs/remote bp 1"' in html and SECRET not in html
         assert 'href="http://other:5000/#/runs/' in drawn_page("remote", answer, f"http://me:{SECRET}@other:5000/")
-        with pytest.raises(UsageError, match="begins with http"):
+        with pytest.raises(UsageError, match="begin with http"):
             drawn_page("remote", answer, "javascript:alert(1)")
 
 
@@ -334,4 +334,4 @@ def test_the_command_takes_the_address_of_mlflow(workspace: Path, database: Path
     assert cli(*asked, "http://lab:5000").stdout == "page.html\n"
     assert 'href="http://lab:5000/#/runs/' in (workspace / "page.html").read_text()
     refused = cli(*asked, "lab")
-    assert refused.returncode == 2 and "begins with http:// or https://" in refused.stderr
+    assert refused.returncode == 2 and "begin with http:// or https://" in refused.stderr

@@ -84,4 +84,4 @@ def repeated(name: str, old: str | None = None, **more: Any) -> Decorator:
 
 
 def say_new(old: str, new: str) -> None:
-    say(f"{old} is read until version 0.4; write {new}")
+    say(f"{old} is still accepted until version 0.4; write {new}")

@@ -28,7 +28,7 @@ NOT_MET = 3
     "verdicts",
     type=click.Choice(VERDICTS),
     multiple=True,
-    help="Verdict that passes; repeat it to allow several.  [default: trustworthy, or with --forbid any]",
+    help="Verdict that passes; repeatable.  [default: trustworthy, or with --forbid any]",
 )
 @_spelling.repeated(
     "--forbid",
@@ -36,9 +36,7 @@ NOT_MET = 3
     metavar="FLAG",
     help="Fail on this flag, and then also on n, 'not finite'; repeatable.",
 )
-@click.option(
-    "--method", "methods", metavar="NAME", multiple=True, help="Only runs with this method; repeat it for several."
-)
+@click.option("--method", "methods", metavar="NAME", multiple=True, help="Only runs with this method; repeatable.")
 @click.option(
     "--min-seeds",
     type=click.IntRange(1),
