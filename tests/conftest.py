@@ -76,6 +76,8 @@ def _mlflow_as_it_was() -> Iterator[None]:
         while mlflow.active_run():
             mlflow.end_run()
         mlflow.set_tracking_uri(None)
+        mlflow.tracking.fluent._active_experiment_id = None  # it is of that store, and MLflow has no other way
+        os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
     if before is not None:
         os.environ["MLFLOW_TRACKING_URI"] = before
 
